@@ -1,0 +1,25 @@
+"""Exceptions that stm-fast raises beyond `TypeError` and `ValueError`.
+
+Every message is one sentence that names the argument, what was seen and what is allowed; the command line prints it as it
+is and exits with the exception's `exit_code`.
+"""
+
+
+class StmFastError(Exception):
+    """Base of all errors below."""
+
+    exit_code = 1
+
+
+class BackendUnavailableError(StmFastError):
+    """A backend named by the caller cannot serve the call; the message says why."""
+
+
+class CheckpointError(StmFastError):
+    """A checkpoint is missing, unreadable, or has wrong or missing entries."""
+
+
+class MediaError(StmFastError):
+    """A video, picture or mask cannot be read or written, or does not fit the rest of the input."""
+
+    exit_code = 2
