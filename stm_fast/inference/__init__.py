@@ -1,0 +1,1 @@
+"""Segmenting a video frame by frame."""

@@ -1,0 +1,1 @@
+"""The memory of a video: which frames are kept, and where."""

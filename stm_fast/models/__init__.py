@@ -1,0 +1,1 @@
+"""Networks: the original STM, its compact sibling, and their weights."""

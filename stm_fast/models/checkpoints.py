@@ -1,0 +1,224 @@
+"""Models by name and their weights on disk: ours, the official release, and plain ResNet trunks."""
+
+from collections.abc import Callable, Container, Iterable, Mapping
+from os import PathLike, fspath
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from stm_fast.errors import CheckpointError
+from stm_fast.media.files import atomic_path
+from stm_fast.models.layouts import official_name, torchvision_name
+from stm_fast.models.resnet50 import resnet50_stm
+from stm_fast.models.stm import STM
+
+_SHIPPED = Path(__file__).parent / "weights" / "compact.safetensors"
+_NAMES_SHOWN = 20
+
+
+def _compact() -> STM:
+    from stm_fast.models.compact import compact_stm
+
+    return compact_stm()
+
+
+ARCHITECTURES: dict[str, Callable[[], STM]] = {"compact": _compact, "resnet50": resnet50_stm}
+
+
+class Checkpoint(NamedTuple):
+    """Tensors of a file by name, with the architecture that the file says they belong to, if it does."""
+
+    path: Path
+    tensors: dict[str, Tensor]
+    architecture: str | None
+
+
+def load_model(
+    name_or_path: str | PathLike[str],
+    *,
+    weights: str | PathLike[str] | None = None,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> STM:
+    """An STM network in evaluation mode.
+
+    Args:
+        name_or_path: "compact" (small; trained weights come with the package), "resnet50" (the original network; random
+            weights unless `weights` are given), or a file: the released `STM_weights.pth`, or a `.safetensors` written
+            by `save_model`.
+        weights: with a name only: a file of either kind above, or, for "resnet50", a torchvision `resnet50` state dict
+            that initialises both encoders.
+        device: where the model goes.
+        dtype: floating type of parameters and buffers, whatever the type on disk.
+
+    Raises:
+        CheckpointError: a file is missing or unreadable, or its entries are not those of the model; they are named.
+        ValueError: `weights` beside a file, or a `dtype` that is not floating.
+    """
+    if not dtype.is_floating_point:
+        raise ValueError(f"dtype must be a floating type, got {dtype}")
+    name = fspath(name_or_path)
+    if name in ARCHITECTURES:
+        model = ARCHITECTURES[name]()
+        if weights is not None:
+            load_weights(model, weights, architecture=name)
+        elif name == "compact":
+            load_weights(model, _SHIPPED, architecture=name)
+    elif weights is not None:
+        raise ValueError(f"weights go with a model's name ({_names()}), but name_or_path is {name!r}")
+    else:
+        checkpoint = read_checkpoint(name)
+        architecture = checkpoint.architecture
+        if architecture not in ARCHITECTURES:
+            raise CheckpointError(
+                f"{name}: not the weights of an STM network ({_names()}); {_first_entries(checkpoint)}"
+            )
+        model = ARCHITECTURES[architecture]()
+        load_weights(model, checkpoint, architecture=architecture)
+    return model.to(device, dtype).eval()
+
+
+def save_model(
+    model: STM,
+    path: str | PathLike[str],
+    *,
+    architecture: str,
+    metadata: Mapping[str, str] | None = None,
+    dtype: torch.dtype = torch.float16,
+) -> None:
+    """Writes the weights of a model as safetensors, to a temporary name first.
+
+    Args:
+        model: the network, on any device.
+        path: a file name ending in `.safetensors`.
+        architecture: "compact" or "resnet50"; `load_model(path)` builds the model by it.
+        metadata: further strings that go into the file's header.
+        dtype: floating type of the weights on disk. Vectors (biases, batch norm) stay float32: they weigh nothing.
+
+    Raises:
+        ValueError: an unknown architecture.
+        OSError: the file cannot be written.
+    """
+    if architecture not in ARCHITECTURES:
+        raise ValueError(f"architecture must be one of {_names()}, got {architecture!r}")
+    tensors = {name: _for_disk(tensor, dtype) for name, tensor in model.state_dict().items()}
+    with atomic_path(Path(path)) as temporary:
+        save_file(tensors, temporary, {**(metadata or {}), "architecture": architecture})
+
+
+def read_checkpoint(path: str | PathLike[str]) -> Checkpoint:
+    """Reads a file of tensors, safetensors or a pickled state dict (data only: no code in it is run).
+
+    A `module.` prefix, left by data-parallel training, is dropped.
+
+    Raises:
+        CheckpointError: the file is missing, unreadable, or holds something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file, and no model of that name ({_names()})")
+    try:
+        tensors, architecture = _read_safetensors(path) if path.suffix == ".safetensors" else (_read_pickle(path), None)
+    except Exception as error:
+        raise CheckpointError(f"{path}: cannot be read as a checkpoint ({str(error).splitlines()[0]})") from error
+    tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    if architecture is None and any(name.startswith("Encoder_M.") for name in tensors):
+        architecture = "resnet50"
+    return Checkpoint(path, tensors, architecture)
+
+
+def load_weights(model: STM, source: str | PathLike[str] | Checkpoint, *, architecture: str) -> None:
+    """Fills a model from a file. Every parameter must be there in its shape, and nothing else may be.
+
+    Args:
+        model: the network to fill, of this `architecture`.
+        source: a file or what `read_checkpoint` made of it, in our spelling, the official one or torchvision's, which
+            fills the encoders alone and whose fourth stage and classifier are ignored.
+        architecture: "compact" or "resnet50".
+
+    Raises:
+        CheckpointError: entries are missing, unknown or of another shape; or the file belongs to another architecture.
+    """
+    checkpoint = source if isinstance(source, Checkpoint) else read_checkpoint(source)
+    if checkpoint.architecture not in (architecture, None):
+        raise CheckpointError(f"{checkpoint.path}: weights of {checkpoint.architecture!r}, not of {architecture!r}")
+    tensors, parameters = checkpoint.tensors, model.state_dict()
+    if any(name.startswith("Encoder_M.") for name in tensors):
+        names = {name: official_name(name) for name in parameters}
+    elif architecture == "resnet50" and "layer1.0.conv1.weight" in tensors:
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(("layer4.", "fc."))}
+        names = _trunk_names(parameters, tensors)
+    else:
+        names = {name: name for name in parameters}
+    _fill(parameters, names, tensors, checkpoint.path)
+
+
+def _trunk_names(parameters: Iterable[str], tensors: Container[str]) -> dict[str, str]:
+    """Ours -> torchvision's for all that a ResNet has. Old files do not count batches: then ours stay as they are."""
+    names = {ours: theirs for ours in parameters if (theirs := torchvision_name(ours)) is not None}
+    return {
+        ours: theirs
+        for ours, theirs in names.items()
+        if theirs in tensors or not theirs.endswith("num_batches_tracked")
+    }
+
+
+@torch.no_grad()
+def _fill(parameters: dict[str, Tensor], names: dict[str, str], tensors: dict[str, Tensor], path: Path) -> None:
+    """Copies `tensors[names[p]]` into every parameter p of `names`, or names all that does not fit."""
+    expected = set(names.values())
+    misshaped = [
+        f"{theirs} {tuple(tensors[theirs].shape)} instead of {tuple(parameters[ours].shape)}"
+        for ours, theirs in names.items()
+        if theirs in tensors and tensors[theirs].shape != parameters[ours].shape
+    ]
+    faults = {
+        "missing": sorted(expected - tensors.keys()),
+        "unknown": sorted(tensors.keys() - expected),
+        "of another shape": misshaped,
+    }
+    if any(faults.values()):
+        listed = "; ".join(f"{len(found)} {fault}: {_some(found)}" for fault, found in faults.items() if found)
+        raise CheckpointError(f"{path}: entries do not fit the model: {listed}")
+    for ours, theirs in names.items():
+        parameters[ours].copy_(tensors[theirs])
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
+    with safe_open(path, framework="pt") as file:
+        names = file.keys()
+        return {name: file.get_tensor(name) for name in names}, (file.metadata() or {}).get("architecture")
+
+
+def _read_pickle(path: Path) -> dict[str, Tensor]:
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(state, Mapping):
+        raise TypeError(f"it holds {type(state).__name__}, not a state dict")
+    strangers = [str(name) for name, value in state.items() if not isinstance(value, Tensor)]
+    if strangers:
+        raise TypeError(f"these entries are not tensors: {_some(strangers)}")
+    return dict(state)
+
+
+def _for_disk(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    tensor = tensor.detach().cpu().contiguous()
+    if not tensor.is_floating_point():
+        return tensor
+    return tensor.to(dtype if tensor.ndim > 1 else torch.float32)
+
+
+def _names() -> str:
+    return ", ".join(map(repr, ARCHITECTURES))
+
+
+def _first_entries(checkpoint: Checkpoint) -> str:
+    return f"its entries are {_some(list(checkpoint.tensors))}"
+
+
+def _some(names: list[str]) -> str:
+    hidden = len(names) - _NAMES_SHOWN
+    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {hidden} more" if hidden > 0 else "")

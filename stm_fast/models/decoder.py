@@ -1,0 +1,77 @@
+"""The decoder of the original STM: refinement stages after Oh et al., CVPR 2018 (STM paper, section 3.3)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def upsample(x: Tensor, factor: int) -> Tensor:
+    """Bilinear, pixel centres aligned the way `align_corners=False` does."""
+    return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3×3 convolutions, each after a ReLU, around an identity."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(N, channels, H, W)` -> the same shape."""
+        residual = self.conv2(F.relu_(self.conv1(F.relu(x))))
+        residual += x
+        return residual
+
+
+class Refinement(nn.Module):
+    """Doubles the resolution of coarse features and adds what a skip connection knows.
+
+    The skip branch of a frame shared by N objects is computed once.
+    """
+
+    def __init__(self, skip_channels: int, channels: int) -> None:
+        super().__init__()
+        self.skip = nn.Conv2d(skip_channels, channels, 3, padding=1)
+        self.skip_block = ResidualBlock(channels)
+        self.merge_block = ResidualBlock(channels)
+
+    def forward(self, coarse: Tensor, skip: Tensor) -> Tensor:
+        """Coarse `(N, channels, H/2, W/2)` and skip `(1 or N, skip_channels, H, W)` -> `(N, channels, H, W)`."""
+        merged = upsample(coarse, 2)
+        merged += self.skip_block(self.skip(skip))
+        return self.merge_block(merged)
+
+
+class Decoder(nn.Module):
+    """Readout and query value -> logits of background and object at full resolution.
+
+    Args:
+        value_channels: channels of the readout and of the query value.
+        skip_channels: channels of the skips at stride 8 and at stride 4.
+        channels: channels inside.
+    """
+
+    def __init__(self, value_channels: int, skip_channels: tuple[int, int], channels: int) -> None:
+        super().__init__()
+        self.compress = nn.Conv2d(2 * value_channels, channels, 3, padding=1)
+        self.block = ResidualBlock(channels)
+        self.refine8 = Refinement(skip_channels[0], channels)
+        self.refine4 = Refinement(skip_channels[1], channels)
+        self.predict = nn.Conv2d(channels, 2, 3, padding=1)
+
+    def forward(self, readout: Tensor, value: Tensor, skips: tuple[Tensor, Tensor]) -> Tensor:
+        """Logits `(N, 2, H, W)`: background, object.
+
+        Args:
+            readout: `(N, value_channels, H/16, W/16)`.
+            value: the query's own value `(1 or N, value_channels, H/16, W/16)`.
+            skips: `(1 or N, C, H/8, W/8)` and `(1 or N, C, H/4, W/4)`.
+        """
+        skip8, skip4 = skips
+        x = torch.cat([readout, value.expand(len(readout), -1, -1, -1)], dim=1)
+        x = self.block(self.compress(x))
+        x = self.refine8(x, skip8)
+        x = self.refine4(x, skip4)
+        return upsample(self.predict(F.relu_(x)), 4)
