@@ -1,0 +1,1 @@
+"""Reading video and masks; writing masks, overlays and contact sheets."""

@@ -1,0 +1,38 @@
+"""Files appear on the user's disk whole or not at all."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A temporary name beside `path`, renamed to it when the block ends and deleted when the block fails.
+
+    The temporary name keeps the suffix, from which writers choose their format, and does not change from run to run: a
+    killed process leaves at most one such file, which the next run takes over. Missing parent folders are made.
+
+    Args:
+        path: where the file will be; an existing file is replaced only by a complete one.
+
+    Yields:
+        The path to write to.
+
+    Raises:
+        OSError: the folder cannot be made or written, or the disk is full.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.stem}.part{path.suffix}")
+    try:
+        yield partial
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write `text` to `path` in UTF-8, atomically."""
+    with atomic_path(path) as partial:
+        partial.write_text(text, encoding="utf-8")

@@ -1,0 +1,57 @@
+"""summary.json: what a run did, and with what."""
+
+import json
+import platform
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import stm_fast
+from stm_fast.media.files import write_text
+
+
+@dataclass
+class RunSummary:
+    """What a run did.
+
+    Attributes:
+        frames: frames with a mask on disk.
+        objects: ids of all objects that were followed.
+        complete: whether the input was worked through to its end.
+        resumed_frames: frames taken over from an earlier run.
+        seconds: wall time a stage of this run; `total` is the whole.
+        frames_per_second: frames segmented by this run a second of wall time, decoding and writing included.
+        memory_tokens: locations held by the memory at the end, for one object.
+        backend: read backend asked for.
+        settings: options that decide the result.
+        versions: of this package, the libraries that matter and Python.
+    """
+
+    frames: int
+    objects: list[int]
+    complete: bool
+    resumed_frames: int
+    seconds: dict[str, float]
+    frames_per_second: float
+    memory_tokens: int
+    backend: str
+    settings: dict[str, object]
+    versions: dict[str, str] = field(default_factory=lambda: versions())
+
+    def write(self, path: str | Path) -> None:
+        """Write as JSON, atomically."""
+        write_text(path, json.dumps(asdict(self), indent=2) + "\n")
+
+
+def versions() -> dict[str, str]:
+    """Versions of stm-fast, the libraries that matter and Python; "missing" for one that is not installed."""
+    found = {"stm-fast": stm_fast.__version__, "python": platform.python_version()}
+    packages = ("torch", "triton", "numpy", "av", "pillow", "safetensors", "vos_benchmark", "scikit-image")
+    return found | {package: _version(package) for package in packages}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "missing"
