@@ -1,0 +1,40 @@
+"""Every script in examples/ runs as it stands and says what it is meant to say."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def run_example(name: str) -> str:
+    done = subprocess.run([sys.executable, EXAMPLES / name], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_every_example_is_tested() -> None:
+    scripts = {path.name for path in EXAMPLES.glob("*.py") if "__main__" in path.read_text()}
+    tested = {"segment_frames.py", "edit_objects.py", "swap_the_read.py", "long_memory.py"}
+    assert scripts == tested
+
+
+@pytest.mark.parametrize("name", ["swap_the_read.py", "long_memory.py"])
+def test_reads_are_equal(name: str) -> None:
+    assert "equal" in run_example(name)
+
+
+def test_segment_frames_follows_both_objects() -> None:
+    output = run_example("segment_frames.py")
+    assert len(re.findall(r"J\(1\).*J\(2\)", output)) == 15
+    assert float(output.split()[-1]) > 0.7
+
+
+def test_edit_objects_adds_corrects_and_removes() -> None:
+    lines = run_example("edit_objects.py").splitlines()
+    objects = [re.search(r"objects \((.*?)\)", line).group(1) for line in lines]
+    assert objects == ["1,"] * 2 + ["1, 2"] * 10 + ["1,"] * 3
+    assert "J(1) 1.00" in lines[9]
