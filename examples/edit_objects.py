@@ -26,7 +26,7 @@ def main() -> None:
         if index == 13:
             segmenter.remove(CARD)
         js = (
-            f"J({object_id}) {intersection_over_union(result.mask, truth, object_id):.2f}"
+            f"J({object_id}) {intersection_over_union(result.mask.numpy(), truth, object_id):.2f}"
             for object_id in result.objects
         )
         print(f"frame {index:2d}  objects {segmenter.objects}  " + "  ".join(js))

@@ -16,7 +16,7 @@ def main() -> None:
     scores = []
     for frame, truth in zip(clip.frames[1:], clip.masks[1:], strict=True):
         result = segmenter.step(frame)
-        js = {object_id: intersection_over_union(result.mask, truth, object_id) for object_id in result.objects}
+        js = {object_id: intersection_over_union(result.mask.numpy(), truth, object_id) for object_id in result.objects}
         print(f"frame {result.index:2d}  " + "  ".join(f"J({object_id}) {j:.2f}" for object_id, j in js.items()))
         scores += js.values()
     print(f"mean J {sum(scores) / len(scores):.3f}")
