@@ -1,0 +1,1 @@
+"""Datasets of annotated clips, and clips made here."""

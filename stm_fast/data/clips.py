@@ -1,0 +1,49 @@
+"""What a dataset is to the rest: clips with frames, masks to start from and masks to score against."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from stm_fast.media.video import FrameSource, open_frames
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One annotated clip.
+
+    Attributes:
+        name: the clip's name in its dataset, and of the folder its results go to.
+        frames: a folder of images or a video file.
+        prompts: masks by frame name that a segmenter is given; an object is followed from the first one it is in.
+        truth: masks by frame name to score against; frames without one are not scored.
+    """
+
+    name: str
+    frames: Path
+    prompts: Mapping[str, Path]
+    truth: Mapping[str, Path]
+
+    def open(self) -> FrameSource:
+        """The clip's frames; see `stm_fast.media.video.open_frames`."""
+        return open_frames(self.frames)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A named set of clips.
+
+    Attributes:
+        name: dataset and set, for reports.
+        clips: in the order of the set.
+        masks_folder: where this layout keeps masks, a folder a clip, relative to the dataset's root.
+    """
+
+    name: str
+    clips: tuple[Clip, ...]
+    masks_folder: PurePath
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __iter__(self) -> Iterator[Clip]:
+        return iter(self.clips)
