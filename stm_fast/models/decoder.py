@@ -20,7 +20,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(N, channels, H, W)` -> the same shape."""
-        residual = self.conv2(F.relu_(self.conv1(F.relu(x))))
+        residual: Tensor = self.conv2(F.relu_(self.conv1(F.relu(x))))
         residual += x
         return residual
 
@@ -41,7 +41,8 @@ class Refinement(nn.Module):
         """Coarse `(N, channels, H/2, W/2)` and skip `(1 or N, skip_channels, H, W)` -> `(N, channels, H, W)`."""
         merged = upsample(coarse, 2)
         merged += self.skip_block(self.skip(skip))
-        return self.merge_block(merged)
+        refined: Tensor = self.merge_block(merged)
+        return refined
 
 
 class Decoder(nn.Module):

@@ -1,6 +1,7 @@
 """Encoders and key-value heads of the original STM (STM paper, section 3.1; figure 2)."""
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from stm_fast.models.resnet import ResNet50Stages, conv_norm
 
@@ -36,14 +37,15 @@ class MaskedStem(nn.Module):
         self.rgb, self.mask, self.others = (
             nn.Conv2d(channels, out_channels, 7, stride=2, padding=3, bias=False) for channels in (3, 1, 1)
         )
-        self.norm = nn.BatchNorm2d(out_channels)
+        self.norm: nn.Module = nn.BatchNorm2d(out_channels)
 
     def forward(self, frames: Tensor, masks: Tensor, others: Tensor) -> Tensor:
         """Frames `(1 or N, 3, H, W)`, masks and others `(N, 1, H, W)` -> `(N, out_channels, H/2, W/2)`."""
         features = self.mask(masks)
         features += self.others(others)
         features += self.rgb(frames)
-        return self.norm(features)
+        normalized: Tensor = self.norm(features)
+        return normalized
 
 
 class QueryEncoder(nn.Module):
@@ -53,12 +55,11 @@ class QueryEncoder(nn.Module):
         super().__init__()
         self.normalize = Normalize()
         self.stem = conv_norm(3, 64, 7, stride=2)
-        self.relu = nn.ReLU(inplace=True)
         self.stages = ResNet50Stages()
 
     def forward(self, frames: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Frames `(N, 3, H, W)` in [0, 1] -> 1024 channels at stride 16, (512 at stride 8, 256 at stride 4)."""
-        stem = self.relu(self.stem(self.normalize(frames)))
+        stem = F.relu_(self.stem(self.normalize(frames)))
         res2, res3, res4 = self.stages(stem)
         return res4, (res3, res2)
 
@@ -70,12 +71,11 @@ class MemoryEncoder(nn.Module):
         super().__init__()
         self.normalize = Normalize()
         self.stem = MaskedStem(64)
-        self.relu = nn.ReLU(inplace=True)
         self.stages = ResNet50Stages()
 
     def forward(self, frames: Tensor, masks: Tensor, others: Tensor) -> Tensor:
         """Frames `(1 or N, 3, H, W)` in [0, 1], masks and others `(N, 1, H, W)` -> `(N, 1024, H/16, W/16)`."""
-        stem = self.relu(self.stem(self.normalize(frames), masks, others))
+        stem = F.relu_(self.stem(self.normalize(frames), masks, others))
         features: Tensor = self.stages(stem)[-1]
         return features
 

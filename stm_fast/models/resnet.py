@@ -1,6 +1,7 @@
 """ResNet-50 up to its third stage, stride 16 (He et al., CVPR 2016; the stride sits on the 3×3 convolution)."""
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 BLOCKS = {"res2": 3, "res3": 4, "res4": 6}
 
@@ -30,15 +31,14 @@ class Bottleneck(nn.Module):
         self.expand = conv_norm(width, out_channels, 1)
         projects = stride != 1 or in_channels != out_channels
         self.shortcut = conv_norm(in_channels, out_channels, 1, stride) if projects else nn.Identity()
-        self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """`(N, in_channels, H, W)` -> `(N, 4 * width, H / stride, W / stride)`."""
-        out = self.relu(self.reduce(x))
-        out = self.relu(self.spatial(out))
+        out = F.relu_(self.reduce(x))
+        out = F.relu_(self.spatial(out))
         out = self.expand(out)
         out += self.shortcut(x)
-        return self.relu(out)
+        return F.relu_(out)
 
 
 def _stage(in_channels: int, width: int, blocks: int, stride: int) -> nn.Sequential:

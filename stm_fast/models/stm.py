@@ -27,8 +27,8 @@ class QueryFeatures(NamedTuple):
 class STM(nn.Module):
     """An STM network. The memory between `encode_memory` and `decode` is kept and read by the caller.
 
-    A batch is one of object instances. Wherever frames and masks meet, the frame batch may be 1 (one frame, N objects of
-    it: what depends on the frame alone is computed once) or N.
+    A batch is one of object instances. Wherever frames and masks meet, the frame batch may be 1 (one frame, N objects
+    of it: what depends on the frame alone is computed once) or N.
 
     Args:
         query_encoder: frames -> (features at stride 16, (skip at stride 8, skip at stride 4)).

@@ -1,0 +1,80 @@
+"""Masks of ids on their way in and out, and what an annotation changes."""
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Mask: TypeAlias = "NDArray[np.integer] | NDArray[np.bool_] | Tensor"
+
+MAX_ID = 2**31 - 1
+_HAIR = 1e-3
+
+
+def to_ids(mask: Mask, size: tuple[int, int], device: torch.device) -> Tensor:
+    """A mask as int64 `(H, W)` on a device.
+
+    Args:
+        mask: object ids, 0 for the background; numpy or torch, any integer type or bool, any strides.
+        size: `(H, W)` of the frame it belongs to.
+        device: where the result goes.
+
+    Raises:
+        TypeError: neither numpy nor torch, or not integers.
+        ValueError: not `(H, W)`, another size, or ids that are negative or above 2³¹ - 1.
+    """
+    if isinstance(mask, np.ndarray):
+        if mask.dtype.kind not in "iub":
+            raise TypeError(f"mask must hold integers, got {mask.dtype}")
+        ids = torch.from_numpy(mask.astype(np.int64, order="C"))
+    elif isinstance(mask, Tensor):
+        if mask.is_floating_point() or mask.is_complex():
+            raise TypeError(f"mask must hold integers, got {mask.dtype}")
+        ids = mask.long()
+    else:
+        raise TypeError(f"mask must be a numpy array or a tensor, got {type(mask).__name__}")
+    if tuple(ids.shape) != size:
+        raise ValueError(f"mask must have the frame's size {size}, got {tuple(ids.shape)}")
+    low, high = (bound.item() for bound in torch.aminmax(ids))
+    if low < 0 or high > MAX_ID:
+        raise ValueError(f"mask must hold ids from 0 to {MAX_ID}, got {low} to {high}")
+    return ids.to(device)
+
+
+def ids_in(mask: Tensor) -> tuple[int, ...]:
+    """The objects of a mask, sorted."""
+    return tuple(found for found in torch.unique(mask).tolist() if found)
+
+
+def one_hot(mask: Tensor, ids: Sequence[int]) -> Tensor:
+    """Ids `(H, W)` -> a float32 mask for each of `ids`, `(O, H, W)`."""
+    return (mask == torch.tensor(ids, device=mask.device).view(-1, 1, 1)).float()
+
+
+def to_mask(labels: Tensor, ids: Sequence[int]) -> Tensor:
+    """Labels `(H, W)` of 0 (background) and 1..O (the objects `ids`) -> ids; uint8 where all fit, else int32."""
+    dtype = torch.uint8 if max(ids, default=0) < 256 else torch.int32
+    return torch.tensor((0, *ids), dtype=dtype, device=labels.device)[labels]
+
+
+def corrected(probabilities: Tensor, rows: Sequence[int], masks: Tensor) -> Tensor:
+    """Probabilities in which some objects are exactly where an annotation puts them.
+
+    What an annotated object held elsewhere goes to the others in proportion to what they hold there, and to the
+    background where they hold nothing.
+
+    Args:
+        probabilities: of background and objects, `(O + 1, H, W)`, summing to one.
+        rows: the annotated objects' rows, background being row 0.
+        masks: one for each of `rows`, in [0, 1] `(len(rows), H, W)`.
+    """
+    rest = probabilities.clone()
+    freed = rest[list(rows)].sum(0)
+    rest[list(rows)] = 0
+    rest[0] += _HAIR * freed
+    rest *= (1 - masks.sum(0)) / rest.sum(0).clamp(min=torch.finfo(rest.dtype).tiny)
+    rest[list(rows)] = masks
+    return rest

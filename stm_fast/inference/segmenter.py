@@ -1,0 +1,306 @@
+"""A video segmented frame by frame, as the frames arrive."""
+
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stm_fast.inference.frames import Frame, Geometry, to_rgb
+from stm_fast.inference.objects import MAX_ID, Mask, corrected, ids_in, one_hot, to_ids, to_mask
+from stm_fast.memory.bank import MemoryBank
+from stm_fast.memory.policies import MemoryPolicy
+from stm_fast.models.aggregation import PROBABILITY_FLOOR, aggregate, other_masks
+from stm_fast.models.fusion import inference_copy
+from stm_fast.models.stm import STM
+
+STAGES = ("encode_query", "read", "decode", "encode_memory")
+_PIXELS_AT_ONCE = 8 * 480 * 864
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Where the objects of one frame are. Tensors have the input's size and live on the model's device.
+
+    Attributes:
+        index: number of the frame, from 0.
+        objects: ids of the O objects, in the order of the rows below.
+        logits: background first, then the objects `(O + 1, H, W)`, float32; `probabilities` is their softmax.
+        probabilities: `(O + 1, H, W)`, float32, summing to one.
+        mask: the most probable id of each pixel, 0 for the background `(H, W)`; uint8, or int32 with ids above 255.
+    """
+
+    index: int
+    objects: tuple[int, ...]
+    logits: Tensor
+    probabilities: Tensor
+    mask: Tensor
+
+
+class Segmenter:
+    """Follows objects through a video from the mask of its first frame.
+
+    ```python
+    segmenter = Segmenter(load_model("compact"))
+    segmenter.start(frames[0], mask)
+    for frame in frames[1:]:
+        mask = segmenter.step(frame).mask
+    ```
+
+    Frames are numpy `(H, W, 3)` or torch `(3, H, W)` or `(1, 3, H, W)`, uint8 or floating in [0, 1], RGB, all of one
+    size. Masks are integers `(H, W)`: ids of objects, 0 for the background. A frame enters the memory when the next one
+    arrives, so that what `annotate` and `remove` do to it is what is remembered.
+
+    The network runs on the device and in the dtype of its weights, on an inference copy of the model given, in which
+    batch norm is folded away; later changes of the model do not reach the segmenter.
+
+    Args:
+        model: see `stm_fast.load_model`.
+        policy: which frames the memory keeps.
+        size: shorter side, in pixels, of the frames that the network sees; None for their own size.
+        top_k: read only the k best memory tokens of each location; None for all of them.
+        backend: of the memory read, see `stm_fast.memory_read`.
+
+    Attributes:
+        model: the inference copy.
+        memory: the memory bank.
+        objects: ids of the objects followed now.
+        frame_index: number of the current frame.
+        timings: seconds spent since `start` in each of "encode_query", "read", "decode" and "encode_memory".
+    """
+
+    _state: "_State | None"
+
+    def __init__(
+        self,
+        model: STM,
+        *,
+        policy: MemoryPolicy | None = None,
+        size: int | None = None,
+        top_k: int | None = None,
+        backend: str = "auto",
+    ) -> None:
+        if size is not None and size < model.stride:
+            raise ValueError(f"size must be at least {model.stride} pixels or None, got {size}")
+        if top_k is not None and top_k < 1:
+            raise ValueError(f"top_k must be at least 1 or None, got {top_k}")
+        self.model = inference_copy(model)
+        self.policy = policy or MemoryPolicy()
+        self.size = size
+        self.top_k = top_k
+        self.backend = backend
+        weight = next(self.model.parameters())
+        self._device, self._dtype = weight.device, weight.dtype
+        self.objects: tuple[int, ...] = ()
+        self._forget()
+
+    @torch.inference_mode()
+    def start(self, frame: Frame, mask: Mask) -> Segmentation:
+        """Begins a video; whatever was remembered of another one is forgotten.
+
+        Args:
+            frame: the first frame.
+            mask: its objects, at least one.
+
+        Raises:
+            TypeError: the frame or the mask has another type or dtype than those above.
+            ValueError: they have another shape or range, or the mask holds no object.
+        """
+        rgb = to_rgb(frame, self._device)
+        geometry = Geometry.of((rgb.shape[2], rgb.shape[3]), self.size, self.model.stride)
+        ids = to_ids(mask, geometry.outer, self._device)
+        objects = _annotated_objects(ids, None)
+        self._forget()
+        self._state = _State.without_objects(geometry, self._for_network(rgb, geometry))
+        return self._annotate(self._state, ids, objects)
+
+    @torch.inference_mode()
+    def step(self, frame: Frame) -> Segmentation:
+        """Segments the next frame.
+
+        Args:
+            frame: of the first frame's size.
+
+        Raises:
+            TypeError: the frame has another type or dtype than those above.
+            ValueError: it has another shape, size or range.
+            RuntimeError: `start` was not called.
+        """
+        last = self._started()
+        geometry = last.geometry
+        rgb = to_rgb(frame, self._device)
+        if (size := (rgb.shape[2], rgb.shape[3])) != geometry.outer:
+            raise ValueError(f"frame must have the first frame's size {geometry.outer}, got {size}")
+        self._memorise(last)
+        self._state = state = _State.without_objects(geometry, self._for_network(rgb, geometry))
+        self.frame_index += 1
+        if not self.objects:
+            return self._result(state.outer.log(), state.outer)
+        inner = self._segment(state)
+        logits = geometry.to_outer(inner[None])[0]
+        state.outer = torch.softmax(logits, dim=0)
+        state.inner = state.outer if geometry.inner == geometry.outer else torch.softmax(inner, dim=0)
+        return self._result(logits, state.outer)
+
+    @torch.inference_mode()
+    def annotate(self, mask: Mask, objects: Collection[int] | None = None) -> Segmentation:
+        """Says where objects are in the current frame: new ids are followed from here on, known ones are corrected.
+
+        Pixels of other objects change where the annotated ones take or leave them. Annotated frames are remembered as
+        the first one is, see `MemoryPolicy`.
+
+        Args:
+            mask: ids of the current frame.
+            objects: the ids that the mask speaks of; one that has no pixel in it is nowhere in this frame. None for all
+                ids in the mask, at least one.
+
+        Raises:
+            TypeError: the mask is of another type or does not hold integers.
+            ValueError: it has another size than the frames or holds no object, or `objects` are not ids.
+            RuntimeError: `start` was not called.
+        """
+        state = self._started()
+        ids = to_ids(mask, state.geometry.outer, self._device)
+        return self._annotate(state, ids, _annotated_objects(ids, objects))
+
+    @torch.inference_mode()
+    def remove(self, object_id: int) -> None:
+        """Stops following an object and forgets it.
+
+        Raises:
+            ValueError: there is no such object.
+            RuntimeError: `start` was not called.
+        """
+        state = self._started()
+        if object_id not in self.objects:
+            raise ValueError(f"object_id must be one of {self.objects}, got {object_id}")
+        row = self.objects.index(object_id)
+        state.correct([row + 1], torch.zeros(1, *state.geometry.outer, device=self._device))
+        state.drop(row + 1)
+        self.objects = self.objects[:row] + self.objects[row + 1 :]
+        if row < self.memory.objects:
+            self.memory.remove(row)
+
+    def _forget(self) -> None:
+        self._state = None
+        self.memory = MemoryBank(self.policy)
+        self.objects = ()
+        self.frame_index = 0
+        self.timings = dict.fromkeys(STAGES, 0.0)
+
+    def _started(self) -> "_State":
+        if self._state is None:
+            raise RuntimeError("call start(frame, mask) first: there is no video yet")
+        return self._state
+
+    def _for_network(self, rgb: Tensor, geometry: Geometry) -> Tensor:
+        padded = geometry.pad(geometry.to_inner(rgb))
+        return padded.to(self._dtype, memory_format=torch.channels_last)
+
+    def _annotate(self, state: "_State", ids: Tensor, objects: Sequence[int]) -> Segmentation:
+        joining = tuple(found for found in objects if found not in self.objects)
+        self.objects += joining
+        state.add(len(joining))
+        state.correct([self.objects.index(found) + 1 for found in objects], one_hot(ids, objects))
+        state.annotated = True
+        return self._result(state.outer.clamp(min=PROBABILITY_FLOOR).log(), state.outer)
+
+    def _memorise(self, state: "_State") -> None:
+        """Puts a frame with its masks into memory (STM paper, section 3.1)."""
+        if not self.objects or not self.policy.memorises(self.frame_index, annotated=state.annotated):
+            return
+        with self._timed("encode_memory"):
+            masks = state.inner[1:, None]
+            others = other_masks(masks)
+            masks, others = (state.geometry.pad(planes).to(self._dtype) for planes in (masks, others))
+            parts = [self.model.encode_memory(state.frame, masks[few], others[few]) for few in self._groups(state)]
+            keys, values = (torch.cat(rows) if len(rows) > 1 else rows[0] for rows in zip(*parts, strict=True))
+            self.memory.memorise(self.frame_index, keys, values, annotated=state.annotated)
+
+    def _segment(self, state: "_State") -> Tensor:
+        """Aggregated logits `(O + 1, *inner)` of a frame."""
+        with self._timed("encode_query"):
+            query = self.model.encode_query(state.frame)
+        with self._timed("read"):
+            readout = self.memory.read(query.key, top_k=self.top_k, backend=self.backend)
+        with self._timed("decode"):
+            parts = [state.geometry.unpad(self.model.decode(readout[few], query)) for few in self._groups(state)]
+            return aggregate(torch.cat(parts) if len(parts) > 1 else parts[0])
+
+    def _groups(self, state: "_State") -> list[slice]:
+        """Slices of the objects, few enough at a time for activations to stay bounded whatever their number."""
+        height, width = state.frame.shape[2:]
+        few = max(1, _PIXELS_AT_ONCE // (height * width))
+        return [slice(first, first + few) for first in range(0, len(self.objects), few)]
+
+    def _result(self, logits: Tensor, probabilities: Tensor) -> Segmentation:
+        mask = to_mask(probabilities.argmax(0), self.objects)
+        return Segmentation(self.frame_index, self.objects, logits, probabilities, mask)
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        begin = self._now()
+        yield
+        self.timings[stage] += self._now() - begin
+
+    def _now(self) -> float:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter()
+
+
+@dataclass
+class _State:
+    """The current frame.
+
+    Attributes:
+        geometry: its sizes.
+        frame: as the network sees it, padded, `(1, 3, H, W)`.
+        inner: probabilities of background and objects at the inner size, which will be memorised.
+        outer: the same at the input's size; the same tensor when the sizes are.
+        annotated: some masks were given.
+    """
+
+    geometry: Geometry
+    frame: Tensor
+    inner: Tensor
+    outer: Tensor
+    annotated: bool = False
+
+    @classmethod
+    def without_objects(cls, geometry: Geometry, frame: Tensor) -> "_State":
+        outer = torch.ones(1, *geometry.outer, device=frame.device)
+        inner = outer if geometry.inner == geometry.outer else torch.ones(1, *geometry.inner, device=frame.device)
+        return cls(geometry, frame, inner, outer)
+
+    def add(self, objects: int) -> None:
+        """Appends objects that are nowhere."""
+        self._edit(lambda planes: torch.cat([planes, planes.new_zeros(objects, *planes.shape[1:])]))
+
+    def drop(self, row: int) -> None:
+        """Takes out a row."""
+        self._edit(lambda planes: torch.cat([planes[:row], planes[row + 1 :]]))
+
+    def correct(self, rows: Sequence[int], masks: Tensor) -> None:
+        """Puts the objects in `rows` where `masks`, at the outer size, say."""
+        shrunk = self.geometry.to_inner(masks[None])[0]
+        self._edit(lambda planes: corrected(planes, rows, masks if planes is self.outer else shrunk))
+
+    def _edit(self, change: Callable[[Tensor], Tensor]) -> None:
+        same = self.inner is self.outer
+        inner = change(self.inner)
+        self.inner, self.outer = inner, inner if same else change(self.outer)
+
+
+def _annotated_objects(mask: Tensor, objects: Collection[int] | None) -> tuple[int, ...]:
+    """The ids that a mask speaks of."""
+    if objects is not None:
+        if not all(1 <= found <= MAX_ID for found in objects):
+            raise ValueError(f"objects must be ids from 1 to {MAX_ID}, got {tuple(objects)}")
+        return tuple(sorted(set(objects)))
+    found = ids_in(mask)
+    if not found:
+        raise ValueError("mask must hold an object, got 0 (background) everywhere")
+    return found
