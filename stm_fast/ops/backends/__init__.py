@@ -1,0 +1,1 @@
+"""Implementations of the ops, one module each; the registry chooses among them."""

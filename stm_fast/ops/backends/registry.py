@@ -1,0 +1,74 @@
+"""Which backends there are and which one serves a call.
+
+A backend is one module of this package. It has
+
+- `unavailable() -> str | None`: why it cannot run on this machine at all, in one sentence, or None;
+- `supports(call: Call) -> str | None`: why it refuses this call, with the value it saw and its limit, or None;
+- a function for each op, with the arguments and outputs of those in `stm_fast.ops.backends.reference`.
+
+Adding one means writing the module and naming it in `BACKENDS`.
+"""
+
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from stm_fast.errors import BackendUnavailableError
+from stm_fast.ops.operands import Operands
+
+BACKENDS = {"reference": "stm_fast.ops.backends.reference"}
+"""Module of each backend, the fastest first. "auto" takes the first that supports a call."""
+
+
+class Call(NamedTuple):
+    """What a backend is asked to do; it may look at any property of the tensors but not at their numbers.
+
+    Attributes:
+        operation: name of the op and of the backend's function.
+        operands: operands of the scores.
+        arguments: the function's other arguments; the first is the value `(B, O, Cv, Nk)`, or lse for usage.
+    """
+
+    operation: str
+    operands: Operands
+    arguments: tuple[Any, ...]
+
+
+@cache
+def load(name: str) -> ModuleType:
+    """Import a backend's module, at its first use."""
+    return import_module(BACKENDS[name])
+
+
+def check_name(name: str) -> None:
+    """Raise `ValueError` unless `name` is "auto" or a backend's name."""
+    if name != "auto" and name not in BACKENDS:
+        raise ValueError(f"backend is {name!r}; allowed are 'auto', {', '.join(map(repr, BACKENDS))}")
+
+
+def choose(name: str, call: Call) -> ModuleType:
+    """The backend that serves a call.
+
+    Args:
+        name: a backend's name, or "auto" for the fastest that supports the call.
+        call: what is to be done.
+
+    Raises:
+        ValueError: there is no backend of that name.
+        BackendUnavailableError: the named backend refuses the call, or for "auto" all of them do.
+    """
+    check_name(name)
+    reasons: list[str] = []
+    for candidate in BACKENDS if name == "auto" else [name]:
+        backend = load(candidate)
+        reason: str | None = backend.unavailable() or backend.supports(call)
+        if reason is None:
+            return backend
+        reasons.append(f"backend {candidate!r} cannot serve {call.operation}: {reason}")
+    raise BackendUnavailableError("; ".join(reasons))
+
+
+def availability() -> dict[str, str | None]:
+    """For each backend, the reason why it cannot run on this machine, or None if it can."""
+    return {name: load(name).unavailable() for name in BACKENDS}

@@ -1,0 +1,104 @@
+"""The ops under `memory_read`: schemas and fakes, registered when `stm_fast.ops` is imported, before any backend is.
+
+Every op takes the six operands of `stm_fast.ops.operands` one by one, its own arguments, and the name of a backend. Its
+one implementation, for every device, asks the registry for that backend and hands the operands and arguments on. The
+number of outputs is fixed; one that was not asked for is an empty tensor.
+"""
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from stm_fast.ops.backends import registry
+from stm_fast.ops.operands import Gradients, Operands, statistics_dtype
+
+LIBRARY = torch.library.Library("stm_fast", "DEF")
+
+_OPERANDS = "Tensor query, Tensor key, Tensor? gain, Tensor? offset, Tensor? bias, float scale"
+_WANTED = "bool query_side, bool key_side, bool value_side"
+_GRADIENTS = "(Tensor query, Tensor key, Tensor gain, Tensor offset, Tensor bias, Tensor value)"
+
+
+def _define(operation: str, arguments: str, outputs: str, fake: Callable[..., Any]) -> None:
+    """Register schema, implementation and fake of an op; `fake` takes the operands and the op's own arguments."""
+
+    def run(*flat: Any) -> Any:
+        call = registry.Call(operation, Operands(*flat[:6]), flat[6:-1])
+        function = getattr(registry.choose(flat[-1], call), operation)
+        device = call.operands.query.device.type
+        if not torch.is_autocast_enabled(device):
+            return function(call.operands, *call.arguments)
+        # The operands already have the dtypes that they are to be read in.
+        with torch.autocast(device, enabled=False):
+            return function(call.operands, *call.arguments)
+
+    def run_fake(*flat: Any) -> Any:
+        return fake(Operands(*flat[:6]), *flat[6:-1])
+
+    LIBRARY.define(f"{operation}({_OPERANDS}, {arguments}, str backend) -> {outputs}")
+    LIBRARY.impl(operation, run, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"stm_fast::{operation}", run_fake, lib=LIBRARY)
+
+
+def _refuse_double_backward(*_: object) -> NoReturn:
+    raise RuntimeError("memory_read was differentiated twice; it has first derivatives only")
+
+
+def _fake_read(operands: Operands, value: Tensor) -> tuple[Tensor, Tensor]:
+    batch, _, queries = operands.query.shape
+    out = value.new_empty(*value.shape[:3], queries)
+    return out, value.new_empty(batch, queries, dtype=statistics_dtype(operands.key))
+
+
+def _fake_usage(operands: Operands, lse: Tensor) -> Tensor:
+    return lse.new_empty(operands.key.shape[0], operands.key.shape[2])
+
+
+def _fake_top_k_read(operands: Operands, value: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    out, lse = _fake_read(operands, value)
+    indices = lse.new_empty(*lse.shape, top_k, dtype=torch.int64)
+    return out, lse, indices, lse.new_empty(*lse.shape, top_k)
+
+
+def _fake_gradients(operands: Operands, value: Tensor, *arguments: Any) -> Gradients:
+    query_side, key_side, value_side = arguments[-3:]
+
+    def like(tensor: Tensor | None, wanted: bool) -> Tensor:
+        if tensor is None or not wanted:
+            return value.new_empty(0)
+        return tensor.new_empty(tensor.shape)
+
+    return (
+        like(operands.query, query_side),
+        like(operands.key, key_side),
+        like(operands.gain, key_side),
+        like(operands.offset, query_side),
+        like(operands.bias, key_side),
+        like(value, value_side),
+    )
+
+
+_define("read", "Tensor value", "(Tensor out, Tensor lse)", _fake_read)
+_define(
+    "read_backward",
+    f"Tensor value, Tensor out, Tensor lse, Tensor grad_out, Tensor grad_lse, {_WANTED}",
+    _GRADIENTS,
+    _fake_gradients,
+)
+_define("usage", "Tensor lse", "Tensor", _fake_usage)
+_define(
+    "top_k_read",
+    "Tensor value, int top_k",
+    "(Tensor out, Tensor lse, Tensor indices, Tensor weights)",
+    _fake_top_k_read,
+)
+_define(
+    "top_k_read_backward",
+    f"Tensor value, Tensor out, Tensor indices, Tensor weights, Tensor grad_out, Tensor grad_lse, {_WANTED}",
+    _GRADIENTS,
+    _fake_gradients,
+)
+for _backward in ("read_backward", "top_k_read_backward"):
+    torch.library.register_autograd(f"stm_fast::{_backward}", _refuse_double_backward, lib=LIBRARY)

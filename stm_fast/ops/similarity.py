@@ -1,0 +1,64 @@
+"""Similarities, each as a differentiable preparation of the operands that every backend reads.
+
+A new similarity is a function from keys to `Operands`; kernels never know which one was asked for.
+"""
+
+import torch
+from torch import Tensor
+
+from stm_fast.ops.operands import Operands, statistics_dtype
+
+
+def dot(query: Tensor, key: Tensor, scale: float) -> Operands:
+    """S = scale · <q, k> (STM's released code; attention).
+
+    Args:
+        query: `(B, C, Nq)`.
+        key: `(B, C, Nk)`.
+        scale: STM takes 1/√C.
+    """
+    return Operands(query, key, None, None, None, scale)
+
+
+def l2(query: Tensor, key: Tensor, scale: float, shrinkage: Tensor | None, selection: Tensor | None) -> Operands:
+    """S = −scale · s_j · Σ_c e_ci (k_cj − q_ci)² (STCN, section 3.3, without s and e; XMem, section 3.4).
+
+    Args:
+        query: `(B, C, Nq)`.
+        key: `(B, C, Nk)`.
+        scale: STCN and XMem take 1/√C.
+        shrinkage: s, `(B, 1, Nk)`, or None for ones.
+        selection: e, `(B, C, Nq)`, or None for ones.
+    """
+    if selection is None:
+        return _l2(query, key, scale, shrinkage)
+    return _selective_l2(query, key, scale, shrinkage, selection)
+
+
+def _l2(query: Tensor, key: Tensor, scale: float, shrinkage: Tensor | None) -> Operands:
+    dtype = statistics_dtype(key)
+    query_norm = query.to(dtype).square().sum(1)
+    key_norm = key.to(dtype).square().sum(1)
+    if shrinkage is None:
+        return Operands(query, key, None, -scale * query_norm, -scale * key_norm, 2 * scale)
+    gain = scale * shrinkage.squeeze(1).to(dtype)
+    return Operands(query, key, gain, -query_norm, -gain * key_norm, 2.0)
+
+
+def _selective_l2(query: Tensor, key: Tensor, scale: float, shrinkage: Tensor | None, selection: Tensor) -> Operands:
+    """The selection weighs each channel for each query, so the squares of the keys become channels of their own.
+
+    Distances stay the same when one vector is subtracted from all keys and queries. Around the mean key the squares are
+    small, which is what lets them be rounded to 16 bits.
+    """
+    dtype = statistics_dtype(key)
+    centre = key.detach().to(dtype).mean(-1, keepdim=True)
+    centred_query, centred_key = query.to(dtype) - centre, key.to(dtype) - centre
+    weight = selection.to(dtype)
+    weighted_query = weight * centred_query
+    offset = -(weighted_query * centred_query).sum(1)
+    wide_query = torch.cat([2 * weighted_query, -weight], 1).to(query.dtype)
+    wide_key = torch.cat([centred_key, centred_key.square()], 1).to(key.dtype)
+    if shrinkage is None:
+        return Operands(wide_query, wide_key, None, scale * offset, None, scale)
+    return Operands(wide_query, wide_key, scale * shrinkage.squeeze(1).to(dtype), offset, None, 1.0)
