@@ -109,13 +109,13 @@ def memory_read(
         out, lse, indices, weights = autograd.top_k_read(operands, value, top_k, backend)
         usage = _top_k_usage(operands, indices, weights) if return_usage else None
 
-    readout = (out if shared else out.squeeze(1)).unflatten(-1, query_grid)
+    readout = out.view(batch, *value.shape[1 if shared else 2 : 3], *query_grid)
     if not (return_usage or return_lse):
         return readout
     return MemoryReadout(
         readout,
-        None if usage is None else usage.unflatten(-1, memory_grid),
-        lse.unflatten(-1, query_grid) if return_lse else None,
+        None if usage is None else usage.view(batch, *memory_grid),
+        lse.view(batch, *query_grid) if return_lse else None,
     )
 
 

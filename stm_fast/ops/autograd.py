@@ -26,7 +26,8 @@ class _Read(torch.autograd.Function):
         value: Tensor,
         backend: str,
     ) -> tuple[Tensor, Tensor]:
-        return _OPS.read(query, key, gain, offset, bias, scale, value, backend)
+        out, lse = _OPS.read(query, key, gain, offset, bias, scale, value, backend)
+        return out, lse
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -54,7 +55,8 @@ class _TopKRead(torch.autograd.Function):
         top_k: int,
         backend: str,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return _OPS.top_k_read(query, key, gain, offset, bias, scale, value, top_k, backend)
+        out, lse, indices, weights = _OPS.top_k_read(query, key, gain, offset, bias, scale, value, top_k, backend)
+        return out, lse, indices, weights
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -84,7 +86,7 @@ def read(operands: Operands, value: Tensor, backend: str) -> tuple[Tensor, Tenso
     Returns:
         out `(B, O, Cv, Nq)` of the value's dtype, lse `(B, Nq)` of the statistics' dtype.
     """
-    out, lse = _Read.apply(*operands, value, backend)
+    out, lse = _Read.apply(*operands, value, backend)  # type: ignore[no-untyped-call]
     return out, lse
 
 
@@ -100,7 +102,7 @@ def top_k_read(operands: Operands, value: Tensor, top_k: int, backend: str) -> t
     Returns:
         out and lse as from `read`; indices `(B, Nq, top_k)` int64 and weights `(B, Nq, top_k)`, without gradients.
     """
-    out, lse, indices, weights = _TopKRead.apply(*operands, value, top_k, backend)
+    out, lse, indices, weights = _TopKRead.apply(*operands, value, top_k, backend)  # type: ignore[no-untyped-call]
     return out, lse, indices, weights
 
 
@@ -119,4 +121,5 @@ def _returned(gradients: tuple[Tensor, ...], needed: tuple[bool, ...]) -> tuple[
 def usage(operands: Operands, lse: Tensor, backend: str) -> Tensor:
     """How much each memory token is read, `(B, Nk)` of lse's dtype, from a second pass; without gradients."""
     *tensors, scale = (part.detach() if isinstance(part, Tensor) else part for part in operands)
-    return _OPS.usage(*tensors, scale, lse.detach(), backend)
+    result: Tensor = _OPS.usage(*tensors, scale, lse.detach(), backend)
+    return result

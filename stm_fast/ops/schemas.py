@@ -14,7 +14,7 @@ from torch import Tensor
 from stm_fast.ops.backends import registry
 from stm_fast.ops.operands import Gradients, Operands, statistics_dtype
 
-LIBRARY = torch.library.Library("stm_fast", "DEF")
+LIBRARY = torch.library.Library("stm_fast", "DEF")  # type: ignore[no-untyped-call]
 
 _OPERANDS = "Tensor query, Tensor key, Tensor? gain, Tensor? offset, Tensor? bias, float scale"
 _WANTED = "bool query_side, bool key_side, bool value_side"
@@ -37,8 +37,10 @@ def _define(operation: str, arguments: str, outputs: str, fake: Callable[..., An
     def run_fake(*flat: Any) -> Any:
         return fake(Operands(*flat[:6]), *flat[6:-1])
 
-    LIBRARY.define(f"{operation}({_OPERANDS}, {arguments}, str backend) -> {outputs}")
-    LIBRARY.impl(operation, run, "CompositeExplicitAutograd")
+    LIBRARY.define(  # type: ignore[no-untyped-call]
+        f"{operation}({_OPERANDS}, {arguments}, str backend) -> {outputs}"
+    )
+    LIBRARY.impl(operation, run, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
     torch.library.register_fake(f"stm_fast::{operation}", run_fake, lib=LIBRARY)
 
 

@@ -50,7 +50,7 @@ def read(operands: Operands, value: Tensor) -> tuple[Tensor, Tensor]:
         part, part_value = _part(operands, batch), value[batch]
         for query in queries:
             readout, lse[batch, query] = _read_rows(_rows(part, query), part, part_value, tokens)
-            out[batch, ..., query] = readout.unflatten(1, value.shape[1:3])
+            out[batch, ..., query] = readout.view(part_value.shape[0], *value.shape[1:3], -1)
     return out, lse
 
 
@@ -198,8 +198,15 @@ def _slices(length: int, step: int) -> list[slice]:
 
 
 def _part(operands: Operands, batch: slice) -> Operands:
-    *tensors, scale = operands
-    return Operands(*(None if tensor is None else tensor[batch] for tensor in tensors), scale)
+    query, key, gain, offset, bias, scale = operands
+    return Operands(
+        query[batch],
+        key[batch],
+        None if gain is None else gain[batch],
+        None if offset is None else offset[batch],
+        None if bias is None else bias[batch],
+        scale,
+    )
 
 
 def _empty_outputs(operands: Operands, value: Tensor) -> tuple[Tensor, Tensor]:
@@ -306,7 +313,7 @@ def _store(
     if offset.numel():
         offset[batch] = rows_grad[..., size]
     if value.numel():
-        value[batch] = value_grad.unflatten(1, value.shape[1:3])
+        value[batch] = value_grad.view(value_grad.shape[0], *value.shape[1:])
     if bias.numel():
         bias[batch] = columns_grad[:, -1]
     if not key.numel():
@@ -359,6 +366,6 @@ def _gather(value: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
     for query in _slices(indices.shape[1], step):
         place, weight = indices[:, query], weights[:, query]
         flat = place.flatten(1)[:, None, None].expand(batch, objects, channels, -1)
-        gathered = value.gather(-1, flat).unflatten(-1, place.shape[1:]).to(weight.dtype)
+        gathered = value.gather(-1, flat).view(batch, objects, channels, *place.shape[1:]).to(weight.dtype)
         parts.append((gathered * weight[:, None, None]).sum(-1))
     return torch.cat(parts, -1)
