@@ -18,8 +18,8 @@ $(INSTALLED): requirements.txt pyproject.toml setup.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: install ## segment a clip rendered here, score it and write its pictures to demo/
-	$(BIN)/stm-fast demo --out demo
+demo: install ## segment a clip rendered here, score it and write its pictures to stm-fast-demo/
+	$(BIN)/stm-fast demo
 
 test: install ## run the tests
 	$(BIN)/pytest
@@ -30,5 +30,5 @@ check: install ## lint, formatting and types
 	$(BIN)/mypy
 
 clean: ## remove what was built and written, but not .venv
-	rm -rf build dist demo *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .benchmarks .coverage
+	rm -rf build dist stm-fast-demo *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .benchmarks .coverage
 	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -exec rm -rf {} +
