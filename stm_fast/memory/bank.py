@@ -14,7 +14,7 @@ class MemoryBank:
     """Keys and values of O objects in T frames, kept by a policy.
 
     Frames live in slots of a block `(O, C, capacity, h, w)` that grows by half when it is full, so a frame costs one
-    copy of itself and, on average, at most two more over its life. A frame that leaves is overwritten in place; slots
+    copy of itself and, on average, at most three more over its life. A frame that leaves is overwritten in place; slots
     are therefore not in order of time, which a softmax over all of them does not see.
 
     Objects are rows in the order in which they joined. One that joined later has no memory of earlier frames, and
