@@ -1,14 +1,15 @@
 """The demo's clip: a cup of coffee in orbit round a cat, before a launch pad.
 
-Cut from photographs that ship inside scikit-image (CC0 and public domain: Chelsea the cat by Stéfan van der Walt, a coffee
-cup by Rachel Michetti, a Falcon 9 by SpaceX), so that every pixel's object is known.
+Cut from photographs that ship inside scikit-image, so that every pixel's object is known. Chelsea the cat
+(Stéfan van der Walt) and the coffee cup (Rachel Michetti) are CC0, the Falcon 9 (SpaceX) is in the public domain.
 """
 
 import math
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from stm_fast.media.files import atomic_path
 from stm_fast.media.masks import write_mask
 
 FRAMES = 40
+FPS = Fraction(12)
 SIZE = (270, 480)
 CAT, CUP = 1, 2
 _SUPERSAMPLING = 2
@@ -57,11 +59,9 @@ def render() -> Iterator[DemoFrame]:
     cat, cup = _cut_out(pictures.chelsea(), _CAT_OUTLINE), _cut_out(pictures.coffee(), _CUP_OUTLINE)
     background = Image.fromarray(pictures.rocket())
     noise = np.random.default_rng(0)
-    for index in range(FRAMES):
-        canvas = _background(background, index / (FRAMES - 1))
-        masks: list[tuple[int, Image.Image]] = []
-        for identity, picture, place in _placed(cat, cup, index / (FRAMES - 1)):
-            masks.append((identity, _paste(canvas, picture, place)))
+    for time in np.linspace(0, 1, FRAMES):
+        canvas = _background(background, time)
+        masks = [(identity, _paste(canvas, picture, place)) for identity, picture, place in _placed(cat, cup, time)]
         small = canvas.convert("RGB").resize(SIZE[::-1], Image.Resampling.BOX)
         grain = noise.normal(0, 2, (*SIZE, 3))
         yield DemoFrame(np.clip(np.asarray(small) + grain, 0, 255).astype(np.uint8), _ids(masks))
@@ -165,9 +165,9 @@ def _closed_curve(points: Sequence[tuple[float, float]], steps: int = 8) -> list
     return curve
 
 
-def _pictures():  # type: ignore[no-untyped-def]
+def _pictures() -> Any:
     try:
         from skimage import data
     except ImportError as error:
-        raise StmFastError("the demo's clip is cut from scikit-image's pictures: pip install 'stm-fast[demo]'") from error
+        raise StmFastError("the demo's clip needs scikit-image's pictures: pip install 'stm-fast[demo]'") from error
     return data

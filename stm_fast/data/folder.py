@@ -12,7 +12,8 @@ VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ts
 def folder(root: str | Path, clip: str | None = None) -> Dataset:
     """Clips of a plain folder. An object is followed from the first mask it is in.
 
-    - several clips: `ROOT/frames/<clip>` holds images (or `ROOT/frames/<clip>.mp4` is a video), `ROOT/masks/<clip>` masks;
+    - several clips: `ROOT/frames/<clip>` holds images (or `ROOT/frames/<clip>.mp4` is a video), `ROOT/masks/<clip>`
+      masks;
     - one clip: `ROOT/frames` holds images, or a single video lies in `ROOT`, and `ROOT/masks` holds masks.
 
     Masks carry the names of their frames; a video's frames are called 00000, 00001 and so on.

@@ -19,13 +19,13 @@ def _bright_palette() -> NDArray[np.float32]:
     """The DAVIS colours at full brightness, so that they show on dark frames; the hue still tells the id."""
     colours = DAVIS_PALETTE.astype(np.float32)
     peak = colours.max(axis=1, keepdims=True)
-    return np.where(peak > 0, 40 + 215 * colours / np.maximum(peak, 1), 0).astype(np.float32)
+    return np.where(peak > 0, 64 + 191 * colours / np.maximum(peak, 1), 0).astype(np.float32)
 
 
 _COLOURS = _bright_palette()
 
 
-def blend(frame: NDArray[np.uint8], mask: NDArray[np.integer], opacity: float = 0.45) -> NDArray[np.uint8]:
+def blend(frame: NDArray[np.uint8], mask: NDArray[np.integer], opacity: float = 0.4) -> NDArray[np.uint8]:
     """A frame with its objects tinted and outlined.
 
     Args:
@@ -39,7 +39,7 @@ def blend(frame: NDArray[np.uint8], mask: NDArray[np.integer], opacity: float = 
     blended = frame.copy()
     inside = mask > 0
     blended[inside] = (1 - opacity) * frame[inside] + opacity * _COLOURS[mask[inside]]
-    edge = _outline(mask, max(1, round(min(mask.shape) / 240)))
+    edge = _outline(mask, max(1, round(min(mask.shape) / 200)))
     blended[edge] = _COLOURS[mask[edge]]
     return blended
 

@@ -45,12 +45,14 @@ class FrameSource(ABC):
         size: height and width of every frame, in pixels, after rotation.
         fps: frames a second, or None for images.
         count: number of frames as far as the source tells without being decoded, or None.
+        first_name: name of the first frame.
     """
 
     path: Path
     size: tuple[int, int]
     fps: Fraction | None
     count: int | None
+    first_name: str
 
     @abstractmethod
     def _decode(self) -> Iterator[Frame]:
@@ -89,7 +91,8 @@ class ImageFolder(FrameSource):
         if not self._files:
             raise MediaError(f"{self.path} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
         self.count = len(self._files)
-        height, width = read_image(next(iter(self._files.values()))).shape[:2]
+        self.first_name, first = next(iter(self._files.items()))
+        height, width = read_image(first).shape[:2]
         self.size = (height, width)
 
     def _decode(self) -> Iterator[Frame]:
@@ -121,6 +124,7 @@ class VideoFile(FrameSource):
         first = next(self._decode(), None)
         if first is None:
             raise MediaError(f"{self.path} has no frame that can be decoded")
+        self.first_name = first.name
         height, width = first.image.shape[:2]
         self.size = (height, width)
 

@@ -1,0 +1,115 @@
+"""What every command says and how: results on stdout, everything else on stderr, and a sentence for each failure.
+
+Exit codes: 0 done; 1 an error in options, weights or installation; 2 an input or a command line that cannot be used;
+3 the system refused (disk full, no permission); 130 interrupted.
+"""
+
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import ParamSpec, TextIO, TypeVar
+
+import typer
+from rich.console import Console
+
+from stm_fast.errors import StmFastError
+
+DEBUG_VARIABLE = "STM_FAST_DEBUG"
+OPTION_ERROR, SYSTEM_ERROR, INTERRUPTED = 1, 3, 130
+
+stdout = Console(highlight=False)
+stderr = Console(stderr=True, highlight=False)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Interrupted(StmFastError):
+    """The user stopped a command; the message says what is there and how to go on."""
+
+    exit_code = INTERRUPTED
+
+
+def with_sentences(command: Callable[P, R]) -> Callable[P, R]:
+    """Make a command tell failures and notices in sentences, and leave with an exit code instead of a traceback.
+
+    With the environment variable `STM_FAST_DEBUG` set (`stm-fast --debug`) exceptions pass.
+    """
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        with _notices_as_sentences():
+            try:
+                return command(*args, **kwargs)
+            except (Exception, KeyboardInterrupt) as error:
+                told = _sentence(error)
+                if told is None or os.environ.get(DEBUG_VARIABLE):
+                    raise
+                sentence, code = told
+                stderr.print(f"Error: {sentence}" if code != INTERRUPTED else sentence, markup=False, soft_wrap=True)
+                raise typer.Exit(code) from error
+
+    return run
+
+
+def say(message: str) -> None:
+    """Tell something that is not a result."""
+    stderr.print(message, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def frame_progress(description: str, total: int | None) -> Iterator[Callable[[], None]]:
+    """A progress bar with rate and remaining time; yields a function to call after each frame."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+    )
+    with Progress(*columns, console=stderr) as progress:
+        task = progress.add_task(description, total=total, rate="")
+
+        def advance() -> None:
+            progress.advance(task)
+            speed = progress.tasks[0].finished_speed or progress.tasks[0].speed
+            progress.update(task, rate=f"{speed:.1f} frames/s" if speed else "")
+
+        yield advance
+
+
+def _sentence(error: BaseException) -> tuple[str, int] | None:
+    """What to tell the user and the exit code; None for an exception that is a bug."""
+    if isinstance(error, KeyboardInterrupt):
+        return "Interrupted.", INTERRUPTED
+    if isinstance(error, StmFastError):
+        return str(error), error.exit_code
+    if isinstance(error, OSError):
+        place = f": {error.filename}" if error.filename else ""
+        return f"{error.strerror or error}{place}; files written before are whole", SYSTEM_ERROR
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate" in str(error):
+        return "out of memory; a smaller --size or a bound by --memory-max needs less", SYSTEM_ERROR
+    if isinstance(error, ValueError | TypeError):
+        return str(error), OPTION_ERROR
+    return None
+
+
+@contextmanager
+def _notices_as_sentences() -> Iterator[None]:
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        stderr.print(f"Note: {message}", markup=False, soft_wrap=True)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield

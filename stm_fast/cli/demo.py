@@ -1,0 +1,54 @@
+"""`stm-fast demo`: a clip made here, segmented, scored and shown."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stm_fast.cli import options
+from stm_fast.cli.console import say, stdout, with_sentences
+from stm_fast.cli.evaluate import print_scores
+from stm_fast.cli.outputs import OutputFolder
+from stm_fast.cli.segment import follow
+
+
+@with_sentences
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the clip and its results; what is there is replaced.")] = Path(
+        "stm-fast-demo"
+    ),
+    model: options.Model = "compact",
+    weights: options.Weights = None,
+    device: options.Device = "auto",
+    dtype: options.DtypeOption = options.Dtype.auto,
+    backend: options.Backend = "auto",
+) -> None:
+    """Render a clip of known masks, segment it from the first one and score the result.
+
+    A cup of coffee orbits a cat: it passes before her, then behind. The clip is rendered from scikit-image's
+    photographs into OUT/clip; masks, overlay.mp4, contact_sheet.png and scores go to OUT.
+    """
+    from stm_fast.data import demo_clip
+    from stm_fast.data.folder import folder
+    from stm_fast.evaluation.report import write_report
+    from stm_fast.evaluation.run import ClipRun
+    from stm_fast.evaluation.score import check_scoring, score_clip
+
+    check_scoring()
+    chosen = options.SegmenterOptions(model, weights, device=device, dtype=dtype, backend=backend)
+    network = chosen.load()
+    say(f"Rendering {demo_clip.FRAMES} frames into {out / 'clip'}")
+    demo_clip.write(out / "clip")
+    dataset = folder(out / "clip")
+    clip = dataset.clips[0]
+    frames = clip.open()
+    first = frames.first_name
+    results = OutputFolder(out)
+    segmenter = chosen.segmenter(network, frames.size)
+    summary = follow(segmenter, frames, {first: clip.prompts[first]}, results, chosen.settings(), fps=demo_clip.FPS)
+    scores = score_clip(clip, results.masks)
+    run = ClipRun(clip.name, summary.frames, summary.seconds["total"], summary.memory_tokens)
+    write_report(out, dataset, scores, [run], chosen.settings())
+    print_scores("stm-fast demo", scores, [run])
+    for path in (results.overlay, results.contact_sheet, results.masks):
+        stdout.print(str(path), markup=False, soft_wrap=True)

@@ -1,0 +1,62 @@
+"""The `stm-fast` command. Commands import what they need when they run, so that `--help` is fast."""
+
+import os
+from importlib.util import find_spec
+from typing import Annotated
+
+import typer
+
+import stm_fast
+from stm_fast.cli.console import DEBUG_VARIABLE, stdout, with_sentences
+from stm_fast.cli.demo import demo
+from stm_fast.cli.doctor import doctor
+from stm_fast.cli.evaluate import evaluate
+from stm_fast.cli.segment import segment
+
+app = typer.Typer(
+    name="stm-fast",
+    help="Space-Time Memory video object segmentation.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command()(segment)
+app.command()(demo)
+app.command()(evaluate)
+app.command()(doctor)
+
+
+def main() -> None:
+    """Entry point of the `stm-fast` command; see `stm_fast.cli.console` for its exit codes."""
+    app()
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        stdout.print(stm_fast.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _settings(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    if debug:
+        os.environ[DEBUG_VARIABLE] = "1"
+
+
+if find_spec("stm_fast.cli.train"):
+
+    @app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+    @with_sentences
+    def train(context: typer.Context) -> None:
+        """Train a model: `stm-fast train --help`."""
+        from stm_fast.cli.train import app as train_app
+
+        train_app(args=context.args, prog_name="stm-fast train", standalone_mode=False)
+
+
+if __name__ == "__main__":
+    main()

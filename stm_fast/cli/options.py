@@ -1,0 +1,162 @@
+"""Options that several commands share, and the segmenter they make."""
+
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import torch
+
+    from stm_fast.inference.segmenter import Segmenter
+    from stm_fast.models.stm import STM
+
+MODEL_PANEL = "Model and memory"
+DEFAULT_SIZE = 480
+
+
+class Dtype(str, Enum):
+    """Number formats a network can run in; `auto` is bfloat16 where the processor computes in it, else float32."""
+
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+Model = Annotated[
+    str,
+    typer.Option(help="compact, resnet50, or a file: STM_weights.pth or .safetensors.", rich_help_panel=MODEL_PANEL),
+]
+Weights = Annotated[
+    str | None, typer.Option(help="Weights for a model given by name.", show_default=False, rich_help_panel=MODEL_PANEL)
+]
+Size = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Shorter side, in pixels, that the network works at; smaller frames keep theirs, 0 keeps all.",
+        rich_help_panel=MODEL_PANEL,
+    ),
+]
+MemoryEvery = Annotated[
+    int,
+    typer.Option(
+        min=1, help="Remember every n-th frame, besides the first and the previous.", rich_help_panel=MODEL_PANEL
+    ),
+]
+MemoryMax = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Most frames remembered; no bound if left out.", show_default=False, rich_help_panel=MODEL_PANEL
+    ),
+]
+TopK = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Read only the k best memory locations; all if left out.",
+        show_default=False,
+        rich_help_panel=MODEL_PANEL,
+    ),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...", rich_help_panel=MODEL_PANEL)]
+DtypeOption = Annotated[
+    Dtype,
+    typer.Option("--dtype", help="auto: bfloat16 where the processor computes in it.", rich_help_panel=MODEL_PANEL),
+]
+Backend = Annotated[
+    str, typer.Option(help="Backend of the memory read, see stm-fast doctor.", rich_help_panel=MODEL_PANEL)
+]
+
+
+@dataclass(frozen=True)
+class SegmenterOptions:
+    """What makes a segmenter; the fields are the options above."""
+
+    model: str = "compact"
+    weights: str | None = None
+    size: int = DEFAULT_SIZE
+    memory_every: int = 5
+    memory_max: int | None = None
+    top_k: int | None = None
+    device: str = "auto"
+    dtype: Dtype = Dtype.auto
+    backend: str = "auto"
+
+    def load(self) -> "STM":
+        """Load the model.
+
+        Raises:
+            CheckpointError: a file of weights cannot be used.
+            ValueError: an option is out of range.
+        """
+        import stm_fast
+
+        device = resolve_device(self.device)
+        dtype = resolve_dtype(self.dtype, device)
+        return stm_fast.load_model(self.model, weights=self.weights, device=device, dtype=dtype)
+
+    def segmenter(self, model: "STM", frame_size: tuple[int, int]) -> "Segmenter":
+        """A segmenter for frames of a size.
+
+        Args:
+            model: see `load`.
+            frame_size: height and width; frames whose shorter side is not above `size` keep their own size.
+
+        Raises:
+            ValueError: an option is out of range.
+        """
+        import stm_fast
+
+        return stm_fast.Segmenter(
+            model,
+            policy=stm_fast.MemoryPolicy(every=self.memory_every, max_frames=self.memory_max),
+            size=self.size if 0 < self.size < min(frame_size) else None,
+            top_k=self.top_k,
+            backend=self.backend,
+        )
+
+    def settings(self) -> dict[str, object]:
+        """The options as they were given, for reports and to compare runs."""
+        return asdict(self) | {"dtype": self.dtype.value}
+
+
+def resolve_device(name: str) -> str:
+    """The device of a name: for "auto" the first GPU if there is one.
+
+    Raises:
+        ValueError: torch knows no such device, or this machine has none.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"device {name!r} cannot be used ({reason}); allowed are auto, cpu, cuda, cuda:1 ..."
+        ) from None
+    return name
+
+
+def resolve_dtype(dtype: Dtype, device: str) -> "torch.dtype":
+    """The torch dtype of an option on a device."""
+    import torch
+
+    if dtype is not Dtype.auto:
+        resolved: torch.dtype = getattr(torch, dtype.value)
+        return resolved
+    return torch.bfloat16 if computes_bfloat16(device) else torch.float32
+
+
+def computes_bfloat16(device: str) -> bool:
+    """Whether a device has instructions for bfloat16, so that it is faster there than float32."""
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device == "cpu" and bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

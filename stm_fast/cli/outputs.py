@@ -1,0 +1,69 @@
+"""The folder a clip's results go to, and when a run may write into it."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from stm_fast.errors import StmFastError
+from stm_fast.media.files import write_text
+
+
+@dataclass(frozen=True)
+class OutputFolder:
+    """`masks/`, `overlay.mp4`, `contact_sheet.png` and `summary.json` below one folder."""
+
+    root: Path
+
+    @property
+    def masks(self) -> Path:
+        """Folder of the palette PNGs."""
+        return self.root / "masks"
+
+    @property
+    def overlay(self) -> Path:
+        """The video of frames with their masks."""
+        return self.root / "overlay.mp4"
+
+    @property
+    def contact_sheet(self) -> Path:
+        """The picture of the clip at a glance."""
+        return self.root / "contact_sheet.png"
+
+    @property
+    def summary(self) -> Path:
+        """What the run did."""
+        return self.root / "summary.json"
+
+
+def claim(record: Path, results: Path, settings: dict[str, object], *, resume: bool, overwrite: bool) -> None:
+    """Make sure that a run may write its results, and note its settings for a later one.
+
+    Args:
+        record: JSON file with the settings of the run that made the results.
+        results: folder of the results.
+        settings: options that decide the results of this run.
+        resume: go on with what is there, which must have been made with the same settings.
+        overwrite: write over what is there.
+
+    Raises:
+        StmFastError: results are there and neither flag is given, or other settings made them.
+    """
+    there = record.exists() or (results.is_dir() and any(results.iterdir()))
+    if there and not overwrite:
+        if not resume:
+            raise StmFastError(f"{results} holds results: --resume goes on with them, --overwrite starts again")
+        _check_same(record, settings)
+    write_text(record, json.dumps({"complete": False, "settings": settings}, indent=2) + "\n")
+
+
+def _check_same(record: Path, settings: dict[str, object]) -> None:
+    try:
+        before = json.loads(record.read_text(encoding="utf-8"))["settings"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StmFastError(f"{record} does not tell how the results were made: --overwrite starts again") from error
+    for name, value in settings.items():
+        if before.get(name) != value:
+            raise StmFastError(
+                f"{record.parent} was made with {name} {before.get(name)}, not {value}: --resume needs the same "
+                "options, --overwrite starts again"
+            )

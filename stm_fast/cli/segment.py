@@ -1,0 +1,187 @@
+"""`stm-fast segment`: one clip, from its first mask to masks, pictures and a summary."""
+
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stm_fast.cli import options
+from stm_fast.cli.console import Interrupted, frame_progress, say, stdout, with_sentences
+from stm_fast.cli.outputs import OutputFolder, claim
+from stm_fast.errors import MediaError
+
+if TYPE_CHECKING:
+    from stm_fast.inference.segmenter import Segmenter
+    from stm_fast.media.summary import RunSummary
+    from stm_fast.media.video import FrameSource
+
+OUTPUT_PANEL = "Output"
+IMAGES_FPS = Fraction(24)
+
+
+@with_sentences
+def segment(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="A video, or a folder of images.")],
+    mask: Annotated[
+        Path,
+        typer.Option(help="Mask of the first frame, or a folder of masks by frame name for objects that appear later."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for masks, overlay, contact sheet and summary.")],
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run in OUT.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over the results in OUT.")] = False,
+    overlay: Annotated[bool, typer.Option(help="Write overlay.mp4.", rich_help_panel=OUTPUT_PANEL)] = True,
+    opacity: Annotated[
+        float, typer.Option(min=0, max=1, help="Of the tint over objects.", rich_help_panel=OUTPUT_PANEL)
+    ] = 0.4,
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            max=1000,
+            help="Frames a second of the overlay; the video's own, or 24 for images, if left out.",
+            show_default=False,
+            rich_help_panel=OUTPUT_PANEL,
+        ),
+    ] = None,
+    model: options.Model = "compact",
+    weights: options.Weights = None,
+    size: options.Size = options.DEFAULT_SIZE,
+    memory_every: options.MemoryEvery = 5,
+    memory_max: options.MemoryMax = None,
+    top_k: options.TopK = None,
+    device: options.Device = "auto",
+    dtype: options.DtypeOption = options.Dtype.auto,
+    backend: options.Backend = "auto",
+) -> None:
+    """Segment a video from the mask of its first frame.
+
+    Writes OUT/masks (palette PNGs, index = object id), OUT/overlay.mp4, OUT/contact_sheet.png and OUT/summary.json.
+    Masks are written as they are made: an interrupted run leaves valid files and goes on with --resume.
+    """
+    from stm_fast.inference.prompts import find_prompts
+    from stm_fast.media.video import open_frames
+
+    chosen = options.SegmenterOptions(model, weights, size, memory_every, memory_max, top_k, device, dtype, backend)
+    frames = open_frames(source)
+    prompts = find_prompts(mask, frames)
+    folder = OutputFolder(out)
+    settings = {"input": str(source), "mask": str(mask)} | chosen.settings()
+    if any(path.resolve().parent == folder.masks.resolve() for path in prompts.values()):
+        raise ValueError(f"{folder.masks} holds the masks given with --mask: choose another --out")
+    segmenter = chosen.segmenter(chosen.load(), frames.size)
+    claim(folder.summary, folder.masks, settings, resume=resume, overwrite=overwrite)
+    if not resume:
+        _remove_masks(folder.masks)
+    rate = Fraction(fps) if fps else frames.fps or IMAGES_FPS
+    summary = follow(
+        segmenter, frames, prompts, folder, settings, resume=resume, fps=rate if overlay else None, opacity=opacity
+    )
+    stdout.print(
+        f"{summary.frames} frames, {len(summary.objects)} objects, {summary.frames_per_second:.1f} frames/s; "
+        f"results are in {out}",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def follow(
+    segmenter: "Segmenter",
+    frames: "FrameSource",
+    prompts: Mapping[str, Path],
+    folder: OutputFolder,
+    settings: dict[str, object],
+    *,
+    resume: bool = False,
+    fps: Fraction | None = IMAGES_FPS,
+    opacity: float = 0.4,
+) -> "RunSummary":
+    """Segment a clip into a folder, with pictures and summary, behind a progress bar.
+
+    Args:
+        segmenter: started here.
+        frames: the clip.
+        prompts: mask files by frame name.
+        folder: where results go.
+        settings: for the summary.
+        resume: take over the masks in the folder.
+        fps: of the overlay; None for no overlay.
+        opacity: of the overlay's tint.
+
+    Raises:
+        Interrupted: by Ctrl-C; all files are whole and hold the frames so far.
+        MediaError: the clip breaks off; all files are whole and hold the frames before.
+        OSError: a file cannot be written.
+    """
+    from stm_fast.inference.propagation import propagate
+    from stm_fast.media.contact_sheet import ContactSheet
+    from stm_fast.media.masks import object_ids
+    from stm_fast.media.overlay import blend, video_writer
+
+    begin = time.perf_counter()
+    sheet = ContactSheet()
+    objects: set[int] = set()
+    done = resumed = 0
+    stopped: BaseException | None = None
+    try:
+        with ExitStack() as stack:
+            encoder = stack.enter_context(video_writer(folder.overlay, fps)) if fps else None
+            advance = stack.enter_context(frame_progress("Segmenting", frames.count))
+            for frame in propagate(segmenter, frames, prompts, folder.masks, resume=resume):
+                picture = blend(frame.image, frame.mask, opacity)
+                if encoder:
+                    encoder.write(picture)
+                sheet.add(frame.name, picture)
+                objects.update(object_ids(frame.mask))
+                done += 1
+                resumed += frame.resumed
+                advance()
+    except (KeyboardInterrupt, MediaError) as error:
+        stopped = error
+    sheet.save(folder.contact_sheet)
+    summary = _summary(segmenter, done, resumed, objects, time.perf_counter() - begin, settings, complete=not stopped)
+    summary.write(folder.summary)
+    if isinstance(stopped, KeyboardInterrupt):
+        raise Interrupted(
+            f"Interrupted after {done} frames; their masks are in {folder.masks}. The same command with --resume "
+            "goes on."
+        ) from stopped
+    if stopped:
+        say(f"{done} frames were segmented before the input broke off; results are in {folder.root}")
+        raise stopped
+    return summary
+
+
+def _summary(
+    segmenter: "Segmenter",
+    done: int,
+    resumed: int,
+    objects: set[int],
+    seconds: float,
+    settings: dict[str, object],
+    *,
+    complete: bool,
+) -> "RunSummary":
+    from stm_fast.media.summary import RunSummary
+
+    stages = dict(segmenter.timings)
+    return RunSummary(
+        frames=done,
+        objects=sorted(objects),
+        complete=complete,
+        resumed_frames=resumed,
+        seconds=stages | {"media": seconds - sum(stages.values()), "total": seconds},
+        frames_per_second=(done - resumed) / seconds,
+        memory_tokens=segmenter.memory.tokens,
+        backend=segmenter.backend,
+        settings=settings,
+    )
+
+
+def _remove_masks(folder: Path) -> None:
+    """Masks of an earlier run, which may have had more frames."""
+    for mask in folder.glob("*.png"):
+        mask.unlink()

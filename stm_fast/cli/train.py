@@ -1,0 +1,106 @@
+"""`stm-fast train`: from nothing to weights."""
+
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stm_fast.cli.console import Interrupted, progress_bar, say, stdout, with_sentences
+from stm_fast.cli.options import Dtype
+
+if TYPE_CHECKING:
+    from stm_fast.data.synthetic.pool import ClipPool, PoolSpec
+
+app = typer.Typer(help="Train models.", no_args_is_help=True, pretty_exceptions_enable=False)
+
+VALIDATION_CLIPS, VALIDATION_FRAMES = 64, 8
+
+
+@app.callback()
+def _commands() -> None:
+    """Keeps `synthetic` a command of its own while it is the only one."""
+
+
+@app.command()
+@with_sentences
+def synthetic(
+    out: Annotated[Path, typer.Argument(help="Folder of the run: pictures, clips, logs and weights.")],
+    recipe: Annotated[str, typer.Option(help="What to train, for how long: compact or smoke.")] = "compact",
+    clips: Annotated[int, typer.Option(min=1, help="Training clips to synthesise.")] = 6400,
+    seed: Annotated[int, typer.Option(min=0, help="Of clips, weights and batches.")] = 0,
+    sources: Annotated[
+        Path | None,
+        typer.Option(help="Folder of unpacked source packages; downloaded into OUT if left out.", show_default=False),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes that synthesise clips; all cores if left out.", show_default=False),
+    ] = None,
+    dtype: Annotated[Dtype, typer.Option(help="Of activations.")] = Dtype.bfloat16,
+) -> None:
+    """Train the compact model on clips synthesised from still pictures.
+
+    Fetches freely licensed pictures from Debian packages, synthesises clips, trains, and leaves the weights in
+    OUT/run/best.safetensors. Whatever is in OUT already is kept: the same command goes on where it was interrupted.
+    """
+    import torch
+
+    from stm_fast.data.synthetic.assets import AssetLibrary, prepare_assets
+    from stm_fast.data.synthetic.pool import PoolSpec
+    from stm_fast.data.synthetic.sources import fetch_sources
+    from stm_fast.models.compact import compact_stm, start_from_classifier
+    from stm_fast.training.curriculum import RECIPES
+    from stm_fast.training.loop import Trainer
+    from stm_fast.training.pretrained import lite0_classifier
+
+    if recipe not in RECIPES:
+        raise ValueError(f"--recipe is {recipe!r}; allowed are {', '.join(RECIPES)}")
+    torch.manual_seed(seed)
+    model = compact_stm()
+    start_from_classifier(model, lite0_classifier())
+
+    assets = out / "assets"
+    if not assets.exists():
+        if sources is None:
+            sources = out / "sources"
+            say(f"Fetching pictures into {sources}: about 560 MB.")
+            fetch_sources(sources)
+        say(f"Preparing pictures in {assets}.")
+        prepare_assets(sources, assets)
+    AssetLibrary.open(assets)
+
+    # Validation clips come from a seed of their own, so that no training clip is among them.
+    training = PoolSpec(clips, seed=seed)
+    held_out = PoolSpec(VALIDATION_CLIPS, VALIDATION_FRAMES, seed=seed + 1)
+    validation_pool = _pool(assets, out / "validation", held_out, workers)
+    pool = _pool(assets, out / "clips", training, workers)
+
+    trainer = Trainer(
+        model, "compact", RECIPES[recipe], pool, validation_pool, out / "run", seed, getattr(torch, dtype.value)
+    )
+    with progress_bar("Training", RECIPES[recipe].steps, "steps", done=trainer.step) as advance:
+        try:
+            with closing(trainer.run()) as steps:
+                for step in steps:
+                    advance()
+                    if step.validation is not None:
+                        say(f"step {step.step}: loss {step.loss:.3f}, validation J {step.validation:.3f}")
+        except KeyboardInterrupt as error:
+            raise Interrupted(f"Stopped at step {trainer.step}; the same command goes on from there.") from error
+    stdout.print(f"{out / 'run' / 'best.safetensors'}: validation J {trainer.best:.3f}", markup=False, soft_wrap=True)
+
+
+def _pool(assets: Path, folder: Path, spec: "PoolSpec", workers: int | None) -> "ClipPool":
+    from stm_fast.data.synthetic.pool import ClipPool, make_pool
+
+    shards = make_pool(assets, folder, spec, workers)
+    before = next(shards)
+    with progress_bar(f"Synthesising {folder.name}", spec.shards, "shards", done=before) as advance:
+        try:
+            with closing(shards):
+                for _ in shards:
+                    advance()
+        except KeyboardInterrupt as error:
+            raise Interrupted(f"Stopped; the shards in {folder} are kept.") from error
+    return ClipPool(folder)

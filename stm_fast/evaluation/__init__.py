@@ -1,0 +1,1 @@
+"""Running the segmenter over annotated clips and scoring it."""

@@ -1,0 +1,66 @@
+"""Running a segmenter over the clips of a dataset."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from stm_fast.data.clips import Clip, Dataset
+from stm_fast.inference.propagation import SegmentedFrame, propagate
+from stm_fast.inference.segmenter import Segmenter
+from stm_fast.media.files import write_text
+
+
+@dataclass(frozen=True)
+class ClipRun:
+    """How a clip went.
+
+    Attributes:
+        clip: its name.
+        frames: frames segmented.
+        seconds: wall time of decoding, segmenting and writing them.
+        memory_tokens: locations held by the memory at the end, for one object.
+    """
+
+    clip: str
+    frames: int
+    seconds: float
+    memory_tokens: int
+
+    @property
+    def frames_per_second(self) -> float:
+        """Frames a second of wall time."""
+        return self.frames / self.seconds if self.seconds else 0.0
+
+
+def run_clip(
+    segmenter: Segmenter, clip: Clip, dataset: Dataset, out: str | Path, each: Callable[[SegmentedFrame], None]
+) -> ClipRun:
+    """Segment one clip into the dataset's layout below `out`.
+
+    When all its masks are written a record goes to `out/runs/<clip>.json`. A clip that has one is not run again: an
+    interrupted evaluation goes on with the clip it was in.
+
+    Args:
+        segmenter: started here.
+        clip: one of the dataset's.
+        dataset: says where masks lie.
+        out: root of the results.
+        each: called with each frame once its mask is written.
+
+    Raises:
+        MediaError: the clip cannot be read.
+        OSError: a file cannot be written.
+    """
+    record = Path(out) / "runs" / f"{clip.name}.json"
+    if record.exists():
+        return ClipRun(**json.loads(record.read_text(encoding="utf-8")))
+    begin = time.perf_counter()
+    frames = 0
+    for frame in propagate(segmenter, clip.open(), clip.prompts, Path(out) / dataset.masks_folder / clip.name):
+        each(frame)
+        frames += 1
+    run = ClipRun(clip.name, frames, time.perf_counter() - begin, segmenter.memory.tokens)
+    write_text(record, json.dumps(asdict(run), indent=2) + "\n")
+    return run

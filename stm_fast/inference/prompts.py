@@ -1,0 +1,76 @@
+"""The masks that a user gives for a clip, by the name of their frame."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stm_fast.errors import MediaError
+from stm_fast.media.masks import Colour, fit_mask, object_ids, read_mask
+from stm_fast.media.notices import notice
+from stm_fast.media.video import Frame, FrameSource, list_images
+
+
+def find_prompts(path: str | Path, frames: FrameSource) -> dict[str, Path]:
+    """The masks of a user, by frame.
+
+    Args:
+        path: one mask, which is that of the first frame, or a folder of masks named like their frames.
+        frames: the clip they belong to.
+
+    Raises:
+        MediaError: there is no mask, no mask of the folder is named like a frame, or the first one holds no object or
+            has another aspect than the frames.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise MediaError(f"mask {path} does not exist: a mask image or a folder of them is needed")
+    prompts = _in_folder(path, frames) if path.is_dir() else {frames.first_name: path}
+    first = next(iter(prompts.values()))
+    if not object_ids(fit_mask(read_mask(first, {}), frames.size, first)):
+        raise MediaError(f"{first} is empty: the first mask must hold at least one object (a pixel that is not 0)")
+    return prompts
+
+
+def _in_folder(folder: Path, frames: FrameSource) -> dict[str, Path]:
+    masks = list_images(folder)
+    if not masks:
+        raise MediaError(f"{folder} holds no mask image")
+    prompts = {name: path for name, path in masks.items() if frames.may_hold(name)}
+    if not prompts:
+        raise MediaError(
+            f"no mask in {folder} is named like a frame: frames are called {frames.first_name} and so on, "
+            f"masks {next(iter(masks))} and so on"
+        )
+    if left := len(masks) - len(prompts):
+        stray = next(name for name in masks if name not in prompts)
+        notice(f"{left} masks in {folder} are named like no frame and were passed over, the first is {stray}")
+    return prompts
+
+
+class Prompter:
+    """Reads prompts as their frames come, each object once: from the first mask that it is in.
+
+    Args:
+        prompts: masks by frame name.
+        size: of the frames; masks of another size are resized.
+    """
+
+    def __init__(self, prompts: Mapping[str, Path], size: tuple[int, int]) -> None:
+        self._prompts = prompts
+        self._size = size
+        self._colours: dict[Colour, int] = {}
+        self.known: set[int] = set()
+
+    def new_objects(self, frame: Frame) -> NDArray[np.uint8] | None:
+        """The objects that appear in this frame's mask for the first time, ids `(H, W)`; None if there are none."""
+        path = self._prompts.get(frame.name)
+        if path is None:
+            return None
+        mask = fit_mask(read_mask(path, self._colours), self._size, path)
+        new = set(object_ids(mask)) - self.known
+        if not new:
+            return None
+        self.known |= new
+        return np.where(np.isin(mask, list(new)), mask, 0).astype(np.uint8)
