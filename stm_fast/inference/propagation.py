@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from stm_fast.errors import MediaError
 from stm_fast.inference.prompts import Prompter
-from stm_fast.inference.segmenter import Segmenter
+from stm_fast.inference.resumable import ResumableSegmenter
 from stm_fast.media.masks import object_ids, read_mask, write_mask
 from stm_fast.media.video import FrameSource
 
@@ -34,7 +34,7 @@ class SegmentedFrame:
 
 
 def propagate(
-    segmenter: Segmenter, frames: FrameSource, prompts: Mapping[str, Path], out: str | Path, *, resume: bool = False
+    segmenter: ResumableSegmenter, frames: FrameSource, prompts: Mapping[str, Path], out: str | Path, *, resume: bool = False
 ) -> Iterator[SegmentedFrame]:
     """Segment a clip and write `out/<frame>.png` for each frame.
 
@@ -78,7 +78,7 @@ def propagate(
 class _Follower:
     """A segmenter that starts with the first object, and takes frames before it as empty."""
 
-    def __init__(self, segmenter: Segmenter) -> None:
+    def __init__(self, segmenter: ResumableSegmenter) -> None:
         self.segmenter = segmenter
         self.started = False
 

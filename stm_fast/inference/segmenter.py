@@ -236,7 +236,8 @@ class Segmenter:
         return [slice(first, first + few) for first in range(0, len(self.objects), few)]
 
     def _result(self, logits: Tensor, probabilities: Tensor) -> Segmentation:
-        mask = to_mask(probabilities.argmax(0), self.objects)
+        # `max` is vectorised over pixels, `argmax` is not.
+        mask = to_mask(probabilities.max(0).indices, self.objects)
         return Segmentation(self.frame_index, self.objects, logits, probabilities, mask)
 
     @contextmanager
