@@ -21,6 +21,8 @@ TILE_SCORES = {"cpu": 1 << 19}
 OTHER_TILE_SCORES = 1 << 24
 TILE_QUERIES = 2048
 TILE_TOKENS = 256
+GATHERED_VALUES = 1 << 21
+"""Values gathered at a time for top-k."""
 
 
 def unavailable() -> str | None:
@@ -361,7 +363,7 @@ def _best_of_tile(scores: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
 def _gather(value: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
     """Σ_k weights `(B, n, k)` · the values `(B, O, Cv, Nk)` at indices `(B, n, k)`, as `(B, O, Cv, n)`."""
     batch, objects, channels, _ = value.shape
-    step = max(1, OTHER_TILE_SCORES // (batch * objects * channels * indices.shape[-1]))
+    step = max(1, GATHERED_VALUES // (batch * objects * channels * indices.shape[-1]))
     parts = []
     for query in _slices(indices.shape[1], step):
         place, weight = indices[:, query], weights[:, query]

@@ -1,0 +1,68 @@
+"""The read as its definition says: every score at once, in any precision. In float64 it is the oracle."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from stm_fast.ops import MemoryReadout
+
+
+def direct_read(
+    query_key: Tensor,
+    memory_key: Tensor,
+    memory_value: Tensor,
+    *,
+    similarity: str = "dot",
+    scale: float | None = None,
+    shrinkage: Tensor | None = None,
+    selection: Tensor | None = None,
+    top_k: int | None = None,
+    memory_mask: Tensor | None = None,
+    dtype: torch.dtype = torch.float64,
+) -> MemoryReadout:
+    """`memory_read` with value, usage and lse, by the direct formula in `dtype`."""
+    shared = memory_value.ndim == memory_key.ndim + 1
+    q, k = query_key.flatten(2).to(dtype), memory_key.flatten(2).to(dtype)
+    v = (memory_value if shared else memory_value.unsqueeze(1)).flatten(3).to(dtype)
+    scale = q.shape[1] ** -0.5 if scale is None else scale
+    if similarity == "dot":
+        scores = scale * (q.mT @ k)
+    else:
+        squares = (k[:, :, None] - q[..., None]).square()
+        if selection is not None:
+            squares = selection.flatten(2).to(dtype)[..., None] * squares
+        scores = -scale * squares.sum(1)
+        if shrinkage is not None:
+            scores = shrinkage.flatten(2).to(dtype) * scores
+    if memory_mask is not None:
+        scores = scores.masked_fill(~memory_mask.flatten(1)[:, None], -math.inf)
+    if top_k is not None:
+        order = scores.detach().argsort(dim=-1, descending=True, stable=True)
+        chosen = torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, order[..., :top_k], True)
+        scores = scores.masked_fill(~chosen, -math.inf)
+    empty = (scores == -math.inf).all(-1, keepdim=True)
+    weights = scores.masked_fill(empty, 0).softmax(-1).masked_fill(empty, 0)
+    lse = scores.masked_fill(empty, 0).logsumexp(-1).masked_fill(empty[..., 0], -math.inf)
+    out = torch.einsum("boci,bqi->bocq", v, weights)
+    out = out.reshape(*memory_value.shape[: memory_value.ndim - memory_key.ndim + 2], *query_key.shape[2:])
+    usage = weights.sum(1).reshape(memory_key.shape[0], *memory_key.shape[2:])
+    return MemoryReadout(out, usage, lse.reshape(lse.shape[0], *query_key.shape[2:]))
+
+
+def assert_accurate(fast: Tensor, oracle: Tensor, plain: Tensor) -> None:
+    """The error is at most twice that of the plain formula in the same precision, plus a rounding band."""
+    assert fast.dtype == plain.dtype
+    assert fast.shape == oracle.shape == plain.shape
+    finite = oracle.isfinite()
+    assert torch.equal(fast[~finite].double(), oracle[~finite])
+    exact = oracle[finite]
+    band = 2 * torch.finfo(fast.dtype).eps * exact.abs().max()
+    assert (fast[finite] - exact).abs().max() <= 2 * (plain[finite] - exact).abs().max() + band
+
+
+def assert_close_gradients(fast: Tensor, oracle: Tensor, relative: float) -> None:
+    """Gradients agree in relative L2 distance and in direction."""
+    difference = (fast.double() - oracle).norm()
+    assert difference <= relative * oracle.norm()
+    assert torch.cosine_similarity(fast.double().flatten(), oracle.flatten(), dim=0) > 1 - relative**2

@@ -1,0 +1,102 @@
+"""Large scores, masks, NaN and ties."""
+
+import math
+
+import pytest
+import torch
+
+from stm_fast.ops import memory_read
+from tests.ops.cases import make_case
+from tests.ops.oracle import direct_read
+
+TOP_K = [None, 4]
+
+
+@pytest.mark.usefixtures("tiling")
+@pytest.mark.parametrize("top_k", TOP_K)
+@pytest.mark.parametrize("magnitude", [1e4, 1e15])
+def test_large_scores_are_stable(top_k: int | None, magnitude: float) -> None:
+    case = make_case("dot").requires_grad()
+    result = case.read(memory_read, top_k=top_k, scale=magnitude, return_lse=True, return_usage=True)
+    result.value.sum().backward()
+    oracle = case.read(direct_read, top_k=top_k, scale=magnitude)
+    assert result.lse.abs().max() > magnitude
+    torch.testing.assert_close(result.value, oracle.value.float(), rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(result.usage.sum(), torch.tensor(30.0))
+    assert all(tensor.grad.isfinite().all() for tensor in case.tensors)
+
+
+@pytest.mark.usefixtures("tiling")
+@pytest.mark.parametrize("top_k", TOP_K)
+def test_query_without_memory_reads_zeros(top_k: int | None) -> None:
+    case = make_case("masked").requires_grad()
+    result = case.read(memory_read, top_k=top_k, return_lse=True, return_usage=True)
+    assert (result.value[1] == 0).all()
+    assert (result.lse[1] == -math.inf).all()
+    assert (result.usage[1] == 0).all()
+    assert result.lse[0].isfinite().all()
+    result.value.sum().backward()
+    assert all((tensor.grad[1] == 0).all() for tensor in case.tensors)
+    assert all(tensor.grad[0].isfinite().all() for tensor in case.tensors)
+
+
+@pytest.mark.usefixtures("tiling")
+@pytest.mark.parametrize("top_k", TOP_K)
+def test_masked_tokens_do_not_matter(top_k: int | None) -> None:
+    case = make_case("dot")
+    keep = torch.arange(30).view(2, 3, 5).expand(2, 2, 3, 5) % 3 != 1
+    masked = case.read(memory_read, memory_mask=keep, top_k=top_k)
+    kept = keep[0].flatten()
+    cut = memory_read(
+        case.query_key, case.memory_key.flatten(2)[..., kept], case.memory_value.flatten(2)[..., kept], top_k=top_k
+    )
+    torch.testing.assert_close(masked, cut)
+
+
+@pytest.mark.usefixtures("tiling")
+@pytest.mark.parametrize("top_k", TOP_K)
+def test_nan_in_nan_out(top_k: int | None) -> None:
+    case = make_case("dot")
+    case.query_key[0, 2, 1, 3] = math.nan
+    result = case.read(memory_read, top_k=top_k, return_lse=True)
+    expected = torch.zeros(2, 3, 5, dtype=torch.bool)
+    expected[0, 1, 3] = True
+    assert torch.equal(result.lse.isnan(), expected)
+    assert torch.equal(result.value.isnan(), expected[:, None].expand_as(result.value))
+
+    case = make_case("dot")
+    case.memory_key[1, 0, 1, 2, 4] = math.nan
+    result = case.read(memory_read, top_k=top_k, return_lse=True)
+    assert result.value[1].isnan().all()
+    assert result.lse[1].isnan().all()
+    assert not result.value[0].isnan().any()
+
+
+def test_nan_value_reaches_its_channel() -> None:
+    case = make_case("dot")
+    case.memory_value[0, 3, 0, 0, 0] = math.nan
+    result = case.read(memory_read)
+    assert result[0, 3].isnan().all()
+    assert result.isnan().sum() == 15
+
+
+@pytest.mark.usefixtures("tiling")
+@pytest.mark.parametrize("top_k", [1, 2, 3, 5, 9, 13])
+def test_ties_go_to_the_lower_index(top_k: int) -> None:
+    """Scores take three levels, so that ties cross every boundary of tiles and choice."""
+    torch.manual_seed(0)
+    memory_key = torch.randint(0, 3, (2, 1, 40)).float()
+    query_key = torch.tensor([1.0, -1.0, 0.0, 2.0, -0.5]).expand(2, 1, 5)
+    one_hot = torch.eye(40).expand(2, 40, 40)
+    weights = memory_read(query_key, memory_key, one_hot, top_k=top_k)
+    oracle = direct_read(query_key, memory_key, one_hot, top_k=top_k)
+    torch.testing.assert_close(weights, oracle.value.float())
+
+
+def test_half_precision_keys_far_from_the_origin() -> None:
+    """The squares of the selection's channels would overflow float16 if keys were not centred."""
+    case = make_case("xmem", torch.float16)
+    case.query_key += 500
+    case.memory_key += 500
+    oracle = case.read(direct_read)
+    torch.testing.assert_close(case.read(memory_read).double(), oracle.value, rtol=0, atol=0.03)
