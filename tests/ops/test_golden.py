@@ -76,12 +76,7 @@ def test_xmem_similarity(reads: dict[str, Tensor]) -> None:
 
 
 def test_aot_reads_with_heads_as_a_batch(reads: dict[str, Tensor]) -> None:
-    def project(name: str, tokens: Tensor) -> Tensor:
-        return torch.nn.functional.linear(tokens, seeded(f"{name}.weight", 256, 256), seeded(f"{name}.bias", 256))
-
-    def heads(name: str, tokens: Tensor) -> Tensor:
-        return project(name, tokens).view(-1, 2 * 8, 32).permute(1, 2, 0)
-
-    query, key, value = (heads(f"linear_{name}", reads[f"aot_{name.lower()}"]) for name in "QKV")
-    out = memory_read(query, key, value)
-    assert_equal(project("projection", out.permute(2, 0, 1).reshape(42, 2, 256)), reads["aot_out"])
+    query, key, value = (reads[f"aot_{name}"].view(-1, 2 * 8, 32).permute(1, 2, 0) for name in "qkv")
+    out = memory_read(query, key, value).permute(2, 0, 1).reshape(42, 2, 256)
+    weight, bias = seeded("projection.weight", 256, 256), seeded("projection.bias", 256)
+    assert_equal(torch.nn.functional.linear(out, weight, bias), reads["aot_out"])
