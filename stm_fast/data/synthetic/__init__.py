@@ -1,0 +1,1 @@
+"""Clips synthesised from still pictures, with exact masks: what the compact model is trained on."""

@@ -1,0 +1,229 @@
+"""Synthetic clips: sprites moving over a moving photograph, with exact masks."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stm_fast.data.synthetic.appearance import Camera, Light, motion_blur, shading
+from stm_fast.data.synthetic.assets import AssetLibrary, Picture
+from stm_fast.data.synthetic.motion import Path, ThinPlate, camera_path, compose, object_path
+from stm_fast.data.synthetic.objects import random_sprite, tint
+
+Rng = np.random.Generator
+Floats = NDArray[np.float32]
+
+FIELD_STEP = 16
+MIN_VISIBLE = 0.004
+
+
+@dataclass(frozen=True)
+class SyntheticClip:
+    """Frames `(T, S, S, 3)` and masks `(T, S, S)`, both uint8; ids 1..`objects` are on the first frame."""
+
+    frames: NDArray[np.uint8]
+    masks: NDArray[np.uint8]
+    objects: int
+
+
+@dataclass
+class Layer:
+    """One moving sprite.
+
+    Attributes:
+        sprite: RGBA uint8.
+        path: its pose in the scene, the camera's motion not included.
+        warp: its deformation.
+        light: its own light.
+        target: whether its mask is wanted.
+    """
+
+    sprite: Picture
+    path: Path
+    warp: ThinPlate
+    light: Light
+    shade: Floats
+    target: bool
+
+
+def synthesise(library: AssetLibrary, rng: Rng, frames: int = 5, size: int = 384) -> SyntheticClip:
+    """Make one clip; redrawn until at least one target is visible on the first frame."""
+    while True:
+        clip = _attempt(library, rng, frames, size)
+        if clip.objects:
+            return clip
+
+
+def _attempt(library: AssetLibrary, rng: Rng, frames: int, size: int) -> SyntheticClip:
+    speed = float(np.exp(rng.uniform(np.log(0.15), np.log(2.2))))
+    layers = _cast(library, rng, frames, size, speed)
+    camera = camera_path(frames, speed * float(rng.choice([0.0, 0.5, 1.5])), rng)
+    scene = _Scene(library, rng, frames, size, camera)
+    lens = Camera(rng)
+    light = Light(frames, float(rng.choice([0.2, 1.0, 2.5])), rng)
+    blurred = rng.random() < 0.3
+    pictures = np.empty((frames, size, size, 3), np.uint8)
+    masks = np.empty((frames, size, size), np.uint8)
+    poses = [compose(scene.view, layer.path.matrices(size)) for layer in layers]
+    for t in range(frames):
+        colour, mask = scene.render(t), np.zeros((size, size), np.uint8)
+        target = 0
+        for layer, pose in zip(layers, poses, strict=True):
+            target += layer.target
+            shift = pose[min(t + 1, frames - 1), :, 2] - pose[max(t - 1, 0), :, 2]
+            cover = _draw(layer, pose[t], t, 0.25 * shift if blurred else None, colour)
+            mask[cover > 0.5] = target if layer.target else 0
+        pictures[t] = lens.capture(light.apply(t, colour), rng)
+        masks[t] = mask
+    return _keep_first_frame_objects(pictures, masks)
+
+
+def _keep_first_frame_objects(frames: NDArray[np.uint8], masks: NDArray[np.uint8]) -> SyntheticClip:
+    """Renumber so that ids 1..n are the objects that the first frame shows well; others become background."""
+    area = np.bincount(masks[0].ravel(), minlength=256) / masks[0].size
+    shown = [index for index in range(1, 256) if area[index] > MIN_VISIBLE]
+    table = np.zeros(256, np.uint8)
+    table[shown] = np.arange(1, len(shown) + 1)
+    return SyntheticClip(frames, table[masks], len(shown))
+
+
+def _cast(library: AssetLibrary, rng: Rng, frames: int, size: int, speed: float) -> list[Layer]:
+    """The layers from back to front: targets, distractors (some look like a target), at times an occluder."""
+    targets = int(rng.choice([1, 2, 3], p=[0.4, 0.4, 0.2]))
+    others = int(rng.choice([0, 1, 2, 3], p=[0.35, 0.3, 0.2, 0.15]))
+    layers = [_layer(random_sprite(library, rng), rng, frames, size, speed, target=True) for _ in range(targets)]
+    for _ in range(others):
+        twin = rng.random() < 0.35
+        sprite = layers[0].sprite if twin else random_sprite(library, rng)
+        if twin and rng.random() < 0.5:
+            sprite = tint(sprite, rng)
+        layer = _layer(sprite, rng, frames, size, speed, target=False)
+        if twin:
+            layer.path.log_scale = layer.path.log_scale - layer.path.log_scale[0] + layers[0].path.log_scale[0]
+        layers.append(layer)
+    if targets > 1 and rng.random() < 0.2:
+        layers[1].sprite = layers[0].sprite
+    for layer in layers:
+        if rng.random() < 0.12:
+            _leave(layer.path, rng)
+    rng.shuffle(layers)
+    if len(layers) > 1 and frames > 2 and rng.random() < 0.3:
+        _cross(layers[-1].path, layers[int(rng.integers(len(layers) - 1))].path, rng)
+    return layers
+
+
+def _layer(sprite: Picture, rng: Rng, frames: int, size: int, speed: float, target: bool) -> Layer:
+    rigid = rng.random() < 0.2
+    return Layer(
+        sprite=sprite,
+        path=object_path(frames, speed, rng),
+        warp=ThinPlate(frames, 0.0 if rigid else rng.uniform(0.02, 0.13), min(0.6, 0.25 * speed), rng),
+        light=Light(frames, 0.5, rng),
+        shade=shading(64, rng),
+        target=target,
+    )
+
+
+def _leave(path: Path, rng: Rng) -> None:
+    """Put the object outside the frame for a while after the first frame."""
+    frames = len(path.x)
+    first = int(rng.integers(1, frames))
+    last = int(rng.integers(first, frames))
+    reach = 0.5 + 0.6 * float(np.exp(path.log_scale.max()))
+    path.x[first : last + 1] = 0.5 + rng.choice([-1, 1]) * reach
+
+
+def _cross(front: Path, back: Path, rng: Rng) -> None:
+    """Lead `front` over `back` at some frame after the first."""
+    meet = int(rng.integers(1, len(front.x)))
+    for axis in ("x", "y"):
+        values, goal = getattr(front, axis), getattr(back, axis)[meet]
+        ramp = np.interp(np.arange(len(values)), [0, meet, len(values) - 1 + (meet == len(values) - 1)], [0, 1, 0.2])
+        setattr(front, axis, (values + ramp * (goal - values)).astype(np.float32))
+
+
+class _Scene:
+    """The background: a photograph seen by a moving camera."""
+
+    def __init__(self, library: AssetLibrary, rng: Rng, frames: int, size: int, camera: Path) -> None:
+        photo = library.load(library.photos[int(rng.integers(len(library.photos)))])[..., :3]
+        self.size = size
+        self.view = _about_centre(camera, size)
+        zoom = size / min(photo.shape[:2]) * float(np.exp(rng.uniform(0.0, 1.1)))
+        zoom = min(zoom, 2.2 * max(1.0, size / min(photo.shape[:2])))
+        shrink = min(1.0, zoom)
+        if shrink < 1:
+            photo = cv2.resize(photo, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+        self.photo = photo
+        height, width = (side * zoom / shrink for side in self.photo.shape[:2])
+        slack_x, slack_y = max(width - size, 0), max(height - size, 0)
+        corner = (-rng.uniform(0, 1) * slack_x, -rng.uniform(0, 1) * slack_y)
+        place = np.array([[zoom / shrink, 0, corner[0]], [0, zoom / shrink, corner[1]]], np.float32)
+        if rng.random() < 0.5:
+            self.photo = np.ascontiguousarray(self.photo[:, ::-1])
+        self.place = compose(self.view, np.repeat(place[None], frames, 0))
+        self.shade = cv2.resize(shading(32, rng), (size, size))[..., None]
+
+    def render(self, frame: int) -> Floats:
+        """The background of one frame `(S, S, 3)` in [0, 1]."""
+        picture = cv2.warpAffine(
+            self.photo,
+            self.place[frame],
+            (self.size, self.size),
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REFLECT_101,
+        )
+        return np.asarray(np.clip(picture.astype(np.float32) * (self.shade / 255), 0, 1), np.float32)
+
+
+def _about_centre(camera: Path, size: int) -> Floats:
+    """Camera matrices that rotate and scale about the frame's centre `(T, 2, 3)`."""
+    matrices = camera.matrices(size)
+    matrices[:, :, :2] /= 0.5 * size
+    centre = np.full(2, size / 2, np.float32)
+    matrices[:, :, 2] += centre - matrices[:, :, :2] @ centre
+    return matrices
+
+
+def _draw(layer: Layer, pose: Floats, frame: int, blur: Floats | None, colour: Floats) -> Floats:
+    """Draw a layer over `colour` in place; returns how much it covers each pixel `(S, S)`."""
+    size = len(colour)
+    height, width = layer.sprite.shape[:2]
+    longest = max(height, width)
+    extent = float(np.sqrt(abs(np.linalg.det(pose[:, :2])))) * 2
+    shrink = min(1.0, 1.25 * extent / longest)
+    sprite = layer.sprite
+    if shrink < 0.8:
+        target = (max(4, round(width * shrink)), max(4, round(height * shrink)))
+        sprite = cv2.resize(sprite, target, interpolation=cv2.INTER_AREA)
+    to_sprite = _sprite_map(pose, layer, frame, size) * (max(sprite.shape[:2]) / 2)
+    map_x = to_sprite[..., 0] + sprite.shape[1] / 2 - 0.5
+    map_y = to_sprite[..., 1] + sprite.shape[0] / 2 - 0.5
+    warped = cv2.remap(sprite, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT).astype(np.float32) / 255
+    alpha = warped[..., 3:]
+    shade = cv2.resize(layer.shade, (size, size))[..., None]
+    paint = layer.light.apply(frame, warped[..., :3] * shade) * alpha
+    cover = alpha
+    if blur is not None:
+        smeared = motion_blur(np.dstack([paint, alpha]), float(blur[0]), float(blur[1]))
+        paint, alpha = smeared[..., :3], smeared[..., 3:]
+    colour *= 1 - alpha
+    colour += paint
+    return np.asarray(cover[..., 0], np.float32)
+
+
+def _sprite_map(pose: Floats, layer: Layer, frame: int, size: int) -> Floats:
+    """For each pixel the point of the sprite it shows, in sprite units `(S, S, 2)`; interpolated from a coarse grid."""
+    steps = size // FIELD_STEP + 1
+    axis = np.linspace(0, size - 1, steps, dtype=np.float32)
+    pixels = np.stack(np.meshgrid(axis, axis), -1)
+    inverse = cv2.invertAffineTransform(pose)
+    points = pixels @ inverse[:, :2].T + inverse[:, 2]
+    points = points + layer.warp.displace(frame, points)
+    ratio = (steps - 1) / (size - 1)
+    dense = np.array([[ratio, 0, 0], [0, ratio, 0]], np.float32)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return np.asarray(
+        cv2.warpAffine(points, dense, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE), np.float32
+    )

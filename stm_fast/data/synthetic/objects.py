@@ -1,0 +1,132 @@
+"""Sprites: what moves in a synthetic clip. Each is an RGBA picture whose alpha is the object's shape."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stm_fast.data.synthetic.assets import AssetLibrary, Picture
+
+Rng = np.random.Generator
+
+
+def random_sprite(library: AssetLibrary, rng: Rng) -> Picture:
+    """A sprite `(h, w, 4)` uint8.
+
+    A cut-out, clip art, a silhouette with a photograph's texture, a photograph's segment, or two cut-outs in one.
+    """
+    draw = rng.random()
+    if draw < 0.45:
+        sprite = _cutout(library, rng)
+    elif draw < 0.52 and library.clipart:
+        sprite = library.load(_choice(library.clipart, rng))
+    elif draw < 0.66:
+        sprite = retexture(_cutout(library, rng), _photo_crop(library, rng, 448))
+    elif draw < 0.90:
+        sprite = photo_segment(_photo_crop(library, rng, int(rng.integers(160, 448))), rng)
+    else:
+        sprite = join(_cutout(library, rng), _cutout(library, rng), rng)
+    sprite = tint(sprite, rng) if rng.random() < 0.5 else sprite
+    return np.ascontiguousarray(sprite[:, ::-1]) if rng.random() < 0.5 else sprite
+
+
+def retexture(sprite: Picture, texture: Picture) -> Picture:
+    """The sprite's shape filled with a photograph, keeping some of the sprite's own shading."""
+    height, width = sprite.shape[:2]
+    texture = cv2.resize(texture, (width, height), interpolation=cv2.INTER_AREA)
+    shade = cv2.cvtColor(sprite[..., :3], cv2.COLOR_RGB2GRAY).astype(np.float32)[..., None] / 255
+    colour = texture * (0.55 + 0.45 * shade)
+    return np.dstack([colour.astype(np.uint8), sprite[..., 3]])
+
+
+def photo_segment(crop: Picture, rng: Rng) -> Picture:
+    """A piece of a photograph: a felzenszwalb region where one of useful size exists, else a random smooth shape."""
+    mask = _region(crop, rng) if rng.random() < 0.5 else None
+    if mask is None:
+        mask = smooth_shape(crop.shape[:2], rng)
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    alpha = cv2.GaussianBlur(mask.astype(np.uint8) * 255, (0, 0), 0.8)
+    return np.ascontiguousarray(np.dstack([crop[box], alpha[box]]))
+
+
+def _region(crop: Picture, rng: Rng) -> NDArray[np.bool_] | None:
+    from skimage.segmentation import felzenszwalb
+
+    height, width = crop.shape[:2]
+    small = cv2.resize(crop, (max(width // 3, 48), max(height // 3, 48)), interpolation=cv2.INTER_AREA)
+    labels = felzenszwalb(small, scale=float(rng.choice([150, 400, 900])), sigma=0.8, min_size=60)
+    areas = np.bincount(labels.ravel()) / labels.size
+    useful = np.flatnonzero((areas > 0.08) & (areas < 0.6))
+    if not len(useful):
+        return None
+    region = (labels == rng.choice(useful)).astype(np.float32)
+    region = cv2.GaussianBlur(cv2.resize(region, (width, height)), (0, 0), 3) > 0.5
+    return _largest_part(region) if region.mean() > 0.05 else None
+
+
+def _largest_part(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    return np.asarray(labels == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA])))
+
+
+def smooth_shape(size: tuple[int, int], rng: Rng) -> NDArray[np.bool_]:
+    """A random star-shaped blob, its outline a short Fourier series: round to spiky, squat to long."""
+    height, width = size
+    angles = np.linspace(0, 2 * np.pi, 128, endpoint=False)
+    radius = np.ones_like(angles)
+    roughness = rng.uniform(0.1, 0.9)
+    for order in range(1, 9):
+        radius += roughness * rng.normal() / order**1.2 * np.cos(order * angles + rng.uniform(0, 2 * np.pi)) * 0.5
+    radius = np.clip(radius, 0.15, None)
+    stretch = np.exp(rng.normal(0, 0.35))
+    outline = np.stack([radius * np.cos(angles) * stretch, radius * np.sin(angles) / stretch], 1)
+    outline = (outline - outline.min(0)) / np.ptp(outline, axis=0).max()
+    points = (outline * (min(height, width) - 5) + 2).astype(np.int32)
+    return np.asarray(cv2.fillPoly(np.zeros(size, np.uint8), [points], 1)).astype(bool)
+
+
+def join(first: Picture, second: Picture, rng: Rng) -> Picture:
+    """Two cut-outs as one object: a rider on a horse, a thing held."""
+    scale = rng.uniform(0.4, 0.9) * max(first.shape[:2]) / max(second.shape[:2])
+    size = tuple(max(8, round(side * scale)) for side in second.shape[1::-1])
+    second = cv2.resize(second, size, interpolation=cv2.INTER_AREA)
+    (h1, w1), (h2, w2) = first.shape[:2], second.shape[:2]
+    canvas = np.zeros((h1 + h2, w1 + w2, 4), np.uint8)
+    canvas[h2 // 2 : h2 // 2 + h1, w2 // 2 : w2 // 2 + w1] = first
+    top, left = int(rng.integers(0, h1 + 1)), int(rng.integers(0, w1 + 1))
+    under = canvas[top : top + h2, left : left + w2]
+    alpha = second[..., 3:].astype(np.float32) / 255
+    under[..., :3] = second[..., :3] * alpha + under[..., :3] * (1 - alpha)
+    under[..., 3] = np.maximum(under[..., 3], second[..., 3])
+    solid = canvas[..., 3] > 127
+    rows, columns = np.flatnonzero(solid.any(1)), np.flatnonzero(solid.any(0))
+    return np.ascontiguousarray(canvas[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
+
+
+def tint(sprite: Picture, rng: Rng) -> Picture:
+    """Another colouring of the same sprite: hue turned, saturation and brightness scaled."""
+    hsv = cv2.cvtColor(sprite[..., :3], cv2.COLOR_RGB2HSV).astype(np.float32)
+    hsv[..., 0] = (hsv[..., 0] + rng.normal(0, 25)) % 180
+    hsv[..., 1] *= rng.uniform(0.3, 1.3)
+    hsv[..., 2] *= rng.uniform(0.55, 1.2)
+    colour = cv2.cvtColor(np.clip(hsv, 0, [179, 255, 255]).astype(np.uint8), cv2.COLOR_HSV2RGB)
+    return np.dstack([colour, sprite[..., 3]])
+
+
+def _cutout(library: AssetLibrary, rng: Rng) -> Picture:
+    return library.load(_choice(library.cutouts, rng))
+
+
+def _photo_crop(library: AssetLibrary, rng: Rng, side: int) -> Picture:
+    photo = library.load(_choice(library.photos, rng))
+    side = min(side, *photo.shape[:2])
+    top = int(rng.integers(0, photo.shape[0] - side + 1))
+    left = int(rng.integers(0, photo.shape[1] - side + 1))
+    return photo[top : top + side, left : left + side, :3]
+
+
+def _choice(paths: Sequence[Path], rng: Rng) -> Path:
+    return paths[int(rng.integers(len(paths)))]

@@ -1,0 +1,95 @@
+"""A pool of synthetic clips on disk: made once by all cores, read back at no cost while training."""
+
+import multiprocessing
+import os
+import shutil
+from collections.abc import Generator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stm_fast.data.synthetic.assets import AssetLibrary
+from stm_fast.data.synthetic.clips import SyntheticClip, synthesise
+from stm_fast.errors import StmFastError
+
+CLIPS_PER_SHARD = 32
+
+
+@dataclass(frozen=True)
+class PoolSpec:
+    """What a pool holds. The same spec and assets make the same clips.
+
+    Attributes:
+        clips: number of clips, rounded up to whole shards.
+        frames: frames a clip.
+        size: side of a frame in pixels.
+        seed: of the clips.
+    """
+
+    clips: int
+    frames: int = 5
+    size: int = 384
+    seed: int = 0
+
+    @property
+    def shards(self) -> int:
+        """Number of files the clips are spread over."""
+        return -(-self.clips // CLIPS_PER_SHARD)
+
+
+def make_pool(assets: Path, out: Path, spec: PoolSpec, workers: int | None = None) -> Generator[int]:
+    """Write the shards that `out` lacks, with `workers` processes (default: all cores); yields shards done so far."""
+    missing = [shard for shard in range(spec.shards) if not _shard_folder(out, shard).exists()]
+    out.mkdir(parents=True, exist_ok=True)
+    done = spec.shards - len(missing)
+    yield done
+    if not missing:
+        return
+    with multiprocessing.get_context("spawn").Pool(workers or os.cpu_count()) as processes:
+        for _ in processes.imap_unordered(partial(_make_shard, assets, out, spec), missing):
+            done += 1
+            yield done
+
+
+def _shard_folder(out: Path, shard: int) -> Path:
+    return out / f"shard_{shard:05d}"
+
+
+def _make_shard(assets: Path, out: Path, spec: PoolSpec, shard: int) -> None:
+    import cv2
+
+    cv2.setNumThreads(1)
+    library = AssetLibrary.open(assets)
+    first = shard * CLIPS_PER_SHARD
+    clips = [
+        synthesise(library, np.random.default_rng([spec.seed, index]), spec.frames, spec.size)
+        for index in range(first, first + CLIPS_PER_SHARD)
+    ]
+    scratch = out / f".making_{shard:05d}"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    np.save(scratch / "frames.npy", np.stack([clip.frames for clip in clips]))
+    np.save(scratch / "masks.npy", np.stack([clip.masks for clip in clips]))
+    scratch.rename(_shard_folder(out, shard))
+
+
+class ClipPool:
+    """The clips of a pool, memory-mapped. Indexing gives a `SyntheticClip`."""
+
+    def __init__(self, root: Path) -> None:
+        shards = sorted(root.glob("shard_*"))
+        if not shards:
+            raise StmFastError(f"pool folder {root} holds no shards; `stm-fast train synthetic` makes them")
+        self._frames = [np.load(shard / "frames.npy", mmap_mode="r") for shard in shards]
+        self._masks = [np.load(shard / "masks.npy", mmap_mode="r") for shard in shards]
+
+    def __len__(self) -> int:
+        return len(self._frames) * CLIPS_PER_SHARD
+
+    def __getitem__(self, index: int) -> SyntheticClip:
+        shard, clip = divmod(index, CLIPS_PER_SHARD)
+        masks: NDArray[np.uint8] = self._masks[shard][clip]
+        return SyntheticClip(self._frames[shard][clip], masks, int(masks[0].max()))

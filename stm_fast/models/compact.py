@@ -1,0 +1,90 @@
+"""The compact STM: the design of the original at phone size, for CPUs and for use out of the box."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stm_fast.models.decoder import Decoder
+from stm_fast.models.efficientnet_lite import (
+    FEATURE_CHANNELS,
+    STRIDE_4_CHANNELS,
+    STRIDE_8_CHANNELS,
+    EfficientNetLite0,
+    folded_weights,
+)
+from stm_fast.models.encoders import KeyValueHead
+from stm_fast.models.stm import STM
+
+KEY_CHANNELS = 64
+VALUE_CHANNELS = 256
+DECODER_CHANNELS = 96
+FEATURE_SCALE = 0.25
+"""Brings the trunk's features to about unit variance, so that the first softmax over similarities is a soft one."""
+
+
+class CompactQueryEncoder(nn.Module):
+    """EfficientNet-Lite0 over RGB frames."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = EfficientNetLite0()
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Frames `(N, 3, H, W)` in [0, 1] -> 192 channels at stride 16, (40 at stride 8, 24 at stride 4)."""
+        stride4 = self.trunk.early(frames)
+        features, stride8 = self.trunk.late(stride4)
+        return FEATURE_SCALE * features, (stride8, stride4)
+
+
+class CompactMemoryEncoder(nn.Module):
+    """EfficientNet-Lite0 over RGB frames with masks.
+
+    The masks enter twice. A strided convolution of them is added at stride 4: what comes before depends on the frame
+    alone and is computed once for all its objects. Averaged over 16×16 pixels they stand beside the features that the
+    heads see, which tells the heads from the first training step on where the object is.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = EfficientNetLite0()
+        self.mask_stem = nn.Conv2d(2, STRIDE_4_CHANNELS, 8, stride=4, padding=2, bias=False)
+
+    def forward(self, frames: Tensor, masks: Tensor, others: Tensor) -> Tensor:
+        """Frames `(1 or N, 3, H, W)` in [0, 1], masks and others `(N, 1, H, W)` -> `(N, 194, H/16, W/16)`."""
+        both = torch.cat([masks, others], 1)
+        stride4 = self.mask_stem(both) + self.trunk.early(frames)
+        features, _ = self.trunk.late(stride4)
+        return torch.cat([FEATURE_SCALE * features, F.avg_pool2d(both, 16).to(features.dtype)], 1)
+
+
+def compact_stm() -> STM:
+    """A compact STM with random weights: key 64, value 256, decoder 96 channels."""
+    return STM(
+        query_encoder=CompactQueryEncoder(),
+        memory_encoder=CompactMemoryEncoder(),
+        query_head=KeyValueHead(FEATURE_CHANNELS, KEY_CHANNELS, VALUE_CHANNELS),
+        memory_head=KeyValueHead(FEATURE_CHANNELS + 2, KEY_CHANNELS, VALUE_CHANNELS),
+        decoder=Decoder(VALUE_CHANNELS, (STRIDE_8_CHANNELS, STRIDE_4_CHANNELS), DECODER_CHANNELS),
+    )
+
+
+@torch.no_grad()
+def start_from_classifier(model: STM, classifier: Mapping[str, Tensor]) -> None:
+    """Give a compact STM the trunks of an ImageNet classifier, in place, ready for training.
+
+    Memory keys start as query keys do (so that similar places match before the first step) and ignore the masks.
+
+    Args:
+        model: made by `compact_stm`.
+        classifier: EfficientNet-Lite0's state dict; see `folded_weights`.
+    """
+    trunk = folded_weights(classifier)
+    for encoder in ("query_encoder", "memory_encoder"):
+        model.get_submodule(f"{encoder}.trunk").load_state_dict(trunk)
+    parameters = dict(model.named_parameters())
+    parameters["memory_encoder.mask_stem.weight"].zero_()
+    memory_key = parameters["memory_head.key.weight"].zero_()
+    memory_key[:, :FEATURE_CHANNELS] = parameters["query_head.key.weight"]
+    parameters["memory_head.key.bias"].copy_(parameters["query_head.key.bias"])

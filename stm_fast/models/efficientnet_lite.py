@@ -1,0 +1,116 @@
+"""EfficientNet-Lite0 (Tan & Le, ICML 2019; Lite: ReLU6, no squeeze-and-excitation) up to stride 16.
+
+Batch norm is folded into the convolutions: the trunk is fine-tuned with the statistics of its pretraining, and every
+layer is a convolution with a bias. The 192-channel stage, at stride 32 in the classifier, stays at 16 and is dilated.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stm_fast.models.depthwise import DepthwiseConv2d
+
+
+class BlockSpec(NamedTuple):
+    """One inverted residual block: channels in and out, expansion factor, kernel size, stride, dilation."""
+
+    channels_in: int
+    channels_out: int
+    expansion: int
+    kernel: int
+    stride: int = 1
+    dilation: int = 1
+
+
+BLOCKS = (
+    BlockSpec(32, 16, 1, 3),
+    BlockSpec(16, 24, 6, 3, stride=2),
+    BlockSpec(24, 24, 6, 3),
+    BlockSpec(24, 40, 6, 5, stride=2),
+    BlockSpec(40, 40, 6, 5),
+    BlockSpec(40, 80, 6, 3, stride=2),
+    BlockSpec(80, 80, 6, 3),
+    BlockSpec(80, 80, 6, 3),
+    BlockSpec(80, 112, 6, 5),
+    BlockSpec(112, 112, 6, 5),
+    BlockSpec(112, 112, 6, 5),
+    BlockSpec(112, 192, 6, 5),
+    BlockSpec(192, 192, 6, 5, dilation=2),
+    BlockSpec(192, 192, 6, 5, dilation=2),
+    BlockSpec(192, 192, 6, 5, dilation=2),
+)
+EARLY_BLOCKS, STRIDE_8_BLOCKS = 3, 5
+"""How many blocks end at stride 4, and at stride 8."""
+STRIDE_4_CHANNELS, STRIDE_8_CHANNELS, FEATURE_CHANNELS = 24, 40, 192
+
+
+class InvertedResidual(nn.Module):
+    """1×1 expansion, depthwise convolution, 1×1 projection; a shortcut where the shape allows."""
+
+    def __init__(self, spec: BlockSpec) -> None:
+        super().__init__()
+        inner = spec.channels_in * spec.expansion
+        self.expand = nn.Conv2d(spec.channels_in, inner, 1) if spec.expansion > 1 else None
+        self.depthwise = DepthwiseConv2d(inner, spec.kernel, spec.stride, spec.dilation)
+        self.project = nn.Conv2d(inner, spec.channels_out, 1)
+        self.shortcut = spec.stride == 1 and spec.channels_in == spec.channels_out
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(N, channels_in, H, W)` -> `(N, channels_out, H/stride, W/stride)`."""
+        inner = x if self.expand is None else F.relu6(self.expand(x), inplace=True)
+        out: Tensor = self.project(F.relu6(self.depthwise(inner), inplace=True))
+        if self.shortcut:
+            out += x
+        return out
+
+
+class EfficientNetLite0(nn.Module):
+    """The trunk in two parts, so that masks can enter between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 32, 3, stride=2, padding=1)
+        self.blocks = nn.ModuleList(InvertedResidual(spec) for spec in BLOCKS)
+
+    def early(self, frames: Tensor) -> Tensor:
+        """RGB `(N, 3, H, W)` in [0, 1] -> 24 channels at stride 4."""
+        x = F.relu6(self.stem(2 * frames - 1), inplace=True)
+        for block in self.blocks[:EARLY_BLOCKS]:
+            x = block(x)
+        return x
+
+    def late(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """24 channels at stride 4 -> 192 channels at stride 16, 40 channels at stride 8."""
+        for block in self.blocks[EARLY_BLOCKS:STRIDE_8_BLOCKS]:
+            x = block(x)
+        stride8 = x
+        for block in self.blocks[STRIDE_8_BLOCKS:]:
+            x = block(x)
+        return x, stride8
+
+
+def folded_weights(state: Mapping[str, Tensor], epsilon: float = 1e-3) -> dict[str, Tensor]:
+    """A pretrained classifier's weights with batch norm folded in, for an `EfficientNetLite0`.
+
+    Args:
+        state: state_dict in the spelling of the public PyTorch port (`_conv_stem`, `_blocks.0._bn1`, ...).
+        epsilon: of its batch norms.
+    """
+    folded: dict[str, Tensor] = {}
+
+    def fold(ours: str, convolution: str, norm: str) -> None:
+        gain = state[f"{norm}.weight"] / torch.sqrt(state[f"{norm}.running_var"] + epsilon)
+        folded[f"{ours}.weight"] = state[f"{convolution}.weight"] * gain.view(-1, 1, 1, 1)
+        folded[f"{ours}.bias"] = state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * gain
+
+    fold("stem", "_conv_stem", "_bn0")
+    for index, spec in enumerate(BLOCKS):
+        ours, theirs = f"blocks.{index}", f"_blocks.{index}"
+        if spec.expansion > 1:
+            fold(f"{ours}.expand", f"{theirs}._expand_conv", f"{theirs}._bn0")
+        fold(f"{ours}.depthwise", f"{theirs}._depthwise_conv", f"{theirs}._bn1")
+        fold(f"{ours}.project", f"{theirs}._project_conv", f"{theirs}._bn2")
+    return folded
