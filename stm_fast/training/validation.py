@@ -1,0 +1,39 @@
+"""Choosing weights: mean J over synthetic clips that training never sees."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from stm_fast.data.synthetic.pool import ClipPool
+from stm_fast.models.stm import STM
+from stm_fast.training.batches import Batch, collate
+from stm_fast.training.losses import hard_iou
+from stm_fast.training.rollout import rollout
+
+
+class Validation:
+    """Fixed batches from a pool: its clips whole, at their own size."""
+
+    clips_a_batch = 4
+
+    def __init__(self, pool: ClipPool, clips: int = 32) -> None:
+        self.pool = pool
+        self.clips = min(clips, len(pool))
+
+    def __iter__(self) -> Iterator[Batch]:
+        for first in range(0, self.clips, self.clips_a_batch):
+            examples = [self.pool[index] for index in range(first, min(first + self.clips_a_batch, self.clips))]
+            yield collate([(np.asarray(clip.frames), np.asarray(clip.masks)) for clip in examples])
+
+
+@torch.no_grad()
+def validate(model: STM, validation: Validation, dtype: torch.dtype = torch.float32) -> float:
+    """Mean IoU over objects and frames."""
+    scores = []
+    batch: Batch
+    for batch in validation:
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            logits = rollout(model, batch)
+        scores.append(hard_iou(logits, batch))
+    return float(torch.cat(scores).mean())

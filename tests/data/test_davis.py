@@ -1,0 +1,61 @@
+"""DAVIS layouts."""
+
+import os
+from pathlib import Path, PurePath
+
+import pytest
+
+from stm_fast.data.davis import davis
+from stm_fast.errors import MediaError
+
+
+@pytest.fixture
+def root(tmp_path, image):
+    for clip in ("bear", "camel"):
+        for index in range(3):
+            image(tmp_path / "JPEGImages" / "480p" / clip / f"{index:05d}.jpg")
+            image(tmp_path / "Annotations" / "480p" / clip / f"{index:05d}.png")
+    for year in ("2016", "2017"):
+        (tmp_path / "ImageSets" / year).mkdir(parents=True)
+    (tmp_path / "ImageSets" / "2017" / "val.txt").write_text("camel\nbear\n\n")
+    lines = [f"/JPEGImages/480p/bear/{i:05d}.jpg /Annotations/480p/bear/{i:05d}.png" for i in range(3)]
+    (tmp_path / "ImageSets" / "2016" / "val.txt").write_text("\n".join(lines))
+    return tmp_path
+
+
+def test_clips_of_2017(root):
+    dataset = davis(root, "val", 2017)
+    assert [clip.name for clip in dataset] == ["camel", "bear"]
+    assert dataset.masks_folder == PurePath("Annotations/480p")
+    clip = dataset.clips[0]
+    assert list(clip.truth) == ["00000", "00001", "00002"]
+    assert dict(clip.prompts) == {"00000": root / "Annotations/480p/camel/00000.png"}
+    assert [frame.name for frame in clip.open()] == list(clip.truth)
+
+
+def test_lists_of_2016_name_every_frame(root):
+    assert [clip.name for clip in davis(root, "val", 2016)] == ["bear"]
+
+
+def test_unknown_set(root):
+    with pytest.raises(MediaError, match=r"test.txt does not exist: sets of .* are val"):
+        davis(root, "test", 2017)
+
+
+def test_clip_without_frames(root):
+    (root / "ImageSets" / "2017" / "val.txt").write_text("dog")
+    with pytest.raises(MediaError, match="clip dog has no folder"):
+        davis(root, "val", 2017)
+
+
+def test_clip_without_first_mask(root):
+    (root / "Annotations/480p/bear/00000.png").unlink()
+    with pytest.raises(MediaError, match="clip bear has no mask for its first frame 00000"):
+        davis(root, "val", 2016)
+
+
+@pytest.mark.skipif("STM_FAST_DATA" not in os.environ, reason="STM_FAST_DATA is not set")
+def test_clips_of_the_real_thing():
+    dataset = davis(Path(os.environ["STM_FAST_DATA"]) / "davis2016", "dev", 2016)
+    assert len(dataset) == 6
+    assert all(len(clip.truth) == clip.open().count for clip in dataset)

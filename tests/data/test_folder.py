@@ -1,0 +1,59 @@
+"""Plain folders of clips."""
+
+import numpy as np
+import pytest
+
+from stm_fast.data.folder import folder
+from stm_fast.errors import MediaError
+from stm_fast.media.overlay import video_writer
+
+
+def test_one_clip(tmp_path, image):
+    for index in range(3):
+        image(tmp_path / "chair" / "frames" / f"{index}.jpg")
+        image(tmp_path / "chair" / "masks" / f"{index}.png", 1)
+    (clip,) = folder(tmp_path / "chair")
+    assert (clip.name, list(clip.truth), clip.prompts) == ("chair", ["0", "1", "2"], clip.truth)
+    assert clip.open().count == 3
+
+
+def test_one_video(tmp_path, image):
+    image(tmp_path / "masks" / "00000.png", 1)
+    with video_writer(tmp_path / "girls.mp4", 24) as encoder:
+        encoder.write(np.zeros((24, 32, 3), np.uint8))
+    (clip,) = folder(tmp_path)
+    assert clip.frames == tmp_path / "girls.mp4"
+
+
+def test_several_clips(tmp_path, image):
+    for clip in ("b", "a"):
+        image(tmp_path / "masks" / clip / "0.png", 1)
+    image(tmp_path / "frames" / "a" / "0.jpg")
+    (tmp_path / "frames" / "b.mp4").write_bytes(b"not opened here")
+    assert [clip.name for clip in folder(tmp_path)] == ["a", "b"]
+    assert folder(tmp_path).clips[1].frames == tmp_path / "frames" / "b.mp4"
+    assert [clip.name for clip in folder(tmp_path, "b")] == ["b"]
+    with pytest.raises(MediaError, match="has no clip c: there are a, b"):
+        folder(tmp_path, "c")
+
+
+def test_no_masks(tmp_path, image):
+    image(tmp_path / "frames" / "0.jpg")
+    with pytest.raises(MediaError, match=r"masks does not exist"):
+        folder(tmp_path)
+
+
+def test_masks_without_frames(tmp_path, image):
+    image(tmp_path / "masks" / "0.png", 1)
+    with pytest.raises(MediaError, match="no folder frames, and 0 videos where one is needed"):
+        folder(tmp_path)
+    image(tmp_path / "masks" / "a" / "0.png", 1)
+    with pytest.raises(MediaError, match="clip a has masks but neither a folder nor a video"):
+        folder(tmp_path)
+
+
+def test_empty_masks(tmp_path, image):
+    image(tmp_path / "frames" / "0.jpg")
+    (tmp_path / "masks").mkdir()
+    with pytest.raises(MediaError, match="has no mask in"):
+        folder(tmp_path)
