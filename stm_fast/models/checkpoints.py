@@ -124,7 +124,7 @@ def read_checkpoint(path: str | PathLike[str]) -> Checkpoint:
     try:
         tensors, architecture = _read_safetensors(path) if path.suffix == ".safetensors" else (_read_pickle(path), None)
     except Exception as error:
-        raise CheckpointError(f"{path}: cannot be read as a checkpoint ({str(error).splitlines()[0]})") from error
+        raise CheckpointError(f"{path}: cannot be read as a checkpoint ({_reason(error)})") from error
     tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
     if architecture is None and any(name.startswith("Encoder_M.") for name in tensors):
         architecture = "resnet50"
@@ -202,6 +202,11 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     if strangers:
         raise TypeError(f"these entries are not tensors: {_some(strangers)}")
     return dict(state)
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error's message; some have none."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _for_disk(tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stm_fast.models.activated import convolve_relu
+
 
 def upsample(x: Tensor, factor: int) -> Tensor:
     """Bilinear, pixel centres aligned the way `align_corners=False` does."""
@@ -20,7 +22,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(N, channels, H, W)` -> the same shape."""
-        residual: Tensor = self.conv2(F.relu_(self.conv1(F.relu(x))))
+        residual: Tensor = self.conv2(convolve_relu(self.conv1, F.relu(x)))
         residual += x
         return residual
 
