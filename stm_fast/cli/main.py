@@ -55,7 +55,8 @@ if find_spec("stm_fast.cli.train"):
         """Train a model: `stm-fast train --help`."""
         from stm_fast.cli.train import app as train_app
 
-        train_app(args=context.args, prog_name="stm-fast train", standalone_mode=False)
+        code = train_app(args=context.args, prog_name="stm-fast train", standalone_mode=False)
+        raise typer.Exit(code if isinstance(code, int) else 0)
 
 
 if __name__ == "__main__":

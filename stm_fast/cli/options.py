@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:
     import torch
 
-    from stm_fast.inference.segmenter import Segmenter
+    from stm_fast.inference.resumable import ResumableSegmenter
     from stm_fast.models.stm import STM
 
 MODEL_PANEL = "Model and memory"
@@ -98,7 +98,7 @@ class SegmenterOptions:
         dtype = resolve_dtype(self.dtype, device)
         return stm_fast.load_model(self.model, weights=self.weights, device=device, dtype=dtype)
 
-    def segmenter(self, model: "STM", frame_size: tuple[int, int]) -> "Segmenter":
+    def segmenter(self, model: "STM", frame_size: tuple[int, int]) -> "ResumableSegmenter":
         """A segmenter for frames of a size.
 
         Args:
@@ -108,11 +108,12 @@ class SegmenterOptions:
         Raises:
             ValueError: an option is out of range.
         """
-        import stm_fast
+        from stm_fast.inference.resumable import ResumableSegmenter
+        from stm_fast.memory.policies import MemoryPolicy
 
-        return stm_fast.Segmenter(
+        return ResumableSegmenter(
             model,
-            policy=stm_fast.MemoryPolicy(every=self.memory_every, max_frames=self.memory_max),
+            policy=MemoryPolicy(every=self.memory_every, max_frames=self.memory_max),
             size=self.size if 0 < self.size < min(frame_size) else None,
             top_k=self.top_k,
             backend=self.backend,

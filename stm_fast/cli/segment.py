@@ -15,7 +15,7 @@ from stm_fast.cli.outputs import OutputFolder, claim
 from stm_fast.errors import MediaError
 
 if TYPE_CHECKING:
-    from stm_fast.inference.segmenter import Segmenter
+    from stm_fast.inference.resumable import ResumableSegmenter
     from stm_fast.media.summary import RunSummary
     from stm_fast.media.video import FrameSource
 
@@ -89,7 +89,7 @@ def segment(
 
 
 def follow(
-    segmenter: "Segmenter",
+    segmenter: "ResumableSegmenter",
     frames: "FrameSource",
     prompts: Mapping[str, Path],
     folder: OutputFolder,
@@ -156,7 +156,7 @@ def follow(
 
 
 def _summary(
-    segmenter: "Segmenter",
+    segmenter: "ResumableSegmenter",
     done: int,
     resumed: int,
     objects: set[int],
@@ -176,9 +176,18 @@ def _summary(
         seconds=stages | {"media": seconds - sum(stages.values()), "total": seconds},
         frames_per_second=(done - resumed) / seconds,
         memory_tokens=segmenter.memory.tokens,
-        backend=segmenter.backend,
+        backend=_serving(segmenter.backend),
         settings=settings,
     )
+
+
+def _serving(backend: str) -> str:
+    """The backend that reads, where the choice is left to "auto"."""
+    from stm_fast.ops.backends.registry import availability
+
+    if backend != "auto":
+        return backend
+    return next(name for name, reason in availability().items() if reason is None)
 
 
 def _remove_masks(folder: Path) -> None:

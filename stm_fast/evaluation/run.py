@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stm_fast.data.clips import Clip, Dataset
 from stm_fast.inference.propagation import SegmentedFrame, propagate
-from stm_fast.inference.segmenter import Segmenter
+from stm_fast.inference.resumable import ResumableSegmenter
 from stm_fast.media.files import write_text
 
 
@@ -35,7 +35,7 @@ class ClipRun:
 
 
 def run_clip(
-    segmenter: Segmenter, clip: Clip, dataset: Dataset, out: str | Path, each: Callable[[SegmentedFrame], None]
+    segmenter: ResumableSegmenter, clip: Clip, dataset: Dataset, out: str | Path, each: Callable[[SegmentedFrame], None]
 ) -> ClipRun:
     """Segment one clip into the dataset's layout below `out`.
 

@@ -83,7 +83,8 @@ def score_clip(clip: Clip, masks: str | Path) -> list[ObjectScore]:
 
     Raises:
         StmFastError: vos-benchmark is not installed.
-        MediaError: fewer than three frames have a truth, or a result is missing or of another size.
+        MediaError: fewer than three frames have a truth, no object is in it, or a result is missing or of another
+            aspect.
     """
     names = list(clip.truth)[1:-1]
     if not names:
@@ -98,6 +99,8 @@ def score_clip(clip: Clip, masks: str | Path) -> list[ObjectScore]:
         result = read_mask(path)
         evaluator.feed_frame(result, fit_mask(read_mask(clip.truth[name], colours), result.shape, clip.truth[name]))
     j, f = evaluator.conclude()
+    if not j:
+        raise MediaError(f"clip {clip.name} has no object in the masks of its scored frames")
     return [ObjectScore(clip.name, int(i), float(j[i]) / 100, float(f[i]) / 100) for i in sorted(j)]
 
 

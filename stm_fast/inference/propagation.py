@@ -34,7 +34,12 @@ class SegmentedFrame:
 
 
 def propagate(
-    segmenter: ResumableSegmenter, frames: FrameSource, prompts: Mapping[str, Path], out: str | Path, *, resume: bool = False
+    segmenter: ResumableSegmenter,
+    frames: FrameSource,
+    prompts: Mapping[str, Path],
+    out: str | Path,
+    *,
+    resume: bool = False,
 ) -> Iterator[SegmentedFrame]:
     """Segment a clip and write `out/<frame>.png` for each frame.
 

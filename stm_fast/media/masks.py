@@ -35,8 +35,9 @@ _DAVIS_IDS: dict[Colour, int] = {(int(r), int(g), int(b)): i for i, (r, g, b) in
 def read_mask(path: str | Path, colours: dict[Colour, int] | None = None) -> NDArray[np.uint8]:
     """Object ids of a mask image.
 
-    - Palette and grey images hold ids. Where white (255, or 65535 in 16 bits) is the only value beside 0, it is one
-      object, id 1. A grey image of soft edges between black and white is cut at one half, with a notice.
+    - Palette images with colours hold ids, and so do grey ones; but where white (255, or 65535 in 16 bits) is all that
+      is in a grey image beside 0, it is one object, id 1. A grey image of soft edges between black and white is cut at
+      one half, with a notice.
     - A colour image whose colours are all of the DAVIS palette holds the ids of that palette; a colour image of greys
       is read as a grey one. Up to 32 other colours are numbered from 1 in the order of their red, green and blue
       values, with a notice. Transparent pixels are background.
@@ -54,10 +55,10 @@ def read_mask(path: str | Path, colours: dict[Colour, int] | None = None) -> NDA
     try:
         with Image.open(path) as image:
             image.load()
-            if image.mode in {"P", "1"}:
-                return _ids_of_values(np.array(image), path, soft=False)
-            if image.mode == "L" or image.mode.startswith("I"):
-                return _ids_of_values(np.array(image), path, soft=True)
+            if image.mode == "P" and _has_colours(image):
+                return np.array(image)
+            if image.mode in {"1", "L", "P"} or image.mode.startswith("I"):
+                return _ids_of_values(np.array(image), path)
             picture = np.array(image.convert("RGBA"))
     except (OSError, SyntaxError, ValueError) as error:
         raise MediaError(f"{path} cannot be read as a mask: {error}") from error
@@ -111,15 +112,23 @@ def fit_mask(mask: NDArray[np.uint8], size: tuple[int, int], path: str | Path) -
     return np.array(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
 
 
-def _ids_of_values(values: NDArray[np.generic], path: str | Path, *, soft: bool) -> NDArray[np.uint8]:
-    """Ids of a one-channel image; `soft` says that its values may be grey levels rather than ids."""
+def _has_colours(image: Image.Image) -> bool:
+    """Whether a palette image shows anything that is not grey."""
+    palette = np.array(image.getpalette("RGB")).reshape(-1, 3)
+    used = np.unique(np.asarray(image))
+    shown = palette[used[used < len(palette)]]
+    return bool((shown != shown[:, :1]).any())
+
+
+def _ids_of_values(values: NDArray[np.generic], path: str | Path) -> NDArray[np.uint8]:
+    """Ids of a one-channel image, whose values are ids or levels of grey."""
     if values.dtype == np.bool_:
         return values.astype(np.uint8)
     levels, counts = np.unique(values, return_counts=True)
     white = 255 if values.dtype == np.uint8 else 65535
     if set(levels.tolist()) <= {0, white}:
         return np.asarray(values == white, np.uint8)
-    if soft and len(levels) > 16 and levels[-1] == white and _share(levels, counts, {0, white}) > 0.8:
+    if len(levels) > 16 and levels[-1] == white and _share(levels, counts, {0, white}) > 0.8:
         notice(f"{path} has soft edges and was cut at one half: white is object 1")
         return (np.asarray(values, np.int64) * 2 > white).astype(np.uint8)
     if levels[-1] > MAX_ID:
@@ -141,7 +150,7 @@ def _ids_of_colours(picture: NDArray[np.uint8], path: str | Path, numbered: dict
     if all(colour in _DAVIS_IDS for colour in colours):
         ids = [_DAVIS_IDS[colour] for colour in colours]
     elif all(r == g == b for r, g, b in colours):
-        return _ids_of_values(rgb[..., 0], path, soft=True)
+        return _ids_of_values(rgb[..., 0], path)
     else:
         ids = _number_colours(colours, path, numbered)
     table: NDArray[np.uint8] = np.array(ids, np.uint8)

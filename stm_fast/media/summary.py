@@ -22,7 +22,7 @@ class RunSummary:
         seconds: wall time a stage of this run; `total` is the whole.
         frames_per_second: frames segmented by this run a second of wall time, decoding and writing included.
         memory_tokens: locations held by the memory at the end, for one object.
-        backend: read backend asked for.
+        backend: that read the memory; for "auto" the first that this machine has.
         settings: options that decide the result.
         versions: of this package, the libraries that matter and Python.
     """

@@ -1,0 +1,58 @@
+"""Ctrl-C in a real process."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stm_fast.media.masks import read_mask, write_mask
+from stm_fast.media.video import open_frames
+
+FRAMES = 300
+
+
+@pytest.fixture
+def command(tmp_path):
+    """A run of some seconds with a compact model of random weights."""
+    from stm_fast.models.checkpoints import save_model
+    from stm_fast.models.compact import compact_stm
+
+    save_model(compact_stm(), tmp_path / "random.safetensors", architecture="compact")
+    (tmp_path / "frames").mkdir()
+    noise = np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8)
+    for index in range(FRAMES):
+        Image.fromarray(np.roll(noise, index, 1)).save(tmp_path / "frames" / f"{index:03d}.png")
+    write_mask(tmp_path / "first.png", np.eye(64, 96, dtype=np.uint8))
+    options = ["--mask", "first.png", "--out", "out", "--model", "random.safetensors", "--dtype", "float32"]
+    return [sys.executable, "-m", "stm_fast.cli.main", "segment", "frames", *options]
+
+
+def test_ctrl_c_leaves_valid_files_and_says_how_to_go_on(tmp_path, command):
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    masks = tmp_path / "out" / "masks"
+    until = time.monotonic() + 120
+    while not (masks / "004.png").exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert "--resume goes on" in said.replace("\n", " ")
+
+    written = sorted(masks.iterdir())
+    assert 5 <= len(written) < FRAMES
+    assert all(read_mask(path).shape == (64, 96) for path in written)
+    assert len(list(open_frames(tmp_path / "out" / "overlay.mp4"))) in {len(written), len(written) - 1}
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["complete"] is False
+    assert not [path for path in (tmp_path / "out").rglob("*") if ".part" in path.name]
+
+    for path in sorted((tmp_path / "frames").iterdir())[len(written) + 3 :]:
+        path.unlink()
+    again = subprocess.run([*command, "--resume"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert again.returncode == 0, again.stderr
+    assert len(list(masks.iterdir())) == len(written) + 3

@@ -1,0 +1,235 @@
+"""`stm-fast segment`: what it writes, how it goes on, and what it says about inputs it cannot use."""
+
+import errno
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stm_fast.inference import propagation
+from stm_fast.media.masks import read_mask, write_mask
+from stm_fast.media.overlay import video_writer
+from stm_fast.media.video import open_frames
+
+pytestmark = pytest.mark.usefixtures("colour_model")
+
+
+@pytest.fixture
+def segment(stm, clip):
+    """Run `stm-fast segment` on the clip, or with other inputs."""
+
+    def run(*options, source=clip / "frames", mask=clip / "first.png", out="out"):
+        return stm("segment", source, "--mask", mask, "--out", out, "--dtype", "float32", *options)
+
+    return run
+
+
+@pytest.fixture
+def break_after(monkeypatch):
+    """Raise an error instead of writing the mask after so many."""
+
+    def arm(count, error):
+        written = []
+
+        def write(path, mask):
+            if len(written) == count:
+                raise error
+            written.append(path)
+            write_mask(path, mask)
+
+        monkeypatch.setattr(propagation, "write_mask", write)
+        return lambda: monkeypatch.setattr(propagation, "write_mask", write_mask)
+
+    return arm
+
+
+def masks(folder):
+    return {path.name: read_mask(path).tolist() for path in sorted(folder.iterdir())}
+
+
+def test_everything_is_written(segment, clip, tmp_path):
+    result = segment()
+    assert result.exit_code == 0, result.output
+    out = tmp_path / "out"
+    assert masks(out / "masks") == masks(clip / "masks")
+    assert sorted(path.name for path in out.iterdir()) == ["contact_sheet.png", "masks", "overlay.mp4", "summary.json"]
+    assert open_frames(out / "overlay.mp4").count == 6
+    Image.open(out / "contact_sheet.png").load()
+    summary = json.loads((out / "summary.json").read_text())
+    assert (summary["frames"], summary["objects"], summary["complete"]) == (6, [1], True)
+    assert set(summary["seconds"]) == {"encode_query", "read", "decode", "encode_memory", "media", "total"}
+    assert summary["frames_per_second"] > 0
+    assert summary["memory_tokens"] == 8 * 2
+    assert summary["backend"] == "reference"
+    assert summary["versions"]["torch"]
+
+
+def test_options_reach_model_and_memory(segment, colour_model, tmp_path):
+    result = segment(
+        "--model", "m.pth", "--memory-every", 2, "--memory-max", 3, "--size", 16, "--top-k", 4, "--no-overlay"
+    )
+    assert result.exit_code == 0, result.output
+    name, options = colour_model[0]
+    assert (name, str(options["dtype"]), options["device"]) == ("m.pth", "torch.float32", "cpu")
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["memory_tokens"] == 3 * 2
+    assert summary["settings"]["top_k"] == 4
+    assert not (tmp_path / "out" / "overlay.mp4").exists()
+
+
+def test_folder_of_masks_and_video(segment, clip, tmp_path):
+    frames = [frame.image for frame in open_frames(clip / "frames")]
+    with video_writer(tmp_path / "clip.mp4", 12) as encoder:
+        for frame in frames:
+            encoder.write(frame)
+    write_mask(tmp_path / "given" / "00002.png", read_mask(clip / "masks" / "2.png"))
+    result = segment(source=tmp_path / "clip.mp4", mask=tmp_path / "given")
+    assert result.exit_code == 0, result.output
+    found = masks(tmp_path / "out" / "masks")
+    assert list(found) == [f"{i:05d}.png" for i in range(6)]
+    assert not np.any(found["00001.png"])
+    assert found["00002.png"] == masks(clip / "masks")["2.png"]
+    assert open_frames(tmp_path / "out" / "overlay.mp4").fps == 12
+
+
+def test_results_are_not_overwritten_unasked(segment, clip, tmp_path):
+    assert segment().exit_code == 0
+    (tmp_path / "out" / "masks" / "stale.png").write_bytes(b"of a longer run")
+    result = segment()
+    assert result.exit_code == 1
+    assert "holds results: --resume goes on with them, --overwrite starts again" in result.output
+    assert segment("--overwrite").exit_code == 0
+    assert masks(tmp_path / "out" / "masks") == masks(clip / "masks")
+
+
+def test_masks_of_the_user_are_safe(segment, clip):
+    before = masks(clip / "masks")
+    result = segment("--overwrite", mask=clip / "masks", out=clip)
+    assert result.exit_code == 1
+    assert "holds the masks given with --mask: choose another --out" in result.output
+    assert "holds results" in segment(out=clip).output
+    assert masks(clip / "masks") == before
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [
+        (KeyboardInterrupt(), 130, "Interrupted after 3 frames"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "out/masks/3.png"),
+            3,
+            "No space left on device: out/masks/3.png",
+        ),
+    ],
+)
+def test_stopped_run_is_whole_and_goes_on(segment, clip, tmp_path, break_after, error, code, sentence):
+    repair = break_after(3, error)
+    result = segment()
+    assert (result.exit_code, sentence in result.output) == (code, True), result.output
+    out = tmp_path / "out"
+    assert list(masks(out / "masks")) == ["0.png", "1.png", "2.png"]
+    assert not [path for path in out.rglob("*") if ".part" in path.name]
+    assert json.loads((out / "summary.json").read_text())["complete"] is False
+    if (out / "overlay.mp4").exists():
+        assert len(list(open_frames(out / "overlay.mp4"))) == 3
+
+    repair()
+    result = segment("--resume")
+    assert result.exit_code == 0, result.output
+    assert masks(out / "masks") == masks(clip / "masks")
+    assert len(list(open_frames(out / "overlay.mp4"))) == 6
+    summary = json.loads((out / "summary.json").read_text())
+    assert (summary["complete"], summary["frames"], summary["resumed_frames"]) == (True, 6, 3)
+
+
+def test_resume_needs_the_same_options(segment):
+    assert segment().exit_code == 0
+    result = segment("--resume", "--memory-every", 2)
+    assert result.exit_code == 1
+    assert "was made with memory_every 5, not 2: --resume needs the same options" in result.output
+
+
+def test_resume_without_anything_starts(segment):
+    assert segment("--resume").exit_code == 0
+
+
+def test_truncated_video_gives_what_is_there(segment, clip, tmp_path):
+    with video_writer(tmp_path / "clip.mp4", 12) as encoder:
+        for index in range(40):
+            encoder.write(np.random.default_rng(index).integers(0, 255, (32, 64, 3), np.uint8))
+    data = (tmp_path / "clip.mp4").read_bytes()
+    (tmp_path / "clip.mp4").write_bytes(data[: len(data) // 2])
+    result = segment(source=tmp_path / "clip.mp4")
+    assert result.exit_code == 2
+    assert "breaks off after" in result.output
+    found = masks(tmp_path / "out" / "masks")
+    assert 0 < len(found) < 40
+    assert len(list(open_frames(tmp_path / "out" / "overlay.mp4"))) == len(found)
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["complete"] is False
+
+
+def test_frame_of_another_size_stops_the_run(segment, clip, tmp_path):
+    Image.new("RGB", (20, 20)).save(clip / "frames" / "4.png")
+    result = segment()
+    assert result.exit_code == 2
+    assert "frame 4 of" in result.output
+    assert list(masks(tmp_path / "out" / "masks")) == ["0.png", "1.png", "2.png", "3.png"]
+
+
+@pytest.mark.parametrize(
+    ("mask", "code", "sentence"),
+    [
+        (np.zeros((32, 64), np.uint8), 2, "is empty: the first mask must hold at least one object"),
+        (np.ones((32, 32), np.uint8), 2, "is 32×32 but the frames are 64×32"),
+        (np.arange(2048, dtype=np.uint16).reshape(32, 64), 2, "has object id 2047 among its 2048 values"),
+        (np.random.default_rng(0).integers(0, 255, (32, 64, 3), np.uint8), 2, "colours: a colour mask has those of"),
+        (np.kron(np.eye(2, 4, dtype=np.uint8), np.ones((32, 32), np.uint8)), 0, "Note: "),
+        (np.full((32, 64, 3), (10, 20, 30), np.uint8), 0, "(10, 20, 30) is object 1"),
+    ],
+    ids=["empty", "other aspect", "too many ids", "photograph", "other size", "free colours"],
+)
+def test_masks_of_all_kinds(segment, tmp_path, mask, code, sentence):
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    result = segment(mask=tmp_path / "mask.png")
+    assert (result.exit_code, sentence in result.output) == (code, True), result.output
+
+
+@pytest.mark.parametrize(
+    ("inputs", "code", "sentence"),
+    [
+        ({"source": "nowhere.mp4"}, 2, "nowhere.mp4 does not exist: a video file or a folder of images is needed"),
+        ({"source": __file__}, 2, "cannot be read as video"),
+        ({"mask": "nowhere.png"}, 2, "mask nowhere.png does not exist"),
+        ({"mask": __file__}, 2, "cannot be read as a mask"),
+    ],
+)
+def test_inputs_that_are_not_there(segment, tmp_path, inputs, code, sentence):
+    result = segment(**inputs)
+    assert (result.exit_code, sentence in result.output) == (code, True), result.output
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--device", "abacus"), "device 'abacus' cannot be used"),
+        (("--size", "8"), "size must be at least 16"),
+        (("--memory-max", "1"), "max_frames must be at least 2"),
+    ],
+)
+def test_options_out_of_range(segment, tmp_path, options, sentence):
+    result = segment(*options)
+    assert (result.exit_code, sentence in result.output) == (1, True), result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_out_that_cannot_be_a_folder(segment, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    assert segment(out="file/out").exit_code == 3
+
+
+def test_debug_shows_the_exception(clip, stm, monkeypatch):
+    monkeypatch.setenv("STM_FAST_DEBUG", "1")
+    with pytest.raises(AssertionError, match="nowhere"):
+        stm("segment", "nowhere.mp4", "--mask", clip / "first.png", "--out", "out")

@@ -1,0 +1,116 @@
+"""Scores: known overlaps give known numbers, and the protocol is DAVIS's."""
+
+import csv
+import json
+from pathlib import PurePath
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stm_fast.data.clips import Clip, Dataset
+from stm_fast.errors import MediaError, StmFastError
+from stm_fast.evaluation import score
+from stm_fast.evaluation.report import write_report
+from stm_fast.evaluation.run import ClipRun
+from stm_fast.evaluation.score import MeanScore, ObjectScore, score_clip, score_dataset
+from stm_fast.media.masks import write_mask
+
+
+def square(left, value=1):
+    mask = np.zeros((60, 80), np.uint8)
+    mask[20:40, left : left + 20] = value
+    return mask
+
+
+@pytest.fixture
+def clip(tmp_path):
+    """(truths, results) -> a clip whose results lie in tmp_path / "out" / name."""
+
+    def make(truths, results, name="clip"):
+        truth = {}
+        for index, (expected, result) in enumerate(zip(truths, results, strict=True)):
+            truth[f"{index:05d}"] = tmp_path / "truth" / name / f"{index:05d}.png"
+            truth[f"{index:05d}"].parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(expected).save(truth[f"{index:05d}"])
+            if result is not None:
+                write_mask(tmp_path / "out" / name / f"{index:05d}.png", result)
+        return Clip(name, tmp_path, truth, truth)
+
+    return make
+
+
+@pytest.fixture
+def benchmark():
+    pytest.importorskip("vos_benchmark")
+
+
+@pytest.mark.usefixtures("benchmark")
+class TestScores:
+    def test_perfect_result(self, clip, tmp_path):
+        masks = [square(10 + i) for i in range(4)]
+        assert score_clip(clip(masks, masks), tmp_path / "out" / "clip") == [ObjectScore("clip", 1, 1.0, 1.0)]
+
+    def test_half_overlap(self, clip, tmp_path):
+        (found,) = score_clip(clip([square(10)] * 4, [square(20)] * 4), tmp_path / "out" / "clip")
+        assert found.j == pytest.approx(1 / 3)
+        assert 0 < found.f < 1
+        assert found.jf == pytest.approx((found.j + found.f) / 2)
+
+    def test_first_and_last_frame_do_not_count(self, clip, tmp_path):
+        truths, wrong = [square(10)] * 4, np.zeros((60, 80), np.uint8)
+        results = [wrong, square(10), square(10), wrong]
+        assert score_clip(clip(truths, results), tmp_path / "out" / "clip") == [ObjectScore("clip", 1, 1.0, 1.0)]
+
+    def test_white_truth_is_object_one(self, clip, tmp_path):
+        found = score_clip(clip([square(10, 255)] * 4, [square(10)] * 4), tmp_path / "out" / "clip")
+        assert found == [ObjectScore("clip", 1, 1.0, 1.0)]
+
+    def test_objects_are_scored_apart(self, clip, tmp_path):
+        both = square(10, 1) + square(50, 7)
+        one, seven = score_clip(clip([both] * 3, [square(10, 1)] * 3), tmp_path / "out" / "clip")
+        assert (one.object_id, one.j, seven.object_id, seven.j) == (1, 1.0, 7, 0.0)
+
+    def test_missing_result(self, clip, tmp_path):
+        with pytest.raises(MediaError, match=r"clip clip has no result .*00001.png"):
+            score_clip(clip([square(10)] * 3, [square(10), None, square(10)]), tmp_path / "out" / "clip")
+
+    def test_too_few_annotations(self, clip, tmp_path):
+        with pytest.raises(MediaError, match="has 2 annotated frames: scoring needs at least 3"):
+            score_clip(clip([square(10)] * 2, [square(10)] * 2), tmp_path / "out" / "clip")
+
+    def test_truth_without_objects(self, clip, tmp_path):
+        nothing = [np.zeros((60, 80), np.uint8)] * 3
+        with pytest.raises(MediaError, match="has no object in the masks of its scored frames"):
+            score_clip(clip(nothing, nothing), tmp_path / "out" / "clip")
+
+    def test_dataset_keeps_the_order_of_clips(self, clip, tmp_path):
+        clips = tuple(clip([square(10)] * 3, [square(10)] * 3, name) for name in "cab")
+        found = score_dataset(Dataset("set", clips, PurePath("masks")), tmp_path / "out")
+        assert [each.clip for each in found] == ["c", "a", "b"]
+
+
+def test_each_object_counts_once_in_the_mean():
+    mean = MeanScore.of([ObjectScore("a", 1, 0.2, 0.4), ObjectScore("a", 2, 0.4, 0.6), ObjectScore("b", 1, 0.9, 0.8)])
+    assert (mean.j, mean.f, mean.jf) == pytest.approx((0.5, 0.6, 0.55))
+
+
+def test_missing_package_is_one_sentence(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "vos_benchmark.evaluator", None)
+    with pytest.raises(StmFastError, match=r"scoring needs vos-benchmark: pip install 'stm-fast\[eval\]'"):
+        score.check_scoring()
+
+
+def test_report_on_disk(tmp_path):
+    dataset = Dataset("set", (), PurePath("masks"))
+    scores = [ObjectScore("a", 1, 0.5, 0.7), ObjectScore("a", 2, 0.7, 0.9)]
+    write_report(tmp_path, dataset, scores, [ClipRun("a", 10, 2.0, 64)], {"size": 480})
+    rows = list(csv.DictReader((tmp_path / "scores.csv").open()))
+    assert [(row["clip"], row["object"], row["J&F"], row["frames/s"]) for row in rows] == [
+        ("a", "1", "0.6000", "5.0000"),
+        ("a", "2", "0.8000", "5.0000"),
+    ]
+    report = json.loads((tmp_path / "scores.json").read_text())
+    assert report["mean"]["jf"] == pytest.approx(0.7)
+    assert report["clips"]["a"]["objects"]["2"]["f"] == 0.9
+    assert report["settings"] == {"size": 480}

@@ -1,0 +1,45 @@
+"""Small videos and pictures, made on the spot."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+Frames = list[NDArray[np.uint8]]
+
+
+@pytest.fixture
+def scene() -> Callable[[int, int, int], Frames]:
+    """(count, height, width) -> frames with a bright square that moves right over a dark gradient."""
+
+    def make(count: int, height: int, width: int) -> Frames:
+        ground = np.linspace(20, 90, width).astype(np.uint8)[None, :, None].repeat(height, 0).repeat(3, 2)
+        frames = []
+        for index in range(count):
+            frame = ground.copy()
+            frame[height // 4 : height // 2, index : index + width // 4] = (230, 120, 40)
+            frames.append(frame)
+        return frames
+
+    return make
+
+
+@pytest.fixture
+def encode() -> Callable[..., Path]:
+    """(path, frames, **container options) -> a video file at 25 frames a second, a key frame in every four."""
+    import av
+
+    def write(path: Path, frames: Frames, codec: str = "libx264", **options: str) -> Path:
+        with av.open(str(path), "w", options=options) as container:
+            stream = container.add_stream(codec, rate=25)
+            stream.height, stream.width = frames[0].shape[:2]
+            stream.pix_fmt = "yuv420p"
+            stream.gop_size = 4
+            for frame in frames:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            container.mux(stream.encode())
+        return path
+
+    return write
