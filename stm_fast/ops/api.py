@@ -9,7 +9,6 @@ from torch import Tensor
 
 from stm_fast.ops import autograd
 from stm_fast.ops import similarity as similarities
-from stm_fast.ops.backends import registry
 from stm_fast.ops.operands import Operands, statistics_dtype
 
 Similarity = Literal["dot", "l2"]
@@ -89,12 +88,13 @@ def memory_read(
         BackendUnavailableError: the named backend cannot serve the call.
     """
     _check_options(similarity, scale, shrinkage, selection, top_k)
-    registry.check_name(backend)
-    query_key, memory_key, memory_value = _autocast(query_key, memory_key, memory_value)
-    _check_tensors(query_key, memory_key, memory_value)
+    for name, tensor in (("query_key", query_key), ("memory_key", memory_key), ("memory_value", memory_value)):
+        _check_tensor(name, tensor, query_key)
+    query_key, memory_key, memory_value = map(_autocast, (query_key, memory_key, memory_value))
+    _check_main(query_key, memory_key, memory_value)
     batch, query_grid, memory_grid = query_key.shape[0], query_key.shape[2:], memory_key.shape[2:]
     _check_optional("shrinkage", shrinkage, (batch, 1, *memory_grid), memory_key)
-    _check_optional("selection", selection, query_key.shape, memory_key)
+    _check_optional("selection", selection, tuple(query_key.shape), memory_key)
     _check_optional("memory_mask", memory_mask, (batch, *memory_grid), memory_key, (torch.bool,))
 
     operands = _prepare(query_key, memory_key, similarity, scale, shrinkage, selection)
@@ -153,13 +153,12 @@ def _over_channels(weights: Tensor, value: Tensor) -> Tensor:
     return weights
 
 
-def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Inside an autocast region, the tensors in its dtype, as it has them for a matrix product."""
-    device = tensors[0].device.type if isinstance(tensors[0], Tensor) else "cpu"
-    if not torch.is_autocast_enabled(device):
-        return tensors
-    dtype = torch.get_autocast_dtype(device)
-    return tuple(t.to(dtype) if isinstance(t, Tensor) and t.dtype in _DTYPES[:3] else t for t in tensors)
+def _autocast(tensor: Tensor) -> Tensor:
+    """Inside an autocast region, the tensor in its dtype, as it has it for a matrix product."""
+    device = tensor.device.type
+    if tensor.dtype == torch.float64 or not torch.is_autocast_enabled(device):
+        return tensor
+    return tensor.to(torch.get_autocast_dtype(device))
 
 
 def _prepare(
@@ -214,37 +213,36 @@ def _check_options(similarity: object, scale: object, shrinkage: object, selecti
             raise ValueError(f"top_k is {top_k}; allowed are 1 and more")
 
 
-def _check_tensor(name: str, tensor: object, dtypes: tuple[torch.dtype, ...] = _DTYPES) -> None:
+def _check_tensor(name: str, tensor: object, beside: object, dtypes: tuple[torch.dtype, ...] = _DTYPES) -> None:
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{name} is a {type(tensor).__name__}; allowed is a torch.Tensor")
     if tensor.dtype not in dtypes:
         raise TypeError(f"{name} is {tensor.dtype}; allowed are {', '.join(map(str, dtypes))}")
+    if isinstance(beside, Tensor) and tensor.device != beside.device:
+        raise ValueError(f"{name} is on {tensor.device}; allowed is {beside.device}, where query_key is")
 
 
-def _check_tensors(query_key: Tensor, memory_key: Tensor, memory_value: Tensor) -> None:
-    named = {"query_key": query_key, "memory_key": memory_key, "memory_value": memory_value}
-    for name, tensor in named.items():
-        _check_tensor(name, tensor)
-        if tensor.ndim < 3:
-            raise ValueError(f"{name} has shape {_shape(tensor)}; it needs a batch, channels and a grid")
-        if tensor.device != query_key.device:
-            raise ValueError(f"{name} is on {tensor.device}; query_key is on {query_key.device}")
+def _check_main(query_key: Tensor, memory_key: Tensor, memory_value: Tensor) -> None:
     if query_key.dtype != memory_key.dtype:
         raise TypeError(f"memory_key is {memory_key.dtype}; allowed is {query_key.dtype}, the dtype of query_key")
     if (memory_value.dtype == torch.float64) != (memory_key.dtype == torch.float64):
         raise TypeError(
-            f"memory_value is {memory_value.dtype} beside {memory_key.dtype} keys; float64 goes with itself"
+            f"memory_value is {memory_value.dtype}, the keys are {memory_key.dtype}; float64 goes with itself"
         )
+    for name, tensor in (("query_key", query_key), ("memory_key", memory_key)):
+        if tensor.ndim < 3:
+            raise ValueError(f"{name} has shape {_shape(tensor)}; allowed is (B, Ck, *grid)")
+    batch, channels, *_ = query_key.shape
+    grid = memory_key.shape[2:]
+    if channels == 0:
+        raise ValueError(f"query_key has shape {_shape(query_key)}; it needs at least one channel")
     if memory_key.shape[:2] != query_key.shape[:2]:
         raise ValueError(
-            f"memory_key has shape {_shape(memory_key)}; its batch and channels must be those of query_key, "
-            f"{_shape(query_key)[:2]}"
+            f"memory_key has shape {_shape(memory_key)}; allowed is ({batch}, {channels}, *grid), "
+            "the batch and channels of query_key"
         )
-    if query_key.shape[1] == 0:
-        raise ValueError("query_key has no channels; allowed are 1 and more")
-    if memory_key.shape[2:].numel() == 0:
+    if 0 in grid:
         raise ValueError(f"memory_key has shape {_shape(memory_key)}; its grid needs at least one token")
-    batch, grid = memory_key.shape[0], memory_key.shape[2:]
     leading = memory_value.ndim - len(grid)
     if leading not in (2, 3) or memory_value.shape[0] != batch or memory_value.shape[leading:] != grid:
         wanted = ", ".join(map(str, grid))
@@ -263,11 +261,9 @@ def _check_optional(
 ) -> None:
     if tensor is None:
         return
-    _check_tensor(name, tensor, dtypes)
+    _check_tensor(name, tensor, beside, dtypes)
     if tensor.shape != torch.Size(shape):
         raise ValueError(f"{name} has shape {_shape(tensor)}; allowed is {tuple(shape)}")
-    if tensor.device != beside.device:
-        raise ValueError(f"{name} is on {tensor.device}; memory_key is on {beside.device}")
 
 
 def _check_reads(reads: Iterable[tuple[Tensor, Tensor]]) -> tuple[list[Tensor], list[Tensor]]:

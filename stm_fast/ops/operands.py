@@ -38,3 +38,26 @@ Gradients: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 def statistics_dtype(key: Tensor) -> torch.dtype:
     """The dtype of scores, softmax statistics and lse: float32, or float64 beside float64 keys."""
     return torch.float64 if key.dtype == torch.float64 else torch.float32
+
+
+def empty_outputs(operands: Operands, value: Tensor) -> tuple[Tensor, Tensor]:
+    """Room for the outputs of a read: out `(B, O, Cv, Nq)` of the value's dtype and lse `(B, Nq)`."""
+    batch, _, queries = operands.query.shape
+    out = value.new_empty(*value.shape[:3], queries)
+    return out, value.new_empty(batch, queries, dtype=statistics_dtype(operands.key))
+
+
+def empty_gradients(operands: Operands, value: Tensor, query_side: bool, key_side: bool, value_side: bool) -> Gradients:
+    """Room for the gradients that are wanted: those of query and offset, of key, gain and bias, of value."""
+
+    def like(tensor: Tensor | None, wanted: bool) -> Tensor:
+        return value.new_empty(0) if tensor is None or not wanted else tensor.new_empty(tensor.shape)
+
+    return (
+        like(operands.query, query_side),
+        like(operands.key, key_side),
+        like(operands.gain, key_side),
+        like(operands.offset, query_side),
+        like(operands.bias, key_side),
+        like(value, value_side),
+    )

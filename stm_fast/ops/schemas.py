@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from stm_fast.ops.backends import registry
-from stm_fast.ops.operands import Gradients, Operands, statistics_dtype
+from stm_fast.ops.operands import Gradients, Operands, empty_gradients, empty_outputs
 
 LIBRARY = torch.library.Library("stm_fast", "DEF")  # type: ignore[no-untyped-call]
 
@@ -48,41 +48,21 @@ def _refuse_double_backward(*_: object) -> NoReturn:
     raise RuntimeError("memory_read was differentiated twice; it has first derivatives only")
 
 
-def _fake_read(operands: Operands, value: Tensor) -> tuple[Tensor, Tensor]:
-    batch, _, queries = operands.query.shape
-    out = value.new_empty(*value.shape[:3], queries)
-    return out, value.new_empty(batch, queries, dtype=statistics_dtype(operands.key))
-
-
 def _fake_usage(operands: Operands, lse: Tensor) -> Tensor:
     return lse.new_empty(operands.key.shape[0], operands.key.shape[2])
 
 
 def _fake_top_k_read(operands: Operands, value: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    out, lse = _fake_read(operands, value)
+    out, lse = empty_outputs(operands, value)
     indices = lse.new_empty(*lse.shape, top_k, dtype=torch.int64)
     return out, lse, indices, lse.new_empty(*lse.shape, top_k)
 
 
 def _fake_gradients(operands: Operands, value: Tensor, *arguments: Any) -> Gradients:
-    query_side, key_side, value_side = arguments[-3:]
-
-    def like(tensor: Tensor | None, wanted: bool) -> Tensor:
-        if tensor is None or not wanted:
-            return value.new_empty(0)
-        return tensor.new_empty(tensor.shape)
-
-    return (
-        like(operands.query, query_side),
-        like(operands.key, key_side),
-        like(operands.gain, key_side),
-        like(operands.offset, query_side),
-        like(operands.bias, key_side),
-        like(value, value_side),
-    )
+    return empty_gradients(operands, value, *arguments[-3:])
 
 
-_define("read", "Tensor value", "(Tensor out, Tensor lse)", _fake_read)
+_define("read", "Tensor value", "(Tensor out, Tensor lse)", empty_outputs)
 _define(
     "read_backward",
     f"Tensor value, Tensor out, Tensor lse, Tensor grad_out, Tensor grad_lse, {_WANTED}",

@@ -25,7 +25,7 @@ def test_merge_equals_the_whole_with_its_gradients(kind: str) -> None:
     parts, whole, case = halves(kind)
     merged = merge_reads(parts)
     torch.testing.assert_close(merged, whole)
-    gradients = [torch.autograd.grad(v.square().sum() + l.sin().sum(), case.tensors) for v, l in (merged, whole)]
+    gradients = [torch.autograd.grad(v.square().sum() + lse.sin().sum(), case.tensors) for v, lse in (merged, whole)]
     torch.testing.assert_close(*gradients)
 
 

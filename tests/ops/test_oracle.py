@@ -67,11 +67,13 @@ def test_extreme_sizes(queries: int, tokens: int, channels: int, value_channels:
     check(case, top_k=2)
 
 
-def test_no_queries_and_no_objects() -> None:
+@pytest.mark.parametrize("top_k", [None, 3])
+def test_no_queries_and_no_objects(top_k: int | None) -> None:
     case = make_case("shared")
-    assert memory_read(case.query_key[..., :0], case.memory_key, case.memory_value).shape == (2, 3, 6, 3, 0)
-    assert memory_read(case.query_key, case.memory_key, case.memory_value[:, :0]).shape == (2, 0, 6, 3, 5)
-    assert memory_read(case.query_key[:0], case.memory_key[:0], case.memory_value[:0]).shape == (0, 3, 6, 3, 5)
+    query, key, value = case.tensors
+    assert memory_read(query[..., :0], key, value, top_k=top_k).shape == (2, 3, 6, 3, 0)
+    assert memory_read(query, key, value[:, :0], top_k=top_k).shape == (2, 0, 6, 3, 5)
+    assert memory_read(query[:0], key[:0], value[:0], top_k=top_k).shape == (0, 3, 6, 3, 5)
 
 
 def test_result_dtypes() -> None:

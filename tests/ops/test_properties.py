@@ -1,7 +1,10 @@
 """What must hold for any memory (hypothesis)."""
 
+from itertools import pairwise
+
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from stm_fast.ops import MemoryReadout, memory_read, merge_reads
@@ -65,7 +68,7 @@ def test_permuting_the_memory_changes_nothing(read: dict[str, object], random: o
 def test_splitting_and_merging_changes_nothing(read: dict[str, object], cuts: list[int]) -> None:
     tokens = read["memory_key"].shape[-1]
     bounds = sorted({0, tokens, *(cut for cut in cuts if cut < tokens)})
-    parts = [full(**with_tokens(read, slice(*bound))) for bound in zip(bounds, bounds[1:], strict=False)]
+    parts = [full(**with_tokens(read, slice(*bound))) for bound in pairwise(bounds)]
     result = full(**read)
     assert_same(merge_reads([(part.value, part.lse) for part in parts]), (result.value, result.lse))
 

@@ -14,13 +14,16 @@ import torch
 from torch import Tensor
 
 from stm_fast.ops.backends.registry import Call
-from stm_fast.ops.operands import Gradients, Operands, statistics_dtype
+from stm_fast.ops.operands import Gradients, Operands, empty_gradients, empty_outputs, statistics_dtype
 
-TILE_SCORES = {"cpu": 1 << 19}
-"""Scores in a tile, by device: on a CPU a tile should stay in the second-level cache."""
-OTHER_TILE_SCORES = 1 << 24
+CPU_TILE_SCORES = 1 << 19
+"""Scores in a tile: 2 MB, which stay in a second-level cache while the softmax passes over them."""
+GPU_TILE_SCORES = 1 << 24
 TILE_QUERIES = 2048
+TOP_K_TILE_QUERIES = 128
+"""Few, for long rows: torch selects from those several times faster."""
 TILE_TOKENS = 256
+"""The least, so that the matrix products stay efficient."""
 GATHERED_VALUES = 1 << 21
 """Values gathered at a time for top-k."""
 
@@ -46,13 +49,13 @@ def read(operands: Operands, value: Tensor) -> tuple[Tensor, Tensor]:
         out `(B, O, Cv, Nq)` of the value's dtype and lse `(B, Nq)` of the statistics' dtype. A query without tokens has
         zeros and −inf.
     """
-    batches, queries, tokens = _tiles(operands)
-    out, lse = _empty_outputs(operands, value)
+    batches, queries, tokens = _tiles(operands, TILE_QUERIES)
+    out, lse = empty_outputs(operands, value)
     for batch in batches:
         part, part_value = _part(operands, batch), value[batch]
         for query in queries:
             readout, lse[batch, query] = _read_rows(_rows(part, query), part, part_value, tokens)
-            out[batch, ..., query] = readout.view(part_value.shape[0], *value.shape[1:3], -1)
+            out[batch, ..., query] = readout.view_as(out[batch, ..., query])
     return out, lse
 
 
@@ -119,7 +122,7 @@ def usage(operands: Operands, lse: Tensor) -> Tensor:
     Returns:
         `(B, Nk)` of lse's dtype.
     """
-    batches, queries, tokens = _tiles(operands)
+    batches, queries, tokens = _tiles(operands, TILE_QUERIES)
     result = lse.new_zeros(operands.key.shape[0], operands.key.shape[2])
     for batch in batches:
         part = _part(operands, batch)
@@ -142,8 +145,8 @@ def top_k_read(operands: Operands, value: Tensor, top_k: int) -> tuple[Tensor, T
         out and lse as from `read`, indices `(B, Nq, top_k)` int64 and weights `(B, Nq, top_k)` of lse's dtype. Places
         that a small memory leaves free have index 0 and weight 0.
     """
-    batches, queries, tokens = _tiles(operands)
-    out, lse = _empty_outputs(operands, value)
+    batches, queries, tokens = _tiles(operands, TOP_K_TILE_QUERIES)
+    out, lse = empty_outputs(operands, value)
     indices = lse.new_zeros(*lse.shape, top_k, dtype=torch.int64)
     weights = lse.new_zeros(*lse.shape, top_k)
     chosen = min(top_k, value.shape[-1])
@@ -176,20 +179,21 @@ def top_k_read_backward(
     """Gradients of `top_k_read` through the chosen tokens; `indices` and `weights` are its own, the rest as above."""
 
     def scattered(batch: slice, query: slice, token: slice, rows: Tensor, columns: Tensor) -> Tensor:
-        place = indices[batch, query] - token.start
-        inside = (place >= 0) & (place < token.stop - token.start)
-        tile = rows.new_zeros(rows.shape[0], rows.shape[1], columns.shape[2])
-        return tile.scatter_add_(-1, place.where(inside, 0), weights[batch, query] * inside)
+        place, weight, size = indices[batch, query] - token.start, weights[batch, query], columns.shape[2]
+        inside = (place >= 0) & (place < size) & (weight != 0)
+        # One more column takes what is not of this tile.
+        tile = rows.new_zeros(rows.shape[0], rows.shape[1], size + 1)
+        return tile.scatter_(-1, place.where(inside, size), weight)[..., :size]
 
     return _gradients(operands, value, out, grad_out, grad_lse, (query_side, key_side, value_side), scattered)
 
 
-def _tiles(operands: Operands) -> tuple[list[slice], list[slice], list[slice]]:
+def _tiles(operands: Operands, most_queries: int) -> tuple[list[slice], list[slice], list[slice]]:
     """Slices of batch, queries and memory tokens whose products are tiles of bounded size."""
     batch, _, queries = operands.query.shape
     tokens = operands.key.shape[-1]
-    scores = TILE_SCORES.get(operands.query.device.type, OTHER_TILE_SCORES)
-    query_step = min(queries, TILE_QUERIES)
+    scores = CPU_TILE_SCORES if operands.query.device.type == "cpu" else GPU_TILE_SCORES
+    query_step = max(1, min(queries, most_queries))
     token_step = min(tokens, max(TILE_TOKENS, scores // query_step))
     batch_step = max(1, scores // (query_step * token_step))
     return _slices(batch, batch_step), _slices(queries, query_step), _slices(tokens, token_step)
@@ -209,12 +213,6 @@ def _part(operands: Operands, batch: slice) -> Operands:
         None if bias is None else bias[batch],
         scale,
     )
-
-
-def _empty_outputs(operands: Operands, value: Tensor) -> tuple[Tensor, Tensor]:
-    batch, _, queries = operands.query.shape
-    out = value.new_empty(*value.shape[:3], queries)
-    return out, value.new_empty(batch, queries, dtype=statistics_dtype(operands.key))
 
 
 def _rows(operands: Operands, query: slice) -> Tensor:
@@ -262,8 +260,8 @@ def _gradients(
 ) -> Gradients:
     """Gradients of a read whose softmax comes tile by tile from `weights(batch, query, token, rows, columns)`."""
     query_side, key_side, value_side = wanted
-    gradients = _empty_gradients(operands, value, wanted)
-    batches, queries, tokens = _tiles(operands)
+    gradients = empty_gradients(operands, value, *wanted)
+    batches, queries, tokens = _tiles(operands, TILE_QUERIES)
     for batch in batches:
         part = _part(operands, batch)
         rows = _rows(part, slice(None))
@@ -279,6 +277,8 @@ def _gradients(
                 tile = weights(batch, query, token, rows[:, query], columns)
                 if value_side:
                     value_grad[..., token].baddbmm_(grad[..., query], tile)
+                if not (query_side or key_side):
+                    continue
                 tile *= (grad[..., query].mT @ channels).sub_(delta[:, query, None])
                 if query_side:
                     rows_grad[:, query].baddbmm_(tile, columns.mT)
@@ -286,22 +286,6 @@ def _gradients(
                     columns_grad[..., token].baddbmm_(rows[:, query].mT, tile)
         _store(gradients, batch, part, rows_grad, columns_grad, value_grad)
     return gradients
-
-
-def _empty_gradients(operands: Operands, value: Tensor, wanted: tuple[bool, bool, bool]) -> Gradients:
-    query_side, key_side, value_side = wanted
-
-    def like(tensor: Tensor | None, side: bool) -> Tensor:
-        return value.new_empty(0) if tensor is None or not side else tensor.new_empty(tensor.shape)
-
-    return (
-        like(operands.query, query_side),
-        like(operands.key, key_side),
-        like(operands.gain, key_side),
-        like(operands.offset, query_side),
-        like(operands.bias, key_side),
-        like(value, value_side),
-    )
 
 
 def _store(
@@ -363,7 +347,7 @@ def _best_of_tile(scores: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
 def _gather(value: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
     """Σ_k weights `(B, n, k)` · the values `(B, O, Cv, Nk)` at indices `(B, n, k)`, as `(B, O, Cv, n)`."""
     batch, objects, channels, _ = value.shape
-    step = max(1, GATHERED_VALUES // (batch * objects * channels * indices.shape[-1]))
+    step = max(1, GATHERED_VALUES // max(1, batch * objects * channels * indices.shape[-1]))
     parts = []
     for query in _slices(indices.shape[1], step):
         place, weight = indices[:, query], weights[:, query]
