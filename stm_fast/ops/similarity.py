@@ -48,8 +48,9 @@ def _l2(query: Tensor, key: Tensor, scale: float, shrinkage: Tensor | None) -> O
 def _selective_l2(query: Tensor, key: Tensor, scale: float, shrinkage: Tensor | None, selection: Tensor) -> Operands:
     """The selection weighs each channel for each query, so the squares of the keys become channels of their own.
 
-    Distances stay the same when one vector is subtracted from all keys and queries. Around the mean key the squares are
-    small, which is what lets them be rounded to 16 bits.
+    The distance is then a difference of large terms. It stays the same when one vector is subtracted from all keys and
+    queries: around the mean key the terms are small. Rounded to 16 bits they would still cost more accuracy than the
+    rounding of the keys themselves did, so these operands are float32.
     """
     dtype = statistics_dtype(key)
     centre = key.detach().to(dtype).mean(-1, keepdim=True)
@@ -57,8 +58,8 @@ def _selective_l2(query: Tensor, key: Tensor, scale: float, shrinkage: Tensor | 
     weight = selection.to(dtype)
     weighted_query = weight * centred_query
     offset = -(weighted_query * centred_query).sum(1)
-    wide_query = torch.cat([2 * weighted_query, -weight], 1).to(query.dtype)
-    wide_key = torch.cat([centred_key, centred_key.square()], 1).to(key.dtype)
+    wide_query = torch.cat([2 * weighted_query, -weight], 1)
+    wide_key = torch.cat([centred_key, centred_key.square()], 1)
     if shrinkage is None:
         return Operands(wide_query, wide_key, None, scale * offset, None, scale)
     return Operands(wide_query, wide_key, scale * shrinkage.squeeze(1).to(dtype), offset, None, 1.0)

@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from stm_fast.ops import memory_read
+from stm_fast.ops.backends import reference
+from stm_fast.ops.operands import Operands
 from tests.ops.cases import make_case
 
 
@@ -52,7 +54,7 @@ class ReadInputs(TorchDispatchMode):
 
 
 class LargestTensor(TorchDispatchMode):
-    """Elements of the largest tensor that any operation makes, inside the ops of the read as well."""
+    """Elements of the largest tensor that any operation makes, inside the reference backend as well."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,7 +63,7 @@ class LargestTensor(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func.namespace == "stm_fast":
             with self:
-                return func(*args, **(kwargs or {}))
+                return getattr(reference, func.overloadpacket.__name__)(Operands(*args[:6]), *args[6:-1])
         result = func(*args, **(kwargs or {}))
         tensors = result if isinstance(result, tuple | list) else [result]
         self.elements = max(self.elements, *(t.numel() for t in tensors if isinstance(t, Tensor)), 0)
