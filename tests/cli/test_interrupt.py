@@ -14,6 +14,7 @@ from stm_fast.media.masks import read_mask, write_mask
 from stm_fast.media.video import open_frames
 
 FRAMES = 300
+PATIENCE = 300
 
 
 @pytest.fixture
@@ -32,15 +33,27 @@ def command(tmp_path):
     return [sys.executable, "-m", "stm_fast.cli.main", "segment", "frames", *options]
 
 
+def interrupt(command, folder, when):
+    """Start a command, interrupt it when a file is there, and return its exit code and what it said."""
+    # Where the tests run in the background SIGINT is ignored, and a child would inherit that.
+    restore = signal.signal(signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, restore)
+    try:
+        until = time.monotonic() + PATIENCE
+        while not when.exists() and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        return process.wait(PATIENCE), process.stderr.read()
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def test_ctrl_c_leaves_valid_files_and_says_how_to_go_on(tmp_path, command):
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     masks = tmp_path / "out" / "masks"
-    until = time.monotonic() + 120
-    while not (masks / "004.png").exists() and time.monotonic() < until:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=60)[1]
-    assert process.returncode == 130, said
+    code, said = interrupt(command, tmp_path, masks / "004.png")
+    assert code == 130, said
     assert "Traceback" not in said
     assert "--resume goes on" in said.replace("\n", " ")
 
@@ -53,6 +66,6 @@ def test_ctrl_c_leaves_valid_files_and_says_how_to_go_on(tmp_path, command):
 
     for path in sorted((tmp_path / "frames").iterdir())[len(written) + 3 :]:
         path.unlink()
-    again = subprocess.run([*command, "--resume"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    again = subprocess.run([*command, "--resume"], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE)
     assert again.returncode == 0, again.stderr
     assert len(list(masks.iterdir())) == len(written) + 3

@@ -13,7 +13,7 @@ def shades(sheet: ContactSheet, path, count: int) -> list[int]:
         sheet.add(str(index), np.full((20, 40, 3), (index, 0, 0), np.uint8))
     sheet.save(path)
     pixels = np.asarray(Image.open(path))
-    reds = pixels[6 + 4 :: 20 + 6, 6 + 20 :: 40 + 6, 0].flatten()
+    reds = pixels[6 + 4 :: 20 + 6, 6 + 38 :: 40 + 6, 0].flatten()
     return reds.tolist()
 
 

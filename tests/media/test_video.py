@@ -56,14 +56,14 @@ def test_frame_names_are_known_beforehand(tmp_path, scene, encode):
 
 
 def test_frames_are_not_held(tmp_path, scene, encode):
-    path = encode(tmp_path / "clip.mp4", scene(60, 240, 320))
+    path = encode(tmp_path / "clip.mp4", scene(40, 120, 160))
     source = open_frames(path)
     tracemalloc.start()
     for _ in source:
         pass
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 5 * 240 * 320 * 3
+    assert peak < 12 * 120 * 160 * 3
 
 
 def test_rotation_of_a_video_is_applied(tmp_path, scene, encode):
@@ -137,7 +137,7 @@ def test_video_cut_off_before_its_index(tmp_path, scene, encode):
 def test_video_shorter_than_its_duration_is_noticed(tmp_path, scene, encode):
     path = encode(tmp_path / "clip.mkv", scene(40, 64, 96))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.warns(MediaNotice, match=r"gave \d+ frames but its duration promises 40"):
+    with pytest.warns(MediaNotice, match=r"gave \d+ frames where its duration promises about 40"):
         assert 0 < len(list(open_frames(path))) < 36
 
 
