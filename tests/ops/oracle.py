@@ -1,4 +1,7 @@
-"""The read as its definition says: every score at once, in any precision. In float64 it is the oracle."""
+"""The read as its definition says, every score at once: in float64 the oracle, else the formula done plainly.
+
+Done plainly, a distance is the matrix product that STCN and XMem compute; the oracle sums the squared differences.
+"""
 
 import math
 
@@ -29,10 +32,12 @@ def direct_read(
     if similarity == "dot":
         scores = scale * (q.mT @ k)
     else:
-        squares = (k[:, :, None] - q[..., None]).square()
-        if selection is not None:
-            squares = selection.flatten(2).to(dtype)[..., None] * squares
-        scores = -scale * squares.sum(1)
+        e = torch.ones_like(q) if selection is None else selection.flatten(2).to(dtype)
+        if dtype == torch.float64:
+            distances = (e[..., None] * (k[:, :, None] - q[..., None]).square()).sum(1)
+        else:
+            distances = e.mT @ k.square() - 2 * (e * q).mT @ k + (e * q.square()).sum(1)[..., None]
+        scores = -scale * distances
         if shrinkage is not None:
             scores = shrinkage.flatten(2).to(dtype) * scores
     if memory_mask is not None:

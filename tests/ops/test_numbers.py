@@ -100,3 +100,11 @@ def test_half_precision_keys_far_from_the_origin() -> None:
     case.memory_key += 500
     oracle = case.read(direct_read)
     torch.testing.assert_close(case.read(memory_read).double(), oracle.value, rtol=0, atol=0.03)
+
+
+def test_selection_of_16_bit_keys_is_not_rounded_again() -> None:
+    """Only the keys themselves are of 16 bits, not their squares."""
+    short = make_case("xmem", torch.bfloat16, torch.float32)
+    long = make_case("xmem", torch.bfloat16, torch.float32)
+    long.query_key, long.memory_key = long.query_key.float(), long.memory_key.float()
+    torch.testing.assert_close(short.read(memory_read), long.read(memory_read))
