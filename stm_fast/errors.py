@@ -1,7 +1,7 @@
 """Exceptions that stm-fast raises beyond `TypeError` and `ValueError`.
 
-Every message is one sentence that names the argument, what was seen and what is allowed; the command line prints it as it
-is and exits with the exception's `exit_code`.
+Every message is one sentence that names the argument, what was seen and what is allowed; the command line prints it as
+it is and exits with the exception's `exit_code`.
 """
 
 

@@ -84,8 +84,8 @@ def synthetic(
             with closing(trainer.run()) as steps:
                 for step in steps:
                     advance()
-                    if step.validation is not None:
-                        say(f"step {step.step}: loss {step.loss:.3f}, validation J {step.validation:.3f}")
+                    if step.validation_j is not None:
+                        say(f"step {step.step}: loss {step.loss:.3f}, validation J {step.validation_j:.3f}")
         except KeyboardInterrupt as error:
             raise Interrupted(f"Stopped at step {trainer.step}; the same command goes on from there.") from error
     stdout.print(f"{out / 'run' / 'best.safetensors'}: validation J {trainer.best:.3f}", markup=False, soft_wrap=True)

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from stm_fast.models.activated import convolve_relu6
 from stm_fast.models.depthwise import DepthwiseConv2d
 
 
@@ -60,8 +60,8 @@ class InvertedResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(N, channels_in, H, W)` -> `(N, channels_out, H/stride, W/stride)`."""
-        inner = x if self.expand is None else F.relu6(self.expand(x), inplace=True)
-        out: Tensor = self.project(F.relu6(self.depthwise(inner), inplace=True))
+        inner = x if self.expand is None else convolve_relu6(self.expand, x)
+        out: Tensor = self.project(convolve_relu6(self.depthwise, inner))
         if self.shortcut:
             out += x
         return out
@@ -77,7 +77,7 @@ class EfficientNetLite0(nn.Module):
 
     def early(self, frames: Tensor) -> Tensor:
         """RGB `(N, 3, H, W)` in [0, 1] -> 24 channels at stride 4."""
-        x = F.relu6(self.stem(2 * frames - 1), inplace=True)
+        x = convolve_relu6(self.stem, 2 * frames - 1)
         for block in self.blocks[:EARLY_BLOCKS]:
             x = block(x)
         return x

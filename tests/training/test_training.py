@@ -12,10 +12,12 @@ pytest.importorskip("cv2")
 from stm_fast import MemoryPolicy, Segmenter, load_model
 from stm_fast.data.synthetic.pool import ClipPool, PoolSpec, make_pool
 from stm_fast.models.compact import compact_stm
+from stm_fast.training.average import WeightAverage
 from stm_fast.training.batches import BatchSampler, Sampling, collate
 from stm_fast.training.curriculum import Recipe, Stage
-from stm_fast.training.loop import Trainer, WeightAverage, freeze, schedule
+from stm_fast.training.loop import Trainer
 from stm_fast.training.losses import hard_iou, segmentation_loss, soft_iou_loss
+from stm_fast.training.parameters import freeze, schedule
 from stm_fast.training.rollout import rollout
 from tests.data.pictures import asset_library
 
@@ -149,7 +151,7 @@ def test_weight_average_swaps_in_and_out() -> None:
     original = model.weight.clone()
     with torch.no_grad():
         model.weight += 1
-    average.update(model)
+    average.update(model, step=0)
     trained = model.weight.clone()
     with average.applied(model):
         assert (model.weight > original).all()

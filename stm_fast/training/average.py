@@ -1,0 +1,50 @@
+"""Averaged weights, which segment better than the last ones."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class WeightAverage:
+    """An exponential moving average of a model's trained weights.
+
+    Args:
+        model: whose parameters are averaged where they require gradients.
+        decay: weight of the past in every update.
+
+    Attributes:
+        state: the average by parameter name.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.state: dict[str, Tensor] = {name: weight.detach().clone() for name, weight in _trained(model)}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Count in the weights after a step. Early steps count more, so that the start is soon forgotten."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for name, weight in _trained(model):
+            self.state[name].lerp_(weight, 1 - decay)
+
+    @contextmanager
+    def applied(self, model: nn.Module) -> Iterator[None]:
+        """A context in which the model has the averaged weights."""
+        trained = {name: weight.detach().clone() for name, weight in _trained(model)}
+        _assign(model, self.state)
+        try:
+            yield
+        finally:
+            _assign(model, trained)
+
+
+@torch.no_grad()
+def _assign(model: nn.Module, state: dict[str, Tensor]) -> None:
+    for name, weight in _trained(model):
+        weight.copy_(state[name])
+
+
+def _trained(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    return [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]

@@ -1,0 +1,52 @@
+"""Which weights are trained, and how fast."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from stm_fast.models.depthwise import DepthwiseConv2d
+from stm_fast.models.efficientnet_lite import EARLY_BLOCKS, EfficientNetLite0
+from stm_fast.training.curriculum import Recipe
+
+_PRETRAINED = (".trunk.", ".stages.", ".stem.")
+"""Parts of the names of weights that come from a classifier."""
+
+
+def freeze(model: nn.Module) -> None:
+    """Keep what pretraining knows best, and what is dear to train on a CPU.
+
+    Batch norm is frozen (the paper's recipe) by never leaving evaluation mode. Depthwise kernels (few, generic, slow
+    backward) and the layers of a compact trunk up to stride 4 stay as they are.
+    """
+    model.eval()
+    for module in model.modules():
+        if isinstance(module, DepthwiseConv2d):
+            module.weight.requires_grad_(False)
+        if isinstance(module, nn.BatchNorm2d):
+            module.requires_grad_(False)
+        if isinstance(module, EfficientNetLite0):
+            module.stem.requires_grad_(False)
+            module.blocks[:EARLY_BLOCKS].requires_grad_(False)
+
+
+def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    """Optimiser groups of pretrained and of new weights; "peak" is the learning rate that the schedule scales."""
+    groups: dict[float, list[nn.Parameter]] = {recipe.trunk_learning_rate: [], recipe.learning_rate: []}
+    for name, weight in model.named_parameters():
+        if weight.requires_grad:
+            pretrained = any(part in name for part in _PRETRAINED)
+            groups[recipe.trunk_learning_rate if pretrained else recipe.learning_rate].append(weight)
+    return [{"params": weights, "lr": peak, "peak": peak} for peak, weights in groups.items()]
+
+
+def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """AdamW over the weights that require gradients."""
+    return torch.optim.AdamW(parameter_groups(model, recipe), weight_decay=recipe.weight_decay, fused=True)
+
+
+def schedule(step: int, recipe: Recipe) -> float:
+    """The learning rate of a 0-based step as a fraction of its peak: a linear rise, a plateau, a linear fall."""
+    rise = (step + 1) / max(1, recipe.warmup)
+    fall = (recipe.steps - step) / (recipe.decay + 1)
+    return min(1.0, rise, fall)
