@@ -48,12 +48,13 @@ def _l2(query: Tensor, key: Tensor, scale: float, shrinkage: Tensor | None) -> O
 def _selective_l2(query: Tensor, key: Tensor, scale: float, shrinkage: Tensor | None, selection: Tensor) -> Operands:
     """The selection weighs each channel for each query, so the squares of the keys become channels of their own.
 
-    The distance is then a difference of large terms. It stays the same when one vector is subtracted from all keys and
-    queries: around the mean key the terms are small. Rounded to 16 bits they would still cost more accuracy than the
-    rounding of the keys themselves did, so these operands are float32.
+    The distance is then a difference of terms that grow with the square of the keys. It stays the same when one vector
+    is subtracted from all keys and queries: around the mean key the terms are small, and a mean of whole numbers is
+    subtracted without rounding. Squares rounded to 16 bits would cost more accuracy than the rounding of the keys did,
+    so these operands are float32.
     """
     dtype = statistics_dtype(key)
-    centre = key.detach().to(dtype).mean(-1, keepdim=True)
+    centre = key.detach().to(dtype).mean(-1, keepdim=True).round()
     centred_query, centred_key = query.to(dtype) - centre, key.to(dtype) - centre
     weight = selection.to(dtype)
     weighted_query = weight * centred_query
