@@ -20,7 +20,7 @@ CPU_TILE_SCORES = 1 << 19
 """Scores in a tile: 2 MB, which stay in a second-level cache while the softmax passes over them."""
 GPU_TILE_SCORES = 1 << 24
 TILE_QUERIES = 2048
-TOP_K_TILE_QUERIES = 128
+TOP_K_TILE_QUERIES = 64
 """Few, for long rows: torch selects from those several times faster."""
 TILE_TOKENS = 256
 """The least, so that the matrix products stay efficient."""
