@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn.functional import hardshrink
 
 from stm_fast.ops.backends.registry import Call
 from stm_fast.ops.operands import Gradients, Operands, empty_gradients, empty_outputs, statistics_dtype
@@ -26,6 +27,8 @@ TILE_TOKENS = 256
 """The least, so that the matrix products stay efficient."""
 GATHERED_VALUES = 1 << 21
 """Values gathered at a time for top-k."""
+NEGLIGIBLE = 1e-20
+"""A softmax weight, beside a largest of one, that changes no result: far below the precision of a float64 sum."""
 
 
 def unavailable() -> str | None:
@@ -69,8 +72,8 @@ def _read_rows(rows: Tensor, operands: Operands, value: Tensor, tokens: list[sli
         scores = rows @ _columns(operands, token)
         # Finite from the start: a row of −inf scores less its maximum must be −inf, not NaN.
         previous, maximum = maximum, torch.maximum(maximum, scores.amax(-1, keepdim=True))
-        weights = scores.sub_(maximum).exp_()
-        decay = (previous - maximum).exp_()
+        weights = _exponential(scores.sub_(maximum))
+        decay = _exponential(previous - maximum)
         total = total * decay + weights.sum(-1, keepdim=True)
         readout.mul_(decay.mT).baddbmm_(_channels(value[..., token], rows.dtype), weights.mT)
     readout.div_(total.masked_fill(total == 0, 1).mT)
@@ -155,7 +158,7 @@ def top_k_read(operands: Operands, value: Tensor, top_k: int) -> tuple[Tensor, T
         for query in queries:
             scores, best = _best(_rows(part, query), part, tokens, chosen)
             maximum = scores.amax(-1, keepdim=True).clamp_min(torch.finfo(scores.dtype).min)
-            scores = scores.sub_(maximum).exp_()
+            scores = _exponential(scores.sub_(maximum))
             total = scores.sum(-1, keepdim=True)
             lse[batch, query] = (maximum + total.log()).squeeze(-1)
             scores.div_(total.masked_fill(total == 0, 1))
@@ -246,7 +249,16 @@ def _channels(value: Tensor, dtype: torch.dtype) -> Tensor:
 def _weights(rows: Tensor, columns: Tensor, lse: Tensor) -> Tensor:
     """A tile of the softmax, `(B, n, m)`; zeros where lse is −inf."""
     finite = lse.clamp_min(torch.finfo(lse.dtype).min)
-    return (rows @ columns).sub_(finite[..., None]).exp_()
+    return _exponential((rows @ columns).sub_(finite[..., None]))
+
+
+def _exponential(x: Tensor) -> Tensor:
+    """exp(x), exactly zero where it is negligible beside one; overwrites x.
+
+    A trained network's softmax is sharp: most weights would be subnormal numbers, or make subnormal products, and a CPU
+    multiplies those a hundred times slower.
+    """
+    return hardshrink(x.exp_(), NEGLIGIBLE)
 
 
 def _gradients(
