@@ -60,8 +60,17 @@ def say(message: str) -> None:
 
 
 @contextmanager
-def frame_progress(description: str, total: int | None) -> Iterator[Callable[[], None]]:
-    """A progress bar with rate and remaining time; yields a function to call after each frame."""
+def progress_bar(
+    description: str, total: int | None, unit: str = "frames", *, done: int = 0
+) -> Iterator[Callable[[], None]]:
+    """A progress bar with rate and remaining time; yields a function to call after each unit.
+
+    Args:
+        description: what is under way.
+        total: number of units, if it is known.
+        unit: what is counted, for the rate.
+        done: units done before.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
@@ -72,12 +81,12 @@ def frame_progress(description: str, total: int | None) -> Iterator[Callable[[],
         TimeRemainingColumn(compact=True, elapsed_when_finished=True),
     )
     with Progress(*columns, console=stderr) as progress:
-        task = progress.add_task(description, total=total, rate="")
+        task = progress.add_task(description, total=total, completed=done, rate="")
 
         def advance() -> None:
             progress.advance(task)
             speed = progress.tasks[0].finished_speed or progress.tasks[0].speed
-            progress.update(task, rate=f"{speed:.1f} frames/s" if speed else "")
+            progress.update(task, rate=f"{speed:.1f} {unit}/s" if speed else "")
 
         yield advance
 

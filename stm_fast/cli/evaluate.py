@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stm_fast.cli import options
-from stm_fast.cli.console import Interrupted, frame_progress, stdout, with_sentences
+from stm_fast.cli.console import Interrupted, progress_bar, stdout, with_sentences
 from stm_fast.cli.outputs import claim
 
 if TYPE_CHECKING:
@@ -121,8 +121,8 @@ def _run(chosen: options.SegmenterOptions, network: "STM", clips: "Dataset", out
         for number, clip in enumerate(clips, 1):
             frames = clip.open()
             segmenter = chosen.segmenter(network, frames.size)
-            with frame_progress(f"{clip.name} ({number}/{len(clips)})", frames.count) as advance:
-                runs.append(run_clip(segmenter, clip, clips, out, lambda frame, advance=advance: advance()))
+            with progress_bar(f"{clip.name} ({number}/{len(clips)})", frames.count) as advance:
+                runs.append(run_clip(segmenter, clip, clips, out, advance))
     except KeyboardInterrupt as error:
         raise Interrupted(
             f"Interrupted after {len(runs)} of {len(clips)} clips; the same command with --resume goes on."

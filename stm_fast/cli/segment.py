@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stm_fast.cli import options
-from stm_fast.cli.console import Interrupted, frame_progress, say, stdout, with_sentences
+from stm_fast.cli.console import Interrupted, progress_bar, say, stdout, with_sentences
 from stm_fast.cli.outputs import OutputFolder, claim
 from stm_fast.errors import MediaError
 
@@ -129,7 +129,7 @@ def follow(
     try:
         with ExitStack() as stack:
             encoder = stack.enter_context(video_writer(folder.overlay, fps)) if fps else None
-            advance = stack.enter_context(frame_progress("Segmenting", frames.count))
+            advance = stack.enter_context(progress_bar("Segmenting", frames.count))
             for frame in propagate(segmenter, frames, prompts, folder.masks, resume=resume):
                 picture = blend(frame.image, frame.mask, opacity)
                 if encoder:

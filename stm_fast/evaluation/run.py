@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from stm_fast.data.clips import Clip, Dataset
-from stm_fast.inference.propagation import SegmentedFrame, propagate
+from stm_fast.inference.propagation import propagate
 from stm_fast.inference.resumable import ResumableSegmenter
 from stm_fast.media.files import write_text
 
@@ -35,7 +35,7 @@ class ClipRun:
 
 
 def run_clip(
-    segmenter: ResumableSegmenter, clip: Clip, dataset: Dataset, out: str | Path, each: Callable[[SegmentedFrame], None]
+    segmenter: ResumableSegmenter, clip: Clip, dataset: Dataset, out: str | Path, each: Callable[[], None]
 ) -> ClipRun:
     """Segment one clip into the dataset's layout below `out`.
 
@@ -47,7 +47,7 @@ def run_clip(
         clip: one of the dataset's.
         dataset: says where masks lie.
         out: root of the results.
-        each: called with each frame once its mask is written.
+        each: called once each mask is written.
 
     Raises:
         MediaError: the clip cannot be read.
@@ -58,8 +58,8 @@ def run_clip(
         return ClipRun(**json.loads(record.read_text(encoding="utf-8")))
     begin = time.perf_counter()
     frames = 0
-    for frame in propagate(segmenter, clip.open(), clip.prompts, Path(out) / dataset.masks_folder / clip.name):
-        each(frame)
+    for _ in propagate(segmenter, clip.open(), clip.prompts, Path(out) / dataset.masks_folder / clip.name):
+        each()
         frames += 1
     run = ClipRun(clip.name, frames, time.perf_counter() - begin, segmenter.memory.tokens)
     write_text(record, json.dumps(asdict(run), indent=2) + "\n")
