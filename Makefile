@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check clean
+.PHONY: help install demo test check weights clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ check: install ## lint, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+weights: install ## train the compact model from nothing, in runs/compact; takes hours and goes on where it stopped
+	$(BIN)/stm-fast train synthetic runs/compact
 
 clean: ## remove what was built and written, but not .venv
 	rm -rf build dist stm-fast-demo *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .benchmarks .coverage
