@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from stm_fast.errors import StmFastError
+from stm_fast.media.notices import MediaNotice
 
 DEBUG_VARIABLE = "STM_FAST_DEBUG"
 OPTION_ERROR, SYSTEM_ERROR, INTERRUPTED = 1, 3, 130
@@ -117,8 +118,12 @@ def _notices_as_sentences() -> Iterator[None]:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        stderr.print(f"Note: {message}", markup=False, soft_wrap=True)
+        if issubclass(category, MediaNotice):
+            stderr.print(f"Note: {message}", markup=False, soft_wrap=True)
+        else:
+            show_warning(message, category, filename, lineno, file, line)
 
+    show_warning = warnings.showwarning
     with warnings.catch_warnings():
         warnings.showwarning = show
         yield

@@ -1,7 +1,7 @@
 """`stm-fast doctor`: what is installed, which backends serve, and whether they compute the right thing."""
 
 import time
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
@@ -81,7 +81,7 @@ def self_test(backend: str, device: str) -> SelfTest:
     exact, plain = _formula(query.double(), key.double(), value.double()), _formula(query, key, value).double()
     on_device = [tensor.to(device) for tensor in (query, key, value)]
     begin = time.perf_counter()
-    read = cast("torch.Tensor", memory_read(*on_device, backend=backend)).cpu().double()
+    read = memory_read(*on_device, backend=backend).cpu().double()
     seconds = time.perf_counter() - begin
     band = 2 * torch.finfo(torch.float32).eps * exact.abs().max()
     allowed = 2 * (plain - exact).abs().max() + band

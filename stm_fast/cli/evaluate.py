@@ -53,7 +53,7 @@ def evaluate(
     clip are not scored. Frames a second are wall time of decoding, segmenting and writing masks.
     """
     from stm_fast.evaluation.report import write_report
-    from stm_fast.evaluation.score import check_scoring, score_dataset
+    from stm_fast.evaluation.score import check_clip, check_scoring, score_dataset
 
     check_scoring()
     clips = open_dataset(root, subset, dataset)
@@ -61,10 +61,17 @@ def evaluate(
     settings = {"root": str(root), "set": subset, "dataset": dataset.value} | chosen.settings()
     if out.resolve() == root.resolve():
         raise ValueError(f"{out} is the dataset itself: choose another --out")
+    for clip in clips:
+        check_clip(clip)
     network = chosen.load()
-    claim(out / "settings.json", out / clips.masks_folder, settings, resume=resume, overwrite=overwrite)
-    if not resume:
-        _remove_records(out / "runs", clips)
+    claim(
+        out / "settings.json",
+        out / clips.masks_folder,
+        settings,
+        resume=resume,
+        overwrite=overwrite,
+        clear=lambda: _remove_records(out / "runs", clips),
+    )
     runs = _run(chosen, network, clips, out)
     scores = score_dataset(clips, out / clips.masks_folder)
     write_report(out, clips, scores, runs, settings)

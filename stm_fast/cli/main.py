@@ -1,17 +1,18 @@
 """The `stm-fast` command. Commands import what they need when they run, so that `--help` is fast."""
 
 import os
-from importlib.util import find_spec
+import signal
 from typing import Annotated
 
 import typer
 
 import stm_fast
-from stm_fast.cli.console import DEBUG_VARIABLE, stdout, with_sentences
+from stm_fast.cli.console import DEBUG_VARIABLE, stdout
 from stm_fast.cli.demo import demo
 from stm_fast.cli.doctor import doctor
 from stm_fast.cli.evaluate import evaluate
 from stm_fast.cli.segment import segment
+from stm_fast.cli.train import app as train
 
 app = typer.Typer(
     name="stm-fast",
@@ -23,10 +24,15 @@ app.command()(segment)
 app.command()(demo)
 app.command()(evaluate)
 app.command()(doctor)
+app.add_typer(train, name="train")
 
 
 def main() -> None:
-    """Entry point of the `stm-fast` command; see `stm_fast.cli.console` for its exit codes."""
+    """Entry point of the `stm-fast` command; see `stm_fast.cli.console` for its exit codes.
+
+    A termination, as batch systems send one, ends a command as tidily as Ctrl-C does.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     app()
 
 
@@ -45,18 +51,6 @@ def _settings(
 ) -> None:
     if debug:
         os.environ[DEBUG_VARIABLE] = "1"
-
-
-if find_spec("stm_fast.cli.train"):
-
-    @app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-    @with_sentences
-    def train(context: typer.Context) -> None:
-        """Train a model: `stm-fast train --help`."""
-        from stm_fast.cli.train import app as train_app
-
-        code = train_app(args=context.args, prog_name="stm-fast train", standalone_mode=False)
-        raise typer.Exit(code if isinstance(code, int) else 0)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The folder a clip's results go to, and when a run may write into it."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,9 +35,24 @@ class OutputFolder:
         """What the run did."""
         return self.root / "summary.json"
 
+    def clear(self) -> None:
+        """Remove the results of an earlier run, which may have had more frames or other pictures."""
+        for result in (*self.masks.glob("*.png"), self.overlay, self.contact_sheet):
+            result.unlink(missing_ok=True)
 
-def claim(record: Path, results: Path, settings: dict[str, object], *, resume: bool, overwrite: bool) -> None:
+
+def claim(
+    record: Path,
+    results: Path,
+    settings: dict[str, object],
+    *,
+    resume: bool,
+    overwrite: bool,
+    clear: Callable[[], None] = lambda: None,
+) -> None:
     """Make sure that a run may write its results, and note its settings for a later one.
+
+    A run notes its settings before its first result, so that results without a note are somebody else's files.
 
     Args:
         record: JSON file with the settings of the run that made the results.
@@ -44,15 +60,23 @@ def claim(record: Path, results: Path, settings: dict[str, object], *, resume: b
         settings: options that decide the results of this run.
         resume: go on with what is there, which must have been made with the same settings.
         overwrite: write over what is there.
+        clear: removes the results of an earlier run; called unless this one goes on with them.
 
     Raises:
-        StmFastError: results are there and neither flag is given, or other settings made them.
+        ValueError: both flags are given.
+        StmFastError: results are there and neither flag is given, or other settings or somebody else made them.
     """
-    there = record.exists() or (results.is_dir() and any(results.iterdir()))
-    if there and not overwrite:
+    if resume and overwrite:
+        raise ValueError("--resume and --overwrite exclude each other: one goes on with results, one starts again")
+    filled = results.is_dir() and any(results.iterdir())
+    if filled and not record.exists():
+        raise StmFastError(f"{results} holds files that no run of stm-fast made: choose another --out")
+    if record.exists() and not overwrite:
         if not resume:
             raise StmFastError(f"{results} holds results: --resume goes on with them, --overwrite starts again")
         _check_same(record, settings)
+    if not resume:
+        clear()
     write_text(record, json.dumps({"complete": False, "settings": settings}, indent=2) + "\n")
 
 
@@ -64,6 +88,6 @@ def _check_same(record: Path, settings: dict[str, object]) -> None:
     for name, value in settings.items():
         if before.get(name) != value:
             raise StmFastError(
-                f"{record.parent} was made with {name} {before.get(name)}, not {value}: --resume needs the same "
-                "options, --overwrite starts again"
+                f"{record.parent} was made with {name} {before.get(name)}, not {value}: go on with the same options, "
+                "or start again in another folder"
             )

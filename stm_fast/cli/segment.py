@@ -70,12 +70,10 @@ def segment(
     prompts = find_prompts(mask, frames)
     folder = OutputFolder(out)
     settings = {"input": str(source), "mask": str(mask)} | chosen.settings()
-    if any(path.resolve().parent == folder.masks.resolve() for path in prompts.values()):
-        raise ValueError(f"{folder.masks} holds the masks given with --mask: choose another --out")
+    if folder.masks.resolve() in {source.resolve(), *(path.resolve().parent for path in prompts.values())}:
+        raise ValueError(f"{folder.masks} holds what is given as INPUT or --mask: choose another --out")
     segmenter = chosen.segmenter(chosen.load(), frames.size)
-    claim(folder.summary, folder.masks, settings, resume=resume, overwrite=overwrite)
-    if not resume:
-        _remove_masks(folder.masks)
+    claim(folder.summary, folder.masks, settings, resume=resume, overwrite=overwrite, clear=folder.clear)
     rate = Fraction(fps) if fps else frames.fps or IMAGES_FPS
     summary = follow(
         segmenter, frames, prompts, folder, settings, resume=resume, fps=rate if overlay else None, opacity=opacity
@@ -188,9 +186,3 @@ def _serving(backend: str) -> str:
     if backend != "auto":
         return backend
     return next(name for name, reason in availability().items() if reason is None)
-
-
-def _remove_masks(folder: Path) -> None:
-    """Masks of an earlier run, which may have had more frames."""
-    for mask in folder.glob("*.png"):
-        mask.unlink()

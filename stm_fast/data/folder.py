@@ -53,16 +53,16 @@ def _several(root: Path) -> list[Clip]:
 def _named_frames(frames: Path, name: str) -> Path:
     if (frames / name).is_dir():
         return frames / name
-    for suffix in sorted(VIDEO_SUFFIXES):
-        if (frames / f"{name}{suffix}").is_file():
-            return frames / f"{name}{suffix}"
+    for path in _videos(frames):
+        if path.stem == name:
+            return path
     raise MediaError(f"clip {name} has masks but neither a folder nor a video of its name in {frames}")
 
 
 def _single_frames(root: Path) -> Path:
     if (root / "frames").is_dir():
         return root / "frames"
-    videos = sorted(path for path in root.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
+    videos = _videos(root)
     if len(videos) != 1:
         raise MediaError(f"{root} has masks but no folder frames, and {len(videos)} videos where one is needed")
     return videos[0]
@@ -73,3 +73,9 @@ def _make(name: str, frames: Path, masks: Path) -> Clip:
     if not truth:
         raise MediaError(f"clip {name} has no mask in {masks}")
     return Clip(name, frames, truth, truth)
+
+
+def _videos(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)

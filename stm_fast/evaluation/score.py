@@ -86,9 +86,7 @@ def score_clip(clip: Clip, masks: str | Path) -> list[ObjectScore]:
         MediaError: fewer than three frames have a truth, no object is in it, or a result is missing or of another
             aspect.
     """
-    names = list(clip.truth)[1:-1]
-    if not names:
-        raise MediaError(f"clip {clip.name} has {len(clip.truth)} annotated frames: scoring needs at least 3")
+    names = _scored_names(clip)
     evaluator = _evaluator(clip.name)
     colours: dict[Colour, int] = {}
     read_mask(clip.truth[next(iter(clip.truth))], colours)
@@ -104,9 +102,26 @@ def score_clip(clip: Clip, masks: str | Path) -> list[ObjectScore]:
     return [ObjectScore(clip.name, int(i), float(j[i]) / 100, float(f[i]) / 100) for i in sorted(j)]
 
 
+def check_clip(clip: Clip) -> None:
+    """Raise `MediaError` for a clip that cannot be scored, before it is segmented."""
+    frames = clip.open()
+    for name in _scored_names(clip):
+        if not frames.may_hold(name):
+            raise MediaError(f"clip {clip.name} has a mask {clip.truth[name]} but no frame of that name")
+
+
+def _scored_names(clip: Clip) -> list[str]:
+    names = list(clip.truth)[1:-1]
+    if not names:
+        raise MediaError(f"clip {clip.name} has {len(clip.truth)} annotated frames: scoring needs at least 3")
+    return names
+
+
 def _evaluator(name: str) -> Any:
     try:
         from vos_benchmark.evaluator import Evaluator
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise StmFastError(f"scoring needs vos-benchmark: pip install 'stm-fast[eval]' ({error})") from error
+    except ImportError as error:
+        raise StmFastError(f"vos-benchmark cannot be imported: {error}; a system library may be missing") from error
     return Evaluator(name=name)

@@ -1,5 +1,6 @@
 """The masks that a user gives for a clip, by the name of their frame."""
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from stm_fast.errors import MediaError
 from stm_fast.media.masks import Colour, fit_mask, object_ids, read_mask
-from stm_fast.media.notices import notice
+from stm_fast.media.notices import MediaNotice, notice
 from stm_fast.media.video import Frame, FrameSource, list_images
 
 
@@ -28,7 +29,10 @@ def find_prompts(path: str | Path, frames: FrameSource) -> dict[str, Path]:
         raise MediaError(f"mask {path} does not exist: a mask image or a folder of them is needed")
     prompts = _in_folder(path, frames) if path.is_dir() else {frames.first_name: path}
     first = next(iter(prompts.values()))
-    if not object_ids(fit_mask(read_mask(first, {}), frames.size, first)):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MediaNotice)  # given when the mask is used
+        objects = object_ids(fit_mask(read_mask(first, {}), frames.size, first))
+    if not objects:
         raise MediaError(f"{first} is empty: the first mask must hold at least one object (a pixel that is not 0)")
     return prompts
 

@@ -60,7 +60,7 @@ def read_mask(path: str | Path, colours: dict[Colour, int] | None = None) -> NDA
             if image.mode in {"1", "L", "P"} or image.mode.startswith("I"):
                 return _ids_of_values(np.array(image), path)
             picture = np.array(image.convert("RGBA"))
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise MediaError(f"{path} cannot be read as a mask: {error}") from error
     return _ids_of_colours(picture, path, {} if colours is None else colours)
 

@@ -204,7 +204,7 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
             if upright.mode.startswith("I"):
                 upright = Image.fromarray((np.asarray(upright) / 257).clip(0, 255).astype(np.uint8))
             return np.array(upright.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise MediaError(f"{path} cannot be read as an image: {error}") from error
 
 

@@ -40,6 +40,7 @@ class Trainer:
     Attributes:
         step: steps done.
         best: the best validation J so far, −1 before the first.
+        validated: the last step that was validated.
     """
 
     checkpoint_every = 100
@@ -66,6 +67,7 @@ class Trainer:
         self.dtype = dtype
         self.step = 0
         self.best = -1.0
+        self.validated = 0
         self.optimizer = make_optimizer(model, recipe)
         self.average = WeightAverage(model, recipe.ema)
         folder.mkdir(parents=True, exist_ok=True)
@@ -79,15 +81,16 @@ class Trainer:
             while self.step < self.recipe.steps:
                 started = time.perf_counter()
                 loss = self._train_step()
-                self.step += 1
                 seconds = time.perf_counter() - started
                 last = self.step == self.recipe.steps
-                score = self._validate() if self.step % self.validate_every == 0 or last else None
+                score = self._validate() if last or self.step % self.validate_every == 0 else None
                 if self.step % self.checkpoint_every == 0:
                     self._save()
                 progress = Progress(self.step, loss, seconds, score)
                 log.write(progress)
                 yield progress
+            if self.validated < self.step:
+                self._validate()
         finally:
             self._save()
             log.close()
@@ -105,6 +108,7 @@ class Trainer:
         if torch.isfinite(norm):
             self.optimizer.step()
             self.average.update(self.model, self.step)
+        self.step += 1
         return float(loss.detach())
 
     def _validate(self) -> float:
@@ -118,6 +122,7 @@ class Trainer:
                     architecture=self.architecture,
                     metadata={"step": str(self.step), "validation_j": f"{score:.4f}"},
                 )
+        self.validated = self.step
         return score
 
     @property
@@ -128,6 +133,7 @@ class Trainer:
         state = {
             "step": self.step,
             "best": self.best,
+            "validated": self.validated,
             "model": self.model.state_dict(),
             "average": self.average.state,
             "optimizer": self.optimizer.state_dict(),
@@ -137,7 +143,7 @@ class Trainer:
 
     def _restore(self) -> None:
         state = torch.load(self._checkpoint, weights_only=True)
-        self.step, self.best = state["step"], state["best"]
+        self.step, self.best, self.validated = state["step"], state["best"], state["validated"]
         self.model.load_state_dict(state["model"])
         self.average.state = state["average"]
         peaks = [group["peak"] for group in self.optimizer.param_groups]

@@ -17,13 +17,12 @@ class Validation:
 
     clips_a_batch = 4
 
-    def __init__(self, pool: ClipPool, clips: int = 32) -> None:
+    def __init__(self, pool: ClipPool) -> None:
         self.pool = pool
-        self.clips = min(clips, len(pool))
 
     def __iter__(self) -> Iterator[Batch]:
-        for first in range(0, self.clips, self.clips_a_batch):
-            examples = [self.pool[index] for index in range(first, min(first + self.clips_a_batch, self.clips))]
+        for first in range(0, len(self.pool), self.clips_a_batch):
+            examples = [self.pool[index] for index in range(first, min(first + self.clips_a_batch, len(self.pool)))]
             yield collate([(np.asarray(clip.frames), np.asarray(clip.masks)) for clip in examples])
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C in a real process."""
+"""Ctrl-C and termination of a real process."""
 
 import json
 import signal
@@ -33,8 +33,8 @@ def command(tmp_path):
     return [sys.executable, "-m", "stm_fast.cli.main", "segment", "frames", *options]
 
 
-def interrupt(command, folder, when):
-    """Start a command, interrupt it when a file is there, and return its exit code and what it said."""
+def interrupt(command, folder, when, by):
+    """Start a command, send it a signal when a file is there, and return its exit code and what it said."""
     # Where the tests run in the background SIGINT is ignored, and a child would inherit that.
     restore = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
@@ -43,16 +43,17 @@ def interrupt(command, folder, when):
         until = time.monotonic() + PATIENCE
         while not when.exists() and process.poll() is None and time.monotonic() < until:
             time.sleep(0.02)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(by)
         return process.wait(PATIENCE), process.stderr.read()
     finally:
         process.kill()
         process.communicate()
 
 
-def test_ctrl_c_leaves_valid_files_and_says_how_to_go_on(tmp_path, command):
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_process_leaves_valid_files_and_says_how_to_go_on(tmp_path, command, by):
     masks = tmp_path / "out" / "masks"
-    code, said = interrupt(command, tmp_path, masks / "004.png")
+    code, said = interrupt(command, tmp_path, masks / "004.png", by)
     assert code == 130, said
     assert "Traceback" not in said
     assert "--resume goes on" in said.replace("\n", " ")

@@ -107,9 +107,16 @@ def test_masks_of_the_user_are_safe(segment, clip):
     before = masks(clip / "masks")
     result = segment("--overwrite", mask=clip / "masks", out=clip)
     assert result.exit_code == 1
-    assert "holds the masks given with --mask: choose another --out" in result.output
-    assert "holds results" in segment(out=clip).output
+    assert "holds what is given as INPUT or --mask: choose another --out" in result.output
+    for flags in ((), ("--overwrite",), ("--resume",)):
+        assert "no run of stm-fast made" in segment(*flags, out=clip).output
     assert masks(clip / "masks") == before
+
+
+def test_resume_and_overwrite_exclude_each_other(segment):
+    result = segment("--resume", "--overwrite")
+    assert result.exit_code == 1
+    assert "exclude each other" in result.output
 
 
 @pytest.mark.parametrize(
@@ -147,7 +154,7 @@ def test_resume_needs_the_same_options(segment):
     assert segment().exit_code == 0
     result = segment("--resume", "--memory-every", 2)
     assert result.exit_code == 1
-    assert "was made with memory_every 5, not 2: --resume needs the same options" in result.output
+    assert "was made with memory_every 5, not 2: go on with the same options" in result.output
 
 
 def test_resume_without_anything_starts(segment):
@@ -216,6 +223,7 @@ def test_inputs_that_are_not_there(segment, tmp_path, inputs, code, sentence):
         (("--device", "abacus"), "device 'abacus' cannot be used"),
         (("--size", "8"), "size must be at least 16"),
         (("--memory-max", "1"), "max_frames must be at least 2"),
+        (("--backend", "abacus"), "abacus"),
     ],
 )
 def test_options_out_of_range(segment, tmp_path, options, sentence):

@@ -141,6 +141,8 @@ def test_assets_are_prepared_from_unpacked_packages(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     stamps = tmp_path / "in" / "tuxpaint-stamps-default" / "usr/share/tuxpaint/stamps/animals"
     wallpapers = tmp_path / "in" / "gnome-backgrounds" / "usr/share/backgrounds"
+    for source in SOURCES:
+        (tmp_path / "in" / source.package).mkdir(parents=True)
     stamps.mkdir(parents=True)
     wallpapers.mkdir(parents=True)
     Image.fromarray(cutout(rng, 700)).save(stamps / "cat.png")
@@ -152,6 +154,12 @@ def test_assets_are_prepared_from_unpacked_packages(tmp_path: Path) -> None:
     assert len(library.cutouts) == 1
     assert len(library.photos) == 1
     assert max(library.load(library.cutouts[0]).shape[:2]) == 448
+
+
+def test_a_missing_package_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StmFastError, match="lacks the unpacked packages tuxpaint-stamps-default, "):
+        prepare_assets(tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_source_files_leave_out_links_and_excluded_names(tmp_path: Path) -> None:

@@ -145,6 +145,26 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(pool: ClipPool, tmp_
     load_model(tmp_path / "parts" / "best.safetensors")
 
 
+def test_a_validation_that_was_interrupted_is_made_up_for(
+    pool: ClipPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = Recipe((Stage(1, TINY),), warmup=1, decay=0)
+    interrupted = Trainer(compact_stm(), "compact", recipe, pool, pool, tmp_path, dtype=torch.float32)
+
+    def interrupt(*_: object) -> float:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stm_fast.training.loop.validate", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        next(interrupted.run())
+    monkeypatch.undo()
+    assert not (tmp_path / "best.safetensors").exists()
+    resumed = Trainer(compact_stm(), "compact", recipe, pool, pool, tmp_path, dtype=torch.float32)
+    assert list(resumed.run()) == []
+    assert resumed.best >= 0
+    load_model(tmp_path / "best.safetensors")
+
+
 def test_weight_average_swaps_in_and_out() -> None:
     model = torch.nn.Linear(2, 2)
     average = WeightAverage(model, decay=0.9)

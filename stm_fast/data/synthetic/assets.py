@@ -1,6 +1,7 @@
 """The asset library: cut-outs with alpha and photographs, brought to one size and format on disk."""
 
 import io
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,9 +36,7 @@ class AssetLibrary:
         """Open a library that `prepare_assets` made."""
         cutouts, clipart, photos = (tuple(sorted((root / kind).glob("*"))) for kind in ("cutout", "clipart", "photo"))
         if not cutouts or not photos:
-            raise StmFastError(
-                f"asset folder {root} holds no cut-outs or no photographs; make it with `stm-fast train assets`"
-            )
+            raise StmFastError(f"{root} holds no cut-outs or no photographs; `stm-fast train synthetic` prepares them")
         return cls(cutouts, clipart, photos)
 
     def load(self, path: Path) -> Picture:
@@ -48,21 +47,37 @@ class AssetLibrary:
 
 
 def prepare_assets(sources: Path, out: Path) -> AssetLibrary:
-    """Bring every usable picture under `sources` to one size and format under `out`, and open the result."""
+    """Bring every usable picture under `sources` to one size and format under `out`, and open the result.
+
+    Args:
+        sources: folder of unpacked packages, as `fetch_sources` leaves it.
+        out: appears when all pictures are ready.
+
+    Raises:
+        StmFastError: a package is missing, or there are no cut-outs or no photographs.
+    """
+    absent = [source.package for source in SOURCES if not (sources / source.package).is_dir()]
+    if absent:
+        raise StmFastError(f"{sources} lacks the unpacked packages {', '.join(absent)}")
+    scratch = out.with_name(f".{out.name}.part")
+    shutil.rmtree(scratch, ignore_errors=True)
     for source in SOURCES:
         for index, image in enumerate(_pictures(source.kind, source_files(source, sources))):
             kind = source.kind if source.kind != "archive" else ("cutout" if image.mode == "RGBA" else "photo")
             prepared = _prepare_photo(image) if kind == "photo" else _prepare_cutout(image)
-            if prepared is None:
-                continue
-            folder = out / kind
-            folder.mkdir(parents=True, exist_ok=True)
-            name = f"{source.package}_{index:05d}"
-            if kind == "photo":
-                prepared.save(folder / f"{name}.jpg", quality=92)
-            else:
-                prepared.save(folder / f"{name}.png")
+            if prepared is not None:
+                _save(prepared, scratch / kind, f"{source.package}_{index:05d}")
+    AssetLibrary.open(scratch)
+    scratch.rename(out)
     return AssetLibrary.open(out)
+
+
+def _save(image: Image.Image, folder: Path, name: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    if image.mode == "RGB":
+        image.save(folder / f"{name}.jpg", quality=92)
+    else:
+        image.save(folder / f"{name}.png")
 
 
 def _pictures(kind: str, paths: Iterator[Path]) -> Iterator[Image.Image]:

@@ -1,11 +1,12 @@
 """A pool of synthetic clips on disk: made once by all cores, read back at no cost while training."""
 
 import multiprocessing
-import os
 import shutil
+import signal
 from collections.abc import Generator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -41,17 +42,28 @@ class PoolSpec:
 
 
 def make_pool(assets: Path, out: Path, spec: PoolSpec, workers: int | None = None) -> Generator[int]:
-    """Write the shards that `out` lacks, with `workers` processes (default: all cores); yields shards done so far."""
+    """Write the shards that `out` lacks, with `workers` processes (default: all cores); yields shards done so far.
+
+    Raises:
+        StmFastError: a process was killed, mostly for want of memory.
+    """
     missing = [shard for shard in range(spec.shards) if not _shard_folder(out, shard).exists()]
     out.mkdir(parents=True, exist_ok=True)
     done = spec.shards - len(missing)
     yield done
     if not missing:
         return
-    with multiprocessing.get_context("spawn").Pool(workers or os.cpu_count()) as processes:
-        for _ in processes.imap_unordered(partial(_make_shard, assets, out, spec), missing):
+    spawn = multiprocessing.get_context("spawn")
+    processes = ProcessPoolExecutor(workers, spawn, signal.signal, (signal.SIGINT, signal.SIG_IGN))
+    try:
+        for shard in as_completed([processes.submit(_make_shard, assets, out, spec, shard) for shard in missing]):
+            shard.result()
             done += 1
             yield done
+    except BrokenProcessPool as error:
+        raise StmFastError("a process that synthesises clips was ended from outside; fewer need less memory") from error
+    finally:
+        processes.shutdown(cancel_futures=True)
 
 
 def _shard_folder(out: Path, shard: int) -> Path:

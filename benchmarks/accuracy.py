@@ -1,0 +1,76 @@
+"""Accuracy and speed of a model on annotated clips, as README and the model card report them.
+
+    STM_FAST_DATA=data python benchmarks/accuracy.py [MODEL]
+
+STM_FAST_DATA holds `davis2016/` (with a list `dev` of clips), `chair/` and `schoolgirls/`; what is missing is left out.
+Prints Markdown: machine and versions, then a line a clip with J&F, J, F and frames a second, and the share of the time
+that each stage takes. Masks go to a temporary folder.
+"""
+
+import os
+import platform
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+from stm_fast.cli.evaluate import Layout, open_dataset
+from stm_fast.cli.options import SegmenterOptions
+from stm_fast.evaluation.run import run_clip
+from stm_fast.evaluation.score import MeanScore, score_clip
+from stm_fast.media.summary import versions
+
+DATASETS = (
+    ("davis2016", "dev", Layout.davis2016),
+    ("chair", None, Layout.folder),
+    ("schoolgirls", None, Layout.folder),
+)
+
+
+def main(model: str = "compact") -> None:
+    data = Path(os.environ["STM_FAST_DATA"])
+    options = SegmenterOptions(model=model)
+    network = options.load()
+    dtype = next(network.parameters()).dtype
+    print(f"{processor()}, {torch.get_num_threads()} threads, {dtype}, {options.size} pixels; ", end="")
+    print(", ".join(f"{name} {version}" for name, version in versions().items()), end="\n\n")
+    print(
+        "| dataset | clip | objects | frames | J&F | J | F | frames/s | read |\n|---|---|---|---|---|---|---|---|---|"
+    )
+    for name, subset, layout in DATASETS:
+        if not (data / name).is_dir():
+            continue
+        scores = []
+        for clip in open_dataset(data / name, subset, layout):
+            dataset = open_dataset(data / name, subset, layout)
+            with tempfile.TemporaryDirectory() as out:
+                segmenter = options.segmenter(network, clip.open().size)
+                run = run_clip(segmenter, clip, dataset, out, lambda: None)
+                own = score_clip(clip, Path(out) / dataset.masks_folder / clip.name)
+            scores += own
+            share = segmenter.timings["read"] / run.seconds
+            print(row(name, clip.name, own), f"{run.frames} |", numbers(own), end=" ")
+            print(f"{run.frames_per_second:.1f} | {share:.0%} |", flush=True)
+        if len({score.clip for score in scores}) > 1:
+            print(row(name, "**mean**", scores), "|", numbers(scores), "| |")
+
+
+def row(dataset: str, clip: str, scores: list) -> str:
+    return f"| {dataset} | {clip} | {len(scores)} |"
+
+
+def numbers(scores: list) -> str:
+    mean = MeanScore.of(scores)
+    return f"{mean.jf:.3f} | {mean.j:.3f} | {mean.f:.3f} |"
+
+
+def processor() -> str:
+    """The processor's name, where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
