@@ -1,6 +1,7 @@
 """Every bad argument gets a sentence that names it, what was seen and what is allowed."""
 
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -91,3 +92,15 @@ def test_auto_takes_the_first_backend_that_supports_the_call(monkeypatch: pytest
 
 def test_availability_of_backends() -> None:
     assert registry.availability() == {"reference": None}
+
+
+def test_a_backend_that_cannot_be_imported_leaves_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "broken_backend.py").write_text("raise OSError('libbroken.so is not there')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(registry, "BACKENDS", {"broken": "broken_backend", **registry.BACKENDS})
+    case = make_case("dot")
+    torch.testing.assert_close(case.read(memory_read), case.read(memory_read, backend="reference"))
+    reason = "its module cannot be imported: libbroken.so is not there"
+    assert registry.availability() == {"broken": reason, "reference": None}
+    with pytest.raises(BackendUnavailableError, match=f"backend 'broken' cannot serve read: {reason}"):
+        case.read(memory_read, backend="broken")

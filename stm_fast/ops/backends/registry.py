@@ -2,11 +2,13 @@
 
 A backend is one module of this package. It has
 
-- `unavailable() -> str | None`: why it cannot run on this machine at all, in one sentence, or None;
+- `unavailable() -> str | None`: why it cannot run on this machine at all, in one sentence, or None; it is asked before
+  every call of an op, so it must be cheap, with whatever takes time cached;
 - `supports(call: Call) -> str | None`: why it refuses this call, with the value it saw and its limit, or None;
 - a function for each op, with the arguments and outputs of those in `stm_fast.ops.backends.reference`.
 
-Adding one means writing the module and naming it in `BACKENDS`.
+Adding one means writing the module and naming it in `BACKENDS`. One that cannot be imported is unavailable; the others
+serve on.
 """
 
 from functools import cache
@@ -61,14 +63,28 @@ def choose(name: str, call: Call) -> ModuleType:
     check_name(name)
     reasons: list[str] = []
     for candidate in BACKENDS if name == "auto" else [name]:
-        backend = load(candidate)
-        reason: str | None = backend.unavailable() or backend.supports(call)
+        reason = _unavailable(candidate) or load(candidate).supports(call)
         if reason is None:
-            return backend
+            return load(candidate)
         reasons.append(f"backend {candidate!r} cannot serve {call.operation}: {reason}")
     raise BackendUnavailableError("; ".join(reasons))
 
 
 def availability() -> dict[str, str | None]:
     """For each backend, the reason why it cannot run on this machine, or None if it can."""
-    return {name: load(name).unavailable() for name in BACKENDS}
+    return {name: _unavailable(name) for name in BACKENDS}
+
+
+def _unavailable(name: str) -> str | None:
+    reason: str | None = _import_failure(name) or load(name).unavailable()
+    return reason
+
+
+@cache
+def _import_failure(name: str) -> str | None:
+    """Why a backend's module cannot be imported, or None; a failed import is not tried again at every call."""
+    try:
+        load(name)
+    except (ImportError, OSError) as error:
+        return f"its module cannot be imported: {error}"
+    return None
