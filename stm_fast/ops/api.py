@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, overload
 
 import torch
 from torch import Tensor
 
 from stm_fast.ops import autograd
 from stm_fast.ops import similarity as similarities
+from stm_fast.ops.autocast import autocast_enabled
 from stm_fast.ops.operands import Operands, statistics_dtype
 
 Similarity = Literal["dot", "l2"]
@@ -29,6 +30,42 @@ class MemoryReadout(NamedTuple):
     value: Tensor
     usage: Tensor | None
     lse: Tensor | None
+
+
+@overload
+def memory_read(
+    query_key: Tensor,
+    memory_key: Tensor,
+    memory_value: Tensor,
+    *,
+    similarity: Similarity = ...,
+    scale: float | None = ...,
+    shrinkage: Tensor | None = ...,
+    selection: Tensor | None = ...,
+    top_k: int | None = ...,
+    memory_mask: Tensor | None = ...,
+    return_usage: Literal[False] = ...,
+    return_lse: Literal[False] = ...,
+    backend: str = ...,
+) -> Tensor: ...
+
+
+@overload
+def memory_read(
+    query_key: Tensor,
+    memory_key: Tensor,
+    memory_value: Tensor,
+    *,
+    similarity: Similarity = ...,
+    scale: float | None = ...,
+    shrinkage: Tensor | None = ...,
+    selection: Tensor | None = ...,
+    top_k: int | None = ...,
+    memory_mask: Tensor | None = ...,
+    return_usage: bool = ...,
+    return_lse: bool = ...,
+    backend: str = ...,
+) -> MemoryReadout: ...
 
 
 def memory_read(
@@ -54,7 +91,12 @@ def memory_read(
 
     A grid is (H, W), (T, H, W) or already flat. Tensors may have any strides; a grid whose dimensions can be viewed as
     one, such as in a slice of a larger bank, a transposed or a channels-last tensor, is not copied, any other grid is
-    copied once. Keys and values of masked tokens must be finite; else NaN in, NaN out.
+    copied once. "l2" with selection makes float32 copies of the keys and of their squares.
+
+    Without selection, "l2" is as accurate as STCN's own formula, 2<q, k> − |k|²: keys far from the origin lose digits.
+    With it, keys and queries are centred first.
+
+    Masked tokens must still have finite keys, values and products with the queries. NaN in, NaN out.
 
     Inside an autocast region keys and values are cast to its dtype, as for a matrix product (float64 is left alone).
     Scores, softmax statistics and accumulation are float32 in any case.
@@ -97,16 +139,19 @@ def memory_read(
     _check_optional("selection", selection, tuple(query_key.shape), memory_key)
     _check_optional("memory_mask", memory_mask, (batch, *memory_grid), memory_key, (torch.bool,))
 
-    operands = _prepare(query_key, memory_key, similarity, scale, shrinkage, selection)
-    if memory_mask is not None:
-        operands = _masked(operands, memory_mask.flatten(1))
+    mask = None if memory_mask is None else memory_mask.flatten(1)
+    operands = _prepare(query_key, memory_key, similarity, scale, shrinkage, selection, mask)
+    if mask is not None:
+        operands = _masked(operands, mask)
     shared = memory_value.ndim == memory_key.ndim + 1
     value = (memory_value if shared else memory_value.unsqueeze(1)).flatten(3)
     if top_k is None:
         out, lse = autograd.read(operands, value, backend)
         usage = autograd.usage(operands, lse, backend) if return_usage else None
     else:
-        out, lse, indices, weights = autograd.top_k_read(operands, value, top_k, backend)
+        # Symbolic sizes would turn the smaller of the two into a guard; backends cope with more than there is.
+        chosen = top_k if torch.compiler.is_compiling() else min(top_k, value.shape[3])
+        out, lse, indices, weights = autograd.top_k_read(operands, value, chosen, backend)
         usage = _top_k_usage(operands, indices, weights) if return_usage else None
 
     readout = out.view(batch, *value.shape[1 if shared else 2 : 3], *query_grid)
@@ -156,7 +201,7 @@ def _over_channels(weights: Tensor, value: Tensor) -> Tensor:
 def _autocast(tensor: Tensor) -> Tensor:
     """Inside an autocast region, the tensor in its dtype, as it has it for a matrix product."""
     device = tensor.device.type
-    if tensor.dtype == torch.float64 or not torch.is_autocast_enabled(device):
+    if tensor.dtype == torch.float64 or not autocast_enabled(device):
         return tensor
     return tensor.to(torch.get_autocast_dtype(device))
 
@@ -168,6 +213,7 @@ def _prepare(
     scale: float | None,
     shrinkage: Tensor | None,
     selection: Tensor | None,
+    mask: Tensor | None,
 ) -> Operands:
     factor = query_key.shape[1] ** -0.5 if scale is None else float(scale)
     query, key = query_key.flatten(2), memory_key.flatten(2)
@@ -179,6 +225,7 @@ def _prepare(
         factor,
         None if shrinkage is None else shrinkage.flatten(2),
         None if selection is None else selection.flatten(2),
+        mask,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
+from stm_fast.ops.autocast import autocast_enabled
 from stm_fast.ops.backends import registry
 from stm_fast.ops.operands import Gradients, Operands, empty_gradients, empty_outputs
 
@@ -28,7 +29,7 @@ def _define(operation: str, arguments: str, outputs: str, fake: Callable[..., An
         call = registry.Call(operation, Operands(*flat[:6]), flat[6:-1])
         function = getattr(registry.choose(flat[-1], call), operation)
         device = call.operands.query.device.type
-        if not torch.is_autocast_enabled(device):
+        if not autocast_enabled(device):
             return function(call.operands, *call.arguments)
         # The operands already have the dtypes that they are to be read in.
         with torch.autocast(device, enabled=False):

@@ -20,7 +20,9 @@ def dot(query: Tensor, key: Tensor, scale: float) -> Operands:
     return Operands(query, key, None, None, None, scale)
 
 
-def l2(query: Tensor, key: Tensor, scale: float, shrinkage: Tensor | None, selection: Tensor | None) -> Operands:
+def l2(
+    query: Tensor, key: Tensor, scale: float, shrinkage: Tensor | None, selection: Tensor | None, mask: Tensor | None
+) -> Operands:
     """S = −scale · s_j · Σ_c e_ci (k_cj − q_ci)² (STCN, section 3.3, without s and e; XMem, section 3.4).
 
     Args:
@@ -29,13 +31,16 @@ def l2(query: Tensor, key: Tensor, scale: float, shrinkage: Tensor | None, selec
         scale: STCN and XMem take 1/√C.
         shrinkage: s, `(B, 1, Nk)`, or None for ones.
         selection: e, `(B, C, Nq)`, or None for ones.
+        mask: `(B, Nk)`, True where a token takes part, or None for all. The keys of others are not looked at where they
+            would reach beyond their own score; their scores are for the caller to mask.
     """
     if selection is None:
         return _l2(query, key, scale, shrinkage)
-    return _selective_l2(query, key, scale, shrinkage, selection)
+    return _selective_l2(query, key, scale, shrinkage, selection, mask)
 
 
 def _l2(query: Tensor, key: Tensor, scale: float, shrinkage: Tensor | None) -> Operands:
+    """The keys are read where they lie, uncentred: the score is as accurate as 2<q, k> − |k|², which STCN computes."""
     dtype = statistics_dtype(key)
     query_norm = query.to(dtype).square().sum(1)
     key_norm = key.to(dtype).square().sum(1)
@@ -45,7 +50,9 @@ def _l2(query: Tensor, key: Tensor, scale: float, shrinkage: Tensor | None) -> O
     return Operands(query, key, gain, -query_norm, -gain * key_norm, 2.0)
 
 
-def _selective_l2(query: Tensor, key: Tensor, scale: float, shrinkage: Tensor | None, selection: Tensor) -> Operands:
+def _selective_l2(
+    query: Tensor, key: Tensor, scale: float, shrinkage: Tensor | None, selection: Tensor, mask: Tensor | None
+) -> Operands:
     """The selection weighs each channel for each query, so the squares of the keys become channels of their own.
 
     The distance is then a difference of terms that grow with the square of the keys. It stays the same when one vector
@@ -54,8 +61,11 @@ def _selective_l2(query: Tensor, key: Tensor, scale: float, shrinkage: Tensor | 
     so these operands are float32.
     """
     dtype = statistics_dtype(key)
-    centre = key.detach().to(dtype).mean(-1, keepdim=True).round()
-    centred_query, centred_key = query.to(dtype) - centre, key.to(dtype) - centre
+    key = key.to(dtype)
+    if mask is not None:
+        key = key.masked_fill(~mask[:, None], 0)
+    centre = _mean(key.detach(), mask).round()
+    centred_query, centred_key = query.to(dtype) - centre, key - centre
     weight = selection.to(dtype)
     weighted_query = weight * centred_query
     offset = -(weighted_query * centred_query).sum(1)
@@ -64,3 +74,10 @@ def _selective_l2(query: Tensor, key: Tensor, scale: float, shrinkage: Tensor | 
     if shrinkage is None:
         return Operands(wide_query, wide_key, None, scale * offset, None, scale)
     return Operands(wide_query, wide_key, scale * shrinkage.squeeze(1).to(dtype), offset, None, 1.0)
+
+
+def _mean(key: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean key `(B, C, 1)` of the tokens that take part; those that do not are zeros already."""
+    if mask is None:
+        return key.mean(-1, keepdim=True)
+    return key.sum(-1, keepdim=True) / mask.sum(-1).clamp_min(1)[:, None, None]

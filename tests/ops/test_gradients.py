@@ -11,6 +11,8 @@ from stm_fast.ops import memory_read
 from tests.ops.cases import KINDS, Case, make_case
 from tests.ops.oracle import assert_close_gradients, direct_read
 
+pytestmark = pytest.mark.usefixtures("poisoned")
+
 
 def gradients(case: Case, function: object, dtype: torch.dtype, **options: object) -> list[Tensor]:
     """Gradients of a random projection of value and lse."""

@@ -59,7 +59,7 @@ def test_compiled_read_serves_a_growing_memory() -> None:
         torch.testing.assert_close(compiled(case.query_key, key, value), memory_read(case.query_key, key, value))
 
 
-@pytest.mark.parametrize("top_k", [None, 4])
+@pytest.mark.parametrize("top_k", [None, 4, 25])
 def test_exports_with_a_memory_of_any_length(top_k: int | None) -> None:
     class Reader(torch.nn.Module):
         def forward(self, query_key: Tensor, memory_key: Tensor, memory_value: Tensor) -> Tensor:
@@ -102,6 +102,16 @@ def test_autocast_does_not_reach_into_the_backend() -> None:
     expected = OPS.read(*op, value, "reference")
     with torch.autocast("cpu", dtype=torch.bfloat16):
         torch.testing.assert_close(OPS.read(*op, value, "reference"), expected)
+
+
+@pytest.mark.parametrize("top_k", [None, 4])
+def test_tensors_without_numbers_give_shapes(top_k: int | None) -> None:
+    """The meta device has no autocast."""
+    case = make_case("masked")
+    options = {name: value.to("meta") if isinstance(value, Tensor) else value for name, value in case.options.items()}
+    tensors = [tensor.to("meta") for tensor in case.tensors[:3]]
+    result = memory_read(*tensors, **options, top_k=top_k, return_usage=True, return_lse=True)
+    assert [tuple(tensor.shape) for tensor in result] == [(2, 6, 3, 5), (2, 2, 3, 5), (2, 3, 5)]
 
 
 def test_inference_mode() -> None:

@@ -136,6 +136,15 @@ def test_extra_memory_does_not_grow_with_queries_times_memory(top_k: int | None)
     assert tensors[1].numel() <= tensor.elements <= queries * tokens / 16
 
 
+def test_a_top_k_above_the_memory_costs_what_the_memory_does() -> None:
+    case = make_case("dot")
+    with LargestTensor() as tensor:
+        result = case.read(memory_read, top_k=100_000, return_usage=True, return_lse=True)
+    batch, tokens, queries, channels = 2, 30, 15, 6
+    assert tensor.elements <= batch * tokens * queries * channels
+    torch.testing.assert_close(tuple(result), tuple(case.read(memory_read, return_usage=True, return_lse=True)))
+
+
 def test_nothing_of_the_size_of_the_affinity_is_saved() -> None:
     sizes: list[int] = []
 

@@ -42,15 +42,17 @@ def test_query_without_memory_reads_zeros(top_k: int | None) -> None:
 
 @pytest.mark.usefixtures("tiling")
 @pytest.mark.parametrize("top_k", TOP_K)
-def test_masked_tokens_do_not_matter(top_k: int | None) -> None:
-    case = make_case("dot")
+@pytest.mark.parametrize(("kind", "garbage"), [("dot", 1e4), ("l2", 1e4), ("shrinkage", 1e4), ("xmem", 1e20)])
+def test_masked_tokens_do_not_matter(kind: str, garbage: float, top_k: int | None) -> None:
+    case = make_case(kind)
     keep = torch.arange(30).view(2, 3, 5).expand(2, 2, 3, 5) % 3 != 1
+    case.memory_key.masked_fill_(~keep[:, None], garbage)
     masked = case.read(memory_read, memory_mask=keep, top_k=top_k)
     kept = keep[0].flatten()
-    cut = memory_read(
-        case.query_key, case.memory_key.flatten(2)[..., kept], case.memory_value.flatten(2)[..., kept], top_k=top_k
-    )
-    torch.testing.assert_close(masked, cut)
+    for name in {"shrinkage"} & case.options.keys():
+        case.options[name] = case.options[name].flatten(2)[..., kept]
+    case.memory_key, case.memory_value = (t.flatten(2)[..., kept] for t in (case.memory_key, case.memory_value))
+    torch.testing.assert_close(masked, case.read(memory_read, top_k=top_k))
 
 
 @pytest.mark.usefixtures("tiling")

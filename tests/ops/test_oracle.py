@@ -7,6 +7,8 @@ from stm_fast.ops import memory_read
 from tests.ops.cases import KINDS, Case, make_case
 from tests.ops.oracle import assert_accurate, direct_read
 
+pytestmark = pytest.mark.usefixtures("poisoned")
+
 PRECISIONS = {
     "float32": (torch.float32, torch.float32),
     "bfloat16": (torch.bfloat16, torch.bfloat16),
