@@ -1,5 +1,7 @@
 """The memory of a video: keys and values of past frames, in one block that the read sees without a copy."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -14,11 +16,11 @@ class MemoryBank:
     """Keys and values of O objects in T frames, kept by a policy.
 
     Frames live in slots of a block `(O, C, capacity, h, w)` that grows by half when it is full, so a frame costs one
-    copy of itself and, on average, at most three more over its life. A frame that leaves is overwritten in place; slots
+    copy of itself and, on average, at most three more as it grows. A frame that leaves is overwritten in place; slots
     are therefore not in order of time, which a softmax over all of them does not see.
 
     Objects are rows in the order in which they joined. One that joined later has no memory of earlier frames, and
-    `mask` says so.
+    `mask` says so. When an object joins or is removed, the block is copied once.
 
     Args:
         policy: which frames stay.
@@ -56,45 +58,53 @@ class MemoryBank:
     @property
     def keys(self) -> Tensor:
         """Memory keys `(O, Ck, T, h, w)`, a view."""
-        return self._keys[:, :, : len(self._frames)]
+        return self._keys[: self.objects, :, : len(self._frames)]
 
     @property
     def values(self) -> Tensor:
         """Memory values `(O, Cv, T, h, w)`, a view."""
-        return self._values[:, :, : len(self._frames)]
+        return self._values[: self.objects, :, : len(self._frames)]
 
     @property
     def mask(self) -> Tensor | None:
         """Bool `(O, T, h, w)`, True where an object has a memory; None when every object has all of it."""
         if not self._frames or max(self._joined) <= min(self._frames):
             return None
-        valid = torch.tensor([[frame >= joined for frame in self._frames] for joined in self._joined])
+        valid = torch.tensor(self._frames) >= torch.tensor(self._joined)[:, None]
         height, width = self._keys.shape[-2:]
         return valid.to(self._keys.device)[:, :, None, None].expand(-1, -1, height, width)
 
     def memorise(self, index: int, keys: Tensor, values: Tensor, *, annotated: bool = False) -> None:
         """Puts a frame into memory, in place of the previous frame unless the policy keeps that one.
 
+        The last frame can be memorised again and takes its own place then, whether or not the first attempt came to its
+        end: whoever was interrupted can try again.
+
         Args:
-            index: number of the frame, above those memorised before.
-            keys: `(O, Ck, h, w)`. Rows beyond the objects known so far are objects that join.
-            values: `(O, Cv, h, w)`.
+            index: number of the frame, not below those memorised before.
+            keys: `(O, Ck, h, w)`, of one dtype and device in all frames. Rows beyond the objects known so far are
+                objects that join.
+            values: `(O, Cv, h, w)`, likewise.
             annotated: the frame's masks were given, not predicted.
 
         Raises:
-            ValueError: shapes that do not fit one another or the memory, or an index that is not new.
+            TypeError: another dtype than that of the frames in memory.
+            ValueError: shapes that do not fit one another or the memory, another device than its own, or an index that
+                is below the last.
         """
         self._check(index, keys, values)
         if not self.policy.memorises(index, annotated=annotated):
             return
-        slot = self._free_slot()
+        slot = self._slot_of(index)
+        keeps, pins = self.policy.keeps(index, annotated=annotated), self.policy.pins(annotated=annotated)
         self._reserve(keys, values, slots=max(slot + 1, len(self._frames)))
         self._keys[:, :, slot] = keys
         self._values[:, :, slot] = values
         self._frames[slot : slot + 1] = [index]
         self._joined += [index] * (len(keys) - self.objects)
-        self._previous = None if self.policy.keeps(index, annotated=annotated) else slot
-        if self.policy.pins(annotated=annotated):
+        self._previous = None if keeps else slot
+        self._pinned.discard(index)
+        if pins:
             self._pinned.add(index)
 
     def remove(self, row: int) -> None:
@@ -105,11 +115,11 @@ class MemoryBank:
         """
         if not 0 <= row < self.objects:
             raise IndexError(f"row must be in 0..{self.objects - 1}, got {row}")
-        del self._joined[row]
-        rows = [other for other in range(self.objects + 1) if other != row]
-        first = min(self._joined, default=None)
-        slots = [slot for slot, frame in enumerate(self._frames) if first is not None and frame >= first]
-        self._keys, self._values = (block[rows][:, :, slots] for block in (self._keys, self._values))
+        rows = [other for other in range(self.objects) if other != row]
+        joined = [self._joined[other] for other in rows]
+        slots = [slot for slot, frame in enumerate(self._frames) if joined and frame >= min(joined)]
+        self._keys, self._values = _selected(self._keys, rows, slots), _selected(self._values, rows, slots)
+        self._joined = joined
         self._previous = slots.index(self._previous) if self._previous in slots else None
         self._frames = [self._frames[slot] for slot in slots]
         self._pinned.intersection_update(self._frames)
@@ -131,9 +141,7 @@ class MemoryBank:
         if not self._frames:
             raise ValueError("the memory is empty: memorise a frame before reading")
         query_key = query_key.expand(self.objects, -1, -1, -1)
-        readout = memory_read(query_key, self.keys, self.values, top_k=top_k, memory_mask=self.mask, backend=backend)
-        assert isinstance(readout, Tensor)
-        return readout
+        return memory_read(query_key, self.keys, self.values, top_k=top_k, memory_mask=self.mask, backend=backend)
 
     def _check(self, index: int, keys: Tensor, values: Tensor) -> None:
         if (
@@ -151,15 +159,23 @@ class MemoryBank:
             )
         if not self._frames:
             return
-        if index <= max(self._frames):
-            raise ValueError(f"index must be above that of the last frame memorised ({max(self._frames)}), got {index}")
+        if index < max(self._frames):
+            raise ValueError(
+                f"index must not be below that of the last frame memorised ({max(self._frames)}), got {index}"
+            )
         for name, given, block in (("keys", keys, self._keys), ("values", values, self._values)):
             channels, grid = block.shape[1], block.shape[3:]
             if (given.shape[1], *given.shape[2:]) != (channels, *grid):
                 raise ValueError(f"{name} must be (O, {channels}, {grid[0]}, {grid[1]}), got {tuple(given.shape)}")
+            if given.dtype != block.dtype:
+                raise TypeError(f"{name} must be {block.dtype} as in memory, got {given.dtype}")
+            if given.device != block.device:
+                raise ValueError(f"{name} must be on {block.device} as in memory, got {given.device}")
 
-    def _free_slot(self) -> int:
-        """The slot of the next frame: the previous frame's, one after the last, or that of a frame that must go."""
+    def _slot_of(self, index: int) -> int:
+        """The slot of a frame: its own if it has one, the previous frame's, one after the last, or one that must go."""
+        if index in self._frames:
+            return self._frames.index(index)
         if self._previous is not None:
             return self._previous
         bound = self.policy.max_frames
@@ -174,10 +190,10 @@ class MemoryBank:
         objects, _, capacity = self._keys.shape[:3]
         if slots > capacity:
             capacity = self._grown(capacity, slots)
-        if (len(keys), capacity) == (objects, self._keys.shape[2]):
+        if self._frames and (len(keys), capacity) == (objects, self._keys.shape[2]):
             return
-        self._keys = self._moved(self._keys, keys, capacity)
-        self._values = self._moved(self._values, values, capacity)
+        moved = self._moved(self._keys, keys, capacity), self._moved(self._values, values, capacity)
+        self._keys, self._values = moved
 
     def _grown(self, capacity: int, slots: int) -> int:
         capacity = max(_FIRST_CAPACITY, int(capacity * _GROWTH))
@@ -191,7 +207,13 @@ class MemoryBank:
         rows, channels, height, width = like.shape
         moved = like.new_empty(rows, channels, capacity, height, width)
         if used:
-            moved[:objects, :, :used] = block[:, :, :used]
+            moved[:objects, :, :used] = block[:objects, :, :used]
             # The read masks these tokens, but a NaN in a value would survive a weight of zero.
             moved[objects:, :, :used] = 0
         return moved
+
+
+def _selected(block: Tensor, rows: Sequence[int], slots: Sequence[int]) -> Tensor:
+    """Some rows and slots of a block, copied once."""
+    row, slot = (torch.tensor(chosen, dtype=torch.long) for chosen in (rows, slots))
+    return block[row[:, None, None], torch.arange(block.shape[1])[:, None], slot]

@@ -5,9 +5,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from stm_fast import MemoryPolicy
 from stm_fast.memory.bank import MemoryBank
+
+pytestmark = pytest.mark.usefixtures("poisoned")
 
 KEY, VALUE, HEIGHT, WIDTH = 4, 3, 2, 3
 
@@ -98,6 +101,8 @@ def assert_same(bank: MemoryBank, naive: NaiveBank, objects: list[int]) -> None:
     assert bank.objects == len(objects)
     assert sorted(bank.frames) == [frame.index for frame in naive.frames]
     assert bank.tokens == len(naive.frames) * HEIGHT * WIDTH
+    assert bank.keys.isfinite().all()
+    assert bank.values.isfinite().all()
     mask = torch.ones(len(objects), len(bank.frames), HEIGHT, WIDTH).bool() if bank.mask is None else bank.mask
     frames = {frame.index: frame for frame in naive.frames}
     for slot, index in enumerate(bank.frames):
@@ -116,6 +121,23 @@ def assert_same_reads(bank: MemoryBank, naive: NaiveBank, objects: list[int]) ->
         readout = bank.read(query)
         for row, key in enumerate(objects):
             torch.testing.assert_close(readout[row], naive.read(key, query[0]), rtol=1e-4, atol=1e-5)
+
+
+@settings(max_examples=40)
+@given(policies, steps)
+def test_the_last_frame_memorised_again_takes_its_own_place(
+    policy: MemoryPolicy, video: list[tuple[int, bool, int | None]]
+) -> None:
+    once, again, objects = MemoryBank(policy), MemoryBank(policy), 0
+    for index, (joining, corrected, _) in enumerate([(1, True, None), *video]):
+        objects += joining
+        keys, values = frame_of(objects, index)
+        again.memorise(index, -keys, -values)
+        for bank in (once, again):
+            bank.memorise(index, keys, values, annotated=corrected or joining > 0)
+        assert again.frames == once.frames
+        contents = [(bank.keys, bank.values, bank.mask) for bank in (again, once)]
+        torch.testing.assert_close(*contents, rtol=0, atol=0)
 
 
 def test_views_share_the_block() -> None:
@@ -175,6 +197,62 @@ def test_memory_of_late_objects_is_finite_where_it_is_masked() -> None:
     assert bank.values.isfinite().all()
 
 
+def test_memory_stays_finite_as_objects_come_and_go_and_it_grows() -> None:
+    bank = MemoryBank(MemoryPolicy(every=1))
+    objects = 2
+    for index in range(20):
+        if index % 3 == 1:
+            bank.remove(0)
+        objects += (index % 3 == 2) - (index % 3 == 1)
+        bank.memorise(index, *frame_of(objects, index))
+        assert bank.keys.isfinite().all()
+        assert bank.values.isfinite().all()
+        assert bank.read(frame_of(1, index)[0]).isfinite().all()
+
+
+class MadeElements(TorchDispatchMode):
+    """Elements of all floating tensors that operations make."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: object, types: object, args: tuple = (), kwargs: dict | None = None) -> object:
+        result = func(*args, **(kwargs or {}))
+        self.count += result.numel() if result.is_floating_point() else 0
+        return result
+
+
+def test_removing_copies_what_stays_once() -> None:
+    bank = MemoryBank(MemoryPolicy(every=1))
+    for index in range(3):
+        bank.memorise(index, *frame_of(4, index))
+    with MadeElements() as made:
+        bank.remove(1)
+    assert made.count == 3 * 3 * HEIGHT * WIDTH * (KEY + VALUE)
+    assert torch.equal(bank.keys[1, :, 2], frame_of(4, 2)[0][2])
+
+
+def test_a_failure_to_grow_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    bank = MemoryBank(MemoryPolicy(every=1))
+    for index in range(8):
+        bank.memorise(index, *frame_of(1, index))
+    move = MemoryBank._moved
+
+    def without_room_for_values(self: MemoryBank, block: Tensor, like: Tensor, capacity: int) -> Tensor:
+        if like.shape[1] == VALUE:
+            raise MemoryError
+        return move(self, block, like, capacity)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryBank, "_moved", without_room_for_values)
+        with pytest.raises(MemoryError):
+            bank.memorise(8, *frame_of(1, 8))
+    bank.memorise(8, *frame_of(1, 8))
+    assert bank.frames == tuple(range(9))
+    assert torch.equal(bank.values[0, :, 8], frame_of(1, 8)[1][0])
+
+
 def test_top_k_reads_the_best_token_alone() -> None:
     bank = MemoryBank()
     keys, values = frame_of(1, 0)
@@ -210,7 +288,7 @@ def test_a_bank_without_objects_takes_a_new_grid() -> None:
         (1, (2, KEY, 5, WIDTH), (2, VALUE, 5, WIDTH), r"keys must be \(O, 4, 2, 3\), got \(2, 4, 5, 3\)"),
         (1, (2, KEY, HEIGHT, WIDTH), (2, 9, HEIGHT, WIDTH), r"values must be \(O, 3, 2, 3\), got \(2, 9, 2, 3\)"),
         (1, (1, KEY, HEIGHT, WIDTH), (1, VALUE, HEIGHT, WIDTH), "a row for each of at least 2 objects, got 1"),
-        (0, (2, KEY, HEIGHT, WIDTH), (2, VALUE, HEIGHT, WIDTH), r"index must be above .* \(0\), got 0"),
+        (-1, (2, KEY, HEIGHT, WIDTH), (2, VALUE, HEIGHT, WIDTH), r"index must not be below .* \(0\), got -1"),
     ],
 )
 def test_what_does_not_fit_is_refused(index: int, keys: tuple, values: tuple, message: str) -> None:
@@ -218,4 +296,15 @@ def test_what_does_not_fit_is_refused(index: int, keys: tuple, values: tuple, me
     bank.memorise(0, *frame_of(2, 0))
     with pytest.raises(ValueError, match=message):
         bank.memorise(index, torch.zeros(keys), torch.zeros(values))
+    assert bank.frames == (0,)
+
+
+def test_another_dtype_or_device_is_refused() -> None:
+    bank = MemoryBank()
+    keys, values = frame_of(1, 0)
+    bank.memorise(0, keys, values)
+    with pytest.raises(TypeError, match=r"values must be torch\.float32 as in memory, got torch\.bfloat16"):
+        bank.memorise(1, keys, values.bfloat16())
+    with pytest.raises(ValueError, match="keys must be on cpu as in memory, got meta"):
+        bank.memorise(1, keys.to("meta"), values)
     assert bank.frames == (0,)
