@@ -67,7 +67,7 @@ class Geometry:
 
 
 def to_rgb(frame: Frame, device: torch.device) -> Tensor:
-    """A frame as float32 `(1, 3, H, W)` in [0, 1] on a device.
+    """A frame as float32 `(1, 3, H, W)` in [0, 1] on a device, always a copy.
 
     Args:
         frame: numpy `(H, W, 3)` or torch `(3, H, W)` or `(1, 3, H, W)`; uint8, or floating in [0, 1]; any strides.
@@ -82,7 +82,8 @@ def to_rgb(frame: Frame, device: torch.device) -> Tensor:
         return pixels.to(device).float().div_(255)
     if not pixels.is_floating_point():
         raise TypeError(f"frame must be uint8 or floating, got {pixels.dtype}")
-    pixels = pixels.to(device, torch.float32)
+    # The caller may fill the same buffer with the next frame before this one is memorised.
+    pixels = pixels.to(device, torch.float32, copy=True)
     low, high = (bound.item() for bound in torch.aminmax(pixels))
     if not (low >= 0 and high <= 1):
         raise ValueError(f"frame must be in [0, 1] where it is floating, got values from {low:g} to {high:g}")

@@ -2,8 +2,8 @@
 
 import torch
 
-from stm_fast.inference.frames import Frame, to_rgb
-from stm_fast.inference.objects import Mask, one_hot, to_ids
+from stm_fast.inference.frames import Frame
+from stm_fast.inference.objects import Mask, to_ids
 from stm_fast.inference.segmenter import Segmenter
 
 
@@ -27,15 +27,10 @@ class ResumableSegmenter(Segmenter):
             RuntimeError: `start` was not called.
         """
         last = self._started()
-        geometry = last.geometry
-        rgb = to_rgb(frame, self._device)
-        if (size := (rgb.shape[2], rgb.shape[3])) != geometry.outer:
-            raise ValueError(f"frame must have the first frame's size {geometry.outer}, got {size}")
-        ids = to_ids(mask, geometry.outer, self._device)
-        if self.policy.keeps(self.frame_index, annotated=last.annotated):
+        state = self._next(last, frame)
+        ids = to_ids(mask, last.geometry.outer, self._device)
+        if self.memory.policy.keeps(last.index, annotated=bool(last.annotated)):
             self._memorise(last)
-        self._state = state = type(last).without_objects(geometry, self._for_network(rgb, geometry))
-        self.frame_index += 1
-        if self.objects:
-            state.add(len(self.objects))
-            state.correct(range(1, len(self.objects) + 1), one_hot(ids, self.objects))
+        if last.objects:
+            state.place(ids, last.objects)
+        self._state = state

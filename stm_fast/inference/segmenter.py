@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from stm_fast.memory.policies import MemoryPolicy
 from stm_fast.models.aggregation import PROBABILITY_FLOOR, aggregate, other_masks
 from stm_fast.models.fusion import inference_copy
 from stm_fast.models.stm import STM
+from stm_fast.ops.backends.registry import check_name
 
 STAGES = ("encode_query", "read", "decode", "encode_memory")
 _PIXELS_AT_ONCE = 8 * 480 * 864
@@ -23,6 +24,8 @@ _PIXELS_AT_ONCE = 8 * 480 * 864
 @dataclass(frozen=True)
 class Segmentation:
     """Where the objects of one frame are. Tensors have the input's size and live on the model's device.
+
+    They are inference tensors, which the segmenter goes on reading: clone one before changing it.
 
     Attributes:
         index: number of the frame, from 0.
@@ -51,7 +54,8 @@ class Segmenter:
 
     Frames are numpy `(H, W, 3)` or torch `(3, H, W)` or `(1, 3, H, W)`, uint8 or floating in [0, 1], RGB, all of one
     size. Masks are integers `(H, W)`: ids of objects, 0 for the background. A frame enters the memory when the next one
-    arrives, so that what `annotate` and `remove` do to it is what is remembered.
+    arrives, so that what `annotate` and `remove` do to it is what is remembered. A call that raises leaves the video
+    where it was: `step` can be called again with the same frame.
 
     The network runs on the device and in the dtype of its weights, on an inference copy of the model given, in which
     batch norm is folded away; later changes of the model do not reach the segmenter.
@@ -66,8 +70,6 @@ class Segmenter:
     Attributes:
         model: the inference copy.
         memory: the memory bank.
-        objects: ids of the objects followed now.
-        frame_index: number of the current frame.
         timings: seconds spent since `start` in each of "encode_query", "read", "decode" and "encode_memory".
     """
 
@@ -86,15 +88,24 @@ class Segmenter:
             raise ValueError(f"size must be at least {model.stride} pixels or None, got {size}")
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k must be at least 1 or None, got {top_k}")
+        check_name(backend)
         self.model = inference_copy(model)
-        self.policy = policy or MemoryPolicy()
         self.size = size
         self.top_k = top_k
         self.backend = backend
         weight = next(self.model.parameters())
         self._device, self._dtype = weight.device, weight.dtype
-        self.objects: tuple[int, ...] = ()
-        self._forget()
+        self._forget(policy)
+
+    @property
+    def objects(self) -> tuple[int, ...]:
+        """Ids of the objects followed now."""
+        return self._state.objects if self._state else ()
+
+    @property
+    def frame_index(self) -> int:
+        """Number of the current frame."""
+        return self._state.index if self._state else 0
 
     @torch.inference_mode()
     def start(self, frame: Frame, mask: Mask) -> Segmentation:
@@ -112,9 +123,10 @@ class Segmenter:
         geometry = Geometry.of((rgb.shape[2], rgb.shape[3]), self.size, self.model.stride)
         ids = to_ids(mask, geometry.outer, self._device)
         objects = _annotated_objects(ids, None)
-        self._forget()
-        self._state = _State.without_objects(geometry, self._for_network(rgb, geometry))
-        return self._annotate(self._state, ids, objects)
+        state = _State.without_objects(0, geometry, self._for_network(rgb, geometry))
+        state.annotate(ids, objects)
+        self._forget(self.memory.policy)
+        return self._commit(state)
 
     @torch.inference_mode()
     def step(self, frame: Frame) -> Segmentation:
@@ -129,20 +141,17 @@ class Segmenter:
             RuntimeError: `start` was not called.
         """
         last = self._started()
-        geometry = last.geometry
-        rgb = to_rgb(frame, self._device)
-        if (size := (rgb.shape[2], rgb.shape[3])) != geometry.outer:
-            raise ValueError(f"frame must have the first frame's size {geometry.outer}, got {size}")
+        state = self._next(last, frame)
         self._memorise(last)
-        self._state = state = _State.without_objects(geometry, self._for_network(rgb, geometry))
-        self.frame_index += 1
-        if not self.objects:
-            return self._result(state.outer.log(), state.outer)
+        if not last.objects:
+            return self._commit(state)
         inner = self._segment(state)
-        logits = geometry.to_outer(inner[None])[0]
+        logits = state.geometry.to_outer(inner[None])[0]
+        state.objects = last.objects
         state.outer = torch.softmax(logits, dim=0)
-        state.inner = state.outer if geometry.inner == geometry.outer else torch.softmax(inner, dim=0)
-        return self._result(logits, state.outer)
+        same = state.geometry.inner == state.geometry.outer
+        state.inner = state.outer if same else torch.softmax(inner, dim=0)
+        return self._commit(state, logits)
 
     @torch.inference_mode()
     def annotate(self, mask: Mask, objects: Collection[int] | None = None) -> Segmentation:
@@ -154,40 +163,38 @@ class Segmenter:
         Args:
             mask: ids of the current frame.
             objects: the ids that the mask speaks of; one that has no pixel in it is nowhere in this frame. None for all
-                ids in the mask, at least one.
+                ids in the mask. At least one in either case.
 
         Raises:
             TypeError: the mask is of another type or does not hold integers.
-            ValueError: it has another size than the frames or holds no object, or `objects` are not ids.
+            ValueError: it has another size than the frames or holds no object, or `objects` are not ids or none.
             RuntimeError: `start` was not called.
         """
-        state = self._started()
+        state = replace(self._started())
         ids = to_ids(mask, state.geometry.outer, self._device)
-        return self._annotate(state, ids, _annotated_objects(ids, objects))
+        state.annotate(ids, _annotated_objects(ids, objects))
+        return self._commit(state)
 
     @torch.inference_mode()
     def remove(self, object_id: int) -> None:
-        """Stops following an object and forgets it.
+        """Stops following an object and forgets it, also as a reason to keep the current frame.
 
         Raises:
             ValueError: there is no such object.
             RuntimeError: `start` was not called.
         """
-        state = self._started()
+        state = replace(self._started())
         if object_id not in self.objects:
             raise ValueError(f"object_id must be one of {self.objects}, got {object_id}")
         row = self.objects.index(object_id)
-        state.correct([row + 1], torch.zeros(1, *state.geometry.outer, device=self._device))
-        state.drop(row + 1)
-        self.objects = self.objects[:row] + self.objects[row + 1 :]
+        state.remove(object_id)
         if row < self.memory.objects:
             self.memory.remove(row)
+        self._state = state
 
-    def _forget(self) -> None:
+    def _forget(self, policy: MemoryPolicy | None) -> None:
         self._state = None
-        self.memory = MemoryBank(self.policy)
-        self.objects = ()
-        self.frame_index = 0
+        self.memory = MemoryBank(policy)
         self.timings = dict.fromkeys(STAGES, 0.0)
 
     def _started(self) -> "_State":
@@ -195,21 +202,31 @@ class Segmenter:
             raise RuntimeError("call start(frame, mask) first: there is no video yet")
         return self._state
 
+    def _next(self, last: "_State", frame: Frame) -> "_State":
+        """The frame after the last one, without objects as yet; nothing changes before it is committed."""
+        geometry = last.geometry
+        rgb = to_rgb(frame, self._device)
+        if (size := (rgb.shape[2], rgb.shape[3])) != geometry.outer:
+            raise ValueError(f"frame must have the first frame's size {geometry.outer}, got {size}")
+        return _State.without_objects(last.index + 1, geometry, self._for_network(rgb, geometry))
+
     def _for_network(self, rgb: Tensor, geometry: Geometry) -> Tensor:
         padded = geometry.pad(geometry.to_inner(rgb))
         return padded.to(self._dtype, memory_format=torch.channels_last)
 
-    def _annotate(self, state: "_State", ids: Tensor, objects: Sequence[int]) -> Segmentation:
-        joining = tuple(found for found in objects if found not in self.objects)
-        self.objects += joining
-        state.add(len(joining))
-        state.correct([self.objects.index(found) + 1 for found in objects], one_hot(ids, objects))
-        state.annotated = True
-        return self._result(state.outer.clamp(min=PROBABILITY_FLOOR).log(), state.outer)
+    def _commit(self, state: "_State", logits: Tensor | None = None) -> Segmentation:
+        """Makes a frame the current one; logits are None for those of its probabilities."""
+        if logits is None:
+            logits = state.outer.clamp(min=PROBABILITY_FLOOR).log()
+        # `max` is vectorised over pixels, `argmax` is not.
+        mask = to_mask(state.outer.max(0).indices, state.objects)
+        self._state = state
+        return Segmentation(state.index, state.objects, logits, state.outer, mask)
 
     def _memorise(self, state: "_State") -> None:
-        """Puts a frame with its masks into memory (STM paper, section 3.1)."""
-        if not self.objects or not self.policy.memorises(self.frame_index, annotated=state.annotated):
+        """Puts the current frame with its masks into memory (STM paper, section 3.1); a second time changes nothing."""
+        annotated = bool(state.annotated)
+        if not state.objects or not self.memory.policy.memorises(state.index, annotated=annotated):
             return
         with self._timed("encode_memory"):
             masks = state.inner[1:, None]
@@ -217,7 +234,7 @@ class Segmenter:
             masks, others = (state.geometry.pad(planes).to(self._dtype) for planes in (masks, others))
             parts = [self.model.encode_memory(state.frame, masks[few], others[few]) for few in self._groups(state)]
             keys, values = (torch.cat(rows) if len(rows) > 1 else rows[0] for rows in zip(*parts, strict=True))
-            self.memory.memorise(self.frame_index, keys, values, annotated=state.annotated)
+            self.memory.memorise(state.index, keys, values, annotated=annotated)
 
     def _segment(self, state: "_State") -> Tensor:
         """Aggregated logits `(O + 1, *inner)` of a frame."""
@@ -235,11 +252,6 @@ class Segmenter:
         few = max(1, _PIXELS_AT_ONCE // (height * width))
         return [slice(first, first + few) for first in range(0, len(self.objects), few)]
 
-    def _result(self, logits: Tensor, probabilities: Tensor) -> Segmentation:
-        # `max` is vectorised over pixels, `argmax` is not.
-        mask = to_mask(probabilities.max(0).indices, self.objects)
-        return Segmentation(self.frame_index, self.objects, logits, probabilities, mask)
-
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
         begin = self._now()
@@ -254,38 +266,53 @@ class Segmenter:
 
 @dataclass
 class _State:
-    """The current frame.
+    """A frame and where the objects are in it.
 
     Attributes:
+        index: its number.
         geometry: its sizes.
         frame: as the network sees it, padded, `(1, 3, H, W)`.
         inner: probabilities of background and objects at the inner size, which will be memorised.
         outer: the same at the input's size; the same tensor when the sizes are.
-        annotated: some masks were given.
+        objects: ids of the objects.
+        annotated: those whose masks were given in this frame.
     """
 
+    index: int
     geometry: Geometry
     frame: Tensor
     inner: Tensor
     outer: Tensor
-    annotated: bool = False
+    objects: tuple[int, ...] = ()
+    annotated: frozenset[int] = frozenset()
 
     @classmethod
-    def without_objects(cls, geometry: Geometry, frame: Tensor) -> "_State":
+    def without_objects(cls, index: int, geometry: Geometry, frame: Tensor) -> "_State":
         outer = torch.ones(1, *geometry.outer, device=frame.device)
         inner = outer if geometry.inner == geometry.outer else torch.ones(1, *geometry.inner, device=frame.device)
-        return cls(geometry, frame, inner, outer)
+        return cls(index, geometry, frame, inner, outer)
 
-    def add(self, objects: int) -> None:
-        """Appends objects that are nowhere."""
-        self._edit(lambda planes: torch.cat([planes, planes.new_zeros(objects, *planes.shape[1:])]))
+    def annotate(self, mask: Tensor, objects: Sequence[int]) -> None:
+        """Puts objects where the user says they are."""
+        self.place(mask, objects)
+        self.annotated |= set(objects)
 
-    def drop(self, row: int) -> None:
-        """Takes out a row."""
+    def place(self, mask: Tensor, objects: Sequence[int]) -> None:
+        """Puts objects where a mask of ids, at the outer size, says; those that are new join."""
+        joining = tuple(found for found in objects if found not in self.objects)
+        self._edit(lambda planes: torch.cat([planes, planes.new_zeros(len(joining), *planes.shape[1:])]))
+        self.objects += joining
+        self._correct([self.objects.index(found) + 1 for found in objects], one_hot(mask, objects))
+
+    def remove(self, found: int) -> None:
+        """Takes out an object; the others get what it held."""
+        row = self.objects.index(found) + 1
+        self._correct([row], torch.zeros(1, *self.geometry.outer, device=self.frame.device))
         self._edit(lambda planes: torch.cat([planes[:row], planes[row + 1 :]]))
+        self.objects = self.objects[: row - 1] + self.objects[row:]
+        self.annotated -= {found}
 
-    def correct(self, rows: Sequence[int], masks: Tensor) -> None:
-        """Puts the objects in `rows` where `masks`, at the outer size, say."""
+    def _correct(self, rows: Sequence[int], masks: Tensor) -> None:
         shrunk = self.geometry.to_inner(masks[None])[0]
         self._edit(lambda planes: corrected(planes, rows, masks if planes is self.outer else shrunk))
 
@@ -298,6 +325,8 @@ class _State:
 def _annotated_objects(mask: Tensor, objects: Collection[int] | None) -> tuple[int, ...]:
     """The ids that a mask speaks of."""
     if objects is not None:
+        if len(objects) == 0:
+            raise ValueError("objects must name at least one id or be None, got none")
         if not all(1 <= found <= MAX_ID for found in objects):
             raise ValueError(f"objects must be ids from 1 to {MAX_ID}, got {tuple(objects)}")
         return tuple(sorted(set(objects)))

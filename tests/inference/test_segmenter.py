@@ -179,6 +179,73 @@ def test_all_objects_are_removed_and_one_joins(model: STM, paint: Blocks, ids: B
     assert blocks_of(segmenter.step(paint("rg", "..")).mask) == ["03", "00"]
 
 
+def test_an_object_removed_again_does_not_keep_its_frame(model: STM, paint: Blocks, ids: Blocks) -> None:
+    segmenter = Segmenter(model, policy=MemoryPolicy(every=None))
+    frame = paint("r.", "g.")
+    segmenter.start(frame, ids("10", "00"))
+    segmenter.step(frame)
+    segmenter.annotate(ids("00", "70"))
+    segmenter.remove(7)
+    for _ in range(3):
+        segmenter.step(frame)
+    assert sorted(segmenter.memory.frames) == [0, 3]
+
+
+def fail(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("stage", ["encode_memory", "encode_query", "read", "decode"])
+def test_a_step_that_failed_can_be_repeated(
+    model: STM, paint: Blocks, ids: Blocks, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    frames = [paint("r..", "g.b"), paint("..r", "gb."), paint(".r.", "bg."), paint("rgb", "...")]
+    calm, shaken = (Segmenter(model, policy=MemoryPolicy(every=2, max_frames=3)) for _ in range(2))
+    for segmenter in (calm, shaken):
+        segmenter.start(frames[0], ids("100", "200"))
+    for index, frame in enumerate([*frames[1:], *frames], 1):
+        with monkeypatch.context() as patch:
+            patch.setattr(shaken.memory if stage == "read" else shaken.model, stage, fail)
+            with pytest.raises(KeyboardInterrupt):
+                shaken.step(frame)
+        assert shaken.frame_index == index - 1
+        expected, result = calm.step(frame), shaken.step(frame)
+        assert result.index == expected.index == index
+        assert torch.equal(result.mask, expected.mask)
+        assert torch.equal(result.probabilities, expected.probabilities)
+        assert shaken.memory.frames == calm.memory.frames
+
+
+@pytest.mark.parametrize("edit", ["annotate", "remove"])
+def test_an_edit_between_a_failed_step_and_its_repetition(
+    model: STM, paint: Blocks, ids: Blocks, monkeypatch: pytest.MonkeyPatch, edit: str
+) -> None:
+    arguments = {"annotate": ids("007", "020"), "remove": 2}
+    calm, shaken = Segmenter(model), Segmenter(model)
+    for segmenter in (calm, shaken):
+        segmenter.start(paint("r.b", "g.."), ids("100", "200"))
+        segmenter.step(paint("r.b", "g.."))
+        if segmenter is shaken:
+            with monkeypatch.context() as patch:
+                patch.setattr(shaken.model, "decode", fail)
+                with pytest.raises(KeyboardInterrupt):
+                    shaken.step(paint("b..", "..r"))
+        getattr(segmenter, edit)(arguments[edit])
+    expected, result = (segmenter.step(paint("b..", "g.r")) for segmenter in (calm, shaken))
+    assert result.objects == expected.objects
+    assert torch.equal(result.probabilities, expected.probabilities)
+    assert torch.equal(shaken.memory.keys, calm.memory.keys)
+    assert torch.equal(shaken.memory.values, calm.memory.values)
+
+
+def test_a_buffer_can_be_used_for_every_frame(model: STM, paint: Blocks, ids: Blocks) -> None:
+    frames = [torch.from_numpy(paint(*rows)).permute(2, 0, 1)[None] / 255 for rows in (("r.", "g."), (".g", ".r"))]
+    buffer = torch.empty_like(frames[0], memory_format=torch.channels_last)
+    segmenter = Segmenter(model)
+    segmenter.start(buffer.copy_(frames[0]), ids("10", "20"))
+    assert blocks_of(segmenter.step(buffer.copy_(frames[1])).mask) == ["02", "01"]
+
+
 def test_start_forgets_the_last_video(model: STM, paint: Blocks, ids: Blocks) -> None:
     segmenter = Segmenter(model)
     segmenter.start(paint("r.", "g."), ids("10", "20"))
@@ -314,6 +381,8 @@ def test_bad_calls(model: STM, paint: Blocks, ids: Blocks) -> None:
         segmenter.remove(2)
     with pytest.raises(ValueError, match="objects must be ids from 1 to"):
         segmenter.annotate(ids("10"), objects=[0])
+    with pytest.raises(ValueError, match="objects must name at least one id or be None, got none"):
+        segmenter.annotate(ids("10"), objects=[])
     with pytest.raises(ValueError, match="mask must hold an object"):
         segmenter.annotate(ids("00"))
     with pytest.raises(ValueError, match="mask must have the frame's size"):
