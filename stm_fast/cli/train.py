@@ -30,11 +30,15 @@ def _commands() -> None:
 def synthetic(
     out: Annotated[Path, typer.Argument(help="Folder of the run: pictures, clips, logs and weights.")],
     recipe: Annotated[str, typer.Option(help="What to train, for how long: compact or smoke.")] = "compact",
-    clips: Annotated[int, typer.Option(min=1, help="Training clips to synthesise.")] = 6400,
+    clips: Annotated[int, typer.Option(min=1, help="Training clips to synthesise.")] = 4384,
     seed: Annotated[int, typer.Option(min=0, help="Of clips, weights and batches.")] = 0,
     sources: Annotated[
         Path | None,
         typer.Option(help="Folder of unpacked source packages; downloaded into OUT if left out.", show_default=False),
+    ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(help="Weights to go on from; an ImageNet classifier's if left out.", show_default=False),
     ] = None,
     workers: Annotated[
         int | None,
@@ -52,17 +56,27 @@ def synthetic(
     _check_extra()
     import torch
 
+    from stm_fast.models.checkpoints import load_weights
     from stm_fast.models.compact import compact_stm, start_from_classifier
     from stm_fast.training.curriculum import RECIPES
     from stm_fast.training.loop import Trainer
     from stm_fast.training.pretrained import lite0_classifier
 
     precision = resolve_dtype(dtype, "cpu")
-    settings = {"recipe": recipe, "clips": clips, "seed": seed, "dtype": str(precision)}
+    settings = {
+        "recipe": recipe,
+        "clips": clips,
+        "seed": seed,
+        "dtype": str(precision),
+        "start": None if start is None else str(start),
+    }
     claim(out / "settings.json", out / "run", settings, resume=True, overwrite=False)
     torch.manual_seed(seed)
     model = compact_stm()
-    start_from_classifier(model, lite0_classifier())
+    if start is None:
+        start_from_classifier(model, lite0_classifier())
+    else:
+        load_weights(model, start, architecture="compact")
     assets = _assets(out, sources)
     validation_pool, pool = _pools(assets, out, clips, seed, workers)
     trainer = Trainer(model, "compact", RECIPES[recipe], pool, validation_pool, out / "run", seed, precision)

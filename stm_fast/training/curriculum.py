@@ -53,8 +53,7 @@ class Recipe:
 COMPACT = Recipe(
     stages=(
         Stage(700, Sampling(clips=8, frames=3, size=256)),
-        Stage(850, Sampling(clips=6, frames=4, size=384)),
-        Stage(200, Sampling(clips=5, frames=5, size=384)),
+        Stage(1050, Sampling(clips=6, frames=4, size=384)),
     )
 )
 SMOKE = Recipe(stages=(Stage(4, Sampling(clips=2, frames=3, size=64)),), warmup=1, decay=2)

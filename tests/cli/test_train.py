@@ -38,6 +38,8 @@ def test_from_pictures_to_weights_and_on(train, tmp_path: Path) -> None:
     load_model(weights)
     again = train("--recipe", "smoke", "--clips", "1")
     assert again.exit_code == 0, again.output
+    longer = train("--recipe", "smoke", "--clips", "1", "--start", str(weights))
+    assert "was made with start None" in longer.output
     other = train("--recipe", "smoke", "--clips", "1", "--seed", "1")
     assert other.exit_code == 1
     assert "was made with seed 0, not 1" in other.output
