@@ -146,7 +146,7 @@ torch.testing.assert_close(*gradients)
 def test_trains_under_distributed_data_parallel() -> None:
     """A group of one process: DDP's gradient hooks see the gradients of a plain backward pass.
 
-    In an interpreter of its own, since gloo's threads can wait for ever on those that other tests left behind.
+    In an interpreter of its own: run after the other tests in theirs it has hung, for a reason not found yet.
     """
     root = Path(__file__).parents[2]
     done = subprocess.run(
