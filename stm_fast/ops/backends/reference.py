@@ -29,7 +29,7 @@ TILE_TOKENS = 256
 GATHERED_VALUES = 1 << 21
 """Values gathered at a time for top-k."""
 NEGLIGIBLE = 1e-20
-"""A softmax weight taken for zero. 10⁵ of them change a sum by 1e-15: nothing in float32, a few last bits in float64."""
+"""A softmax weight taken for zero. 10⁵ of them change a sum by 1e-15: nothing in float32, last bits in float64."""
 
 
 def unavailable() -> str | None:
