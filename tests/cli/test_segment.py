@@ -61,7 +61,7 @@ def test_everything_is_written(segment, clip, tmp_path):
     assert set(summary["seconds"]) == {"encode_query", "read", "decode", "encode_memory", "media", "total"}
     assert summary["frames_per_second"] > 0
     assert summary["memory_tokens"] == 8 * 2
-    assert summary["backend"] == "reference"
+    assert summary["backend"] == "cpu"
     assert summary["versions"]["torch"]
 
 

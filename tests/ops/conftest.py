@@ -1,13 +1,16 @@
-"""Tile sizes of the reference backend."""
+"""Every implementation of the read that this machine can run."""
 
 import pytest
 
-from stm_fast.ops.backends import reference
+from stm_fast.ops import compiled
+from stm_fast.ops.backends import reference, registry
+
+INSTRUCTION_SETS = compiled.instruction_sets()
 
 
 @pytest.fixture
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tiles so small that even a tiny read loops over batch, queries and memory."""
+    """Tiles of the reference so small that even a tiny read loops over batch, queries and memory."""
     monkeypatch.setattr(reference, "CPU_TILE_SCORES", 1)
     monkeypatch.setattr(reference, "TILE_QUERIES", 4)
     monkeypatch.setattr(reference, "TOP_K_TILE_QUERIES", 2)
@@ -15,8 +18,19 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reference, "GATHERED_VALUES", 1)
 
 
-@pytest.fixture(params=["whole", "tiled"])
-def tiling(request: pytest.FixtureRequest) -> None:
-    """Every test that asks for it runs with one tile and with many."""
-    if request.param == "tiled":
+@pytest.fixture(params=INSTRUCTION_SETS)
+def instruction_set(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The compiled kernels, for one instruction set after another."""
+    monkeypatch.setenv("STM_FAST_CPU_ISA", request.param)
+    return str(request.param)
+
+
+@pytest.fixture(params=["reference", "reference in tiles", *INSTRUCTION_SETS])
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test that asks for it runs with the reference in one tile and in many, and with all compiled kernels."""
+    if request.param in INSTRUCTION_SETS:
+        monkeypatch.setenv("STM_FAST_CPU_ISA", request.param)
+        return
+    monkeypatch.setattr(registry, "BACKENDS", {"reference": registry.BACKENDS["reference"]})
+    if request.param == "reference in tiles":
         request.getfixturevalue("small_tiles")

@@ -31,7 +31,7 @@ def assert_equal(result: Tensor, golden: Tensor) -> None:
     assert (result - golden).abs().max() <= RELATIVE * golden.abs().max()
 
 
-@pytest.mark.usefixtures("tiling")
+@pytest.mark.usefixtures("engine")
 def test_stcn_top_k_read_shares_one_affinity_among_objects(reads: dict[str, Tensor]) -> None:
     result = memory_read(
         reads["query_key"], reads["memory_key"], reads["memory_value"][None], similarity="l2", top_k=20
@@ -39,7 +39,7 @@ def test_stcn_top_k_read_shares_one_affinity_among_objects(reads: dict[str, Tens
     assert_equal(result[0], reads["stcn_topk20"])
 
 
-@pytest.mark.usefixtures("tiling")
+@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize(("top_k", "name"), [(None, "xmem_dense"), (30, "xmem_topk30")])
 def test_xmem_readout_and_usage(reads: dict[str, Tensor], top_k: int | None, name: str) -> None:
     result = memory_read(

@@ -23,7 +23,7 @@ def gradients(case: Case, function: object, dtype: torch.dtype, **options: objec
     return list(torch.autograd.grad(projection, case.tensors))
 
 
-@pytest.mark.usefixtures("tiling")
+@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("top_k", "dtype", "relative"),
@@ -64,7 +64,7 @@ def test_gradcheck(kind: str, top_k: int | None) -> None:
     assert gradcheck(read, tuple(tensor.detach().clone().requires_grad_() for tensor in case.tensors))
 
 
-@pytest.mark.usefixtures("tiling")
+@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("top_k", [None, 4])
 @pytest.mark.parametrize("only", range(5))
 def test_one_input_alone(only: int, top_k: int | None) -> None:

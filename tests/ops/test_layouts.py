@@ -70,7 +70,7 @@ class LargestTensor(TorchDispatchMode):
         return result
 
 
-@pytest.mark.usefixtures("tiling")
+@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("top_k", [None, 4])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_any_strides(layout: Layout, top_k: int | None) -> None:

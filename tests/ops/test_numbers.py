@@ -12,7 +12,7 @@ from tests.ops.oracle import direct_read
 TOP_K = [None, 4]
 
 
-@pytest.mark.usefixtures("tiling")
+@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("top_k", TOP_K)
 @pytest.mark.parametrize("magnitude", [1e4, 1e15])
 def test_large_scores_are_stable(top_k: int | None, magnitude: float) -> None:
@@ -26,7 +26,7 @@ def test_large_scores_are_stable(top_k: int | None, magnitude: float) -> None:
     assert all(tensor.grad.isfinite().all() for tensor in case.tensors)
 
 
-@pytest.mark.usefixtures("tiling")
+@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("top_k", TOP_K)
 def test_query_without_memory_reads_zeros(top_k: int | None) -> None:
     case = make_case("masked").requires_grad()
@@ -40,7 +40,7 @@ def test_query_without_memory_reads_zeros(top_k: int | None) -> None:
     assert all(tensor.grad[0].isfinite().all() for tensor in case.tensors)
 
 
-@pytest.mark.usefixtures("tiling")
+@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("top_k", TOP_K)
 @pytest.mark.parametrize(("kind", "garbage"), [("dot", 1e4), ("l2", 1e4), ("shrinkage", 1e4), ("xmem", 1e20)])
 def test_masked_tokens_do_not_matter(kind: str, garbage: float, top_k: int | None) -> None:
@@ -55,7 +55,7 @@ def test_masked_tokens_do_not_matter(kind: str, garbage: float, top_k: int | Non
     torch.testing.assert_close(masked, case.read(memory_read, top_k=top_k))
 
 
-@pytest.mark.usefixtures("tiling")
+@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("top_k", TOP_K)
 def test_nan_in_nan_out(top_k: int | None) -> None:
     case = make_case("dot")
@@ -82,7 +82,7 @@ def test_nan_value_reaches_its_channel() -> None:
     assert result.isnan().sum() == 15
 
 
-@pytest.mark.usefixtures("tiling")
+@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("top_k", [1, 2, 3, 5, 9, 13])
 def test_ties_go_to_the_lower_index(top_k: int) -> None:
     """Scores take three levels, so that ties cross every boundary of tiles and choice."""

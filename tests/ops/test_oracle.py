@@ -31,21 +31,21 @@ def check(case: Case, **options: object) -> None:
     assert_accurate(result.lse, oracle.lse, plain.lse.to(result.lse.dtype))
 
 
-@pytest.mark.usefixtures("tiling")
+@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_dense_read(kind: str, precision: str) -> None:
     check(make_case(kind, *PRECISIONS[precision]))
 
 
-@pytest.mark.usefixtures("tiling")
+@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("top_k", [1, 3, 29, 30, 31])
 def test_top_k_read(kind: str, top_k: int) -> None:
     check(make_case(kind), top_k=top_k)
 
 
-@pytest.mark.usefixtures("tiling")
+@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("top_k", [None, 4])
 def test_float64_equals_the_oracle(kind: str, top_k: int | None) -> None:
@@ -54,7 +54,7 @@ def test_float64_equals_the_oracle(kind: str, top_k: int | None) -> None:
     torch.testing.assert_close(tuple(result), tuple(case.read(direct_read, top_k=top_k)), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.usefixtures("tiling")
+@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_top_k_read_of_16_bit_inputs(dtype: torch.dtype) -> None:
     check(make_case("dot", dtype), top_k=4)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from stm_fast.errors import BackendUnavailableError
 from stm_fast.ops.operands import Operands
 
-BACKENDS = {"reference": "stm_fast.ops.backends.reference"}
+BACKENDS = {"cpu": "stm_fast.ops.backends.cpu", "reference": "stm_fast.ops.backends.reference"}
 """Module of each backend, the fastest first. "auto" takes the first that supports a call."""
 
 

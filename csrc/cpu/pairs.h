@@ -1,0 +1,268 @@
+// Products in bfloat16 units: on tiles where the machine has them (AMX), else in vectors (AVX-512 BF16).
+//
+// A number is packed in kParts parts, each the rounded rest of those before it. One part is bfloat16 itself. Three hold
+// all 24 bits of a float32, and the six products of parts that matter make that of two floats up to 2^-23: the rounding
+// of float32, several times faster than its own multiply-add.
+//
+// Rows are packed as tiles of 16 rows by 32 steps of the reduction: [16 rows][32 steps][part][row][step]; columns as
+// [32 steps][part][pair of steps][kWidth][2]. Both units read the same layout. Sums are float32, [row][kWidth].
+#pragma once
+
+#if defined(__AVX512BF16__)
+
+#include "cpu/block.h"
+#include "cpu/plan.h"
+
+namespace stm {
+inline namespace STM_ISA {
+
+constexpr int64_t kPairRows = 16;
+constexpr int64_t kPairDepth = 32;
+constexpr int64_t kRowTile = kPairRows * kPairDepth;
+constexpr int64_t kColumnTile = kPairDepth * kWidth;
+constexpr int64_t kPairBlock = 32;  // rows that are multiplied at a time
+
+// Elements of packed rows and columns.
+template <int kParts>
+constexpr int64_t pair_rows_size(int64_t rows, int64_t depth) {
+  return round_up(rows, kPairBlock) * round_up(depth, kPairDepth) * kParts;
+}
+template <int kParts>
+constexpr int64_t pair_columns_size(int64_t depth) {
+  return round_up(depth, kPairDepth) * kWidth * kParts;
+}
+
+STM_INLINE __m512 load16(const float* x) { return _mm512_loadu_ps(x); }
+STM_INLINE __m512 load16(const BFloat16* x) {
+  const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+}
+STM_INLINE __m512 load16(const Float16* x) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)));
+}
+
+// The next part of x, in the low half of each lane; x becomes the rest. What rounds to infinity has no rest.
+STM_INLINE __m512i take_part(__m512& x) {
+  const __m512i part = _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x)));
+  const __m512 rounded = _mm512_castsi512_ps(_mm512_slli_epi32(part, 16));
+  const __mmask16 finite = _mm512_cmp_ps_mask(_mm512_abs_ps(rounded), _mm512_set1_ps(__builtin_inff()), _CMP_NEQ_UQ);
+  x = _mm512_maskz_sub_ps(finite, x, rounded);
+  return part;
+}
+
+// Parts of two steps side by side, `even` first: 16 pairs a part.
+template <int kParts>
+STM_INLINE void split_pairs(__m512 even, __m512 odd, __m512i (&out)[kParts]) {
+#pragma GCC unroll 3
+  for (int part = 0; part < kParts; ++part) {
+    const __m512i low = take_part(even), high = take_part(odd);
+    out[part] = _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
+  }
+}
+
+// Stores 16 columns of a pair of steps.
+template <int kParts>
+STM_INLINE void store_columns(__m512 even, __m512 odd, uint16_t* out) {
+  __m512i pairs[kParts];
+  split_pairs<kParts>(even, odd, pairs);
+#pragma GCC unroll 3
+  for (int part = 0; part < kParts; ++part) _mm512_storeu_si512(out + part * kColumnTile, pairs[part]);
+}
+
+// Up to 16 numbers `stride` apart, zeros after them.
+template <class T>
+STM_INLINE __m512 gather16(const T* x, int64_t count, int64_t stride) {
+  if (count == 16 && stride == 1) return load16(x);
+  float values[16] = {};
+  for (int64_t i = 0; i < count; ++i) values[i] = to_float(x[i * stride]);
+  return _mm512_loadu_ps(values);
+}
+
+// Packs rows `stride` apart whose steps are `depth_stride` apart.
+template <int kParts, class T>
+void pack_pair_rows(const T* x, int64_t rows, int64_t stride, int64_t depth, int64_t depth_stride, uint16_t* out) {
+  // A pair of steps lies 64 bytes from that of the next row.
+  const __m512i places = _mm512_slli_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0), 4);
+  for (int64_t first = 0; first < round_up(rows, kPairBlock); first += kPairRows) {
+    const int64_t count = larger<int64_t>(0, smaller(kPairRows, rows - first));
+    for (int64_t k = 0; k < depth; k += kPairDepth, out += kRowTile * kParts) {
+      const int64_t steps = smaller(kPairDepth, depth - k);
+      const T* const from = x + first * stride + k * depth_stride;
+      if (depth_stride == 1) {
+        for (int64_t r = 0; r < kPairRows; ++r) {
+          const bool there = r < count;
+          const T* const row = from + (there ? r * stride : 0);
+          __m512 low = gather16(row, there ? smaller<int64_t>(16, steps) : 0, 1);
+          __m512 high = gather16(row + 16, there ? larger<int64_t>(0, steps - 16) : 0, 1);
+#pragma GCC unroll 3
+          for (int part = 0; part < kParts; ++part) {
+            uint16_t* const to = out + part * kRowTile + r * kPairDepth;
+            const __m512i a = take_part(low), b = take_part(high);
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi32_epi16(a));
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 16), _mm512_cvtepi32_epi16(b));
+          }
+        }
+      } else {
+        for (int64_t s = 0; s < kPairDepth; s += 2) {
+          const __m512 even = gather16(from + (s < steps ? s * depth_stride : 0), s < steps ? count : 0, stride);
+          const __m512 odd =
+              gather16(from + (s + 1 < steps ? (s + 1) * depth_stride : 0), s + 1 < steps ? count : 0, stride);
+          __m512i pairs[kParts];
+          split_pairs<kParts>(even, odd, pairs);
+#pragma GCC unroll 3
+          for (int part = 0; part < kParts; ++part) {
+            _mm512_i32scatter_epi32(out + part * kRowTile + s, places, pairs[part], 4);
+          }
+        }
+      }
+    }
+  }
+}
+
+// Packs up to kWidth columns, times `factor`.
+template <int kParts, class T>
+void pack_pair_columns(const T* x, int64_t columns, int64_t stride, int64_t depth, int64_t depth_stride, float factor,
+                       uint16_t* out) {
+  const __m512 times = _mm512_set1_ps(factor);
+  for (int64_t k = 0; k < round_up(depth, kPairDepth); k += 2) {
+    uint16_t* const to = out + k / kPairDepth * kColumnTile * kParts + k % kPairDepth * kWidth;
+    for (int v = 0; v < kVectors; ++v) {
+      const int64_t count = larger<int64_t>(0, smaller<int64_t>(kLanes, columns - v * kLanes));
+      const T* const from = x + (count > 0 ? v * kLanes * stride : 0);
+      const __m512 even = gather16(from + (k < depth ? k * depth_stride : 0), k < depth ? count : 0, stride);
+      const __m512 odd =
+          gather16(from + (k + 1 < depth ? (k + 1) * depth_stride : 0), k + 1 < depth ? count : 0, stride);
+      store_columns<kParts>(_mm512_mul_ps(even, times), _mm512_mul_ps(odd, times), to + v * 2 * kLanes);
+    }
+  }
+}
+
+#if defined(__AMX_BF16__)
+
+// Eight tiles: 2 x 3 of sums, one of rows, one of columns. Every thread sets them up before it multiplies.
+class TileUnit {
+ public:
+  TileUnit() {
+    struct {
+      uint8_t palette = 1, start = 0, reserved[14] = {};
+      uint16_t bytes[16] = {};
+      uint8_t rows[16] = {};
+    } config;
+    for (int tile = 0; tile < 8; ++tile) {
+      config.bytes[tile] = 64;
+      config.rows[tile] = 16;
+    }
+    _tile_loadconfig(&config);
+  }
+  TileUnit(const TileUnit&) = delete;
+  TileUnit& operator=(const TileUnit&) = delete;
+  ~TileUnit() { _tile_release(); }
+};
+
+constexpr int64_t kSumBytes = kWidth * 4;
+
+// sums[row][kWidth] (+)= rows * columns, for blocks of kPairBlock rows.
+template <int kParts, bool kAdd>
+void multiply_pairs(const uint16_t* rows, const uint16_t* columns, int64_t blocks, int64_t depth, float* sums) {
+  const int64_t steps = divide_up(depth, kPairDepth);
+  for (int64_t block = 0; block < blocks; ++block, sums += kPairBlock * kWidth) {
+    float* const lower = sums + kPairRows * kWidth;
+    if (kAdd) {
+      _tile_loadd(0, sums, kSumBytes);
+      _tile_loadd(1, sums + kLanes, kSumBytes);
+      _tile_loadd(2, sums + 2 * kLanes, kSumBytes);
+      _tile_loadd(3, lower, kSumBytes);
+      _tile_loadd(4, lower + kLanes, kSumBytes);
+      _tile_loadd(5, lower + 2 * kLanes, kSumBytes);
+    } else {
+      _tile_zero(0);
+      _tile_zero(1);
+      _tile_zero(2);
+      _tile_zero(3);
+      _tile_zero(4);
+      _tile_zero(5);
+    }
+    const uint16_t* const block_rows = rows + block * 2 * steps * kRowTile * kParts;
+    // The smallest products first, while sums are small: their rounding then does not add to that of the largest.
+    for (int order = kParts - 1; order >= 0; --order) {
+      for (int a = 0; a <= order; ++a) {
+        const uint16_t* upper_rows = block_rows + a * kRowTile;
+        const uint16_t* lower_rows = upper_rows + steps * kRowTile * kParts;
+        const uint16_t* from = columns + (order - a) * kColumnTile;
+        for (int64_t k = 0; k < steps; ++k) {
+          _tile_loadd(6, upper_rows, kPairDepth * 2);
+          _tile_loadd(7, from, kSumBytes);
+          _tile_dpbf16ps(0, 6, 7);
+          _tile_loadd(7, from + 2 * kLanes, kSumBytes);
+          _tile_dpbf16ps(1, 6, 7);
+          _tile_loadd(7, from + 4 * kLanes, kSumBytes);
+          _tile_dpbf16ps(2, 6, 7);
+          _tile_loadd(6, lower_rows, kPairDepth * 2);
+          _tile_dpbf16ps(5, 6, 7);
+          _tile_loadd(7, from + 2 * kLanes, kSumBytes);
+          _tile_dpbf16ps(4, 6, 7);
+          _tile_loadd(7, from, kSumBytes);
+          _tile_dpbf16ps(3, 6, 7);
+          upper_rows += kRowTile * kParts;
+          lower_rows += kRowTile * kParts;
+          from += kColumnTile * kParts;
+        }
+      }
+    }
+    _tile_stored(0, sums, kSumBytes);
+    _tile_stored(1, sums + kLanes, kSumBytes);
+    _tile_stored(2, sums + 2 * kLanes, kSumBytes);
+    _tile_stored(3, lower, kSumBytes);
+    _tile_stored(4, lower + kLanes, kSumBytes);
+    _tile_stored(5, lower + 2 * kLanes, kSumBytes);
+  }
+}
+
+#else
+
+// There is nothing to set up.
+class TileUnit {
+ public:
+  TileUnit() {}
+};
+
+// sums[row][kWidth] (+)= rows * columns, for blocks of kPairBlock rows.
+template <int kParts, bool kAdd>
+void multiply_pairs(const uint16_t* rows, const uint16_t* columns, int64_t blocks, int64_t depth, float* sums) {
+  static_assert(kParts == 1, "splitting pays on tiles only");
+  const int64_t steps = divide_up(depth, kPairDepth);
+  for (int64_t part = 0; part < blocks * (kPairBlock / kRows); ++part, sums += kRows * kWidth) {
+    const uint16_t* from = rows + part * kRows / kPairRows * steps * kRowTile + part * kRows % kPairRows * kPairDepth;
+    Block sum;
+    if (kAdd) {
+      load_block(sums, sum);
+    } else {
+      clear(sum);
+    }
+    const uint16_t* b = columns;
+    for (int64_t k = 0; k < steps; ++k, from += kRowTile) {
+      for (int64_t pair = 0; pair < kPairDepth / 2; ++pair, b += 2 * kWidth) {
+        const __m512bh b0 = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b));
+        const __m512bh b1 = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b + 2 * kLanes));
+        const __m512bh b2 = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b + 4 * kLanes));
+#pragma GCC unroll 8
+        for (int r = 0; r < kRows; ++r) {
+          int32_t both;
+          std::memcpy(&both, from + r * kPairDepth + 2 * pair, sizeof(both));
+          const __m512bh x = reinterpret_cast<__m512bh>(_mm512_set1_epi32(both));
+          sum[r][0] = reinterpret_cast<Floats>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(sum[r][0]), x, b0));
+          sum[r][1] = reinterpret_cast<Floats>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(sum[r][1]), x, b1));
+          sum[r][2] = reinterpret_cast<Floats>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(sum[r][2]), x, b2));
+        }
+      }
+    }
+    store_block(sum, sums);
+  }
+}
+
+#endif
+
+}  // namespace STM_ISA
+}  // namespace stm
+
+#endif

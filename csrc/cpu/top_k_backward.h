@@ -1,0 +1,239 @@
+// Gradients of the read of the k best tokens, through the chosen ones only.
+//
+// Everything runs over rows: a task owns a row (a channel) of a gradient and adds to it query by query, choice by
+// choice, so no two tasks add to one place and the order of the sums is always the same. Sums over rows go into a fixed
+// number of partial sums first.
+#pragma once
+
+#include "cpu/backward.h"
+
+namespace stm {
+inline namespace STM_ISA {
+
+constexpr int64_t kPartialSums = 16;
+
+class TopKBackwardRead {
+ public:
+  TopKBackwardRead(const TopKBackward& read, const Threads& threads)
+      : read_(read),
+        sizes_(read.sizes),
+        choices_(sizes_.queries * read.top_k),
+        deltas_(sizes_, read.out, read.grad_out, read.grad_lse),
+        slopes_(sizes_.batches * choices_),
+        products_(read.gradients.gain ? sizes_.batches * choices_ : 0) {
+    deltas_.run(threads);
+  }
+
+  void run(const Threads& threads) {
+    const Gradients& wanted = read_.gradients;
+    if (wanted.value) {
+      Tasks tasks(sizes_.batches * sizes_.rows());
+      tasks.run(
+          threads, [](void* self, Tasks& queue) { static_cast<TopKBackwardRead*>(self)->add_values(queue); }, this);
+    }
+    if (!(wanted.query || wanted.offset || wanted.key || wanted.gain || wanted.bias)) return;
+    for (int64_t batch = 0; batch < sizes_.batches; ++batch) find_slopes(batch, threads);
+    if (wanted.query || wanted.key) {
+      Tasks tasks(sizes_.batches * sizes_.key_channels);
+      tasks.run(
+          threads, [](void* self, Tasks& queue) { static_cast<TopKBackwardRead*>(self)->add_channels(queue); }, this);
+    }
+    for (int64_t batch = 0; batch < sizes_.batches; ++batch) add_factors(batch);
+  }
+
+ private:
+  const int64_t* indices(int64_t batch) const { return read_.indices + batch * choices_; }
+  const float* weights(int64_t batch) const { return read_.weights + batch * choices_; }
+
+  // out[i, k] += over rows of a[row, i] * b[row, index[i, k]], for rows `first` to `last` of one batch.
+  template <class A, class B>
+  void add_products(const A* a, const Matrix& a_matrix, const B* b, const Matrix& b_matrix, int64_t batch,
+                    int64_t first, int64_t last, float* out) const {
+    for (int64_t row = first; row < last; ++row) {
+      const A* left = a + batch * a_matrix.batch_stride + row * a_matrix.channel_stride;
+      const B* right = b + batch * b_matrix.batch_stride + row * b_matrix.channel_stride;
+      const int64_t* index = indices(batch);
+      const float* weight = weights(batch);
+      float* to = out;
+      for (int64_t i = 0; i < sizes_.queries; ++i) {
+        const float x = to_float(left[i * a_matrix.column_stride]);
+        for (int64_t k = 0; k < read_.top_k; ++k, ++index, ++weight, ++to) {
+          if (*weight != 0) *to += x * to_float(right[*index * b_matrix.column_stride]);
+        }
+      }
+    }
+  }
+
+  void add_products(const Matrix& a, const Matrix& b, int64_t batch, int64_t first, int64_t last, float* out) const {
+    with_type(a.dtype, [&](auto left) {
+      with_type(b.dtype, [&](auto right) {
+        add_products(static_cast<const decltype(left)*>(a.data), a, static_cast<const decltype(right)*>(b.data), b,
+                     batch, first, last, out);
+      });
+    });
+  }
+
+  // A sum of products over rows, in partial sums that threads share.
+  struct Products {
+    const TopKBackwardRead& whole;
+    int64_t batch, rows;
+    bool of_values;
+    Buffer<float> partial;
+  };
+
+  void sum_products(int64_t batch, bool of_values, const Threads& threads, float* out) const {
+    const int64_t rows = of_values ? sizes_.rows() : sizes_.key_channels;
+    const int64_t parts = smaller(kPartialSums, rows);
+    Products products{*this, batch, rows, of_values, Buffer<float>(parts * choices_)};
+    std::memset(products.partial.data(), 0, static_cast<std::size_t>(parts * choices_) * sizeof(float));
+    Tasks tasks(parts);
+    tasks.run(
+        threads,
+        [](void* context, Tasks& queue) {
+          Products& sums = *static_cast<Products*>(context);
+          sums.whole.add_part(sums, queue);
+        },
+        &products);
+    for (int64_t x = 0; x < choices_; ++x) {
+      float total = 0;
+      for (int64_t part = 0; part < parts; ++part) total += products.partial.data()[part * choices_ + x];
+      out[x] = total;
+    }
+  }
+
+  void add_part(Products& products, Tasks& tasks) const {
+    const int64_t parts = smaller(kPartialSums, products.rows);
+    for (int64_t part = tasks.next(); part >= 0; part = tasks.next()) {
+      const int64_t first = products.rows * part / parts, last = products.rows * (part + 1) / parts;
+      float* const out = products.partial.data() + part * choices_;
+      if (!products.of_values) {
+        add_products(read_.scores.query, read_.scores.key, products.batch, first, last, out);
+        continue;
+      }
+      for (int64_t object = first / sizes_.value_channels; object * sizes_.value_channels < last; ++object) {
+        const int64_t start = object * sizes_.value_channels;
+        add_products(object_of(read_.grad_out, object), object_of(read_.value, object), products.batch,
+                     larger<int64_t>(0, first - start), smaller(sizes_.value_channels, last - start), out);
+      }
+    }
+  }
+
+  // slopes = weight * (sum over rows of grad_out * value - delta).
+  void find_slopes(int64_t batch, const Threads& threads) {
+    float* slope = slopes_.data() + batch * choices_;
+    sum_products(batch, true, threads, slope);
+    const float* weight = weights(batch);
+    for (int64_t i = 0; i < sizes_.queries; ++i) {
+      for (int64_t k = 0; k < read_.top_k; ++k, ++slope, ++weight) {
+        *slope = *weight == 0 ? 0.0f : *weight * (*slope - deltas_.batch(batch)[i]);
+      }
+    }
+    if (read_.gradients.gain) sum_products(batch, false, threads, products_.data() + batch * choices_);
+  }
+
+  void add_values(Tasks& tasks) const {
+    Buffer<float> sums(sizes_.tokens);
+    for (int64_t task = tasks.next(); task >= 0; task = tasks.next()) {
+      const int64_t batch = task / sizes_.rows(), row = task % sizes_.rows();
+      const int64_t object = row / sizes_.value_channels, channel = row % sizes_.value_channels;
+      const Matrix grad = object_of(read_.grad_out, object);
+      std::memset(sums.data(), 0, static_cast<std::size_t>(sizes_.tokens) * sizeof(float));
+      scatter(grad, batch, channel, weights(batch), sums.data());
+      write_row(object_of(read_.gradients.value, object), batch, channel, sums.data(), sizes_.tokens, 1.0f, {});
+    }
+  }
+
+  // sums[index[i, k]] += x[channel, i] * factor[i, k].
+  void scatter(const Matrix& x, int64_t batch, int64_t channel, const float* factor, float* sums) const {
+    const int64_t* index = indices(batch);
+    with_type(x.dtype, [&](auto type) {
+      const auto* from =
+          static_cast<const decltype(type)*>(x.data) + batch * x.batch_stride + channel * x.channel_stride;
+      for (int64_t i = 0; i < sizes_.queries; ++i) {
+        const float value = to_float(from[i * x.column_stride]);
+        for (int64_t k = 0; k < read_.top_k; ++k, ++index, ++factor) {
+          if (*factor != 0) sums[*index] += value * *factor;
+        }
+      }
+    });
+  }
+
+  static void write_row(const Matrix& out, int64_t batch, int64_t channel, const float* sums, int64_t count,
+                        float scale, const Vector& factor) {
+    with_type(out.dtype, [&](auto type) {
+      auto* to = static_cast<decltype(type)*>(out.data) + batch * out.batch_stride + channel * out.channel_stride;
+      for (int64_t j = 0; j < count; ++j) {
+        from_float(sums[j] * (scale * (factor ? factor[j] : 1.0f)), to[j * out.column_stride]);
+      }
+    });
+  }
+
+  void add_channels(Tasks& tasks) const {
+    Buffer<float> sums(larger(sizes_.tokens, sizes_.queries));
+    for (int64_t task = tasks.next(); task >= 0; task = tasks.next()) {
+      const int64_t batch = task / sizes_.key_channels, channel = task % sizes_.key_channels;
+      const float* const slopes = slopes_.data() + batch * choices_;
+      const Vector gain = read_.scores.gain.batch(batch);
+      if (read_.gradients.key) {
+        std::memset(sums.data(), 0, static_cast<std::size_t>(sizes_.tokens) * sizeof(float));
+        scatter(read_.scores.query, batch, channel, slopes, sums.data());
+        write_row(read_.gradients.key, batch, channel, sums.data(), sizes_.tokens, read_.scores.scale, gain);
+      }
+      if (read_.gradients.query) {
+        gather(read_.scores.key, batch, channel, gain, slopes, sums.data());
+        write_row(read_.gradients.query, batch, channel, sums.data(), sizes_.queries, read_.scores.scale, {});
+      }
+    }
+  }
+
+  // sums[i] = over k of x[channel, index[i, k]] * gain * factor[i, k].
+  void gather(const Matrix& x, int64_t batch, int64_t channel, const Vector& gain, const float* factor,
+              float* sums) const {
+    const int64_t* index = indices(batch);
+    with_type(x.dtype, [&](auto type) {
+      const auto* from =
+          static_cast<const decltype(type)*>(x.data) + batch * x.batch_stride + channel * x.channel_stride;
+      for (int64_t i = 0; i < sizes_.queries; ++i) {
+        float total = 0;
+        for (int64_t k = 0; k < read_.top_k; ++k, ++index, ++factor) {
+          if (*factor != 0) total += to_float(from[*index * x.column_stride]) * (gain ? gain[*index] : 1.0f) * *factor;
+        }
+        sums[i] = total;
+      }
+    });
+  }
+
+  void add_factors(int64_t batch) const {
+    const Vector gain = read_.scores.gain.batch(batch), offset = read_.scores.offset.batch(batch);
+    const Vector grad_gain = read_.gradients.gain.batch(batch), grad_bias = read_.gradients.bias.batch(batch);
+    const Vector grad_offset = read_.gradients.offset.batch(batch);
+    for (int64_t j = 0; j < sizes_.tokens; ++j) {
+      if (grad_gain) grad_gain[j] = 0;
+      if (grad_bias) grad_bias[j] = 0;
+    }
+    const int64_t* const index = indices(batch);
+    const float* const slopes = slopes_.data() + batch * choices_;
+    for (int64_t i = 0; i < sizes_.queries; ++i) {
+      float total = 0;
+      for (int64_t x = i * read_.top_k; x < (i + 1) * read_.top_k; ++x) {
+        if (slopes[x] == 0) continue;
+        total += slopes[x] * (gain ? gain[index[x]] : 1.0f);
+        if (grad_bias) grad_bias[index[x]] += slopes[x];
+        if (grad_gain) {
+          const float product = read_.scores.scale * products_.data()[batch * choices_ + x];
+          grad_gain[index[x]] += slopes[x] * (product + (offset ? offset[i] : 0.0f));
+        }
+      }
+      if (grad_offset) grad_offset[i] = total;
+    }
+  }
+
+  const TopKBackward& read_;
+  Sizes sizes_;
+  int64_t choices_;
+  Deltas deltas_;
+  Buffer<float> slopes_, products_;
+};
+
+}  // namespace STM_ISA
+}  // namespace stm

@@ -1,0 +1,83 @@
+// Usage: how much each token is read, from scores computed again and the log-sum-exp of the read.
+#pragma once
+
+#include "cpu/scores.h"
+#include "cpu/softmax.h"
+
+namespace stm {
+inline namespace STM_ISA {
+
+constexpr int64_t kUsageQueryBytes = int64_t{4} << 20;
+
+// exp(S - lse) with lse of a panel's queries. Places beyond the last query get infinity, whose weights are zero.
+inline void load_lse(const Vector& lse, int64_t first, int64_t count, Floats* out) {
+  float values[kWidth];
+  for (int64_t i = 0; i < kWidth; ++i) values[i] = i < count ? lse[first + i] : __builtin_inff();
+  // Finite, so that a query that reads nothing has weights exp(-inf - finite) = 0.
+  for (int v = 0; v < kVectors; ++v) out[v] = maximum(broadcast(kLowest), load(values + v * kLanes));
+}
+
+template <class Keys>
+class UsageSum {
+ public:
+  UsageSum(const Usage& usage, const Threads& threads)
+      : usage_(usage),
+        tiles_(divide_up(usage.sizes.tokens, kTileTokens)),
+        chunks_(smaller<int64_t>(tiles_, divide_up(4 * threads.workers, usage.sizes.batches))),
+        panels_(larger<int64_t>(1, smaller(divide_up(usage.sizes.queries, kWidth),
+                                           kUsageQueryBytes / (usage.sizes.key_channels * kWidth * 4)))) {}
+
+  void run(const Threads& threads) {
+    Tasks tasks(usage_.sizes.batches * chunks_);
+    tasks.run(threads, [](void* self, Tasks& queue) { static_cast<UsageSum*>(self)->work(queue); }, this);
+  }
+
+ private:
+  void work(Tasks& tasks) const {
+    const int64_t most = divide_up(tiles_, chunks_) + 1;
+    Keys scores(usage_.sizes, usage_.scores, panels_);
+    Buffer<float> tile(kTileTokens * kWidth), sums(most * kTileTokens * kLanes);
+    for (int64_t task = tasks.next(); task >= 0; task = tasks.next()) {
+      const int64_t batch = task / chunks_, chunk = task % chunks_;
+      const int64_t begin = tiles_ * chunk / chunks_ * kTileTokens;
+      const int64_t end = smaller(tiles_ * (chunk + 1) / chunks_ * kTileTokens, usage_.sizes.tokens);
+      std::memset(sums.data(), 0, static_cast<std::size_t>((end - begin) * kLanes) * sizeof(float));
+      for (int64_t first = 0; first < usage_.sizes.queries; first += panels_ * kWidth) {
+        const int64_t count = smaller(panels_ * kWidth, usage_.sizes.queries - first);
+        scores.take_batch(batch);
+        scores.take_queries(first, count);
+        for (int64_t token = begin; token < end; token += kTileTokens) {
+          const int64_t tokens = smaller(kTileTokens, end - token);
+          scores.take_tokens(token, tokens);
+          add(scores, batch, first, count, tokens, tile.data(), sums.data() + (token - begin) * kLanes);
+        }
+      }
+      const Vector usage = usage_.usage.batch(batch);
+      for (int64_t j = begin; j < end; ++j) usage[j] = sum(load(sums.data() + (j - begin) * kLanes));
+    }
+  }
+
+  void add(const Keys& scores, int64_t batch, int64_t first, int64_t count, int64_t tokens, float* tile,
+           float* sums) const {
+    const Vector lse = usage_.lse.batch(batch);
+    for (int64_t panel = 0; panel * kWidth < count; ++panel) {
+      Floats normalizer[kVectors];
+      load_lse(lse, first + panel * kWidth, count - panel * kWidth, normalizer);
+      scores.compute(panel, tokens, tile);
+      for (int64_t j = 0; j < tokens; ++j) {
+        Floats total = load(sums + j * kLanes);
+#pragma GCC unroll 3
+        for (int v = 0; v < kVectors; ++v) {
+          total += exponential(load(tile + j * kWidth + v * kLanes) - normalizer[v]);
+        }
+        store(sums + j * kLanes, total);
+      }
+    }
+  }
+
+  const Usage& usage_;
+  int64_t tiles_, chunks_, panels_;
+};
+
+}  // namespace STM_ISA
+}  // namespace stm

@@ -1,0 +1,102 @@
+"""The read on CPU tensors: the fused kernels of `csrc/cpu`, for the best instruction set that the machine executes.
+
+`STM_FAST_CPU_ISA` forces one of those that `stm-fast doctor` lists.
+"""
+
+import os
+
+import torch
+from torch import Tensor
+
+from stm_fast.ops import compiled
+from stm_fast.ops.backends.registry import Call
+from stm_fast.ops.operands import Gradients, Operands, empty_gradients, empty_outputs
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+MOST_TOKENS = 2**32 - 1
+
+
+def unavailable() -> str | None:
+    """Why the compiled library cannot be used, or None."""
+    return compiled.failure()
+
+
+def supports(call: Call) -> str | None:
+    """It serves CPU tensors of 16 and 32 bits."""
+    operands = call.operands
+    for tensor in (operands.query, *call.arguments[:1]):
+        if tensor.device.type != "cpu":
+            return f"it reads tensors on cpu, not on {tensor.device}"
+        if tensor.dtype not in DTYPES:
+            return f"it reads float32, bfloat16 and float16, not {tensor.dtype}"
+    for tensor in (operands.query, operands.key, call.arguments[0]):
+        if tensor.numel() == 0:
+            return f"it reads tensors with elements, not of shape {tuple(tensor.shape)}"
+    if operands.key.shape[-1] > MOST_TOKENS:
+        return f"it reads at most {MOST_TOKENS} memory tokens, not {operands.key.shape[-1]}"
+    return None
+
+
+def read(operands: Operands, value: Tensor) -> tuple[Tensor, Tensor]:
+    """Softmax over all memory tokens; see the reference."""
+    out, lse = empty_outputs(operands, value)
+    compiled.ops().read(*operands, value, out, lse, _instruction_set())
+    return out, lse
+
+
+def read_backward(
+    operands: Operands,
+    value: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    grad_out: Tensor,
+    grad_lse: Tensor,
+    query_side: bool,
+    key_side: bool,
+    value_side: bool,
+) -> Gradients:
+    """Gradients of `read`; see the reference."""
+    gradients = empty_gradients(operands, value, query_side, key_side, value_side)
+    upstream = grad_out.to(out.dtype), grad_lse.to(lse.dtype)
+    compiled.ops().read_backward(*operands, value, out, lse, *upstream, *gradients, _instruction_set())
+    return gradients
+
+
+def usage(operands: Operands, lse: Tensor) -> Tensor:
+    """How much each memory token is read; see the reference."""
+    result = lse.new_empty(operands.key.shape[0], operands.key.shape[2])
+    compiled.ops().usage(*operands, lse, result, _instruction_set())
+    return result
+
+
+def top_k_read(operands: Operands, value: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Softmax over the best memory tokens of each query; see the reference."""
+    out, lse = empty_outputs(operands, value)
+    indices = lse.new_empty(*lse.shape, top_k, dtype=torch.int64)
+    weights = lse.new_empty(*lse.shape, top_k)
+    compiled.ops().top_k_read(*operands, value, out, lse, indices, weights, _instruction_set())
+    return out, lse, indices, weights
+
+
+def top_k_read_backward(
+    operands: Operands,
+    value: Tensor,
+    out: Tensor,
+    indices: Tensor,
+    weights: Tensor,
+    grad_out: Tensor,
+    grad_lse: Tensor,
+    query_side: bool,
+    key_side: bool,
+    value_side: bool,
+) -> Gradients:
+    """Gradients of `top_k_read` through the chosen tokens; see the reference."""
+    gradients = empty_gradients(operands, value, query_side, key_side, value_side)
+    upstream = grad_out.to(out.dtype), grad_lse.to(weights.dtype)
+    chosen = indices.contiguous(), weights.contiguous()
+    compiled.ops().top_k_read_backward(*operands, value, out, *chosen, *upstream, *gradients, _instruction_set())
+    return gradients
+
+
+def _instruction_set() -> str:
+    return os.environ.get("STM_FAST_CPU_ISA", "")

@@ -1,0 +1,64 @@
+"""Where the compiled library is: in the package, or in a cache folder, where it is built when it is first needed."""
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from stm_fast.ops.compiled import recipe
+
+PACKAGE = Path(__file__).parents[2]
+PACKAGED = "_cpu.abi3.so"
+
+
+def library() -> Path:
+    """The path of a library that was built from the sources at hand.
+
+    Raises:
+        BuildError: there is none and it cannot be built.
+    """
+    packaged = PACKAGE / PACKAGED
+    csrc = _sources()
+    if csrc is None:
+        if packaged.exists():
+            return packaged
+        raise recipe.BuildError("the package holds neither the library nor its sources; install it again")
+    key = recipe.source_key(csrc)
+    if packaged.exists() and key.encode() in packaged.read_bytes():
+        return packaged
+    cached = _cache() / key / PACKAGED
+    if not cached.exists():
+        _build_once(csrc, cached)
+    return cached
+
+
+def _sources() -> Path | None:
+    """The C++ sources: inside an installed package, beside the package in a checkout."""
+    return next((path for path in (PACKAGE / "csrc", PACKAGE.parent / "csrc") if (path / "bindings").is_dir()), None)
+
+
+def _cache() -> Path:
+    folder = os.environ.get("STM_FAST_CACHE")
+    if folder:
+        return Path(folder)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stm-fast"
+
+
+def _build_once(csrc: Path, target: Path) -> None:
+    """Build the library; of several processes that need it one builds and the others wait for it."""
+    import fcntl
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with (target.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if target.exists():
+            return
+        print("stm-fast: compiling the CPU kernels, once, in about half a minute ...", file=sys.stderr, flush=True)
+        started = time.perf_counter()
+        with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+            built = recipe.build(csrc, Path(scratch), PACKAGED)
+            shutil.move(built, target.with_suffix(".partial"))
+            target.with_suffix(".partial").replace(target)
+        print(f"stm-fast: done in {time.perf_counter() - started:.0f} s: {target}", file=sys.stderr, flush=True)

@@ -1,0 +1,137 @@
+"""How the compiled library is built. Imports nothing of the package and no torch: setup.py runs this file by itself."""
+
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+TORCH_TARGET_VERSION = "0x020a000000000000"
+"""Torch 2.10: what is built runs with it and with all later ones."""
+
+COMMON_FLAGS = ("-std=c++20", "-O3", "-fPIC", "-fvisibility=hidden", "-fno-math-errno")
+WARNING_FLAGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unknown-warning-option", "-Wno-maybe-uninitialized")
+"""Added where STM_FAST_STRICT is set, as `make` does; a user's compiler may warn of what ours does not. GCC 12 takes
+the vectors in its own headers for uninitialized."""
+KERNEL_FLAGS = ("-ffp-contract=fast",)
+_AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mf16c", "-mprefer-vector-width=512")
+INSTRUCTION_SETS: dict[str, dict[str, tuple[str, ...]]] = {
+    "x86_64": {
+        "amx": (*_AVX512, "-mavx512bf16", "-mamx-tile", "-mamx-bf16"),
+        "avx512bf16": (*_AVX512, "-mavx512bf16"),
+        "avx512": _AVX512,
+        "avx2": ("-mavx2", "-mfma", "-mf16c"),
+        "baseline": (),
+    },
+    "aarch64": {"baseline": ()},
+}
+"""Flags of each instruction set of a machine; "baseline" is what every such machine executes."""
+
+
+class BuildError(Exception):
+    """The library cannot be built; the message says why and what to do."""
+
+
+class Toolchain(NamedTuple):
+    """What compiles, and against what.
+
+    Attributes:
+        compiler: command of a C++20 compiler.
+        ninja: command of ninja.
+        torch: folder of the torch package.
+    """
+
+    compiler: str
+    ninja: str
+    torch: Path
+
+
+def find_toolchain() -> Toolchain:
+    """What this machine has.
+
+    Raises:
+        BuildError: something is missing.
+    """
+    compiler = os.environ.get("CXX") or next(filter(shutil.which, ("c++", "g++", "clang++")), None)
+    if compiler is None or shutil.which(shlex.split(compiler)[0]) is None:
+        raise BuildError(f"no C++ compiler is installed (CXX, c++, g++ and clang++ were tried; CXX is {compiler!r})")
+    beside_python = str(Path(sys.executable).parent)
+    ninja = shutil.which("ninja") or shutil.which("ninja", path=beside_python)
+    if ninja is None:
+        raise BuildError("ninja is not installed: pip install ninja")
+    torch = find_spec("torch")
+    if torch is None or not torch.submodule_search_locations:
+        raise BuildError("torch is not installed")
+    return Toolchain(compiler, ninja, Path(next(iter(torch.submodule_search_locations))))
+
+
+def source_key(csrc: Path) -> str:
+    """Tells one state of sources and recipe from another. The library carries the key that it was built from."""
+    digest = hashlib.sha256(Path(__file__).read_bytes())
+    for path in sorted(path for path in csrc.rglob("*") if path.suffix in (".h", ".cpp")):
+        digest.update(path.relative_to(csrc).as_posix().encode() + b"\0" + path.read_bytes())
+    return f"stm-fast-source-{digest.hexdigest()[:24]}"
+
+
+def build(csrc: Path, folder: Path, library: str) -> Path:
+    """Compile `csrc` in `folder`, which may hold an earlier build, into `folder / library`.
+
+    Raises:
+        BuildError: it cannot be compiled; the message has the first error.
+    """
+    toolchain = find_toolchain()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "build.ninja").write_text(ninja_file(csrc.resolve(), toolchain, library))
+    run = subprocess.run([toolchain.ninja, "-C", str(folder)], capture_output=True, text=True, check=False)
+    if run.returncode != 0:
+        log = folder.with_name("build.log")
+        log.write_text(run.stdout + run.stderr)
+        said = next((line for line in run.stdout.splitlines() if " error: " in line), "it did not say why")
+        raise BuildError(f"{toolchain.compiler} failed: {said.strip()} (all it said is in {log})")
+    return folder / library
+
+
+def ninja_file(csrc: Path, toolchain: Toolchain, library: str) -> str:
+    """A build.ninja whose target is the library."""
+    include = (f"-I{csrc}", f"-I{csrc / 'include'}")
+    common = COMMON_FLAGS + (WARNING_FLAGS if os.environ.get("STM_FAST_STRICT") else ())
+    torch_include = toolchain.torch / "include"
+    binding = (
+        f"-DTORCH_TARGET_VERSION={TORCH_TARGET_VERSION}",
+        f'-DSTM_SOURCE_KEY="{source_key(csrc)}"',
+        *("-isystem", str(torch_include), "-isystem", str(torch_include / "torch" / "csrc" / "api" / "include")),
+    )
+    sets = INSTRUCTION_SETS.get(platform.machine(), {"baseline": ()})
+    objects = [
+        (f"cpu_{name}.o", csrc / "cpu" / "engine.cpp", (*KERNEL_FLAGS, f"-DSTM_ISA={name}", *flags))
+        for name, flags in sets.items()
+    ]
+    objects += [(f"{name}.o", csrc / "cpu" / f"{name}.cpp", ()) for name in ("engine_choice", "runtime", "select")]
+    objects += [("binding.o", csrc / "bindings" / "cpu.cpp", binding)]
+    link = ("-shared", f"-L{toolchain.torch / 'lib'}", "-ltorch", "-ltorch_cpu", "-lc10")
+    lines = [
+        "rule compile",
+        f"  command = {toolchain.compiler} {_shell((*common, *include))} $flags -MMD -MF $out.d -c $in -o $out",
+        "  depfile = $out.d",
+        "  deps = gcc",
+        "rule link",
+        f"  command = {toolchain.compiler} $in {_shell(link)} -o $out",
+    ]
+    for name, source, flags in objects:
+        lines += [f"build {name}: compile {_path(source)}", f"  flags = {_shell(flags)}"]
+    lines += [f"build {library}: link {' '.join(name for name, _, _ in objects)}", f"default {library}"]
+    return "\n".join(lines) + "\n"
+
+
+def _shell(words: tuple[str, ...]) -> str:
+    return shlex.join(words).replace("$", "$$")
+
+
+def _path(path: Path) -> str:
+    """A path as ninja wants it."""
+    return str(path).replace("$", "$$").replace(" ", "$ ").replace(":", "$:")

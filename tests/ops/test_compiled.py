@@ -1,0 +1,82 @@
+"""Where the compiled library comes from."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stm_fast.ops.compiled import location, recipe
+
+CSRC = Path(__file__).parents[2] / "csrc"
+READ = """
+from stm_fast.ops import compiled
+from stm_fast.ops.compiled import location
+location.PACKAGE = location.Path({package!r})
+import torch
+from stm_fast.ops import memory_read
+result = memory_read(torch.ones(1, 4, 5), torch.ones(1, 4, 6), torch.ones(1, 3, 6), backend="cpu")
+print(torch.equal(result, torch.ones(1, 3, 5)), compiled.instruction_sets()[-1])
+"""
+
+
+def test_the_packaged_library_is_that_of_the_sources() -> None:
+    """`make` builds it anew when a source has changed."""
+    packaged = location.PACKAGE / location.PACKAGED
+    assert location.library() == packaged
+    assert recipe.source_key(CSRC).encode() in packaged.read_bytes()
+
+
+def test_a_changed_source_makes_another_key(tmp_path: Path) -> None:
+    copy = tmp_path / "csrc"
+    shutil.copytree(CSRC, copy)
+    assert recipe.source_key(copy) == recipe.source_key(CSRC)
+    (copy / "cpu" / "simd.h").write_text("// something else\n")
+    assert recipe.source_key(copy) != recipe.source_key(CSRC)
+
+
+def test_built_when_first_needed_by_one_process_of_several(tmp_path: Path) -> None:
+    """An installed package without a library, in a folder with a space; only the baseline, to save time."""
+    package = tmp_path / "site packages" / "stm_fast"
+    shutil.copytree(CSRC, package / "csrc")
+    environment = {**os.environ, "STM_FAST_CACHE": str(tmp_path / "a cache"), "STM_FAST_CPU_ISA": "baseline"}
+    program = READ.format(package=str(package))
+    command = [sys.executable, "-c", program]
+    runs = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    outputs = [run.communicate() for run in runs]
+    assert [output for output, _ in outputs] == ["True baseline\n"] * 2, outputs
+    said = "".join(errors for _, errors in outputs)
+    assert said.count("compiling the CPU kernels") == 1
+    (built,) = (tmp_path / "a cache").rglob("*.so")
+    assert built.name == location.PACKAGED
+    assert not list((tmp_path / "a cache").rglob("*.partial"))
+
+
+def test_a_compiler_that_fails_is_quoted(tmp_path: Path) -> None:
+    copy = tmp_path / "csrc"
+    shutil.copytree(CSRC, copy)
+    (copy / "cpu" / "select.cpp").write_text("this is not C++;\n")
+    with pytest.raises(recipe.BuildError, match=r"failed: .*select\.cpp.* error: .*\(all it said is in"):
+        recipe.build(copy, tmp_path / "build", "library.so")
+    assert "select.cpp" in (tmp_path / "build.log").read_text()
+
+
+@pytest.mark.parametrize(("tool", "message"), [("CXX", "no C\\+\\+ compiler is installed"), ("PATH", "ninja|compiler")])
+def test_missing_tools_are_named(tool: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(tool, "/nowhere/c++")
+    if tool == "PATH":
+        monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(recipe.BuildError, match=message):
+        recipe.find_toolchain()
+
+
+def test_recipe_is_free_of_the_package_and_of_torch() -> None:
+    """setup.py runs it where neither can be imported."""
+    source = Path(recipe.__file__).read_text()
+    assert not re.search(r"^\s*(from|import) (stm_fast|torch)\b", source, re.MULTILINE)
