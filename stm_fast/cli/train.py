@@ -30,7 +30,7 @@ def _commands() -> None:
 def synthetic(
     out: Annotated[Path, typer.Argument(help="Folder of the run: pictures, clips, logs and weights.")],
     recipe: Annotated[str, typer.Option(help="What to train, for how long: compact or smoke.")] = "compact",
-    clips: Annotated[int, typer.Option(min=1, help="Training clips to synthesise.")] = 4384,
+    clips: Annotated[int, typer.Option(min=1, help="Training clips to synthesise.")] = 4992,
     seed: Annotated[int, typer.Option(min=0, help="Of clips, weights and batches.")] = 0,
     sources: Annotated[
         Path | None,
@@ -72,6 +72,7 @@ def synthetic(
     }
     claim(out / "settings.json", out / "run", settings, resume=True, overwrite=False)
     torch.manual_seed(seed)
+    torch.set_flush_denormal(True)
     model = compact_stm()
     if start is None:
         start_from_classifier(model, lite0_classifier())

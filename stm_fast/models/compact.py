@@ -18,10 +18,32 @@ from stm_fast.models.encoders import KeyValueHead
 from stm_fast.models.stm import STM
 
 KEY_CHANNELS = 64
+KEY_LENGTH = 16.0
+"""Length of all keys before training; similarities, <q, k>/√64, are then between −32 and 32."""
 VALUE_CHANNELS = 256
 DECODER_CHANNELS = 96
+MASK_GAIN = 30.0
+"""How much larger than usual the first weights from masks to memory values are. Two channels of masks among 192 of
+features would otherwise be lost in them, and training would take long to find out what is to be segmented."""
 FEATURE_SCALE = 0.25
-"""Brings the trunk's features to about unit variance, so that the first softmax over similarities is a soft one."""
+"""Brings the trunk's features to about unit variance."""
+
+
+class CosineKeyValueHead(KeyValueHead):
+    """A head whose keys all have one length, which is learned: their dot product is a cosine, and so is the similarity.
+
+    Left free, the longest keys win the softmax wherever a query points. Training then makes them longer still: the
+    softmax becomes a hard maximum, few of whose choices are right, and stays one for want of a gradient.
+    """
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__(in_channels, KEY_CHANNELS, VALUE_CHANNELS)
+        self.key_length = nn.Parameter(torch.tensor(KEY_LENGTH))
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """`(N, in_channels, h, w)` -> `(N, 64, h, w)`, `(N, 256, h, w)`."""
+        key, value = super().forward(features)
+        return (self.key_length * F.normalize(key.float(), dim=1)).to(key.dtype), value
 
 
 class CompactQueryEncoder(nn.Module):
@@ -64,8 +86,8 @@ def compact_stm() -> STM:
     return STM(
         query_encoder=CompactQueryEncoder(),
         memory_encoder=CompactMemoryEncoder(),
-        query_head=KeyValueHead(FEATURE_CHANNELS, KEY_CHANNELS, VALUE_CHANNELS),
-        memory_head=KeyValueHead(FEATURE_CHANNELS + 2, KEY_CHANNELS, VALUE_CHANNELS),
+        query_head=CosineKeyValueHead(FEATURE_CHANNELS),
+        memory_head=CosineKeyValueHead(FEATURE_CHANNELS + 2),
         decoder=Decoder(VALUE_CHANNELS, (STRIDE_8_CHANNELS, STRIDE_4_CHANNELS), DECODER_CHANNELS),
     )
 
@@ -74,7 +96,8 @@ def compact_stm() -> STM:
 def start_from_classifier(model: STM, classifier: Mapping[str, Tensor]) -> None:
     """Give a compact STM the trunks of an ImageNet classifier, in place, ready for training.
 
-    Memory keys start as query keys do (so that similar places match before the first step) and ignore the masks.
+    Memory keys start as query keys do (so that similar places match before the first step) and ignore the masks, which
+    memory values show plainly.
 
     Args:
         model: made by `compact_stm`.
@@ -88,3 +111,4 @@ def start_from_classifier(model: STM, classifier: Mapping[str, Tensor]) -> None:
     memory_key = parameters["memory_head.key.weight"].zero_()
     memory_key[:, :FEATURE_CHANNELS] = parameters["query_head.key.weight"]
     parameters["memory_head.key.bias"].copy_(parameters["query_head.key.bias"])
+    parameters["memory_head.value.weight"][:, FEATURE_CHANNELS:] *= MASK_GAIN

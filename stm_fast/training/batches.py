@@ -1,9 +1,11 @@
 """Batches of clips: which frames, which crop, which objects."""
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stm_fast.data.synthetic.assets import Picture
@@ -11,6 +13,9 @@ from stm_fast.data.synthetic.clips import SyntheticClip
 from stm_fast.data.synthetic.pool import ClipPool
 
 MIN_OBJECT_AREA = 0.003
+
+Example: TypeAlias = tuple[Picture, Picture]
+"""Frames `(T, S, S, 3)` and masks `(T, S, S)` of a clip, uint8."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Sampling:
 
     Attributes:
         clips: clips a batch.
-        frames: frames a clip, in order or reversed, with random gaps.
+        frames: frames a clip, in order or reversed; half of the time neighbours, else with random gaps.
         size: side of a frame in pixels, a multiple of 16.
         max_objects: objects kept a clip; the rest become background.
         smallest_crop: side of the smallest crop as a fraction of the stored frame.
@@ -65,19 +70,19 @@ class BatchSampler:
         self.pool = pool
         self.seed = seed
 
-    def draw(self, step: int, sampling: Sampling) -> Batch:
-        """The batch of one step."""
+    def draw(self, step: int, sampling: Sampling) -> list[Example]:
+        """The examples of one step, for `collate`; without torch, so that a thread can draw while a step runs."""
         rng = np.random.default_rng([self.seed, step])
-        drawn: list[tuple[Picture, Picture]] = []
+        drawn: list[Example] = []
         while len(drawn) < sampling.clips:
             clip = self.pool[int(rng.integers(len(self.pool)))]
             example = _augment(clip, sampling, rng)
             if example is not None:
                 drawn.append(example)
-        return collate(drawn)
+        return drawn
 
 
-def collate(examples: list[tuple[Picture, Picture]]) -> Batch:
+def collate(examples: list[Example]) -> Batch:
     """A batch of frames `(T, S, S, 3)` uint8 and masks `(T, S, S)` whose ids on the first frame are 1..n."""
     frames = torch.from_numpy(np.stack([frames for frames, _ in examples]))
     masks = torch.from_numpy(np.stack([masks for _, masks in examples])).long()
@@ -90,11 +95,9 @@ def collate(examples: list[tuple[Picture, Picture]]) -> Batch:
     )
 
 
-def _augment(clip: SyntheticClip, sampling: Sampling, rng: np.random.Generator) -> tuple[Picture, Picture] | None:
+def _augment(clip: SyntheticClip, sampling: Sampling, rng: np.random.Generator) -> Example | None:
     """Random frames, crop, flip and objects of a clip; None if no object is left on the first frame."""
-    order = np.sort(rng.choice(len(clip.frames), sampling.frames, replace=False))
-    if rng.random() < 0.5:
-        order = order[::-1]
+    order = _order(len(clip.frames), sampling.frames, rng)
     if not clip.masks[order[0]].any():
         return None
     crop = _crop(clip.masks[order[0]], sampling, rng)
@@ -111,6 +114,15 @@ def _augment(clip: SyntheticClip, sampling: Sampling, rng: np.random.Generator) 
     if rng.random() < 0.5:
         frames, masks = frames[:, :, ::-1], masks[:, :, ::-1]
     return np.ascontiguousarray(frames), np.ascontiguousarray(masks)
+
+
+def _order(stored: int, frames: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Which frames, forwards or backwards: as often neighbours as frames with random gaps between them."""
+    if rng.random() < 0.5:
+        order = int(rng.integers(stored - frames + 1)) + np.arange(frames)
+    else:
+        order = np.sort(rng.choice(stored, frames, replace=False))
+    return order[::-1] if rng.random() < 0.5 else order
 
 
 def _crop(mask: Picture, sampling: Sampling, rng: np.random.Generator) -> tuple[slice, slice]:

@@ -28,8 +28,8 @@ class Recipe:
     """
 
     stages: tuple[Stage, ...]
-    learning_rate: float = 5e-4
-    trunk_learning_rate: float = 1e-4
+    learning_rate: float = 1e-3
+    trunk_learning_rate: float = 2e-4
     warmup: int = 100
     decay: int = 600
     weight_decay: float = 1e-4
@@ -52,9 +52,11 @@ class Recipe:
 
 COMPACT = Recipe(
     stages=(
-        Stage(700, Sampling(clips=8, frames=3, size=256)),
-        Stage(1050, Sampling(clips=6, frames=4, size=384)),
-    )
+        Stage(1000, Sampling(clips=4, frames=3, size=256)),
+        Stage(1600, Sampling(clips=4, frames=3, size=320)),
+        Stage(1600, Sampling(clips=3, frames=5, size=384)),
+    ),
+    decay=3000,
 )
 SMOKE = Recipe(stages=(Stage(4, Sampling(clips=2, frames=3, size=64)),), warmup=1, decay=2)
 """A few steps at toy size: proves that a machine can train."""

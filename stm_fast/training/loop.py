@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from stm_fast.media.files import atomic_path
 from stm_fast.models.checkpoints import save_model
 from stm_fast.models.stm import STM
 from stm_fast.training.average import WeightAverage
-from stm_fast.training.batches import BatchSampler
+from stm_fast.training.batches import Batch, BatchSampler, Example, collate
 from stm_fast.training.curriculum import Recipe
 from stm_fast.training.log import Progress, RunLog
 from stm_fast.training.losses import segmentation_loss
@@ -44,7 +45,7 @@ class Trainer:
     """
 
     checkpoint_every = 100
-    validate_every = 250
+    validate_every = 500
 
     def __init__(
         self,
@@ -77,10 +78,13 @@ class Trainer:
     def run(self) -> Generator[Progress]:
         """Train to the end of the recipe, yielding after every step. Closing the generator saves the state first."""
         log = RunLog(self.folder)
+        background = ThreadPoolExecutor(1, "batches")
+        upcoming = background.submit(self._draw, self.step)
         try:
             while self.step < self.recipe.steps:
                 started = time.perf_counter()
-                loss = self._train_step()
+                examples, upcoming = upcoming.result(), background.submit(self._draw, self.step + 1)
+                loss = self._train_step(collate(examples))
                 seconds = time.perf_counter() - started
                 last = self.step == self.recipe.steps
                 score = self._validate() if last or self.step % self.validate_every == 0 else None
@@ -92,13 +96,16 @@ class Trainer:
             if self.validated < self.step:
                 self._validate()
         finally:
+            background.shutdown(cancel_futures=True)
             self._save()
             log.close()
 
-    def _train_step(self) -> float:
+    def _draw(self, step: int) -> list[Example]:
+        return self.sampler.draw(step, self.recipe.sampling(step))
+
+    def _train_step(self, batch: Batch) -> float:
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * schedule(self.step, self.recipe)
-        batch = self.sampler.draw(self.step, self.recipe.sampling(self.step))
         with torch.autocast("cpu", self.dtype, enabled=self.dtype != torch.float32):
             logits = rollout(self.model, batch)
         loss = segmentation_loss(logits, batch)

@@ -33,7 +33,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> ClipPool:
 
 
 def test_batches_depend_on_seed_and_step_alone(pool: ClipPool) -> None:
-    first, again, other = (BatchSampler(pool, 3).draw(step, TINY) for step in (5, 5, 6))
+    first, again, other = (collate(BatchSampler(pool, 3).draw(step, TINY)) for step in (5, 5, 6))
     assert torch.equal(first.frames, again.frames)
     assert torch.equal(first.masks, again.masks)
     assert first.frames.shape != other.frames.shape or not torch.equal(first.frames, other.frames)
@@ -41,7 +41,7 @@ def test_batches_depend_on_seed_and_step_alone(pool: ClipPool) -> None:
 
 def test_every_object_of_a_batch_is_on_its_first_frame(pool: ClipPool) -> None:
     for step in range(10):
-        batch = BatchSampler(pool, 0).draw(step, TINY)
+        batch = collate(BatchSampler(pool, 0).draw(step, TINY))
         assert batch.frames.shape == (2, 3, 3, 48, 48)
         assert (batch.object_masks(0).sum((1, 2)) > 0).all()
         assert int(batch.masks.max()) <= batch.slots <= TINY.max_objects
@@ -66,7 +66,7 @@ def test_rollout_is_what_the_segmenter_does(pool: ClipPool) -> None:
 def test_clips_of_a_batch_do_not_mix(pool: ClipPool) -> None:
     torch.manual_seed(0)
     model = compact_stm().eval()
-    batch = BatchSampler(pool, 1).draw(0, TINY)
+    batch = collate(BatchSampler(pool, 1).draw(0, TINY))
     examples = []
     for clip in range(2):
         frames = (batch.frames[clip].permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
@@ -83,7 +83,7 @@ def test_losses_at_known_values(pool: ClipPool) -> None:
     truth[:, :4] = 1
     assert soft_iou_loss(truth, truth).max() < 1e-6
     assert soft_iou_loss(1 - truth, truth).min() > 0.98
-    batch = BatchSampler(pool, 0).draw(0, TINY)
+    batch = collate(BatchSampler(pool, 0).draw(0, TINY))
     right = torch.nn.functional.one_hot(batch.masks[:, 1:], batch.slots + 1).permute(0, 1, 4, 2, 3).float()
     assert segmentation_loss(40 * right - 20, batch) < 1e-3
     assert segmentation_loss(20 - 40 * right, batch) > 5
@@ -183,7 +183,7 @@ def test_training_learns_a_clip_by_heart(pool: ClipPool) -> None:
     torch.manual_seed(0)
     model = compact_stm()
     freeze(model)
-    batch = BatchSampler(pool, 2).draw(0, Sampling(clips=1, frames=2, size=32))
+    batch = collate(BatchSampler(pool, 2).draw(0, Sampling(clips=1, frames=2, size=32)))
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], 2e-3)
     losses = []
     for _ in range(40):

@@ -46,6 +46,11 @@ class Layer:
     shade: Floats
     target: bool
 
+    def pose(self, size: int, view: Floats | None) -> Floats:
+        """Maps from the sprite to the frame `(T, 2, 3)`, seen by a camera, or by one that follows it if None."""
+        matrices = self.path.matrices(size)
+        return matrices if view is None else compose(view, matrices)
+
 
 def synthesise(library: AssetLibrary, rng: Rng, frames: int = 5, size: int = 384) -> SyntheticClip:
     """Make one clip; redrawn until at least one target is visible on the first frame."""
@@ -56,16 +61,18 @@ def synthesise(library: AssetLibrary, rng: Rng, frames: int = 5, size: int = 384
 
 
 def _attempt(library: AssetLibrary, rng: Rng, frames: int, size: int) -> SyntheticClip:
-    speed = float(np.exp(rng.uniform(np.log(0.15), np.log(2.2))))
+    speed = float(np.exp(rng.uniform(np.log(0.02), np.log(1.6))))
     layers = _cast(library, rng, frames, size, speed)
-    camera = camera_path(frames, speed * float(rng.choice([0.0, 0.5, 1.5])), rng)
+    followed = rng.random() < 0.5
+    pan = np.exp(rng.uniform(np.log(0.2), np.log(3.0))) if followed else speed * rng.choice([0.0, 0.5, 1.5])
+    camera = camera_path(frames, float(pan), rng)
     scene = _Scene(library, rng, frames, size, camera)
     lens = Camera(rng)
     light = Light(frames, float(rng.choice([0.2, 1.0, 2.5])), rng)
     blurred = rng.random() < 0.3
     pictures = np.empty((frames, size, size, 3), np.uint8)
     masks = np.empty((frames, size, size), np.uint8)
-    poses = [compose(scene.view, layer.path.matrices(size)) for layer in layers]
+    poses = [layer.pose(size, None if followed and layer.target else scene.view) for layer in layers]
     for t in range(frames):
         colour, mask = scene.render(t), np.zeros((size, size), np.uint8)
         target = 0
@@ -94,7 +101,7 @@ def _cast(library: AssetLibrary, rng: Rng, frames: int, size: int, speed: float)
     others = int(rng.choice([0, 1, 2, 3], p=[0.35, 0.3, 0.2, 0.15]))
     layers = [_layer(random_sprite(library, rng), rng, frames, size, speed, target=True) for _ in range(targets)]
     for _ in range(others):
-        twin = rng.random() < 0.35
+        twin = rng.random() < 0.15
         sprite = layers[0].sprite if twin else random_sprite(library, rng)
         if twin and rng.random() < 0.5:
             sprite = tint(sprite, rng)

@@ -18,11 +18,11 @@ def random_sprite(library: AssetLibrary, rng: Rng) -> Picture:
     A cut-out, clip art, a silhouette with a photograph's texture, a photograph's segment, or two cut-outs in one.
     """
     draw = rng.random()
-    if draw < 0.45:
+    if draw < 0.55:
         sprite = _cutout(library, rng)
-    elif draw < 0.52 and library.clipart:
+    elif draw < 0.60 and library.clipart:
         sprite = library.load(_choice(library.clipart, rng))
-    elif draw < 0.66:
+    elif draw < 0.70:
         sprite = retexture(_cutout(library, rng), _photo_crop(library, rng, 448))
     elif draw < 0.90:
         sprite = photo_segment(_photo_crop(library, rng, int(rng.integers(160, 448))), rng)
