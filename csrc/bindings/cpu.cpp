@@ -7,7 +7,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "cpu/engine.h"
+#include "cpu/engine_choice.h"
 #include "stm_fast/read.h"
 
 namespace {
@@ -75,22 +75,22 @@ struct Operands {
 };
 
 void read(Tensor query, Tensor key, std::optional<Tensor> gain, std::optional<Tensor> offset,
-          std::optional<Tensor> bias, double scale, Tensor value, Tensor out, Tensor lse, std::string isa) {
+          std::optional<Tensor> bias, double scale, Tensor value, Tensor out, Tensor lse, int64_t engine) {
   const Operands operands{query, key, gain, offset, bias, scale};
   const stm::Forward forward{operands.sizes(value), operands.scores(), object_matrix(value), object_matrix(out),
                              vector(lse)};
-  stm::engine(isa.c_str()).forward(forward, threads());
+  stm::engine(engine).forward(forward, threads());
 }
 
 void usage(Tensor query, Tensor key, std::optional<Tensor> gain, std::optional<Tensor> offset,
-           std::optional<Tensor> bias, double scale, Tensor lse, Tensor usage, std::string isa) {
+           std::optional<Tensor> bias, double scale, Tensor lse, Tensor usage, int64_t engine) {
   const Operands operands{query, key, gain, offset, bias, scale};
-  stm::engine(isa.c_str()).usage({operands.sizes(), operands.scores(), vector(lse), vector(usage)}, threads());
+  stm::engine(engine).usage({operands.sizes(), operands.scores(), vector(lse), vector(usage)}, threads());
 }
 
 void top_k_read(Tensor query, Tensor key, std::optional<Tensor> gain, std::optional<Tensor> offset,
                 std::optional<Tensor> bias, double scale, Tensor value, Tensor out, Tensor lse, Tensor indices,
-                Tensor weights, std::string isa) {
+                Tensor weights, int64_t engine) {
   const Operands operands{query, key, gain, offset, bias, scale};
   const stm::TopK read{operands.sizes(value),
                        operands.scores(),
@@ -100,25 +100,25 @@ void top_k_read(Tensor query, Tensor key, std::optional<Tensor> gain, std::optio
                        indices.size(2),
                        static_cast<int64_t*>(indices.data_ptr()),
                        static_cast<float*>(weights.data_ptr())};
-  stm::engine(isa.c_str()).top_k(read, threads());
+  stm::engine(engine).top_k(read, threads());
 }
 
 void read_backward(Tensor query, Tensor key, std::optional<Tensor> gain, std::optional<Tensor> offset,
                    std::optional<Tensor> bias, double scale, Tensor value, Tensor out, Tensor lse, Tensor grad_out,
                    Tensor grad_lse, Tensor grad_query, Tensor grad_key, Tensor grad_gain, Tensor grad_offset,
-                   Tensor grad_bias, Tensor grad_value, std::string isa) {
+                   Tensor grad_bias, Tensor grad_value, int64_t engine) {
   const Operands operands{query, key, gain, offset, bias, scale};
   const stm::Gradients gradients{matrix(grad_query), vector(grad_offset), matrix(grad_key),
                                  vector(grad_gain),  vector(grad_bias),   object_matrix(grad_value)};
   const stm::Backward backward{operands.sizes(value), operands.scores(),       object_matrix(value), object_matrix(out),
                                vector(lse),           object_matrix(grad_out), vector(grad_lse),     gradients};
-  stm::engine(isa.c_str()).backward(backward, threads());
+  stm::engine(engine).backward(backward, threads());
 }
 
 void top_k_read_backward(Tensor query, Tensor key, std::optional<Tensor> gain, std::optional<Tensor> offset,
                          std::optional<Tensor> bias, double scale, Tensor value, Tensor out, Tensor indices,
                          Tensor weights, Tensor grad_out, Tensor grad_lse, Tensor grad_query, Tensor grad_key,
-                         Tensor grad_gain, Tensor grad_offset, Tensor grad_bias, Tensor grad_value, std::string isa) {
+                         Tensor grad_gain, Tensor grad_offset, Tensor grad_bias, Tensor grad_value, int64_t engine) {
   const Operands operands{query, key, gain, offset, bias, scale};
   const stm::Gradients gradients{matrix(grad_query), vector(grad_offset), matrix(grad_key),
                                  vector(grad_gain),  vector(grad_bias),   object_matrix(grad_value)};
@@ -132,19 +132,20 @@ void top_k_read_backward(Tensor query, Tensor key, std::optional<Tensor> gain, s
                                    static_cast<const int64_t*>(indices.data_ptr()),
                                    static_cast<const float*>(weights.data_ptr()),
                                    gradients};
-  stm::engine(isa.c_str()).top_k_backward(backward, threads());
+  stm::engine(engine).top_k_backward(backward, threads());
 }
 
 #define STM_OPERANDS "Tensor query, Tensor key, Tensor? gain, Tensor? offset, Tensor? bias, float scale, "
 #define STM_GRADIENTS                                                                                    \
   "Tensor grad_out, Tensor grad_lse, Tensor(a!) grad_query, Tensor(b!) grad_key, Tensor(c!) grad_gain, " \
-  "Tensor(d!) grad_offset, Tensor(e!) grad_bias, Tensor(f!) grad_value, str isa) -> ()"
+  "Tensor(d!) grad_offset, Tensor(e!) grad_bias, Tensor(f!) grad_value, int engine) -> ()"
 
 STABLE_TORCH_LIBRARY(stm_fast_cpu, library) {
-  library.def("read(" STM_OPERANDS "Tensor value, Tensor(a!) out, Tensor(b!) lse, str isa) -> ()");
-  library.def("usage(" STM_OPERANDS "Tensor lse, Tensor(a!) usage, str isa) -> ()");
-  library.def("top_k_read(" STM_OPERANDS
-              "Tensor value, Tensor(a!) out, Tensor(b!) lse, Tensor(c!) indices, Tensor(d!) weights, str isa) -> ()");
+  library.def("read(" STM_OPERANDS "Tensor value, Tensor(a!) out, Tensor(b!) lse, int engine) -> ()");
+  library.def("usage(" STM_OPERANDS "Tensor lse, Tensor(a!) usage, int engine) -> ()");
+  library.def(
+      "top_k_read(" STM_OPERANDS
+      "Tensor value, Tensor(a!) out, Tensor(b!) lse, Tensor(c!) indices, Tensor(d!) weights, int engine) -> ()");
   library.def("read_backward(" STM_OPERANDS "Tensor value, Tensor out, Tensor lse, " STM_GRADIENTS);
   library.def("top_k_read_backward(" STM_OPERANDS
               "Tensor value, Tensor out, Tensor indices, Tensor weights, " STM_GRADIENTS);
@@ -163,15 +164,19 @@ STABLE_TORCH_LIBRARY_IMPL(stm_fast_cpu, CPU, library) {
 // What the library was built from; see stm_fast/ops/compiled/recipe.py.
 extern "C" __attribute__((visibility("default"))) const char* stm_fast_source_key() { return STM_SOURCE_KEY; }
 
-// The instruction sets that this machine can execute, best first, with commas between them. For doctor and tests.
+// For benchmarks: floating-point operations that one thread has done in registers; see stm::Peak.
+extern "C" __attribute__((visibility("default"))) double stm_fast_multiply_add(int peak, int64_t rounds) {
+  return stm::engine(0).multiply_add(static_cast<stm::Peak>(peak), rounds);
+}
+
+// The instruction sets that this machine can execute, best first, with commas between them. Ops take an index among
+// them.
 extern "C" __attribute__((visibility("default"))) const char* stm_fast_instruction_sets() {
   static const std::string names = [] {
     std::string joined;
-    const stm::Engines all = stm::engines();
-    for (int i = 0; i < all.count; ++i) {
-      if (!all.first[i]->supported()) continue;
+    for (const stm::Engine* engine : stm::engines()) {
       if (!joined.empty()) joined += ',';
-      joined += all.first[i]->name;
+      joined += engine->name;
     }
     return joined;
   }();

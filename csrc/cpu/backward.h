@@ -11,30 +11,15 @@
 
 #include <new>
 
+#include "cpu/units.h"
 #include "cpu/usage.h"
 
 namespace stm {
 inline namespace STM_ISA {
 
 constexpr int64_t kTaskTiles = 4;
-constexpr int64_t kEnoughTasks = 32;
-
-// out[group][query][row] = tile[row][query] for rows below `tokens`, zero for the others.
-inline void turn(const float* tile, int64_t tokens, float* out) {
-  for (int64_t first = 0; first < tokens; first += kRows, out += kWidth * kRows) {
-    const int64_t rows = smaller<int64_t>(kRows, tokens - first);
-    const float* from = tile + first * kWidth;
-    if (rows == kRows) {
-      for (int64_t i = 0; i < kWidth; ++i) {
-        for (int r = 0; r < kRows; ++r) out[i * kRows + r] = from[r * kWidth + i];
-      }
-    } else {
-      for (int64_t i = 0; i < kWidth; ++i) {
-        for (int r = 0; r < kRows; ++r) out[i * kRows + r] = r < rows ? from[r * kWidth + i] : 0.0f;
-      }
-    }
-  }
-}
+constexpr int64_t kEnoughTasks = 16;
+constexpr int64_t kSharedPackBytes = int64_t{20} << 20;
 
 // delta[b, i] = sum over rows of out * grad_out, less grad_lse; dense.
 class Deltas {
@@ -87,13 +72,13 @@ class Deltas {
   Buffer<float> values_;
 };
 
-template <class Keys>
+template <class Keys, class Unit>
 class DenseBackward {
  public:
   DenseBackward(const Backward& read, const Threads& threads)
       : read_(read),
         sizes_(read.sizes),
-        key_rows_(round_up(sizes_.key_channels, kRows)),
+        key_rows_(round_up(sizes_.key_channels, Unit::kRowGroup)),
         panels_(divide_up(sizes_.queries, kWidth)),
         tiles_(divide_up(sizes_.tokens, kTileTokens)),
         task_tiles_(larger<int64_t>(1, smaller(kTaskTiles, tiles_ / kEnoughTasks))),
@@ -102,9 +87,14 @@ class DenseBackward {
         key_side_(read.gradients.key || read.gradients.gain || read.gradients.bias),
         value_side_(static_cast<bool>(read.gradients.value)),
         deltas_(sizes_, read.out, read.grad_out, read.grad_lse),
+        packs_(shares_packs() ? sizes_.batches * panels_ * pack_size() : 0),
         sums_(query_side_ ? sizes_.batches * panels_ * query_size() : 0),
         turns_(query_side_ ? sizes_.batches : 0) {
     deltas_.run(threads);
+    if (shares_packs()) {
+      Tasks tasks(sizes_.batches * panels_);
+      tasks.run(threads, [](void* self, Tasks& queue) { static_cast<DenseBackward*>(self)->pack_all(queue); }, this);
+    }
     if (!query_side_) return;
     for (int64_t b = 0; b < sizes_.batches; ++b) new (turns_.data() + b) Turns;
     std::memset(sums_.data(), 0, static_cast<std::size_t>(sizes_.batches * panels_ * query_size()) * sizeof(float));
@@ -117,6 +107,8 @@ class DenseBackward {
   }
 
  private:
+  using Number = typename Unit::Number;
+
   // Floats of a panel's query gradient: its channels and, after them, its offsets.
   int64_t query_size() const { return (key_rows_ + 1) * kWidth; }
 
@@ -124,14 +116,19 @@ class DenseBackward {
     int64_t index, first, count;
     Floats normalizer[kVectors];
     Floats delta[kVectors];
+    const Number* queries;
+    const Number* grads;
+    const Number* grads_by_query;
   };
 
   // What a worker holds.
   struct Desk {
+    Unit unit;
     Keys scores;
-    Buffer<float> tile, slopes, turned;
-    Buffer<float> keys, values;                    // of the tokens: channels as rows; tokens as rows
-    Buffer<float> queries, grads, grads_by_query;  // of the panel: [query][channel], [row][query], [query][row]
+    Buffer<float> tile, slopes;
+    Buffer<Number> tile_rows, tile_columns;
+    Buffer<Number> keys, values;                   // of the tokens: channels as rows; tokens as rows
+    Buffer<Number> pack;                           // of the panel, where packs are not shared
     Buffer<float> key_sums, value_sums, row_sums;  // gradients of a tile's tokens, for all tiles
     Buffer<float> query_sums;                      // gradients of all panels' queries
 
@@ -139,17 +136,30 @@ class DenseBackward {
         : scores(whole.sizes_, whole.read_.scores, 1, tiles),
           tile(kTileTokens * kWidth),
           slopes(kTileTokens * kWidth),
-          turned(kTileTokens * kWidth),
-          keys(whole.query_side_ ? tiles * whole.key_rows_ * kTileTokens : 0),
-          values(tiles * whole.sizes_.rows() * kTileTokens),
-          queries(whole.key_side_ ? packed_size(whole.sizes_.key_channels, kWidth, kWidth) : 0),
-          grads(whole.sizes_.rows() * kWidth),
-          grads_by_query(whole.value_side_ ? whole.value_panels() * kWidth * kWidth : 0),
+          tile_rows(Unit::rows_size(kTileTokens, kWidth)),
+          tile_columns(Unit::columns_size(kTileTokens)),
+          keys(whole.query_side_ ? tiles * whole.keys_size() : 0),
+          values(tiles * whole.sizes_.objects * whole.values_size()),
+          pack(whole.shares_packs() ? 0 : whole.pack_size()),
           key_sums(whole.key_side_ ? tiles * whole.key_panels() * kWidth * kTileTokens : 0),
           value_sums(whole.value_side_ ? tiles * whole.value_panels() * kWidth * kTileTokens : 0),
           row_sums(whole.key_side_ ? tiles * kTileTokens * 2 : 0),
           query_sums(whole.query_side_ ? whole.panels_ * whole.query_size() : 0) {}
   };
+
+  // Packed numbers of a tile.
+  int64_t keys_size() const { return Unit::rows_size(sizes_.key_channels, kTileTokens); }
+  int64_t values_size() const { return Unit::rows_size(kTileTokens, sizes_.value_channels); }
+  // A panel's operands of the products: queries and upstream gradients along the queries, and the latter along the
+  // channels. Packing them costs as much as some products with them, so all tasks share them where they are not too
+  // large.
+  int64_t queries_size() const { return key_side_ ? key_panels() * Unit::columns_size(kWidth) : 0; }
+  int64_t grads_size() const { return sizes_.objects * Unit::columns_size(sizes_.value_channels); }
+  int64_t grads_by_query_size() const { return value_side_ ? value_panels() * Unit::columns_size(kWidth) : 0; }
+  int64_t pack_size() const { return queries_size() + grads_size() + grads_by_query_size(); }
+  bool shares_packs() const {
+    return sizes_.batches * panels_ * pack_size() * static_cast<int64_t>(sizeof(Number)) <= kSharedPackBytes;
+  }
 
   int64_t key_panels() const { return divide_up(sizes_.key_channels, kWidth); }
   int64_t value_panels() const { return sizes_.objects * divide_up(sizes_.value_channels, kWidth); }
@@ -184,12 +194,15 @@ class DenseBackward {
       const int64_t token = first + t * kTileTokens, tokens = smaller(kTileTokens, count - t * kTileTokens);
       desk.scores.take_tokens(token, tokens, t);
       if (query_side_) {
-        pack_channels<kRows>(read_.scores.key, sizes_.key_channels, batch, token, tokens,
-                             desk.keys.data() + t * key_rows_ * kTileTokens);
+        const Matrix& key = read_.scores.key;
+        Unit::pack_rows(key, batch * key.batch_stride + token * key.column_stride, sizes_.key_channels,
+                        key.channel_stride, tokens, key.column_stride, desk.keys.data() + t * keys_size());
       }
       for (int64_t object = 0; object < sizes_.objects; ++object) {
-        pack_columns<kRows>(object_of(read_.value, object), sizes_.value_channels, batch, token, tokens,
-                            desk.values.data() + (t * sizes_.objects + object) * sizes_.value_channels * kTileTokens);
+        const Matrix value = object_of(read_.value, object);
+        Unit::pack_rows(value, batch * value.batch_stride + token * value.column_stride, tokens, value.column_stride,
+                        sizes_.value_channels, value.channel_stride,
+                        desk.values.data() + (t * sizes_.objects + object) * values_size());
       }
     }
     if (key_side_) {
@@ -209,64 +222,87 @@ class DenseBackward {
     for (int64_t i = 0; i < panel.count; ++i) delta[i] = deltas_.batch(batch)[panel.first + i];
     for (int v = 0; v < kVectors; ++v) panel.delta[v] = load(delta + v * kLanes);
     desk.scores.take_queries(panel.first, panel.count);
-    if (key_side_) {
-      if (panel.count < kWidth) zero(desk.queries, packed_size(sizes_.key_channels, kWidth, kWidth));
-      pack_by_query(read_.scores.query, sizes_.key_channels, batch, panel, desk.queries.data());
+    const Number* pack = desk.pack.data();
+    if (shares_packs()) {
+      pack = packs_.data() + (batch * panels_ + index) * pack_size();
+    } else {
+      pack_panel(batch, index, desk.pack.data());
     }
-    for (int64_t object = 0; object < sizes_.objects; ++object) {
-      const Matrix grad = object_of(read_.grad_out, object);
-      pack_columns<kWidth>(grad, sizes_.value_channels, batch, panel.first, panel.count,
-                           desk.grads.data() + object * sizes_.value_channels * kWidth);
-    }
-    if (!value_side_) return;
-    if (panel.count < kWidth) zero(desk.grads_by_query, value_panels() * kWidth * kWidth);
-    for (int64_t object = 0; object < sizes_.objects; ++object) {
-      pack_by_query(object_of(read_.grad_out, object), sizes_.value_channels, batch, panel,
-                    desk.grads_by_query.data() + object * divide_up(sizes_.value_channels, kWidth) * kWidth * kWidth);
+    panel.queries = pack;
+    panel.grads = pack + queries_size();
+    panel.grads_by_query = panel.grads + grads_size();
+  }
+
+  void pack_all(Tasks& tasks) {
+    for (int64_t task = tasks.next(); task >= 0; task = tasks.next()) {
+      pack_panel(task / panels_, task % panels_, packs_.data() + task * pack_size());
     }
   }
 
-  // Channels as columns, queries as the steps of the reduction; always kWidth of them, so that later ones stay zero.
-  void pack_by_query(const Matrix& x, int64_t channels, int64_t batch, const Panel& panel, float* out) const {
-    for (int64_t c = 0; c < channels; c += kWidth, out += kWidth * kWidth) {
-      const int64_t start = batch * x.batch_stride + panel.first * x.column_stride + c * x.channel_stride;
-      pack<kWidth>(x.data, x.dtype, start, smaller<int64_t>(kWidth, channels - c), x.channel_stride, panel.count,
-                   x.column_stride, out);
+  void pack_panel(int64_t batch, int64_t index, Number* out) const {
+    const int64_t first = index * kWidth, count = smaller<int64_t>(kWidth, sizes_.queries - first);
+    if (key_side_) pack_by_query(read_.scores.query, sizes_.key_channels, batch, first, count, out);
+    out += queries_size();
+    for (int64_t object = 0; object < sizes_.objects; ++object) {
+      const Matrix grad = object_of(read_.grad_out, object);
+      Unit::pack_panel(grad, batch * grad.batch_stride + first * grad.column_stride, count, grad.column_stride,
+                       sizes_.value_channels, grad.channel_stride, out);
+      out += Unit::columns_size(sizes_.value_channels);
+    }
+    if (!value_side_) return;
+    for (int64_t object = 0; object < sizes_.objects; ++object) {
+      pack_by_query(object_of(read_.grad_out, object), sizes_.value_channels, batch, first, count, out);
+      out += divide_up(sizes_.value_channels, kWidth) * Unit::columns_size(kWidth);
+    }
+  }
+
+  // Channels as columns, queries as the steps of the reduction.
+  static void pack_by_query(const Matrix& x, int64_t channels, int64_t batch, int64_t first, int64_t count,
+                            Number* out) {
+    if (count < kWidth) {
+      // All kWidth steps are multiplied; those of queries that are not there stay zero.
+      const int64_t size = divide_up(channels, kWidth) * Unit::columns_size(kWidth);
+      std::memset(out, 0, static_cast<std::size_t>(size) * sizeof(Number));
+    }
+    for (int64_t c = 0; c < channels; c += kWidth, out += Unit::columns_size(kWidth)) {
+      const int64_t start = batch * x.batch_stride + first * x.column_stride + c * x.channel_stride;
+      Unit::pack_panel(x, start, smaller<int64_t>(kWidth, channels - c), x.channel_stride, count, x.column_stride, out);
     }
   }
 
   void differentiate(const Panel& panel, int64_t t, int64_t tokens, Desk& desk) const {
     float* const tile = desk.tile.data();
-    const int64_t groups = divide_up(tokens, kRows);
     desk.scores.compute(0, tokens, tile, t);
     if (!weigh_again(panel, tokens, tile)) return;
     if (value_side_) {
-      turn(tile, tokens, desk.turned.data());
-      add_by_token(desk.grads_by_query.data(), value_panels(), groups, desk.turned.data(),
+      add_by_token(tile, tokens, panel.grads_by_query, value_panels(), desk.tile_rows.data(),
                    desk.value_sums.data() + t * value_panels() * kWidth * kTileTokens);
     }
     if (!query_side_ && !key_side_) return;
     slope(panel, t, tokens, desk);
     float* const slopes = desk.slopes.data();
     if (key_side_) {
-      turn(slopes, tokens, desk.turned.data());
-      add_by_token(desk.queries.data(), key_panels(), groups, desk.turned.data(),
+      add_by_token(slopes, tokens, panel.queries, key_panels(), desk.tile_rows.data(),
                    desk.key_sums.data() + t * key_panels() * kWidth * kTileTokens);
       if (desk.scores.affine()) add_row_sums(tokens, desk, desk.row_sums.data() + t * kTileTokens * 2);
     }
     if (query_side_) {
       float* const sums = desk.query_sums.data() + panel.index * query_size();
       if (read_.scores.gain) scale_rows(desk.scores.gains(t), tokens, slopes);
-      accumulate<false>(desk.keys.data() + t * key_rows_ * kTileTokens, slopes, key_rows_ / kRows, tokens, nullptr,
-                        sums);
+      Unit::template multiply<true>(desk.keys.data() + t * keys_size(),
+                                    Unit::tile_columns(slopes, tokens, desk.tile_columns.data()), sizes_.key_channels,
+                                    tokens, sums);
       if (read_.gradients.offset) add_column_sums(slopes, tokens, sums + key_rows_ * kWidth);
     }
   }
 
-  // sums[panel][group] += turned[group] * x[panel].
-  static void add_by_token(const float* x, int64_t panels, int64_t groups, const float* turned, float* sums) {
+  // sums[panel][token] += tile * x[panel].
+  static void add_by_token(const float* tile, int64_t tokens, const Number* x, int64_t panels, Number* rows,
+                           float* sums) {
+    Unit::pack_tile_rows(tile, tokens, rows);
     for (int64_t p = 0; p < panels; ++p) {
-      accumulate<false>(turned, x + p * kWidth * kWidth, groups, kWidth, nullptr, sums + p * kTileTokens * kWidth);
+      Unit::template multiply<true>(rows, x + p * Unit::columns_size(kWidth), tokens, kWidth,
+                                    sums + p * kTileTokens * kWidth);
     }
   }
 
@@ -286,14 +322,14 @@ class DenseBackward {
   }
 
   void slope(const Panel& panel, int64_t t, int64_t tokens, Desk& desk) const {
-    const int64_t groups = divide_up(tokens, kRows);
     float* const slopes = desk.slopes.data();
-    const float* const values = desk.values.data() + t * sizes_.rows() * kTileTokens;
-    product(values, desk.grads.data(), groups, sizes_.value_channels, slopes);
+    const Number* values = desk.values.data() + t * sizes_.objects * values_size();
+    const Number* grads = panel.grads;
+    Unit::template multiply<false>(values, grads, tokens, sizes_.value_channels, slopes);
     for (int64_t object = 1; object < sizes_.objects; ++object) {
-      accumulate<false>(values + object * sizes_.value_channels * kTileTokens,
-                        desk.grads.data() + object * sizes_.value_channels * kWidth, groups, sizes_.value_channels,
-                        nullptr, slopes);
+      values += values_size();
+      grads += Unit::columns_size(sizes_.value_channels);
+      Unit::template multiply<true>(values, grads, tokens, sizes_.value_channels, slopes);
     }
     for (int64_t j = 0; j < tokens; ++j) {
 #pragma GCC unroll 3
@@ -413,6 +449,7 @@ class DenseBackward {
   int64_t key_rows_, panels_, tiles_, task_tiles_, chunks_;
   bool query_side_, key_side_, value_side_;
   Deltas deltas_;
+  Buffer<Number> packs_;
   Buffer<float> sums_;
   Buffer<Turns> turns_;
 };

@@ -13,6 +13,7 @@
 #include "cpu/float_tiles.h"
 #include "cpu/forward.h"
 #include "cpu/pair_tiles.h"
+#include "cpu/peak.h"
 #include "cpu/top_k.h"
 #include "cpu/top_k_backward.h"
 #include "cpu/usage.h"
@@ -58,8 +59,19 @@ void forward(const Forward& read, const Threads& threads) {
 }
 
 void backward(const Backward& read, const Threads& threads) {
-  with_scores(read.scores,
-              [&](auto scores) { DenseBackward<typename decltype(scores)::type>(read, threads).run(threads); });
+  with_scores(read.scores, [&](auto scores) {
+    using Keys = typename decltype(scores)::type;
+#if defined(__AVX512BF16__)
+    if (std::is_same_v<Keys, PairScores<1>> && read.value.dtype == Dtype::kBFloat16) {
+      return DenseBackward<Keys, PairUnit<1>>(read, threads).run(threads);
+    }
+#endif
+#if defined(__AMX_BF16__)
+    return DenseBackward<Keys, PairUnit<3>>(read, threads).run(threads);
+#else
+    return DenseBackward<Keys, FloatUnit>(read, threads).run(threads);
+#endif
+  });
 }
 
 void usage(const Usage& sums, const Threads& threads) {
@@ -71,6 +83,20 @@ void top_k(const TopK& read, const Threads& threads) {
 }
 
 void top_k_backward(const TopKBackward& read, const Threads& threads) { TopKBackwardRead(read, threads).run(threads); }
+
+double multiply_add(Peak peak, int64_t rounds) {
+  float result = 0;
+  double operations = 0;
+  if (peak == Peak::kFloat32) operations = multiply_add_float(rounds, &result);
+#if defined(__AVX512BF16__)
+  if (peak == Peak::kBFloat16) operations = multiply_add_pairs(rounds, &result);
+#endif
+#if defined(__AMX_BF16__)
+  if (peak == Peak::kTiles) operations = multiply_add_tiles(rounds, &result);
+#endif
+  __asm__ volatile("" : : "m"(result));
+  return operations;
+}
 
 #if defined(__AMX_BF16__)
 // Linux gives tiles to a process that asks for them; __builtin_cpu_supports does not know of them everywhere.
@@ -113,7 +139,7 @@ bool supported() {
 }  // namespace
 
 extern const Engine kEngine;
-const Engine kEngine = {STM_TEXT(STM_ISA), supported, forward, backward, usage, top_k, top_k_backward};
+const Engine kEngine = {STM_TEXT(STM_ISA), supported, forward, backward, usage, top_k, top_k_backward, multiply_add};
 
 }  // namespace STM_ISA
 }  // namespace stm

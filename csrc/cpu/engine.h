@@ -1,9 +1,11 @@
-// The kernels of one instruction set, and which one this machine runs.
+// The kernels of one instruction set.
 #pragma once
 
 #include "stm_fast/read.h"
 
 namespace stm {
+
+enum class Peak : int { kFloat32, kBFloat16, kTiles };
 
 struct Engine {
   const char* name;
@@ -13,17 +15,8 @@ struct Engine {
   void (*usage)(const Usage&, const Threads&);
   void (*top_k)(const TopK&, const Threads&);
   void (*top_k_backward)(const TopKBackward&, const Threads&);
+  // Multiplies and adds in registers, `rounds` times: floating-point operations done, zero where there is no such unit.
+  double (*multiply_add)(Peak peak, int64_t rounds);
 };
-
-// The engine for `name`, or the best that this machine runs where it is null or empty. Throws std::runtime_error with
-// what there is if there is no such engine or this machine cannot run it.
-const Engine& engine(const char* name);
-
-// All engines that were compiled, best first.
-struct Engines {
-  const Engine* const* first;
-  int count;
-};
-Engines engines();
 
 }  // namespace stm

@@ -1,8 +1,4 @@
-#include <cstring>
-#include <stdexcept>
-#include <string>
-
-#include "cpu/engine.h"
+#include "cpu/engine_choice.h"
 
 namespace stm {
 
@@ -35,18 +31,17 @@ const Engine* const kEngines[] = {
 
 }  // namespace
 
-Engines engines() { return {kEngines, static_cast<int>(sizeof(kEngines) / sizeof(kEngines[0]))}; }
-
-const Engine& engine(const char* name) {
-  const bool any = name == nullptr || *name == '\0';
-  std::string names;
-  for (const Engine* candidate : kEngines) {
-    if (!candidate->supported()) continue;
-    if (any || std::strcmp(name, candidate->name) == 0) return *candidate;
-    names += (names.empty() ? "" : ", ") + std::string(candidate->name);
-  }
-  throw std::runtime_error("instruction set is " + std::string(any ? "not given" : name) + "; this machine runs " +
-                           names);
+const std::vector<const Engine*>& engines() {
+  static const std::vector<const Engine*> supported = [] {
+    std::vector<const Engine*> found;
+    for (const Engine* engine : kEngines) {
+      if (engine->supported()) found.push_back(engine);
+    }
+    return found;
+  }();
+  return supported;
 }
+
+const Engine& engine(int64_t index) { return *engines().at(static_cast<std::size_t>(index)); }
 
 }  // namespace stm

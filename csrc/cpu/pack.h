@@ -41,7 +41,7 @@ STM_INLINE void pack_group(const T* x, int64_t count, int64_t stride, int64_t de
         }
       }
     }
-    for (; k < depth; ++k) {
+    for (int64_t rest = depth % kBlock; rest > 0; --rest, ++k) {
       for (int i = 0; i < kGroup; ++i) out[k * kGroup + i] = to_float(x[i * stride + k]);
     }
   } else {

@@ -20,7 +20,8 @@ constexpr int64_t kPairRows = 16;
 constexpr int64_t kPairDepth = 32;
 constexpr int64_t kRowTile = kPairRows * kPairDepth;
 constexpr int64_t kColumnTile = kPairDepth * kWidth;
-constexpr int64_t kPairBlock = 32;  // rows that are multiplied at a time
+constexpr int64_t kMostGathered = int64_t{1} << 24;  // elements between lanes that are gathered
+constexpr int64_t kPairBlock = 32;                   // rows that are multiplied at a time
 
 // Elements of packed rows and columns.
 template <int kParts>
@@ -41,9 +42,18 @@ STM_INLINE __m512 load16(const Float16* x) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)));
 }
 
-// The next part of x, in the low half of each lane; x becomes the rest. What rounds to infinity has no rest.
+// The next part of x, in the low half of each lane; x becomes the rest. Infinity has no rest. With more parts to come,
+// a number that would round to infinity is cut instead.
+template <bool kLast>
 STM_INLINE __m512i take_part(__m512& x) {
-  const __m512i part = _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x)));
+  __m512i part = _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x)));
+  if (!kLast) {
+    const __m512i largest = _mm512_set1_epi32(0x7f7f7fff), magnitude = _mm512_set1_epi32(0x7fffffff);
+    const __m512i bits = _mm512_castps_si512(x), size = _mm512_and_si512(bits, magnitude);
+    const __mmask16 overflows =
+        _mm512_cmpgt_epi32_mask(size, largest) & _mm512_cmplt_epi32_mask(size, _mm512_set1_epi32(0x7f800000));
+    part = _mm512_mask_srli_epi32(part, overflows, bits, 16);
+  }
   const __m512 rounded = _mm512_castsi512_ps(_mm512_slli_epi32(part, 16));
   const __mmask16 finite = _mm512_cmp_ps_mask(_mm512_abs_ps(rounded), _mm512_set1_ps(__builtin_inff()), _CMP_NEQ_UQ);
   x = _mm512_maskz_sub_ps(finite, x, rounded);
@@ -55,7 +65,9 @@ template <int kParts>
 STM_INLINE void split_pairs(__m512 even, __m512 odd, __m512i (&out)[kParts]) {
 #pragma GCC unroll 3
   for (int part = 0; part < kParts; ++part) {
-    const __m512i low = take_part(even), high = take_part(odd);
+    const bool last = part + 1 == kParts;
+    const __m512i low = last ? take_part<true>(even) : take_part<false>(even);
+    const __m512i high = last ? take_part<true>(odd) : take_part<false>(odd);
     out[part] = _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
   }
 }
@@ -69,10 +81,23 @@ STM_INLINE void store_columns(__m512 even, __m512 odd, uint16_t* out) {
   for (int part = 0; part < kParts; ++part) _mm512_storeu_si512(out + part * kColumnTile, pairs[part]);
 }
 
+STM_INLINE __m512 load16(const float* x, int64_t stride) {
+  const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+  return _mm512_i32gather_ps(_mm512_mullo_epi32(lanes, _mm512_set1_epi32(static_cast<int32_t>(stride))), x, 4);
+}
+template <class T>
+STM_INLINE __m512 load16(const T* x, int64_t stride) {
+  float values[16];
+  for (int64_t i = 0; i < 16; ++i) values[i] = to_float(x[i * stride]);
+  return _mm512_loadu_ps(values);
+}
+
 // Up to 16 numbers `stride` apart, zeros after them.
 template <class T>
 STM_INLINE __m512 gather16(const T* x, int64_t count, int64_t stride) {
+  if (count == 0) return _mm512_setzero_ps();
   if (count == 16 && stride == 1) return load16(x);
+  if (count == 16 && stride > 0 && stride < kMostGathered) return load16(x, stride);
   float values[16] = {};
   for (int64_t i = 0; i < count; ++i) values[i] = to_float(x[i * stride]);
   return _mm512_loadu_ps(values);
@@ -97,7 +122,9 @@ void pack_pair_rows(const T* x, int64_t rows, int64_t stride, int64_t depth, int
 #pragma GCC unroll 3
           for (int part = 0; part < kParts; ++part) {
             uint16_t* const to = out + part * kRowTile + r * kPairDepth;
-            const __m512i a = take_part(low), b = take_part(high);
+            const bool last = part + 1 == kParts;
+            const __m512i a = last ? take_part<true>(low) : take_part<false>(low);
+            const __m512i b = last ? take_part<true>(high) : take_part<false>(high);
             _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi32_epi16(a));
             _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 16), _mm512_cvtepi32_epi16(b));
           }
@@ -152,6 +179,8 @@ class TileUnit {
       config.bytes[tile] = 64;
       config.rows[tile] = 16;
     }
+    // GCC 12 does not know that the instruction reads all of it.
+    __asm__ volatile("" : : "r"(&config) : "memory");
     _tile_loadconfig(&config);
   }
   TileUnit(const TileUnit&) = delete;
@@ -165,6 +194,8 @@ constexpr int64_t kSumBytes = kWidth * 4;
 template <int kParts, bool kAdd>
 void multiply_pairs(const uint16_t* rows, const uint16_t* columns, int64_t blocks, int64_t depth, float* sums) {
   const int64_t steps = divide_up(depth, kPairDepth);
+  // Nor that tiles are loaded from what was just packed.
+  __asm__ volatile("" : : : "memory");
   for (int64_t block = 0; block < blocks; ++block, sums += kPairBlock * kWidth) {
     float* const lower = sums + kPairRows * kWidth;
     if (kAdd) {
@@ -183,7 +214,7 @@ void multiply_pairs(const uint16_t* rows, const uint16_t* columns, int64_t block
       _tile_zero(5);
     }
     const uint16_t* const block_rows = rows + block * 2 * steps * kRowTile * kParts;
-    // The smallest products first, while sums are small: their rounding then does not add to that of the largest.
+    // The smallest products first: where sums begin at zero, their rounding then does not add to that of the largest.
     for (int order = kParts - 1; order >= 0; --order) {
       for (int a = 0; a <= order; ++a) {
         const uint16_t* upper_rows = block_rows + a * kRowTile;

@@ -69,8 +69,8 @@ STM_INLINE Floats broadcast(float x) {
 
 STM_INLINE Floats select(Ints condition, Floats yes, Floats no) { return condition ? yes : no; }
 
-// NaN in `b` is kept, NaN in `a` is not.
-STM_INLINE Floats maximum(Floats a, Floats b) { return select(a > b, a, b); }
+// NaN on either side is kept.
+STM_INLINE Floats maximum(Floats a, Floats b) { return select((a > b) | (a != a), a, b); }
 
 // One bit a lane: whether the condition holds there.
 STM_INLINE uint32_t bits(Ints condition) {
@@ -120,8 +120,8 @@ STM_INLINE Floats exponential(Floats x) {
   x = select(negligible, broadcast(kNegligibleExponent), x) * broadcast(kLog2E);
   // Adding and subtracting 1.5 * 2^23 rounds; the sum's low bits are the rounded number.
   const Floats rounder = broadcast(12582912.0f);
-  const Floats rounded = x + rounder;
-  const Floats f = x - (rounded - rounder);
+  const Floats shifted = x + rounder;
+  const Floats f = x - (shifted - rounder);
   Floats p = broadcast(0x1.41fbbcp-13f);
   p = p * f + broadcast(0x1.5f3e54p-10f);
   p = p * f + broadcast(0x1.3b2d4cp-7f);
@@ -129,11 +129,13 @@ STM_INLINE Floats exponential(Floats x) {
   p = p * f + broadcast(0x1.ebfbdcp-3f);
   p = p * f + broadcast(0x1.62e430p-1f);
   p = p * f + broadcast(1.0f);
-  Ints bits, exponent;
-  std::memcpy(&bits, &p, sizeof(p));
-  std::memcpy(&exponent, &rounded, sizeof(rounded));
-  bits += exponent << 23;
-  std::memcpy(&p, &bits, sizeof(p));
+  Ints exponent;
+  std::memcpy(&exponent, &shifted, sizeof(shifted));
+  const Ints bits = (exponent << 23) + 0x3f800000;
+  Floats power;
+  std::memcpy(&power, &bits, sizeof(bits));
+  p *= power;
+  // Where x is NaN, so is p: but the power is anything, infinity or zero included.
   return select(negligible, broadcast(0.0f), p);
 }
 

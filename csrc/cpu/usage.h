@@ -9,7 +9,7 @@ inline namespace STM_ISA {
 
 constexpr int64_t kUsageQueryBytes = int64_t{4} << 20;
 
-// exp(S - lse) with lse of a panel's queries. Places beyond the last query get infinity, whose weights are zero.
+// The log-sum-exp of a panel's queries, ready to be subtracted. Places beyond the last query get infinity.
 inline void load_lse(const Vector& lse, int64_t first, int64_t count, Floats* out) {
   float values[kWidth];
   for (int64_t i = 0; i < kWidth; ++i) values[i] = i < count ? lse[first + i] : __builtin_inff();
@@ -68,7 +68,8 @@ class UsageSum {
         Floats total = load(sums + j * kLanes);
 #pragma GCC unroll 3
         for (int v = 0; v < kVectors; ++v) {
-          total += exponential(load(tile + j * kWidth + v * kLanes) - normalizer[v]);
+          const Floats weight = exponential(load(tile + j * kWidth + v * kLanes) - normalizer[v]);
+          total += select(normalizer[v] == broadcast(__builtin_inff()), broadcast(0.0f), weight);
         }
         store(sums + j * kLanes, total);
       }

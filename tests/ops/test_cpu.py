@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from stm_fast.errors import BackendUnavailableError
 from stm_fast.ops import memory_read
 from stm_fast.ops.backends import cpu, registry
 from tests.ops.oracle import assert_accurate, assert_close_gradients, direct_read
@@ -188,7 +189,7 @@ def test_what_it_refuses() -> None:
 
 def test_an_unknown_instruction_set_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STM_FAST_CPU_ISA", "avx1024")
-    with pytest.raises(RuntimeError, match=r"instruction set is avx1024; this machine runs .*baseline"):
+    with pytest.raises(BackendUnavailableError, match=r"STM_FAST_CPU_ISA is 'avx1024'; .* executes .*baseline"):
         memory_read(*make((1, 4, 5, 6, 1, 3)), backend="cpu")
 
 

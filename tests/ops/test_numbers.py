@@ -74,6 +74,35 @@ def test_nan_in_nan_out(top_k: int | None) -> None:
     assert not result.value[0].isnan().any()
 
 
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("top_k", TOP_K)
+@pytest.mark.parametrize("bits", [0x7FC00000, 0x7FFFFFFF, -1])
+@pytest.mark.parametrize("tokens", [2, 600])
+def test_nan_is_seen_beside_tokens_that_do_not_count(tokens: int, bits: int, top_k: int | None) -> None:
+    """Of any payload, beside masked tokens, and in a tile that is otherwise negligible."""
+    query, key, value = torch.ones(1, 1, 50), torch.zeros(1, 1, tokens), torch.ones(1, 3, tokens)
+    key[..., : tokens // 2] = 100
+    key[..., tokens // 2] = torch.tensor(bits, dtype=torch.int32).view(torch.float32)
+    mask = torch.ones(1, tokens, dtype=torch.bool)
+    mask[..., 1:] = tokens > 2
+    result = memory_read(query, key, value, scale=1.0, top_k=top_k, return_lse=True)
+    assert result.lse.isnan().all()
+    assert result.value.isnan().all()
+    result = memory_read(query, key.roll(-(tokens // 2), -1), value, memory_mask=mask, scale=1.0, top_k=top_k)
+    assert result.isnan().all()
+
+
+@pytest.mark.usefixtures("engine")
+def test_numbers_near_the_largest() -> None:
+    """A masked token may hold anything finite."""
+    case = make_case("dot")
+    largest = torch.finfo(torch.float32).max
+    keep = torch.arange(30).view(2, 3, 5).expand(2, 2, 3, 5) != 7
+    expected = case.read(memory_read, memory_mask=keep)
+    case.memory_value.masked_fill_(~keep[:, None], largest)
+    torch.testing.assert_close(case.read(memory_read, memory_mask=keep), expected)
+
+
 def test_nan_value_reaches_its_channel() -> None:
     case = make_case("dot")
     case.memory_value[0, 3, 0, 0, 0] = math.nan

@@ -98,8 +98,7 @@ struct TopK {
   float* weights = nullptr;
 };
 
-// What both backward passes have in common. Gradients that are absent are not computed. `delta` is the sum over
-// channels of out * grad_out, less grad_lse.
+// Gradients that are absent are not computed.
 struct Gradients {
   Matrix query;
   Vector offset;

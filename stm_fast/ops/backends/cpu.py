@@ -8,6 +8,7 @@ import os
 import torch
 from torch import Tensor
 
+from stm_fast.errors import BackendUnavailableError
 from stm_fast.ops import compiled
 from stm_fast.ops.backends.registry import Call
 from stm_fast.ops.operands import Gradients, Operands, empty_gradients, empty_outputs
@@ -32,6 +33,8 @@ def supports(call: Call) -> str | None:
     for tensor in (operands.query, operands.key, call.arguments[0]):
         if tensor.numel() == 0:
             return f"it reads tensors with elements, not of shape {tuple(tensor.shape)}"
+    if call.operation == "top_k_read" and call.arguments[1] < 1:
+        return f"it reads at least one token, not {call.arguments[1]}"
     if operands.key.shape[-1] > MOST_TOKENS:
         return f"it reads at most {MOST_TOKENS} memory tokens, not {operands.key.shape[-1]}"
     return None
@@ -98,5 +101,12 @@ def top_k_read_backward(
     return gradients
 
 
-def _instruction_set() -> str:
-    return os.environ.get("STM_FAST_CPU_ISA", "")
+def _instruction_set() -> int:
+    """Index of the instruction set to use."""
+    forced = os.environ.get("STM_FAST_CPU_ISA")
+    if not forced:
+        return 0
+    known = compiled.instruction_sets()
+    if forced not in known:
+        raise BackendUnavailableError(f"STM_FAST_CPU_ISA is {forced!r}; this machine executes {', '.join(known)}")
+    return known.index(forced)

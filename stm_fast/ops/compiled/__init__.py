@@ -40,6 +40,7 @@ def ops() -> Any:
     return torch.ops.stm_fast_cpu
 
 
+@cache
 def instruction_sets() -> list[str]:
     """Those that the library has kernels for and this machine executes, best first."""
     loaded = _load()

@@ -1,6 +1,7 @@
 """Where the compiled library is: in the package, or in a cache folder, where it is built when it is first needed."""
 
 import os
+import platform
 import shutil
 import sys
 import tempfile
@@ -28,7 +29,7 @@ def library() -> Path:
     key = recipe.source_key(csrc)
     if packaged.exists() and key.encode() in packaged.read_bytes():
         return packaged
-    cached = _cache() / key / PACKAGED
+    cached = _cache() / platform.machine() / key / PACKAGED
     if not cached.exists():
         _build_once(csrc, cached)
     return cached
@@ -48,8 +49,10 @@ def _cache() -> Path:
 
 def _build_once(csrc: Path, target: Path) -> None:
     """Build the library; of several processes that need it one builds and the others wait for it."""
-    import fcntl
-
+    try:
+        import fcntl
+    except ImportError as error:
+        raise recipe.BuildError("on this platform the library is not built when it is needed") from error
     target.parent.mkdir(parents=True, exist_ok=True)
     with (target.parent / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

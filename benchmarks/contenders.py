@@ -1,0 +1,57 @@
+"""Other ways to read a memory: the plain formula, torch's attention, and top-k as STCN's and XMem's papers have it.
+
+Each takes query key (1, C, N), memory key (1, C, M) and memory value (1, O, V, M), and returns (1, O, V, N).
+"""
+
+from functools import cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def plain(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """The three lines of the original: affinity, softmax over the memory, weighted sum."""
+    affinity = torch.bmm(key.mT, query) / query.shape[1] ** 0.5
+    readout = torch.bmm(value.flatten(1, 2), torch.softmax(affinity, dim=1))
+    return readout.unflatten(1, value.shape[1:3])
+
+
+def sdpa(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """`scaled_dot_product_attention`, for whose CPU kernel keys and values are turned to tokens-first."""
+    return _attend(F.scaled_dot_product_attention, query, key, value)
+
+
+def padded_sdpa(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """The same with keys padded by zeros to the values' channels: the fused kernel wants them equal."""
+    missing = value.shape[1] * value.shape[2] - key.shape[1]
+    scale = query.shape[1] ** -0.5
+    query, key = F.pad(query, (0, 0, 0, missing)), F.pad(key, (0, 0, 0, missing))
+    return _attend(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, scale=scale), query, key, value)
+
+
+def flex(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """FlexAttention, compiled."""
+    return _attend(_compiled_flex(), query, key, value)
+
+
+def top_k(query: Tensor, key: Tensor, value: Tensor, k: int = 30) -> Tensor:
+    """XMem's read: L2 similarity, softmax over the best k, scattered into the affinity, one matrix product."""
+    similarity = (2 * key.mT @ query - key.square().sum(1)[..., None]) / query.shape[1] ** 0.5
+    values, indices = torch.topk(similarity, k, dim=1)
+    weights = torch.softmax(values, dim=1)
+    affinity = similarity.zero_().scatter_(1, indices, weights)
+    return (value.flatten(1, 2) @ affinity).unflatten(1, value.shape[1:3])
+
+
+def _attend(attention: object, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    rows = value.flatten(1, 2)
+    out = attention(query.mT[:, None], key.mT[:, None], rows.mT[:, None])  # type: ignore[operator]
+    return out[:, 0].mT.unflatten(1, value.shape[1:3])
+
+
+@cache
+def _compiled_flex() -> object:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention)
