@@ -143,7 +143,7 @@ def measure(case: Case) -> Result:
             continue
         if case.operation != "usage":
             error = (answer.float() - expected.float()).norm() / expected.float().norm()
-            assert error < (2e-2 if case.dtype == torch.bfloat16 else 1e-4), f"{case}: {name} differs by {error:.1e}"
+            assert error < tolerance(case), f"{case}: {name} differs by {error:.1e}"
         usable[name] = run
     threads = torch.get_num_threads()
     units = (0,) if case.dtype == torch.float32 else (1, 2)
@@ -175,6 +175,13 @@ def measure(case: Case) -> Result:
             if peaks[unit][0]
         },
     )
+
+
+def tolerance(case: Case) -> float:
+    """Relative error that is no mistake; where scores are nearly equal, two roundings choose other tokens."""
+    if case.operation == "top_k":
+        return 1e-2
+    return 2e-2 if case.dtype == torch.bfloat16 else 1e-4
 
 
 def paired(others: list[float], ours: list[float]) -> float:

@@ -58,8 +58,8 @@ def find_toolchain() -> Toolchain:
         BuildError: something is missing.
     """
     compiler = os.environ.get("CXX") or next(filter(shutil.which, ("c++", "g++", "clang++")), None)
-    words = shlex.split(compiler or "")
-    if not words or shutil.which(words[0]) is None:
+    words = shlex.split(compiler) if compiler else []
+    if compiler is None or not words or shutil.which(words[0]) is None:
         raise BuildError(f"no C++ compiler is installed (CXX, c++, g++ and clang++ were tried; CXX is {compiler!r})")
     beside_python = str(Path(sys.executable).parent)
     ninja = shutil.which("ninja") or shutil.which("ninja", path=beside_python)
