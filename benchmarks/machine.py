@@ -10,7 +10,7 @@ import torch
 from stm_fast.ops.compiled import location
 
 UNITS = ("float32 vectors", "bfloat16 vectors", "bfloat16 tiles")
-ROUNDS = 200_000
+ROUNDS = 2_000_000
 COPIED_BYTES = 1 << 28
 
 

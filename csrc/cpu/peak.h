@@ -10,7 +10,10 @@ inline namespace STM_ISA {
 // Runs `rounds` rounds on kRows x kVectors independent sums of float32; returns the floating-point operations done.
 inline double multiply_add_float(int64_t rounds, float* sink) {
   Block sum;
-  clear(sum);
+  // Different numbers, and ones that the compiler cannot know: equal sums would be computed once.
+  for (int r = 0; r < kRows; ++r) {
+    for (int v = 0; v < kVectors; ++v) sum[r][v] = rounded(broadcast(static_cast<float>(kVectors * r + v)));
+  }
   const Floats x = rounded(broadcast(0.999f)), y = rounded(broadcast(1e-3f));
   for (int64_t i = 0; i < rounds; ++i) {
 #pragma GCC unroll 8
@@ -26,7 +29,10 @@ inline double multiply_add_float(int64_t rounds, float* sink) {
 #if defined(__AVX512BF16__)
 // The same for products of bfloat16 pairs in vectors.
 inline double multiply_add_pairs(int64_t rounds, float* sink) {
-  __m512 sum[kRows * kVectors] = {};
+  __m512 sum[kRows * kVectors];
+  for (int r = 0; r < kRows * kVectors; ++r) {
+    sum[r] = reinterpret_cast<__m512>(rounded(broadcast(static_cast<float>(r))));
+  }
   const __m512bh x = reinterpret_cast<__m512bh>(_mm512_set1_epi16(0x3c00));
   for (int64_t i = 0; i < rounds; ++i) {
 #pragma GCC unroll 24
