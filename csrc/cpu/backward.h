@@ -284,11 +284,11 @@ class DenseBackward {
     if (key_side_) {
       add_by_token(slopes, tokens, panel.queries, key_panels(), desk.tile_rows.data(),
                    desk.key_sums.data() + t * key_panels() * kWidth * kTileTokens);
-      if (desk.scores.affine()) add_row_sums(tokens, desk, desk.row_sums.data() + t * kTileTokens * 2);
+      if (desk.scores.terms().present()) add_row_sums(tokens, desk, desk.row_sums.data() + t * kTileTokens * 2);
     }
     if (query_side_) {
       float* const sums = desk.query_sums.data() + panel.index * query_size();
-      if (read_.scores.gain) scale_rows(desk.scores.gains(t), tokens, slopes);
+      if (read_.scores.gain) scale_rows(desk.scores.terms().gains(t), tokens, slopes);
       Unit::template multiply<true>(desk.keys.data() + t * keys_size(),
                                     Unit::tile_columns(slopes, tokens, desk.tile_columns.data()), sizes_.key_channels,
                                     tokens, sums);
@@ -356,7 +356,7 @@ class DenseBackward {
       for (int v = 0; v < kVectors; ++v) {
         const Floats x = load(desk.slopes.data() + j * kWidth + v * kLanes);
         plain += x;
-        weighted += x * load(desk.scores.offsets(0) + v * kLanes);
+        weighted += x * load(desk.scores.terms().offsets(0) + v * kLanes);
       }
       sums[2 * j] += sum(plain);
       sums[2 * j + 1] += sum(weighted);

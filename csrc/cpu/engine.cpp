@@ -3,12 +3,6 @@
 
 #include <type_traits>
 
-#if defined(__AMX_BF16__)
-#include <cpuid.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-#endif
-
 #include "cpu/backward.h"
 #include "cpu/float_tiles.h"
 #include "cpu/forward.h"
@@ -41,36 +35,42 @@ void with_scores([[maybe_unused]] const Scores& scores, F f) {
 #endif
 }
 
-void forward(const Forward& read, const Threads& threads) {
-  with_scores(read.scores, [&](auto scores) {
-    using Keys = typename decltype(scores)::type;
+// A kind of scores, and of the tiles and products that reads and their backward passes make with the values.
+template <class KeysKind, class TilesKind, class UnitKind>
+struct Kinds {
+  using Keys = KeysKind;
+  using Tiles = TilesKind;
+  using Unit = UnitKind;
+};
+
+// The same for the kinds that serve these scores with these values best.
+template <class F>
+void with_kinds(const Scores& scores, [[maybe_unused]] const ObjectMatrix& value, F f) {
+  with_scores(scores, [&](auto kind) {
+    using Keys = typename decltype(kind)::type;
 #if defined(__AVX512BF16__)
-    if (std::is_same_v<Keys, PairScores<1>> && read.value.dtype == Dtype::kBFloat16) {
-      return DenseRead<PairTiles<1>>(read, threads).run(threads);
+    if constexpr (std::is_same_v<Keys, PairScores<1>>) {
+      if (value.dtype == Dtype::kBFloat16) return f(Kinds<Keys, PairTiles<1>, PairUnit<1>>());
     }
 #endif
 #if defined(__AMX_BF16__)
-    // Further parts of bfloat16 keys are zero and change nothing.
-    return DenseRead<PairTiles<3>>(read, threads).run(threads);
+    // A read's tiles hold keys in three parts too: further parts of bfloat16 keys are zero and change nothing.
+    f(Kinds<Keys, PairTiles<3>, PairUnit<3>>());
 #else
-    return DenseRead<FloatTiles<Keys>>(read, threads).run(threads);
+    f(Kinds<Keys, FloatTiles<Keys>, FloatUnit>());
 #endif
   });
 }
 
+void forward(const Forward& read, const Threads& threads) {
+  with_kinds(read.scores, read.value,
+             [&](auto kinds) { DenseRead<typename decltype(kinds)::Tiles>(read, threads).run(threads); });
+}
+
 void backward(const Backward& read, const Threads& threads) {
-  with_scores(read.scores, [&](auto scores) {
-    using Keys = typename decltype(scores)::type;
-#if defined(__AVX512BF16__)
-    if (std::is_same_v<Keys, PairScores<1>> && read.value.dtype == Dtype::kBFloat16) {
-      return DenseBackward<Keys, PairUnit<1>>(read, threads).run(threads);
-    }
-#endif
-#if defined(__AMX_BF16__)
-    return DenseBackward<Keys, PairUnit<3>>(read, threads).run(threads);
-#else
-    return DenseBackward<Keys, FloatUnit>(read, threads).run(threads);
-#endif
+  with_kinds(read.scores, read.value, [&](auto kinds) {
+    using K = decltype(kinds);
+    DenseBackward<typename K::Keys, typename K::Unit>(read, threads).run(threads);
   });
 }
 
@@ -98,48 +98,13 @@ double multiply_add(Peak peak, int64_t rounds) {
   return operations;
 }
 
-#if defined(__AMX_BF16__)
-// Linux gives tiles to a process that asks for them; __builtin_cpu_supports does not know of them everywhere.
-bool tiles_permitted() {
-  constexpr long kRequestPermission = 0x1023, kTileData = 18;
-  unsigned a, b, c, d;
-  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
-  const bool tiles = d >> 24 & 1, products = d >> 22 & 1;
-  return tiles && products && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
-}
-#endif
-
-bool find_support() {
-#if defined(__x86_64__)
-  __builtin_cpu_init();
-#if defined(__AMX_BF16__)
-  if (!tiles_permitted()) return false;
-#endif
-#if defined(__AVX512BF16__)
-  if (!__builtin_cpu_supports("avx512bf16")) return false;
-#endif
-#if defined(__AVX512F__)
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-#elif defined(__AVX2__)
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-#endif
-#endif
-  return true;
-}
-
-bool supported() {
-  static const bool known = find_support();
-  return known;
-}
-
 #define STM_TEXT_OF(x) #x
 #define STM_TEXT(x) STM_TEXT_OF(x)
 
 }  // namespace
 
 extern const Engine kEngine;
-const Engine kEngine = {STM_TEXT(STM_ISA), supported, forward, backward, usage, top_k, top_k_backward, multiply_add};
+const Engine kEngine = {STM_TEXT(STM_ISA), forward, backward, usage, top_k, top_k_backward, multiply_add};
 
 }  // namespace STM_ISA
 }  // namespace stm

@@ -9,7 +9,6 @@ enum class Peak : int { kFloat32, kBFloat16, kTiles };
 
 struct Engine {
   const char* name;
-  bool (*supported)();
   void (*forward)(const Forward&, const Threads&);
   void (*backward)(const Backward&, const Threads&);
   void (*usage)(const Usage&, const Threads&);

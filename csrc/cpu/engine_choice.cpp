@@ -1,4 +1,11 @@
+// Compiled for the least that every machine has: it asks before anything else is executed.
 #include "cpu/engine_choice.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 namespace stm {
 
@@ -22,23 +29,47 @@ extern const Engine kEngine;
 
 namespace {
 
-const Engine* const kEngines[] = {
 #if defined(__x86_64__)
-    &amx::kEngine,      &avx512bf16::kEngine, &avx512::kEngine, &avx2::kEngine,
+
+bool has_avx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
+
+bool has_avx512() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+
+bool has_avx512bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
+
+// Linux gives tiles to a process that asks for them; __builtin_cpu_supports does not know of them everywhere.
+bool has_amx() {
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  unsigned a, b, c, d;
+  if (!has_avx512bf16() || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+  const bool tiles = d >> 24 & 1, products = d >> 22 & 1;
+  return tiles && products && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
 #endif
-    &baseline::kEngine,
-};
+
+std::vector<const Engine*> find_engines() {
+  std::vector<const Engine*> found;
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (has_amx()) found.push_back(&amx::kEngine);
+  if (has_avx512bf16()) found.push_back(&avx512bf16::kEngine);
+  if (has_avx512()) found.push_back(&avx512::kEngine);
+  if (has_avx2()) found.push_back(&avx2::kEngine);
+#endif
+  found.push_back(&baseline::kEngine);
+  return found;
+}
 
 }  // namespace
 
 const std::vector<const Engine*>& engines() {
-  static const std::vector<const Engine*> supported = [] {
-    std::vector<const Engine*> found;
-    for (const Engine* engine : kEngines) {
-      if (engine->supported()) found.push_back(engine);
-    }
-    return found;
-  }();
+  static const std::vector<const Engine*> supported = find_engines();
   return supported;
 }
 

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "cpu/simd.h"
+
 namespace stm {
 inline namespace STM_ISA {
 

@@ -8,7 +8,6 @@
 
 #if defined(__AVX512BF16__)
 
-#include "cpu/runtime.h"
 #include "cpu/scores.h"
 
 namespace stm {
@@ -22,18 +21,16 @@ class PairScores {
       : channels_(sizes.key_channels),
         tile_tokens_(tile_tokens),
         scores_(scores),
-        affine_(scores.gain || scores.offset || scores.bias),
+        terms_(scores, most_panels, slots, tile_tokens),
         queries_(most_panels * pair_columns_size<kParts>(channels_)),
-        keys_(slots * pair_rows_size<kParts>(tile_tokens, channels_)),
-        offsets_(affine_ ? most_panels * kWidth : 0),
-        factors_(affine_ ? slots * 3 * tile_tokens : 0) {}
+        keys_(slots * pair_rows_size<kParts>(tile_tokens, channels_)) {}
 
   void take_batch(int64_t batch) { batch_ = batch; }
 
   void take_queries(int64_t first, int64_t count) {
     const Matrix& query = scores_.query;
     // The largest score is then that of the largest product.
-    const float sign = scale() == scores_.scale || affine_ ? 1.0f : -1.0f;
+    const float sign = scale() == scores_.scale || terms_.present() ? 1.0f : -1.0f;
     with_type(query.dtype, [&](auto type) {
       const auto* from = static_cast<const decltype(type)*>(query.data) + batch_ * query.batch_stride;
       for (int64_t done = 0; done < count; done += kWidth) {
@@ -42,11 +39,7 @@ class PairScores {
                                   queries_.data() + done / kWidth * pair_columns_size<kParts>(channels_));
       }
     });
-    if (!affine_) return;
-    const Vector offset = scores_.offset.batch(batch_);
-    for (int64_t i = 0; i < round_up(count, kWidth); ++i) {
-      offsets_.data()[i] = offset && i < count ? offset[first + i] : 0.0f;
-    }
+    terms_.take_queries(batch_, first, count);
   }
 
   void take_tokens(int64_t first, int64_t count, int64_t slot = 0) {
@@ -56,20 +49,13 @@ class PairScores {
       pack_pair_rows<kParts>(from + first * key.column_stride, count, key.column_stride, channels_, key.channel_stride,
                              keys_.data() + slot * pair_rows_size<kParts>(tile_tokens_, channels_));
     });
-    if (!affine_) return;
-    const Vector gain = scores_.gain.batch(batch_), bias = scores_.bias.batch(batch_);
-    float* const factors = factors_.data() + slot * 3 * tile_tokens_;
-    for (int64_t j = 0; j < count; ++j) {
-      factors[j] = gain ? gain[first + j] : 1.0f;
-      factors[tile_tokens_ + j] = factors[j] * scores_.scale;
-      factors[2 * tile_tokens_ + j] = bias ? bias[first + j] : 0.0f;
-    }
+    terms_.take_tokens(batch_, first, count, slot);
   }
 
   // Scores of a slot's `tokens` tokens against a panel of the taken queries; what follows them in the tile is garbage.
   void compute(int64_t panel, int64_t tokens, float* tile, int64_t slot = 0) const {
     compute_unscaled(panel, tokens, tile, slot);
-    if (affine_) return;
+    if (terms_.present()) return;
     const Floats factor = broadcast(scale());
     for (int64_t x = 0; x < tokens * kWidth; x += kLanes) store(tile + x, load(tile + x) * factor);
   }
@@ -79,34 +65,29 @@ class PairScores {
     multiply_pairs<kParts, false>(keys_.data() + slot * pair_rows_size<kParts>(tile_tokens_, channels_),
                                   queries_.data() + panel * pair_columns_size<kParts>(channels_),
                                   divide_up(tokens, kPairBlock), channels_, tile);
-    if (affine_) finish(gains(slot), offsets(panel), tokens, tile);
+    if (terms_.present()) add_terms(panel, slot, tokens, tile);
   }
 
-  float scale() const { return affine_ ? 1.0f : __builtin_fabsf(scores_.scale); }
-  bool affine() const { return affine_; }
-  // What follows is there for affine scores only.
-  const float* offsets(int64_t panel) const { return offsets_.data() + panel * kWidth; }
-  const float* gains(int64_t slot) const { return factors_.data() + slot * 3 * tile_tokens_; }
+  float scale() const { return terms_.present() ? 1.0f : __builtin_fabsf(scores_.scale); }
+  const AffineTerms& terms() const { return terms_; }
 
  private:
-  void finish(const float* factors, const float* offsets, int64_t tokens, float* tile) const {
+  void add_terms(int64_t panel, int64_t slot, int64_t tokens, float* tile) const {
+    const float* const offsets = terms_.offsets(panel);
     for (int64_t j = 0; j < tokens; ++j) {
-      const Floats gain = broadcast(factors[j]), scale = broadcast(factors[tile_tokens_ + j]);
-      const Floats bias = broadcast(factors[2 * tile_tokens_ + j]);
+      const AffineTerms::Token token = terms_.token(slot, j);
 #pragma GCC unroll 3
       for (int v = 0; v < kVectors; ++v) {
         float* const at = tile + j * kWidth + v * kLanes;
-        store(at, load(at) * scale + (load(offsets + v * kLanes) * gain + bias));
+        store(at, AffineTerms::score(load(at), token, load(offsets + v * kLanes)));
       }
     }
   }
 
   int64_t channels_, tile_tokens_;
   Scores scores_;
-  bool affine_;
+  AffineTerms terms_;
   Buffer<uint16_t> queries_, keys_;
-  Buffer<float> offsets_;
-  Buffer<float> factors_;  // gains, gains times the scale, biases of a slot's tokens
   TileUnit unit_;
   int64_t batch_ = 0;
 };

@@ -65,11 +65,7 @@ class PairTiles {
     const float* const scores = scores_.data();
     const Floats scale = broadcast(keys_.scale());
     Floats level[kVectors], highest[kVectors];
-    for (int v = 0; v < kVectors; ++v) highest[v] = load(scores + v * kLanes);
-    for (int64_t j = 1; j < count_; ++j) {
-#pragma GCC unroll 3
-      for (int v = 0; v < kVectors; ++v) highest[v] = maximum(highest[v], load(scores + j * kWidth + v * kLanes));
-    }
+    find_highest(scores, count_, highest);
     bool counts = false, moves = false;
     for (int v = 0; v < kVectors; ++v) {
       highest[v] = rounded(highest[v] * scale);

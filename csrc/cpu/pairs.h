@@ -190,6 +190,55 @@ class TileUnit {
 
 constexpr int64_t kSumBytes = kWidth * 4;
 
+// Tiles 0 to 5 are the sums of kPairBlock rows: 0, 1, 2 of the upper half, 3, 4, 5 of the lower.
+STM_INLINE void zero_sums() {
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  _tile_zero(4);
+  _tile_zero(5);
+}
+
+STM_INLINE void load_sums(const float* sums) {
+  const float* const lower = sums + kPairRows * kWidth;
+  _tile_loadd(0, sums, kSumBytes);
+  _tile_loadd(1, sums + kLanes, kSumBytes);
+  _tile_loadd(2, sums + 2 * kLanes, kSumBytes);
+  _tile_loadd(3, lower, kSumBytes);
+  _tile_loadd(4, lower + kLanes, kSumBytes);
+  _tile_loadd(5, lower + 2 * kLanes, kSumBytes);
+}
+
+STM_INLINE void store_sums(float* sums) {
+  float* const lower = sums + kPairRows * kWidth;
+  _tile_stored(0, sums, kSumBytes);
+  _tile_stored(1, sums + kLanes, kSumBytes);
+  _tile_stored(2, sums + 2 * kLanes, kSumBytes);
+  _tile_stored(3, lower, kSumBytes);
+  _tile_stored(4, lower + kLanes, kSumBytes);
+  _tile_stored(5, lower + 2 * kLanes, kSumBytes);
+}
+
+// Adds the products of one step of kPairBlock rows with that of all columns.
+STM_INLINE void multiply_step(const uint16_t* upper_rows, const uint16_t* lower_rows, const uint16_t* columns) {
+  _tile_loadd(6, upper_rows, kPairDepth * 2);
+  _tile_loadd(7, columns, kSumBytes);
+  _tile_dpbf16ps(0, 6, 7);
+  _tile_loadd(7, columns + 2 * kLanes, kSumBytes);
+  _tile_dpbf16ps(1, 6, 7);
+  _tile_loadd(7, columns + 4 * kLanes, kSumBytes);
+  _tile_dpbf16ps(2, 6, 7);
+  _tile_loadd(6, lower_rows, kPairDepth * 2);
+  _tile_dpbf16ps(5, 6, 7);
+  _tile_loadd(7, columns + 2 * kLanes, kSumBytes);
+  _tile_dpbf16ps(4, 6, 7);
+  _tile_loadd(7, columns, kSumBytes);
+  _tile_dpbf16ps(3, 6, 7);
+}
+
+constexpr int64_t kCachedSteps = 2;  // steps of the reduction whose parts, rows and columns, stay in the first cache
+
 // sums[row][kWidth] (+)= rows * columns, for blocks of kPairBlock rows.
 template <int kParts, bool kAdd>
 void multiply_pairs(const uint16_t* rows, const uint16_t* columns, int64_t blocks, int64_t depth, float* sums) {
@@ -197,55 +246,26 @@ void multiply_pairs(const uint16_t* rows, const uint16_t* columns, int64_t block
   // Nor that tiles are loaded from what was just packed.
   __asm__ volatile("" : : : "memory");
   for (int64_t block = 0; block < blocks; ++block, sums += kPairBlock * kWidth) {
-    float* const lower = sums + kPairRows * kWidth;
     if (kAdd) {
-      _tile_loadd(0, sums, kSumBytes);
-      _tile_loadd(1, sums + kLanes, kSumBytes);
-      _tile_loadd(2, sums + 2 * kLanes, kSumBytes);
-      _tile_loadd(3, lower, kSumBytes);
-      _tile_loadd(4, lower + kLanes, kSumBytes);
-      _tile_loadd(5, lower + 2 * kLanes, kSumBytes);
+      load_sums(sums);
     } else {
-      _tile_zero(0);
-      _tile_zero(1);
-      _tile_zero(2);
-      _tile_zero(3);
-      _tile_zero(4);
-      _tile_zero(5);
+      zero_sums();
     }
-    const uint16_t* const block_rows = rows + block * 2 * steps * kRowTile * kParts;
-    // The smallest products first: where sums begin at zero, their rounding then does not add to that of the largest.
-    for (int order = kParts - 1; order >= 0; --order) {
-      for (int a = 0; a <= order; ++a) {
-        const uint16_t* upper_rows = block_rows + a * kRowTile;
-        const uint16_t* lower_rows = upper_rows + steps * kRowTile * kParts;
-        const uint16_t* from = columns + (order - a) * kColumnTile;
-        for (int64_t k = 0; k < steps; ++k) {
-          _tile_loadd(6, upper_rows, kPairDepth * 2);
-          _tile_loadd(7, from, kSumBytes);
-          _tile_dpbf16ps(0, 6, 7);
-          _tile_loadd(7, from + 2 * kLanes, kSumBytes);
-          _tile_dpbf16ps(1, 6, 7);
-          _tile_loadd(7, from + 4 * kLanes, kSumBytes);
-          _tile_dpbf16ps(2, 6, 7);
-          _tile_loadd(6, lower_rows, kPairDepth * 2);
-          _tile_dpbf16ps(5, 6, 7);
-          _tile_loadd(7, from + 2 * kLanes, kSumBytes);
-          _tile_dpbf16ps(4, 6, 7);
-          _tile_loadd(7, from, kSumBytes);
-          _tile_dpbf16ps(3, 6, 7);
-          upper_rows += kRowTile * kParts;
-          lower_rows += kRowTile * kParts;
-          from += kColumnTile * kParts;
+    const uint16_t* const upper = rows + block * 2 * steps * kRowTile * kParts;
+    const uint16_t* const lower = upper + steps * kRowTile * kParts;
+    for (int64_t first = 0; first < steps; first += kCachedSteps) {
+      const int64_t last = smaller(first + kCachedSteps, steps);
+      // The smallest products first: where sums begin at zero, their rounding does not add to that of the largest.
+      for (int order = kParts - 1; order >= 0; --order) {
+        for (int a = 0; a <= order; ++a) {
+          for (int64_t k = first; k < last; ++k) {
+            const int64_t part = (k * kParts + a) * kRowTile;
+            multiply_step(upper + part, lower + part, columns + (k * kParts + order - a) * kColumnTile);
+          }
         }
       }
     }
-    _tile_stored(0, sums, kSumBytes);
-    _tile_stored(1, sums + kLanes, kSumBytes);
-    _tile_stored(2, sums + 2 * kLanes, kSumBytes);
-    _tile_stored(3, lower, kSumBytes);
-    _tile_stored(4, lower + kLanes, kSumBytes);
-    _tile_stored(5, lower + 2 * kLanes, kSumBytes);
+    store_sums(sums);
   }
 }
 

@@ -51,12 +51,7 @@ inline double multiply_add_tiles(int64_t rounds, float* sink) {
   __asm__ volatile("" : : "r"(zeros) : "memory");
   _tile_loadd(6, zeros, 64);
   _tile_loadd(7, zeros, 64);
-  _tile_zero(0);
-  _tile_zero(1);
-  _tile_zero(2);
-  _tile_zero(3);
-  _tile_zero(4);
-  _tile_zero(5);
+  zero_sums();
   for (int64_t i = 0; i < rounds; ++i) {
     _tile_dpbf16ps(0, 6, 7);
     _tile_dpbf16ps(1, 6, 7);

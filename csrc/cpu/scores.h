@@ -1,10 +1,9 @@
 // Tiles of scores: kTileTokens tokens by one panel of kWidth queries, [token][query].
 #pragma once
 
+#include "cpu/affine.h"
 #include "cpu/block.h"
 #include "cpu/pack.h"
-#include "cpu/plan.h"
-#include "cpu/runtime.h"
 
 namespace stm {
 inline namespace STM_ISA {
@@ -18,92 +17,67 @@ class ScoreTiles {
   ScoreTiles(const Sizes& sizes, const Scores& scores, int64_t most_panels, int64_t slots = 1)
       : channels_(sizes.key_channels),
         scores_(scores),
-        affine_(scores.gain || scores.offset || scores.bias),
+        terms_(scores, most_panels, slots, kTileTokens),
         queries_(most_panels * channels_ * kWidth),
-        offsets_(affine_ ? most_panels * kWidth : 0),
-        keys_(slots * kTileTokens * channels_),
-        factors_(affine_ ? slots * 3 * kTileTokens : 0) {}
+        keys_(slots * kTileTokens * channels_) {}
 
   void take_batch(int64_t batch) { batch_ = batch; }
 
   void take_queries(int64_t first, int64_t count) {
     pack_columns<kWidth>(scores_.query, channels_, batch_, first, count, queries_.data());
-    if (!affine_) return;
-    const Vector offset = scores_.offset.batch(batch_);
-    for (int64_t i = 0; i < round_up(count, kWidth); ++i) {
-      offsets_.data()[i] = offset && i < count ? offset[first + i] : 0.0f;
-    }
+    terms_.take_queries(batch_, first, count);
   }
 
   void take_tokens(int64_t first, int64_t count, int64_t slot = 0) {
     pack_columns<kRows>(scores_.key, channels_, batch_, first, count, keys_.data() + slot * kTileTokens * channels_);
-    if (!affine_) return;
-    const Vector gain = scores_.gain.batch(batch_), bias = scores_.bias.batch(batch_);
-    float* const factors = factors_.data() + slot * 3 * kTileTokens;
-    for (int64_t j = 0; j < round_up(count, kRows); ++j) {
-      factors[j] = gain && j < count ? gain[first + j] : 1.0f;
-      factors[kTileTokens + j] = factors[j] * scores_.scale;
-      factors[2 * kTileTokens + j] = bias && j < count ? bias[first + j] : 0.0f;
-    }
+    terms_.take_tokens(batch_, first, count, slot);
   }
 
   // Scores of a slot's `tokens` tokens, rounded up to whole groups of kRows, against a panel of the taken queries.
   void compute(int64_t panel, int64_t tokens, float* tile, int64_t slot = 0) const {
+    const float* const queries = queries_.data() + panel * channels_ * kWidth;
     const float* keys = keys_.data() + slot * kTileTokens * channels_;
-    const int64_t groups = divide_up(tokens, kRows);
-    if (affine_) {
-      compute_affine(keys, gains(slot), queries(panel), offsets(panel), groups, tile);
-    } else {
-      compute_plain(keys, queries(panel), groups, tile);
+    for (int64_t j = 0; j < tokens; j += kRows, keys += channels_ * kRows, tile += kRows * kWidth) {
+      Block sum;
+      clear(sum);
+      multiply(keys, queries, channels_, sum);
+      if (terms_.present()) {
+        add_terms(panel, slot, j, sum);
+      } else {
+        scale(sum);
+      }
+      store_block(sum, tile);
     }
   }
 
-  bool affine() const { return affine_; }
-  const float* queries(int64_t panel) const { return queries_.data() + panel * channels_ * kWidth; }
-  // What follows is there for affine scores only.
-  const float* offsets(int64_t panel) const { return offsets_.data() + panel * kWidth; }
-  const float* gains(int64_t slot) const { return factors_.data() + slot * 3 * kTileTokens; }
+  const AffineTerms& terms() const { return terms_; }
 
  private:
-  void compute_plain(const float* keys, const float* queries, int64_t groups, float* tile) const {
-    const Floats scale = broadcast(scores_.scale);
-    for (int64_t g = 0; g < groups; ++g, keys += channels_ * kRows, tile += kRows * kWidth) {
-      Block sum;
-      clear(sum);
-      multiply(keys, queries, channels_, sum);
+  STM_INLINE void scale(Block& sum) const {
+    const Floats factor = broadcast(scores_.scale);
 #pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) {
+    for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 3
-        for (int v = 0; v < kVectors; ++v) sum[r][v] *= scale;
-      }
-      store_block(sum, tile);
+      for (int v = 0; v < kVectors; ++v) sum[r][v] *= factor;
     }
   }
 
-  void compute_affine(const float* keys, const float* gains, const float* queries, const float* offsets, int64_t groups,
-                      float* tile) const {
-    for (int64_t g = 0; g < groups; ++g, keys += channels_ * kRows, gains += kRows, tile += kRows * kWidth) {
-      Block sum;
-      clear(sum);
-      multiply(keys, queries, channels_, sum);
+  STM_INLINE void add_terms(int64_t panel, int64_t slot, int64_t first, Block& sum) const {
+    const float* const offsets = terms_.offsets(panel);
 #pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) {
-        const Floats gain = broadcast(gains[r]), scale = broadcast(gains[kTileTokens + r]);
-        const Floats bias = broadcast(gains[2 * kTileTokens + r]);
+    for (int r = 0; r < kRows; ++r) {
+      const AffineTerms::Token token = terms_.token(slot, first + r);
 #pragma GCC unroll 3
-        for (int v = 0; v < kVectors; ++v) {
-          sum[r][v] = sum[r][v] * scale + (load(offsets + v * kLanes) * gain + bias);
-        }
+      for (int v = 0; v < kVectors; ++v) {
+        sum[r][v] = AffineTerms::score(sum[r][v], token, load(offsets + v * kLanes));
       }
-      store_block(sum, tile);
     }
   }
 
   int64_t channels_;
   Scores scores_;
-  bool affine_;
-  Buffer<float> queries_, offsets_, keys_;
-  Buffer<float> factors_;  // gains, gains times the scale, biases of a slot's tokens
+  AffineTerms terms_;
+  Buffer<float> queries_, keys_;
   int64_t batch_ = 0;
 };
 

@@ -5,11 +5,14 @@
 #include <cstdint>
 #include <cstring>
 
+// Inlined always: a copy that one instruction set compiled must not serve another.
+#define STM_EVERYWHERE inline __attribute__((always_inline))
+
 namespace stm {
 
 constexpr uint64_t kNoCandidate = 0;
 
-inline uint64_t candidate(float score, uint32_t token) {
+STM_EVERYWHERE uint64_t candidate(float score, uint32_t token) {
   score += 0.0f;  // -0 is 0
   uint32_t bits;
   std::memcpy(&bits, &score, sizeof(bits));
@@ -17,9 +20,9 @@ inline uint64_t candidate(float score, uint32_t token) {
   return static_cast<uint64_t>(order) << 32 | static_cast<uint32_t>(~token);
 }
 
-inline uint32_t token_of(uint64_t candidate) { return ~static_cast<uint32_t>(candidate); }
+STM_EVERYWHERE uint32_t token_of(uint64_t candidate) { return ~static_cast<uint32_t>(candidate); }
 
-inline float score_of(uint64_t candidate) {
+STM_EVERYWHERE float score_of(uint64_t candidate) {
   const uint32_t order = static_cast<uint32_t>(candidate >> 32);
   const uint32_t bits = (order & 0x80000000u) ? order & 0x7fffffffu : ~order;
   float score;

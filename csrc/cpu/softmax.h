@@ -19,16 +19,21 @@ inline void clear(Statistics& x) {
   }
 }
 
-enum class Change { kNothing, kWeights, kWeightsAndDecay };
-
-// Turns a tile of scores into softmax weights, and says whether any counts and whether what was read so far decays.
-inline Change weigh(float* tile, int64_t tokens, Statistics& statistics, Floats* decay) {
-  Floats highest[kVectors], maximum_now[kVectors];
+// The highest of each query's scores in a tile.
+STM_INLINE void find_highest(const float* tile, int64_t tokens, Floats* highest) {
   for (int v = 0; v < kVectors; ++v) highest[v] = load(tile + v * kLanes);
   for (int64_t j = 1; j < tokens; ++j) {
 #pragma GCC unroll 3
     for (int v = 0; v < kVectors; ++v) highest[v] = maximum(highest[v], load(tile + j * kWidth + v * kLanes));
   }
+}
+
+enum class Change { kNothing, kWeights, kWeightsAndDecay };
+
+// Turns a tile of scores into softmax weights, and says whether any counts and whether what was read so far decays.
+inline Change weigh(float* tile, int64_t tokens, Statistics& statistics, Floats* decay) {
+  Floats highest[kVectors], maximum_now[kVectors];
+  find_highest(tile, tokens, highest);
   bool counts = false, moves = false;
   for (int v = 0; v < kVectors; ++v) {
     const Floats before = load(statistics.maximum + v * kLanes);

@@ -1,0 +1,70 @@
+// What scores hold besides products: gain[j] * (scale * product + offset[i]) + bias[j].
+#pragma once
+
+#include "cpu/plan.h"
+#include "cpu/runtime.h"
+
+namespace stm {
+inline namespace STM_ISA {
+
+// Offsets of the queries and factors of the tokens that are at hand. Holds nothing where all three are absent.
+class AffineTerms {
+ public:
+  // A token's factors, for all queries.
+  struct Token {
+    Floats gain, scale, bias;
+  };
+
+  AffineTerms(const Scores& scores, int64_t most_panels, int64_t slots, int64_t tile_tokens)
+      : scores_(scores),
+        present_(scores.gain || scores.offset || scores.bias),
+        tile_tokens_(tile_tokens),
+        offsets_(present_ ? most_panels * kWidth : 0),
+        factors_(present_ ? slots * kFactors * tile_tokens : 0) {}
+
+  bool present() const { return present_; }
+
+  void take_queries(int64_t batch, int64_t first, int64_t count) {
+    if (!present_) return;
+    const Vector offset = scores_.offset.batch(batch);
+    for (int64_t i = 0; i < round_up(count, kWidth); ++i) {
+      offsets_.data()[i] = offset && i < count ? offset[first + i] : 0.0f;
+    }
+  }
+
+  void take_tokens(int64_t batch, int64_t first, int64_t count, int64_t slot) {
+    if (!present_) return;
+    const Vector gain = scores_.gain.batch(batch), bias = scores_.bias.batch(batch);
+    float* const factors = factors_.data() + slot * kFactors * tile_tokens_;
+    for (int64_t j = 0; j < round_up(count, kRows); ++j) {
+      factors[j] = gain && j < count ? gain[first + j] : 1.0f;
+      factors[tile_tokens_ + j] = factors[j] * scores_.scale;
+      factors[2 * tile_tokens_ + j] = bias && j < count ? bias[first + j] : 0.0f;
+    }
+  }
+
+  // What follows is there where terms are present.
+  const float* offsets(int64_t panel) const { return offsets_.data() + panel * kWidth; }
+  const float* gains(int64_t slot) const { return factors_.data() + slot * kFactors * tile_tokens_; }
+
+  STM_INLINE Token token(int64_t slot, int64_t j) const {
+    const float* const at = gains(slot) + j;
+    return {broadcast(at[0]), broadcast(at[tile_tokens_]), broadcast(at[2 * tile_tokens_])};
+  }
+
+  // Scores of a token whose products with some queries these are.
+  static STM_INLINE Floats score(Floats products, const Token& token, Floats offsets) {
+    return products * token.scale + (offsets * token.gain + token.bias);
+  }
+
+ private:
+  static constexpr int64_t kFactors = 3;  // gains, gains times the scale, biases
+
+  Scores scores_;
+  bool present_;
+  int64_t tile_tokens_;
+  Buffer<float> offsets_, factors_;
+};
+
+}  // namespace STM_ISA
+}  // namespace stm
