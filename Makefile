@@ -38,6 +38,6 @@ check: install ## lint, formatting and types, of Python and C++
 weights: install ## train the compact model from nothing, in runs/compact; takes hours and goes on where it stopped
 	$(BIN)/stm-fast train synthetic runs/compact
 
-clean: ## remove what was built and written, but not .venv
-	rm -rf build dist stm-fast-demo *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .benchmarks .coverage
+clean: ## remove what was built and written, but not the packages in .venv
+	rm -rf $(INSTALLED) stm_fast/*.so build dist stm-fast-demo *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .benchmarks .coverage
 	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -exec rm -rf {} +

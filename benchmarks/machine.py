@@ -1,13 +1,12 @@
 """What this machine can do at best: multiply-adds in registers, bytes from memory."""
 
-import ctypes
 import statistics
 import threading
 import time
 
 import torch
 
-from stm_fast.ops.compiled import location
+from stm_fast.ops import compiled
 
 UNITS = ("float32 vectors", "bfloat16 vectors", "bfloat16 tiles")
 ROUNDS = 2_000_000
@@ -16,12 +15,12 @@ COPIED_BYTES = 1 << 28
 
 def flops(unit: int, threads: int) -> float:
     """Floating-point operations a second in registers, all threads together; zero where there is no such unit."""
-    library = ctypes.CDLL(str(location.library()))
-    library.stm_fast_multiply_add.restype = ctypes.c_double
+    library = compiled.functions()
+    assert library is not None, compiled.failure()
     done = [0.0] * threads
 
     def work(index: int) -> None:
-        done[index] = library.stm_fast_multiply_add(unit, ctypes.c_int64(ROUNDS))
+        done[index] = library.stm_fast_multiply_add(unit, ROUNDS)
 
     workers = [threading.Thread(target=work, args=(index,)) for index in range(threads)]
     begin = time.perf_counter()

@@ -110,6 +110,7 @@ def _machine() -> dict[str, str]:
     from av.codec.codec import UnknownCodecError
 
     from stm_fast.cli.options import Dtype, resolve_dtype
+    from stm_fast.ops import compiled
 
     try:
         encoder = av.Codec("libx264", "w").name
@@ -118,6 +119,7 @@ def _machine() -> dict[str, str]:
     cards = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "cpu": f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads",
+        "cpu kernels": ", ".join(compiled.instruction_sets()) or "missing",
         "gpu": ", ".join(cards) or "none",
         "default dtype": ", ".join(f"{kind} {resolve_dtype(Dtype.auto, kind)}" for kind in devices()),
         "H.264 encoder": encoder,

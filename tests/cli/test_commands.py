@@ -118,7 +118,7 @@ def test_demo_without_scikit_image(monkeypatch):
 def test_doctor_is_healthy(stm):
     result = stm("doctor")
     assert result.exit_code == 0, result.output
-    for word in ("torch", "reference", "passed", "H.264"):
+    for word in ("torch", "reference", "passed", "H.264", "baseline"):
         assert word in result.output
 
 

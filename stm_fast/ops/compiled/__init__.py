@@ -16,7 +16,7 @@ from stm_fast.ops.compiled.recipe import BuildError
 def _load() -> Path | str:
     """Load the library; its path, or the reason why it cannot be had."""
     try:
-        path = location.library()
+        path = location.find_library()
         torch.ops.load_library(path)  # type: ignore[no-untyped-call]
     except (BuildError, OSError, RuntimeError) as error:
         reason = str(error)
@@ -41,11 +41,20 @@ def ops() -> Any:
 
 
 @cache
-def instruction_sets() -> list[str]:
-    """Those that the library has kernels for and this machine executes, best first."""
+def functions() -> ctypes.CDLL | None:
+    """The library's functions that need no torch, or None where it cannot be had."""
     loaded = _load()
     if isinstance(loaded, str):
-        return []
-    names = ctypes.CDLL(str(loaded)).stm_fast_instruction_sets
-    names.restype = ctypes.c_char_p
-    return str(names().decode()).split(",")
+        return None
+    library = ctypes.CDLL(str(loaded))
+    library.stm_fast_instruction_sets.restype = ctypes.c_char_p
+    library.stm_fast_multiply_add.argtypes = (ctypes.c_int, ctypes.c_int64)
+    library.stm_fast_multiply_add.restype = ctypes.c_double
+    return library
+
+
+@cache
+def instruction_sets() -> list[str]:
+    """Those that the library has kernels for and this machine executes, best first."""
+    library = functions()
+    return [] if library is None else str(library.stm_fast_instruction_sets().decode()).split(",")

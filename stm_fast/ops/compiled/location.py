@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[2]
 PACKAGED = "_cpu.abi3.so"
 
 
-def library() -> Path:
+def find_library() -> Path:
     """The path of a library that was built from the sources at hand.
 
     Raises:
