@@ -15,12 +15,12 @@ class AffineTerms {
     Floats gain, scale, bias;
   };
 
-  AffineTerms(const Scores& scores, int64_t most_panels, int64_t slots, int64_t tile_tokens)
+  AffineTerms(const Scores& scores, int64_t most_panels, int64_t tile_tokens)
       : scores_(scores),
         present_(scores.gain || scores.offset || scores.bias),
         tile_tokens_(tile_tokens),
         offsets_(present_ ? most_panels * kWidth : 0),
-        factors_(present_ ? slots * kFactors * tile_tokens : 0) {}
+        factors_(present_ ? kFactors * tile_tokens : 0) {}
 
   bool present() const { return present_; }
 
@@ -32,10 +32,10 @@ class AffineTerms {
     }
   }
 
-  void take_tokens(int64_t batch, int64_t first, int64_t count, int64_t slot) {
+  void take_tokens(int64_t batch, int64_t first, int64_t count) {
     if (!present_) return;
     const Vector gain = scores_.gain.batch(batch), bias = scores_.bias.batch(batch);
-    float* const factors = factors_.data() + slot * kFactors * tile_tokens_;
+    float* const factors = factors_.data();
     for (int64_t j = 0; j < round_up(count, kRows); ++j) {
       factors[j] = gain && j < count ? gain[first + j] : 1.0f;
       factors[tile_tokens_ + j] = factors[j] * scores_.scale;
@@ -45,10 +45,10 @@ class AffineTerms {
 
   // What follows is there where terms are present.
   const float* offsets(int64_t panel) const { return offsets_.data() + panel * kWidth; }
-  const float* gains(int64_t slot) const { return factors_.data() + slot * kFactors * tile_tokens_; }
+  const float* gains() const { return factors_.data(); }
 
-  STM_INLINE Token token(int64_t slot, int64_t j) const {
-    const float* const at = gains(slot) + j;
+  STM_INLINE Token token(int64_t j) const {
+    const float* const at = gains() + j;
     return {broadcast(at[0]), broadcast(at[tile_tokens_]), broadcast(at[2 * tile_tokens_])};
   }
 

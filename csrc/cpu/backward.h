@@ -1,16 +1,20 @@
 // Gradients of the dense read, in one pass over the memory.
 //
-// A task owns some tiles of tokens, whose gradients nobody else adds to, and meets one panel of queries after another:
+// A task owns some tiles of tokens, whose gradients nobody else adds to. A tile meets all queries, in two phases:
 //
-//   P  = exp(S - lse)                          [token][query]
-//   dV += P dO^T                               [token][row]
+//   P  = exp(S - lse)                          [token][query]       panel by panel of the queries
 //   dS = P * (V^T dO - delta)                  [token][query]       delta = sum over rows of out * dO, less dlse
-//   dG += dS Q^T                               [token][channel]     dK = scale * gain * dG
 //   dQ += K (gain * dS)                        [channel][query]     added up over tasks in their order
+//
+//   dV += P dO^T                               [token][row]         all panels at once: P and dS wait in strips
+//   dG += dS Q^T                               [token][channel]     dK = scale * gain * dG
+//
+// The second phase's sums stay in registers over all queries that a strip holds.
 #pragma once
 
 #include <new>
 
+#include "cpu/deltas.h"
 #include "cpu/units.h"
 #include "cpu/usage.h"
 
@@ -19,58 +23,9 @@ inline namespace STM_ISA {
 
 constexpr int64_t kTaskTiles = 4;
 constexpr int64_t kEnoughTasks = 16;
-constexpr int64_t kSharedPackBytes = int64_t{20} << 20;
-
-// delta[b, i] = sum over rows of out * grad_out, less grad_lse; dense.
-class Deltas {
- public:
-  Deltas(const Sizes& sizes, const ObjectMatrix& out, const ObjectMatrix& grad_out, const Vector& grad_lse)
-      : sizes_(sizes),
-        out_(out),
-        grad_out_(grad_out),
-        grad_lse_(grad_lse),
-        blocks_(divide_up(sizes.queries, kBlock)),
-        values_(sizes.batches * sizes.queries) {}
-
-  void run(const Threads& threads) {
-    Tasks tasks(sizes_.batches * blocks_);
-    tasks.run(threads, [](void* self, Tasks& queue) { static_cast<Deltas*>(self)->work(queue); }, this);
-  }
-
-  const float* batch(int64_t index) const { return values_.data() + index * sizes_.queries; }
-
- private:
-  static constexpr int64_t kBlock = 256;
-
-  void work(Tasks& tasks) {
-    for (int64_t task = tasks.next(); task >= 0; task = tasks.next()) {
-      const int64_t batch = task / blocks_, first = task % blocks_ * kBlock;
-      const int64_t count = smaller(kBlock, sizes_.queries - first);
-      float* const delta = values_.data() + batch * sizes_.queries + first;
-      const Vector grad_lse = grad_lse_.batch(batch);
-      for (int64_t i = 0; i < count; ++i) delta[i] = grad_lse ? -grad_lse[first + i] : 0.0f;
-      for (int64_t object = 0; object < sizes_.objects; ++object) {
-        const Matrix out = object_of(out_, object), grad = object_of(grad_out_, object);
-        with_type(out.dtype, [&](auto type) {
-          using T = decltype(type);
-          const T* a = static_cast<const T*>(out.data) + batch * out.batch_stride + first * out.column_stride;
-          const T* b = static_cast<const T*>(grad.data) + batch * grad.batch_stride + first * grad.column_stride;
-          for (int64_t c = 0; c < sizes_.value_channels; ++c, a += out.channel_stride, b += grad.channel_stride) {
-            for (int64_t i = 0; i < count; ++i) {
-              delta[i] += to_float(a[i * out.column_stride]) * to_float(b[i * grad.column_stride]);
-            }
-          }
-        });
-      }
-    }
-  }
-
-  Sizes sizes_;
-  ObjectMatrix out_, grad_out_;
-  Vector grad_lse_;
-  int64_t blocks_;
-  Buffer<float> values_;
-};
+constexpr int64_t kStripBytes = int64_t{1} << 18;
+constexpr int64_t kSharedPackBytes = int64_t{48} << 20;
+constexpr int64_t kOwnPackBytes = int64_t{4} << 20;
 
 template <class Keys, class Unit>
 class DenseBackward {
@@ -82,17 +37,20 @@ class DenseBackward {
         panels_(divide_up(sizes_.queries, kWidth)),
         tiles_(divide_up(sizes_.tokens, kTileTokens)),
         task_tiles_(larger<int64_t>(1, smaller(kTaskTiles, tiles_ / kEnoughTasks))),
-        chunks_(divide_up(tiles_, task_tiles_)),
+        tasks_(divide_up(tiles_, task_tiles_)),
         query_side_(read.gradients.query || read.gradients.offset),
         key_side_(read.gradients.key || read.gradients.gain || read.gradients.bias),
         value_side_(static_cast<bool>(read.gradients.value)),
+        share_packs_(sizes_.batches * panels_ * panel_pack_size() * kNumber <= kSharedPackBytes),
+        segments_(chunk_segments()),
+        chunks_(divide_up(panels_, segments_ * kSegmentPanels)),
         deltas_(sizes_, read.out, read.grad_out, read.grad_lse),
-        packs_(shares_packs() ? sizes_.batches * panels_ * pack_size() : 0),
+        packs_(share_packs_ ? sizes_.batches * chunks_ * pack_size() : 0),
         sums_(query_side_ ? sizes_.batches * panels_ * query_size() : 0),
         turns_(query_side_ ? sizes_.batches : 0) {
     deltas_.run(threads);
-    if (shares_packs()) {
-      Tasks tasks(sizes_.batches * panels_);
+    if (share_packs_) {
+      Tasks tasks(sizes_.batches * chunks_ * pack_pieces());
       tasks.run(threads, [](void* self, Tasks& queue) { static_cast<DenseBackward*>(self)->pack_all(queue); }, this);
     }
     if (!query_side_) return;
@@ -101,24 +59,36 @@ class DenseBackward {
   }
 
   void run(const Threads& threads) {
-    Tasks tasks(sizes_.batches * chunks_);
+    Tasks tasks(sizes_.batches * tasks_);
     tasks.run(threads, [](void* self, Tasks& queue) { static_cast<DenseBackward*>(self)->work(queue); }, this);
     if (query_side_) write_queries();
   }
 
  private:
   using Number = typename Unit::Number;
+  static constexpr int64_t kNumber = static_cast<int64_t>(sizeof(Number));
 
-  // Floats of a panel's query gradient: its channels and, after them, its offsets.
-  int64_t query_size() const { return (key_rows_ + 1) * kWidth; }
+  // Queries whose operands are packed together, and whose strips are multiplied at once: whole segments of them.
+  struct Chunk {
+    int64_t index, first_panel, first, count;
+
+    Chunk(const DenseBackward& whole, int64_t chunk)
+        : index(chunk),
+          first_panel(chunk * whole.segments_ * kSegmentPanels),
+          first(first_panel * kWidth),
+          count(smaller(whole.segments_ * kSegmentPanels * kWidth, whole.sizes_.queries - first)) {}
+
+    int64_t panels() const { return divide_up(count, kWidth); }
+  };
 
   struct Panel {
-    int64_t index, first, count;
+    int64_t index;  // among those whose scores are at hand
+    int64_t index_in_chunk;
     Floats normalizer[kVectors];
     Floats delta[kVectors];
-    const Number* queries;
     const Number* grads;
-    const Number* grads_by_query;
+    Ahead next_grads;
+    float* query_sums;
   };
 
   // What a worker holds.
@@ -126,60 +96,73 @@ class DenseBackward {
     Unit unit;
     Keys scores;
     Buffer<float> tile, slopes;
-    Buffer<Number> tile_rows, tile_columns;
-    Buffer<Number> keys, values;                   // of the tokens: channels as rows; tokens as rows
-    Buffer<Number> pack;                           // of the panel, where packs are not shared
-    Buffer<float> key_sums, value_sums, row_sums;  // gradients of a tile's tokens, for all tiles
-    Buffer<float> query_sums;                      // gradients of all panels' queries
+    Buffer<Number> tile_columns;
+    Buffer<Number> keys, values;                   // of the tile's tokens: channels as rows; tokens as rows
+    Buffer<Number> pack;                           // of a chunk, where packs are not shared
+    Strip<Unit> weights, slope_rows;               // P and dS of the tile's tokens and a chunk's queries
+    Buffer<float> key_sums, value_sums, row_sums;  // gradients of the tile's tokens
+    Buffer<float> query_sums;                      // gradients of all queries
+    int64_t batch = -1, chunk = -1;  // whose queries `scores` and `pack` hold; all chunks' where packs are
+                                     // shared
 
-    Desk(const DenseBackward& whole, int64_t tiles)
-        : scores(whole.sizes_, whole.read_.scores, 1, tiles),
+    explicit Desk(const DenseBackward& whole)
+        : scores(whole.sizes_, whole.read_.scores,
+                 whole.share_packs_ ? whole.panels_ : whole.segments_ * kSegmentPanels),
           tile(kTileTokens * kWidth),
           slopes(kTileTokens * kWidth),
-          tile_rows(Unit::rows_size(kTileTokens, kWidth)),
           tile_columns(Unit::columns_size(kTileTokens)),
-          keys(whole.query_side_ ? tiles * whole.keys_size() : 0),
-          values(tiles * whole.sizes_.objects * whole.values_size()),
-          pack(whole.shares_packs() ? 0 : whole.pack_size()),
-          key_sums(whole.key_side_ ? tiles * whole.key_panels() * kWidth * kTileTokens : 0),
-          value_sums(whole.value_side_ ? tiles * whole.value_panels() * kWidth * kTileTokens : 0),
-          row_sums(whole.key_side_ ? tiles * kTileTokens * 2 : 0),
+          keys(whole.query_side_ ? Unit::rows_size(whole.sizes_.key_channels, kTileTokens) : 0),
+          values(whole.sizes_.objects * whole.values_size()),
+          pack(whole.share_packs_ ? 0 : whole.pack_size()),
+          weights(whole.value_side_ ? whole.segments_ : 0),
+          slope_rows(whole.key_side_ ? whole.segments_ : 0),
+          key_sums(whole.key_side_ ? whole.key_panels() * kWidth * kTileTokens : 0),
+          value_sums(whole.value_side_ ? whole.value_panels() * kWidth * kTileTokens : 0),
+          row_sums(whole.key_side_ ? kTileTokens * 2 : 0),
           query_sums(whole.query_side_ ? whole.panels_ * whole.query_size() : 0) {}
   };
 
-  // Packed numbers of a tile.
-  int64_t keys_size() const { return Unit::rows_size(sizes_.key_channels, kTileTokens); }
+  // Numbers of a tile's values of one object, and of a panel's query gradient: its channels and, after them, offsets.
   int64_t values_size() const { return Unit::rows_size(kTileTokens, sizes_.value_channels); }
-  // A panel's operands of the products: queries and upstream gradients along the queries, and the latter along the
-  // channels. Packing them costs as much as some products with them, so all tasks share them where they are not too
-  // large.
-  int64_t queries_size() const { return key_side_ ? key_panels() * Unit::columns_size(kWidth) : 0; }
-  int64_t grads_size() const { return sizes_.objects * Unit::columns_size(sizes_.value_channels); }
-  int64_t grads_by_query_size() const { return value_side_ ? value_panels() * Unit::columns_size(kWidth) : 0; }
-  int64_t pack_size() const { return queries_size() + grads_size() + grads_by_query_size(); }
-  bool shares_packs() const {
-    return sizes_.batches * panels_ * pack_size() * static_cast<int64_t>(sizeof(Number)) <= kSharedPackBytes;
-  }
+  int64_t query_size() const { return (key_rows_ + 1) * kWidth; }
 
   int64_t key_panels() const { return divide_up(sizes_.key_channels, kWidth); }
   int64_t value_panels() const { return sizes_.objects * divide_up(sizes_.value_channels, kWidth); }
 
+  // A chunk's pack holds the upstream gradients of each panel along the channels and, with the channels as columns, the
+  // upstream gradients and the queries along all its queries. Packing costs as much as some products, so all tasks
+  // share packs where they are not too large.
+  int64_t grads_size() const { return sizes_.objects * Unit::columns_size(sizes_.value_channels); }
+  int64_t along_queries_size() const { return Unit::columns_size(segments_ * kSegmentPanels * kWidth); }
+  int64_t channel_panels() const { return (value_side_ ? value_panels() : 0) + (key_side_ ? key_panels() : 0); }
+  int64_t pack_pieces() const { return segments_ * kSegmentPanels + channel_panels(); }
+  int64_t pack_size() const {
+    return segments_ * kSegmentPanels * grads_size() + channel_panels() * along_queries_size();
+  }
+  int64_t panel_pack_size() const { return grads_size() + channel_panels() * Unit::columns_size(kWidth); }
+
+  // Depends on the sizes alone: so do the sums.
+  int64_t chunk_segments() const {
+    const int64_t all = divide_up(panels_, kSegmentPanels);
+    const int64_t strip = kStripBytes / (Strip<Unit>::size(1) * kNumber);
+    const int64_t own = share_packs_ ? all : kOwnPackBytes / (kSegmentPanels * panel_pack_size() * kNumber);
+    const int64_t most = larger<int64_t>(1, smaller(all, smaller(strip, own)));
+    return divide_up(all, divide_up(all, most));
+  }
+
   void work(Tasks& tasks) {
-    Desk desk(*this, task_tiles_);
+    Desk desk(*this);
     for (int64_t task = tasks.next(); task >= 0; task = tasks.next()) {
-      const int64_t batch = task / chunks_, chunk = task % chunks_;
-      const int64_t first = chunk * task_tiles_ * kTileTokens;
-      const int64_t count = smaller(task_tiles_ * kTileTokens, sizes_.tokens - first);
-      take_tokens(batch, first, count, desk);
-      for (int64_t index = 0; index < panels_; ++index) {
-        Panel panel;
-        take_panel(batch, index, panel, desk);
-        for (int64_t done = 0; done < count; done += kTileTokens) {
-          differentiate(panel, done / kTileTokens, smaller(kTileTokens, count - done), desk);
-        }
+      const int64_t batch = task / tasks_, turn = task % tasks_;
+      const int64_t end = smaller((turn + 1) * task_tiles_ * kTileTokens, sizes_.tokens);
+      if (query_side_) zero(desk.query_sums, panels_ * query_size());
+      for (int64_t first = turn * task_tiles_ * kTileTokens; first < end; first += kTileTokens) {
+        const int64_t tokens = smaller(kTileTokens, end - first);
+        take_tokens(batch, first, tokens, desk);
+        for (int64_t chunk = 0; chunk < chunks_; ++chunk) meet(batch, Chunk(*this, chunk), tokens, desk);
+        write_tokens(batch, first, tokens, desk);
       }
-      write_tokens(batch, first, count, desk);
-      if (query_side_ && !add_queries(batch, chunk, desk, tasks)) return;
+      if (query_side_ && !add_queries(batch, turn, desk, tasks)) return;
     }
   }
 
@@ -187,122 +170,131 @@ class DenseBackward {
     std::memset(buffer.data(), 0, static_cast<std::size_t>(count) * sizeof(float));
   }
 
-  void take_tokens(int64_t batch, int64_t first, int64_t count, Desk& desk) const {
-    const int64_t tiles = divide_up(count, kTileTokens);
+  void take_tokens(int64_t batch, int64_t first, int64_t tokens, Desk& desk) const {
     desk.scores.take_batch(batch);
-    for (int64_t t = 0; t < tiles; ++t) {
-      const int64_t token = first + t * kTileTokens, tokens = smaller(kTileTokens, count - t * kTileTokens);
-      desk.scores.take_tokens(token, tokens, t);
-      if (query_side_) {
-        const Matrix& key = read_.scores.key;
-        Unit::pack_rows(key, batch * key.batch_stride + token * key.column_stride, sizes_.key_channels,
-                        key.channel_stride, tokens, key.column_stride, desk.keys.data() + t * keys_size());
-      }
-      for (int64_t object = 0; object < sizes_.objects; ++object) {
-        const Matrix value = object_of(read_.value, object);
-        Unit::pack_rows(value, batch * value.batch_stride + token * value.column_stride, tokens, value.column_stride,
-                        sizes_.value_channels, value.channel_stride,
-                        desk.values.data() + (t * sizes_.objects + object) * values_size());
-      }
+    desk.scores.take_tokens(first, tokens);
+    if (query_side_) {
+      const Matrix& key = read_.scores.key;
+      Unit::pack_rows(key, batch * key.batch_stride + first * key.column_stride, sizes_.key_channels,
+                      key.channel_stride, tokens, key.column_stride, desk.keys.data());
+    }
+    for (int64_t object = 0; object < sizes_.objects; ++object) {
+      const Matrix value = object_of(read_.value, object);
+      Unit::pack_rows(value, batch * value.batch_stride + first * value.column_stride, tokens, value.column_stride,
+                      sizes_.value_channels, value.channel_stride, desk.values.data() + object * values_size());
     }
     if (key_side_) {
-      zero(desk.key_sums, tiles * key_panels() * kWidth * kTileTokens);
-      zero(desk.row_sums, tiles * kTileTokens * 2);
+      zero(desk.key_sums, key_panels() * kWidth * kTileTokens);
+      zero(desk.row_sums, kTileTokens * 2);
     }
-    if (value_side_) zero(desk.value_sums, tiles * value_panels() * kWidth * kTileTokens);
-    if (query_side_) zero(desk.query_sums, panels_ * query_size());
+    if (value_side_) zero(desk.value_sums, value_panels() * kWidth * kTileTokens);
   }
 
-  void take_panel(int64_t batch, int64_t index, Panel& panel, Desk& desk) const {
-    panel.index = index;
-    panel.first = index * kWidth;
-    panel.count = smaller<int64_t>(kWidth, sizes_.queries - panel.first);
-    load_lse(read_.lse.batch(batch), panel.first, panel.count, panel.normalizer);
-    float delta[kWidth] = {};
-    for (int64_t i = 0; i < panel.count; ++i) delta[i] = deltas_.batch(batch)[panel.first + i];
-    for (int v = 0; v < kVectors; ++v) panel.delta[v] = load(delta + v * kLanes);
-    desk.scores.take_queries(panel.first, panel.count);
-    const Number* pack = desk.pack.data();
-    if (shares_packs()) {
-      pack = packs_.data() + (batch * panels_ + index) * pack_size();
-    } else {
-      pack_panel(batch, index, desk.pack.data());
+  // Adds to all gradients what the tile's tokens and a chunk's queries have to do with each other.
+  void meet(int64_t batch, const Chunk& chunk, int64_t tokens, Desk& desk) const {
+    const Number* const pack = take_queries(batch, chunk, desk);
+    desk.weights.clear();
+    desk.slope_rows.clear();
+    for (int64_t index = 0; index < chunk.panels(); ++index) {
+      Panel panel;
+      panel.index = share_packs_ ? chunk.first_panel + index : index;
+      panel.index_in_chunk = index;
+      panel.grads = pack + index * grads_size();
+      if (index + 1 < chunk.panels()) panel.next_grads = Ahead(panel.grads + grads_size(), grads_size());
+      panel.query_sums = query_side_ ? desk.query_sums.data() + (chunk.first_panel + index) * query_size() : nullptr;
+      const int64_t first = chunk.first + index * kWidth, count = smaller<int64_t>(kWidth, sizes_.queries - first);
+      load_lse(read_.lse.batch(batch), first, count, panel.normalizer);
+      float delta[kWidth] = {};
+      for (int64_t i = 0; i < count; ++i) delta[i] = deltas_.batch(batch)[first + i];
+      for (int v = 0; v < kVectors; ++v) panel.delta[v] = load(delta + v * kLanes);
+      differentiate(panel, tokens, desk);
     }
-    panel.queries = pack;
-    panel.grads = pack + queries_size();
-    panel.grads_by_query = panel.grads + grads_size();
+    const Number* columns = pack + segments_ * kSegmentPanels * grads_size();
+    if (value_side_) {
+      desk.weights.multiply(columns, value_panels(), tokens, desk.value_sums.data());
+      columns += value_panels() * along_queries_size();
+    }
+    if (key_side_) desk.slope_rows.multiply(columns, key_panels(), tokens, desk.key_sums.data());
+  }
+
+  // The pack of a chunk, whose queries the scores take as well.
+  const Number* take_queries(int64_t batch, const Chunk& chunk, Desk& desk) const {
+    if (share_packs_) {
+      if (desk.batch != batch) desk.scores.take_queries(0, sizes_.queries);
+      desk.batch = batch;
+      return packs_.data() + (batch * chunks_ + chunk.index) * pack_size();
+    }
+    if (desk.batch != batch || desk.chunk != chunk.index) {
+      desk.scores.take_queries(chunk.first, chunk.count);
+      for (int64_t piece = 0; piece < pack_pieces(); ++piece) pack_piece(batch, chunk, piece, desk.pack.data());
+    }
+    desk.batch = batch;
+    desk.chunk = chunk.index;
+    return desk.pack.data();
   }
 
   void pack_all(Tasks& tasks) {
     for (int64_t task = tasks.next(); task >= 0; task = tasks.next()) {
-      pack_panel(task / panels_, task % panels_, packs_.data() + task * pack_size());
+      const int64_t pack = task / pack_pieces();
+      pack_piece(pack / chunks_, Chunk(*this, pack % chunks_), task % pack_pieces(),
+                 packs_.data() + pack * pack_size());
     }
   }
 
-  void pack_panel(int64_t batch, int64_t index, Number* out) const {
-    const int64_t first = index * kWidth, count = smaller<int64_t>(kWidth, sizes_.queries - first);
-    if (key_side_) pack_by_query(read_.scores.query, sizes_.key_channels, batch, first, count, out);
-    out += queries_size();
+  void pack_piece(int64_t batch, const Chunk& chunk, int64_t piece, Number* pack) const {
+    const int64_t panels = segments_ * kSegmentPanels;
+    if (piece < panels) {
+      if (piece < chunk.panels()) pack_grads(batch, chunk.first + piece * kWidth, pack + piece * grads_size());
+      return;
+    }
+    piece -= panels;
+    Number* const out = pack + panels * grads_size() + piece * along_queries_size();
+    const int64_t object_panels = divide_up(sizes_.value_channels, kWidth);
+    if (value_side_ && piece < value_panels()) {
+      const Matrix grad = object_of(read_.grad_out, piece / object_panels);
+      return pack_along_queries(grad, sizes_.value_channels, batch, chunk, piece % object_panels * kWidth, out);
+    }
+    piece -= value_side_ ? value_panels() : 0;
+    pack_along_queries(read_.scores.query, sizes_.key_channels, batch, chunk, piece * kWidth, out);
+  }
+
+  void pack_grads(int64_t batch, int64_t first, Number* out) const {
+    const int64_t count = smaller<int64_t>(kWidth, sizes_.queries - first);
     for (int64_t object = 0; object < sizes_.objects; ++object) {
       const Matrix grad = object_of(read_.grad_out, object);
       Unit::pack_panel(grad, batch * grad.batch_stride + first * grad.column_stride, count, grad.column_stride,
                        sizes_.value_channels, grad.channel_stride, out);
       out += Unit::columns_size(sizes_.value_channels);
     }
-    if (!value_side_) return;
-    for (int64_t object = 0; object < sizes_.objects; ++object) {
-      pack_by_query(object_of(read_.grad_out, object), sizes_.value_channels, batch, first, count, out);
-      out += divide_up(sizes_.value_channels, kWidth) * Unit::columns_size(kWidth);
-    }
   }
 
-  // Channels as columns, queries as the steps of the reduction.
-  static void pack_by_query(const Matrix& x, int64_t channels, int64_t batch, int64_t first, int64_t count,
-                            Number* out) {
-    if (count < kWidth) {
-      // All kWidth steps are multiplied; those of queries that are not there stay zero.
-      const int64_t size = divide_up(channels, kWidth) * Unit::columns_size(kWidth);
-      std::memset(out, 0, static_cast<std::size_t>(size) * sizeof(Number));
-    }
-    for (int64_t c = 0; c < channels; c += kWidth, out += Unit::columns_size(kWidth)) {
-      const int64_t start = batch * x.batch_stride + first * x.column_stride + c * x.channel_stride;
-      Unit::pack_panel(x, start, smaller<int64_t>(kWidth, channels - c), x.channel_stride, count, x.column_stride, out);
-    }
+  // A panel of channels as columns; the chunk's queries are the steps of the reduction, with zeros after them.
+  void pack_along_queries(const Matrix& x, int64_t channels, int64_t batch, const Chunk& chunk, int64_t channel,
+                          Number* out) const {
+    const int64_t start = batch * x.batch_stride + chunk.first * x.column_stride + channel * x.channel_stride;
+    Unit::pack_panel(x, start, smaller<int64_t>(kWidth, channels - channel), x.channel_stride, chunk.count,
+                     x.column_stride, out);
+    const int64_t done = Unit::columns_size(chunk.count);
+    std::memset(out + done, 0, static_cast<std::size_t>(along_queries_size() - done) * sizeof(Number));
   }
 
-  void differentiate(const Panel& panel, int64_t t, int64_t tokens, Desk& desk) const {
+  void differentiate(const Panel& panel, int64_t tokens, Desk& desk) const {
     float* const tile = desk.tile.data();
-    desk.scores.compute(0, tokens, tile, t);
+    desk.scores.compute(panel.index, tokens, tile);
     if (!weigh_again(panel, tokens, tile)) return;
-    if (value_side_) {
-      add_by_token(tile, tokens, panel.grads_by_query, value_panels(), desk.tile_rows.data(),
-                   desk.value_sums.data() + t * value_panels() * kWidth * kTileTokens);
-    }
+    if (value_side_) desk.weights.put(tile, tokens, panel.index_in_chunk);
     if (!query_side_ && !key_side_) return;
-    slope(panel, t, tokens, desk);
+    slope(panel, tokens, desk);
     float* const slopes = desk.slopes.data();
     if (key_side_) {
-      add_by_token(slopes, tokens, panel.queries, key_panels(), desk.tile_rows.data(),
-                   desk.key_sums.data() + t * key_panels() * kWidth * kTileTokens);
-      if (desk.scores.terms().present()) add_row_sums(tokens, desk, desk.row_sums.data() + t * kTileTokens * 2);
+      desk.slope_rows.put(slopes, tokens, panel.index_in_chunk);
+      if (desk.scores.terms().present()) add_row_sums(panel, tokens, desk);
     }
     if (query_side_) {
-      float* const sums = desk.query_sums.data() + panel.index * query_size();
-      if (read_.scores.gain) scale_rows(desk.scores.terms().gains(t), tokens, slopes);
-      Unit::template multiply<true>(desk.keys.data() + t * keys_size(),
-                                    Unit::tile_columns(slopes, tokens, desk.tile_columns.data()), sizes_.key_channels,
-                                    tokens, sums);
-      if (read_.gradients.offset) add_column_sums(slopes, tokens, sums + key_rows_ * kWidth);
-    }
-  }
-
-  // sums[panel][token] += tile * x[panel].
-  static void add_by_token(const float* tile, int64_t tokens, const Number* x, int64_t panels, Number* rows,
-                           float* sums) {
-    Unit::pack_tile_rows(tile, tokens, rows);
-    for (int64_t p = 0; p < panels; ++p) {
-      Unit::template multiply<true>(rows, x + p * Unit::columns_size(kWidth), tokens, kWidth,
-                                    sums + p * kTileTokens * kWidth);
+      if (read_.scores.gain) scale_rows(desk.scores.terms().gains(), tokens, slopes);
+      Unit::template multiply<true>(desk.keys.data(), Unit::tile_columns(slopes, tokens, desk.tile_columns.data()),
+                                    sizes_.key_channels, tokens, panel.query_sums, Ahead());
+      if (read_.gradients.offset) add_column_sums(slopes, tokens, panel.query_sums + key_rows_ * kWidth);
     }
   }
 
@@ -321,15 +313,15 @@ class DenseBackward {
     return any(counts);
   }
 
-  void slope(const Panel& panel, int64_t t, int64_t tokens, Desk& desk) const {
+  void slope(const Panel& panel, int64_t tokens, Desk& desk) const {
     float* const slopes = desk.slopes.data();
-    const Number* values = desk.values.data() + t * sizes_.objects * values_size();
+    const Number* values = desk.values.data();
     const Number* grads = panel.grads;
-    Unit::template multiply<false>(values, grads, tokens, sizes_.value_channels, slopes);
+    Unit::template multiply<false>(values, grads, tokens, sizes_.value_channels, slopes, panel.next_grads);
     for (int64_t object = 1; object < sizes_.objects; ++object) {
       values += values_size();
       grads += Unit::columns_size(sizes_.value_channels);
-      Unit::template multiply<true>(values, grads, tokens, sizes_.value_channels, slopes);
+      Unit::template multiply<true>(values, grads, tokens, sizes_.value_channels, slopes, Ahead());
     }
     for (int64_t j = 0; j < tokens; ++j) {
 #pragma GCC unroll 3
@@ -350,13 +342,15 @@ class DenseBackward {
   }
 
   // For each token the sums over queries of dS and of dS * offset.
-  static void add_row_sums(int64_t tokens, const Desk& desk, float* sums) {
+  static void add_row_sums(const Panel& panel, int64_t tokens, Desk& desk) {
+    const float* const offsets = desk.scores.terms().offsets(panel.index);
+    float* const sums = desk.row_sums.data();
     for (int64_t j = 0; j < tokens; ++j) {
       Floats plain = broadcast(0.0f), weighted = broadcast(0.0f);
       for (int v = 0; v < kVectors; ++v) {
         const Floats x = load(desk.slopes.data() + j * kWidth + v * kLanes);
         plain += x;
-        weighted += x * load(desk.scores.terms().offsets(0) + v * kLanes);
+        weighted += x * load(offsets + v * kLanes);
       }
       sums[2 * j] += sum(plain);
       sums[2 * j + 1] += sum(weighted);
@@ -371,24 +365,24 @@ class DenseBackward {
     }
   }
 
-  void write_tokens(int64_t batch, int64_t first, int64_t count, const Desk& desk) const {
-    for (int64_t done = 0; done < count; ++done) {
-      const int64_t t = done / kTileTokens, row = done % kTileTokens, token = first + done;
+  void write_tokens(int64_t batch, int64_t first, int64_t tokens, const Desk& desk) const {
+    for (int64_t row = 0; row < tokens; ++row) {
       if (value_side_) {
-        const float* from = desk.value_sums.data() + t * value_panels() * kWidth * kTileTokens + row * kWidth;
+        const float* from = desk.value_sums.data() + row * kWidth;
         for (int64_t object = 0; object < sizes_.objects; ++object) {
-          write_channels(object_of(read_.gradients.value, object), sizes_.value_channels, batch, token, 1.0f, from);
+          write_channels(object_of(read_.gradients.value, object), sizes_.value_channels, batch, first + row, 1.0f,
+                         from);
           from += divide_up(sizes_.value_channels, kWidth) * kWidth * kTileTokens;
         }
       }
-      if (key_side_) write_token(batch, token, t, row, desk);
+      if (key_side_) write_token(batch, first + row, row, desk);
     }
   }
 
-  void write_token(int64_t batch, int64_t token, int64_t t, int64_t row, const Desk& desk) const {
+  void write_token(int64_t batch, int64_t token, int64_t row, const Desk& desk) const {
     const Vector gain = read_.scores.gain.batch(batch);
-    const float* const sums = desk.key_sums.data() + t * key_panels() * kWidth * kTileTokens + row * kWidth;
-    const float* const row_sums = desk.row_sums.data() + (t * kTileTokens + row) * 2;
+    const float* const sums = desk.key_sums.data() + row * kWidth;
+    const float* const row_sums = desk.row_sums.data() + row * 2;
     if (read_.gradients.bias) read_.gradients.bias.batch(batch)[token] = row_sums[0];
     if (read_.gradients.key) {
       const float factor = read_.scores.scale * (gain ? gain[token] : 1.0f);
@@ -416,9 +410,9 @@ class DenseBackward {
     });
   }
 
-  bool add_queries(int64_t batch, int64_t chunk, const Desk& desk, const Tasks& tasks) {
+  bool add_queries(int64_t batch, int64_t turn, const Desk& desk, const Tasks& tasks) {
     Turns& turns = turns_.data()[batch];
-    if (!turns.wait(chunk, tasks)) return false;
+    if (!turns.wait(turn, tasks)) return false;
     float* const sums = sums_.data() + batch * panels_ * query_size();
     for (int64_t i = 0; i < panels_ * query_size(); i += kLanes) {
       store(sums + i, load(sums + i) + load(desk.query_sums.data() + i));
@@ -446,8 +440,9 @@ class DenseBackward {
 
   const Backward& read_;
   Sizes sizes_;
-  int64_t key_rows_, panels_, tiles_, task_tiles_, chunks_;
-  bool query_side_, key_side_, value_side_;
+  int64_t key_rows_, panels_, tiles_, task_tiles_, tasks_;
+  bool query_side_, key_side_, value_side_, share_packs_;
+  int64_t segments_, chunks_;  // segments of a chunk; chunks of all queries
   Deltas deltas_;
   Buffer<Number> packs_;
   Buffer<float> sums_;

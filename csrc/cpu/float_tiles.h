@@ -59,7 +59,7 @@ class FloatTiles {
   }
 
   // Adds the taken tokens to what a panel of queries has read.
-  void read(int64_t panel, Statistics& statistics, float* rows) {
+  void read(int64_t panel, Statistics& statistics, float* rows, const float*) {
     Floats decay[kVectors];
     scores_.compute(panel, count_, tile_.data());
     switch (weigh(tile_.data(), count_, statistics, decay)) {

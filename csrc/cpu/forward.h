@@ -87,7 +87,10 @@ class DenseRead {
       for (int64_t done = 0; done < piece.tokens; done += Tiles::kTokens) {
         tiles.take_tokens(piece.first_token + done, smaller(Tiles::kTokens, piece.tokens - done));
         for (int64_t panel = 0; panel < piece.panels; ++panel) {
-          tiles.read(panel, readout.statistics.data()[panel], readout.rows.data() + panel * padded_rows_ * kWidth);
+          const int64_t next = panel + 1 < piece.panels ? panel + 1 : 0;
+          float* const rows = readout.rows.data();
+          tiles.read(panel, readout.statistics.data()[panel], rows + panel * padded_rows_ * kWidth,
+                     rows + next * padded_rows_ * kWidth);
         }
       }
       if (!finish(piece, readout, tasks)) return;

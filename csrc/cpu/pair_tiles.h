@@ -26,7 +26,7 @@ class PairTiles {
   PairTiles(const Forward& read, int64_t most_panels)
       : read_(read),
         rows_(read.sizes.objects * round_up(read.sizes.value_channels, kPairBlock)),
-        keys_(read.sizes, read.scores, most_panels, 1, kTokens),
+        keys_(read.sizes, read.scores, most_panels, kTokens),
         values_(pair_rows_size<kParts>(rows_, kTokens)),
         scores_(kTokens * kWidth),
         weights_(pair_columns_size<kParts>(kTokens)) {}
@@ -52,11 +52,12 @@ class PairTiles {
     }
   }
 
-  // Adds the taken tokens to what a panel of queries has read.
-  void read(int64_t panel, Statistics& statistics, float* rows) {
+  // Adds the taken tokens to what a panel of queries has read; `next_rows` is the sum that is wanted after this one.
+  void read(int64_t panel, Statistics& statistics, float* rows, const float* next_rows) {
     keys_.compute_unscaled(panel, count_, scores_.data());
     if (!weigh_pairs(statistics, rows)) return;
-    multiply_pairs<kParts, true>(values_.data(), weights_.data(), rows_ / kPairBlock, count_, rows);
+    multiply_pairs<kParts, true>(values_.data(), weights_.data(), rows_ / kPairBlock, count_, rows,
+                                 Ahead(next_rows, rows_ * kWidth));
   }
 
  private:

@@ -81,6 +81,16 @@ STM_INLINE void store_columns(__m512 even, __m512 odd, uint16_t* out) {
   for (int part = 0; part < kParts; ++part) _mm512_storeu_si512(out + part * kColumnTile, pairs[part]);
 }
 
+// Stores the parts of 16 steps of one row.
+template <int kParts>
+STM_INLINE void put_parts(__m512 x, uint16_t* out) {
+#pragma GCC unroll 3
+  for (int part = 0; part < kParts; ++part) {
+    const __m512i bits = part + 1 == kParts ? take_part<true>(x) : take_part<false>(x);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + part * kRowTile), _mm512_cvtepi32_epi16(bits));
+  }
+}
+
 STM_INLINE __m512 load16(const float* x, int64_t stride) {
   const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
   return _mm512_i32gather_ps(_mm512_mullo_epi32(lanes, _mm512_set1_epi32(static_cast<int32_t>(stride))), x, 4);
@@ -117,17 +127,9 @@ void pack_pair_rows(const T* x, int64_t rows, int64_t stride, int64_t depth, int
         for (int64_t r = 0; r < kPairRows; ++r) {
           const bool there = r < count;
           const T* const row = from + (there ? r * stride : 0);
-          __m512 low = gather16(row, there ? smaller<int64_t>(16, steps) : 0, 1);
-          __m512 high = gather16(row + 16, there ? larger<int64_t>(0, steps - 16) : 0, 1);
-#pragma GCC unroll 3
-          for (int part = 0; part < kParts; ++part) {
-            uint16_t* const to = out + part * kRowTile + r * kPairDepth;
-            const bool last = part + 1 == kParts;
-            const __m512i a = last ? take_part<true>(low) : take_part<false>(low);
-            const __m512i b = last ? take_part<true>(high) : take_part<false>(high);
-            _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi32_epi16(a));
-            _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 16), _mm512_cvtepi32_epi16(b));
-          }
+          uint16_t* const to = out + r * kPairDepth;
+          put_parts<kParts>(gather16(row, there ? smaller<int64_t>(16, steps) : 0, 1), to);
+          put_parts<kParts>(gather16(row + 16, there ? larger<int64_t>(0, steps - 16) : 0, 1), to + 16);
         }
       } else {
         for (int64_t s = 0; s < kPairDepth; s += 2) {
@@ -239,31 +241,55 @@ STM_INLINE void multiply_step(const uint16_t* upper_rows, const uint16_t* lower_
 
 constexpr int64_t kCachedSteps = 2;  // steps of the reduction whose parts, rows and columns, stay in the first cache
 
+// Adds the products of `steps` steps of kPairBlock rows and all columns.
+template <int kParts>
+STM_INLINE void add_steps(const uint16_t* upper, const uint16_t* lower, const uint16_t* columns, int64_t steps,
+                          Ahead& ahead) {
+  for (int64_t first = 0; first < steps; first += kCachedSteps) {
+    const int64_t last = smaller(first + kCachedSteps, steps);
+    // The smallest products first: where sums begin at zero, their rounding does not add to that of the largest.
+    for (int order = kParts - 1; order >= 0; --order) {
+      for (int a = 0; a <= order; ++a) {
+        for (int64_t k = first; k < last; ++k) {
+          const int64_t part = (k * kParts + a) * kRowTile;
+          multiply_step(upper + part, lower + part, columns + (k * kParts + order - a) * kColumnTile);
+          ahead.fetch();
+        }
+      }
+    }
+  }
+}
+
 // sums[row][kWidth] (+)= rows * columns, for blocks of kPairBlock rows.
 template <int kParts, bool kAdd>
-void multiply_pairs(const uint16_t* rows, const uint16_t* columns, int64_t blocks, int64_t depth, float* sums) {
-  const int64_t steps = divide_up(depth, kPairDepth);
+void multiply_pairs(const uint16_t* rows, const uint16_t* columns, int64_t blocks, int64_t depth, float* sums,
+                    Ahead ahead = {}) {
+  const int64_t half = divide_up(depth, kPairDepth) * kRowTile * kParts;
   // Nor that tiles are loaded from what was just packed.
   __asm__ volatile("" : : : "memory");
-  for (int64_t block = 0; block < blocks; ++block, sums += kPairBlock * kWidth) {
+  for (int64_t block = 0; block < blocks; ++block, rows += 2 * half, sums += kPairBlock * kWidth) {
     if (kAdd) {
       load_sums(sums);
     } else {
       zero_sums();
     }
-    const uint16_t* const upper = rows + block * 2 * steps * kRowTile * kParts;
-    const uint16_t* const lower = upper + steps * kRowTile * kParts;
-    for (int64_t first = 0; first < steps; first += kCachedSteps) {
-      const int64_t last = smaller(first + kCachedSteps, steps);
-      // The smallest products first: where sums begin at zero, their rounding does not add to that of the largest.
-      for (int order = kParts - 1; order >= 0; --order) {
-        for (int a = 0; a <= order; ++a) {
-          for (int64_t k = first; k < last; ++k) {
-            const int64_t part = (k * kParts + a) * kRowTile;
-            multiply_step(upper + part, lower + part, columns + (k * kParts + order - a) * kColumnTile);
-          }
-        }
-      }
+    add_steps<kParts>(rows, rows + half, columns, divide_up(depth, kPairDepth), ahead);
+    store_sums(sums);
+  }
+}
+
+// sums += rows * columns over some segments of the reduction, of `length` steps of kPairDepth each. Rows hold those
+// segments only, one after another, with room for `depth`; columns hold all, and `places` says which are meant.
+template <int kParts>
+void multiply_pair_segments(const uint16_t* rows, const uint16_t* columns, int64_t blocks, int64_t depth,
+                            const int64_t* places, int64_t segments, int64_t length, float* sums, Ahead& ahead) {
+  const int64_t half = depth / kPairDepth * kRowTile * kParts;
+  __asm__ volatile("" : : : "memory");
+  for (int64_t block = 0; block < blocks; ++block, rows += 2 * half, sums += kPairBlock * kWidth) {
+    load_sums(sums);
+    for (int64_t s = 0; s < segments; ++s) {
+      const uint16_t* const upper = rows + s * length * kRowTile * kParts;
+      add_steps<kParts>(upper, upper + half, columns + places[s] * length * kColumnTile * kParts, length, ahead);
     }
     store_sums(sums);
   }
@@ -277,35 +303,62 @@ class TileUnit {
   TileUnit() {}
 };
 
+// Adds the products of `steps` steps of kRows rows, kPairDepth apart, and all columns.
+STM_INLINE void add_steps(const uint16_t* rows, const uint16_t* columns, int64_t steps, Block& sum, Ahead& ahead) {
+  for (int64_t k = 0; k < steps; ++k, rows += kRowTile) {
+    ahead.fetch();
+    for (int64_t pair = 0; pair < kPairDepth / 2; ++pair, columns += 2 * kWidth) {
+      const __m512bh b0 = reinterpret_cast<__m512bh>(_mm512_loadu_si512(columns));
+      const __m512bh b1 = reinterpret_cast<__m512bh>(_mm512_loadu_si512(columns + 2 * kLanes));
+      const __m512bh b2 = reinterpret_cast<__m512bh>(_mm512_loadu_si512(columns + 4 * kLanes));
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+        int32_t both;
+        std::memcpy(&both, rows + r * kPairDepth + 2 * pair, sizeof(both));
+        const __m512bh x = reinterpret_cast<__m512bh>(_mm512_set1_epi32(both));
+        sum[r][0] = reinterpret_cast<Floats>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(sum[r][0]), x, b0));
+        sum[r][1] = reinterpret_cast<Floats>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(sum[r][1]), x, b1));
+        sum[r][2] = reinterpret_cast<Floats>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(sum[r][2]), x, b2));
+      }
+    }
+  }
+}
+
+// Where a group of kRows rows begins whose reduction has `steps` steps.
+constexpr int64_t row_group(int64_t group, int64_t steps) {
+  return group * kRows / kPairRows * steps * kRowTile + group * kRows % kPairRows * kPairDepth;
+}
+
 // sums[row][kWidth] (+)= rows * columns, for blocks of kPairBlock rows.
 template <int kParts, bool kAdd>
-void multiply_pairs(const uint16_t* rows, const uint16_t* columns, int64_t blocks, int64_t depth, float* sums) {
+void multiply_pairs(const uint16_t* rows, const uint16_t* columns, int64_t blocks, int64_t depth, float* sums,
+                    Ahead ahead = {}) {
   static_assert(kParts == 1, "splitting pays on tiles only");
   const int64_t steps = divide_up(depth, kPairDepth);
-  for (int64_t part = 0; part < blocks * (kPairBlock / kRows); ++part, sums += kRows * kWidth) {
-    const uint16_t* from = rows + part * kRows / kPairRows * steps * kRowTile + part * kRows % kPairRows * kPairDepth;
+  for (int64_t group = 0; group < blocks * (kPairBlock / kRows); ++group, sums += kRows * kWidth) {
     Block sum;
     if (kAdd) {
       load_block(sums, sum);
     } else {
       clear(sum);
     }
-    const uint16_t* b = columns;
-    for (int64_t k = 0; k < steps; ++k, from += kRowTile) {
-      for (int64_t pair = 0; pair < kPairDepth / 2; ++pair, b += 2 * kWidth) {
-        const __m512bh b0 = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b));
-        const __m512bh b1 = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b + 2 * kLanes));
-        const __m512bh b2 = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b + 4 * kLanes));
-#pragma GCC unroll 8
-        for (int r = 0; r < kRows; ++r) {
-          int32_t both;
-          std::memcpy(&both, from + r * kPairDepth + 2 * pair, sizeof(both));
-          const __m512bh x = reinterpret_cast<__m512bh>(_mm512_set1_epi32(both));
-          sum[r][0] = reinterpret_cast<Floats>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(sum[r][0]), x, b0));
-          sum[r][1] = reinterpret_cast<Floats>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(sum[r][1]), x, b1));
-          sum[r][2] = reinterpret_cast<Floats>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(sum[r][2]), x, b2));
-        }
-      }
+    add_steps(rows + row_group(group, steps), columns, steps, sum, ahead);
+    store_block(sum, sums);
+  }
+}
+
+// sums += rows * columns over some segments of the reduction, of `length` steps of kPairDepth each. Rows hold those
+// segments only, one after another, with room for `depth`; columns hold all, and `places` says which are meant.
+template <int kParts>
+void multiply_pair_segments(const uint16_t* rows, const uint16_t* columns, int64_t blocks, int64_t depth,
+                            const int64_t* places, int64_t segments, int64_t length, float* sums, Ahead& ahead) {
+  static_assert(kParts == 1, "splitting pays on tiles only");
+  for (int64_t group = 0; group < blocks * (kPairBlock / kRows); ++group, sums += kRows * kWidth) {
+    Block sum;
+    load_block(sums, sum);
+    const uint16_t* from = rows + row_group(group, depth / kPairDepth);
+    for (int64_t s = 0; s < segments; ++s, from += length * kRowTile) {
+      add_steps(from, columns + places[s] * length * kColumnTile, length, sum, ahead);
     }
     store_block(sum, sums);
   }

@@ -11,15 +11,15 @@ inline namespace STM_ISA {
 constexpr int64_t kTileTokens = 96;
 static_assert(kTileTokens % kRows == 0);
 
-// Scores of some queries of one batch against a tile of tokens at a time. Several tiles can be held, in numbered slots.
+// Scores of some queries of one batch against a tile of tokens at a time.
 class ScoreTiles {
  public:
-  ScoreTiles(const Sizes& sizes, const Scores& scores, int64_t most_panels, int64_t slots = 1)
+  ScoreTiles(const Sizes& sizes, const Scores& scores, int64_t most_panels)
       : channels_(sizes.key_channels),
         scores_(scores),
-        terms_(scores, most_panels, slots, kTileTokens),
+        terms_(scores, most_panels, kTileTokens),
         queries_(most_panels * channels_ * kWidth),
-        keys_(slots * kTileTokens * channels_) {}
+        keys_(kTileTokens * channels_) {}
 
   void take_batch(int64_t batch) { batch_ = batch; }
 
@@ -28,21 +28,21 @@ class ScoreTiles {
     terms_.take_queries(batch_, first, count);
   }
 
-  void take_tokens(int64_t first, int64_t count, int64_t slot = 0) {
-    pack_columns<kRows>(scores_.key, channels_, batch_, first, count, keys_.data() + slot * kTileTokens * channels_);
-    terms_.take_tokens(batch_, first, count, slot);
+  void take_tokens(int64_t first, int64_t count) {
+    pack_columns<kRows>(scores_.key, channels_, batch_, first, count, keys_.data());
+    terms_.take_tokens(batch_, first, count);
   }
 
-  // Scores of a slot's `tokens` tokens, rounded up to whole groups of kRows, against a panel of the taken queries.
-  void compute(int64_t panel, int64_t tokens, float* tile, int64_t slot = 0) const {
+  // Scores of the `tokens` taken tokens, rounded up to whole groups of kRows, against a panel of the taken queries.
+  void compute(int64_t panel, int64_t tokens, float* tile) const {
     const float* const queries = queries_.data() + panel * channels_ * kWidth;
-    const float* keys = keys_.data() + slot * kTileTokens * channels_;
+    const float* keys = keys_.data();
     for (int64_t j = 0; j < tokens; j += kRows, keys += channels_ * kRows, tile += kRows * kWidth) {
       Block sum;
       clear(sum);
       multiply(keys, queries, channels_, sum);
       if (terms_.present()) {
-        add_terms(panel, slot, j, sum);
+        add_terms(panel, j, sum);
       } else {
         scale(sum);
       }
@@ -62,11 +62,11 @@ class ScoreTiles {
     }
   }
 
-  STM_INLINE void add_terms(int64_t panel, int64_t slot, int64_t first, Block& sum) const {
+  STM_INLINE void add_terms(int64_t panel, int64_t first, Block& sum) const {
     const float* const offsets = terms_.offsets(panel);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
-      const AffineTerms::Token token = terms_.token(slot, first + r);
+      const AffineTerms::Token token = terms_.token(first + r);
 #pragma GCC unroll 3
       for (int v = 0; v < kVectors; ++v) {
         sum[r][v] = AffineTerms::score(sum[r][v], token, load(offsets + v * kLanes));

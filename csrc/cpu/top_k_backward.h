@@ -5,7 +5,7 @@
 // number of partial sums first.
 #pragma once
 
-#include "cpu/backward.h"
+#include "cpu/deltas.h"
 
 namespace stm {
 inline namespace STM_ISA {

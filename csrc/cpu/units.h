@@ -9,9 +9,15 @@
 #include "cpu/pack.h"
 #include "cpu/pairs.h"
 #include "cpu/plan.h"
+#include "cpu/runtime.h"
+#include "cpu/scores.h"
 
 namespace stm {
 inline namespace STM_ISA {
+
+// A strip's reduction is skipped or done in segments of this many panels: whole steps of every unit.
+constexpr int64_t kSegmentPanels = 2;
+constexpr int64_t kSegmentWidth = kSegmentPanels * kWidth;
 
 class FloatUnit {
  public:
@@ -33,9 +39,12 @@ class FloatUnit {
     pack<kWidth>(x.data, x.dtype, start, count, stride, depth, depth_stride, out);
   }
 
-  // The rows of a tile [row][kWidth]; the reduction runs along them.
-  static void pack_tile_rows(const float* tile, int64_t rows, float* out) {
-    pack_typed<kRows>(tile, rows, kWidth, kWidth, int64_t{1}, out);
+  // Packs the rows of a tile [row][kWidth] as the steps from `first` on of rows whose reduction has `depth` steps.
+  static void put_tile(const float* tile, int64_t rows, int64_t first, int64_t depth, float* out) {
+    out += first * kRows;
+    for (int64_t r = 0; r < rows; r += kRows, out += depth * kRows) {
+      pack_group<kRows>(tile + r * kWidth, smaller<int64_t>(kRows, rows - r), kWidth, kWidth, int64_t{1}, out);
+    }
   }
 
   // The columns of a tile, over `depth` rows of it.
@@ -43,11 +52,27 @@ class FloatUnit {
 
   // sums[row][kWidth] (+)= rows * columns.
   template <bool kAdd>
-  static void multiply(const float* rows, const float* columns, int64_t count, int64_t depth, float* sums) {
+  static void multiply(const float* rows, const float* columns, int64_t count, int64_t depth, float* sums, Ahead) {
     if (kAdd) {
       accumulate<false>(rows, columns, divide_up(count, kRows), depth, nullptr, sums);
     } else {
       product(rows, columns, divide_up(count, kRows), depth, sums);
+    }
+  }
+
+  // sums += rows * columns over some segments of the reduction. Rows hold those only, one after another, with room for
+  // `depth` steps; columns hold all, and `places` says which are meant.
+  static void multiply_segments(const float* rows, const float* columns, int64_t count, int64_t depth,
+                                const int64_t* places, int64_t segments, float* sums, Ahead ahead) {
+    for (int64_t r = 0; r < count; r += kRows, rows += depth * kRows, sums += kRows * kWidth) {
+      Block sum;
+      load_block(sums, sum);
+      for (int64_t s = 0; s < segments; ++s) {
+        ahead.fetch();
+        stm::multiply(rows + s * kSegmentWidth * kRows, columns + places[s] * kSegmentWidth * kWidth, kSegmentWidth,
+                      sum);
+      }
+      store_block(sum, sums);
     }
   }
 };
@@ -79,8 +104,15 @@ class PairUnit {
     });
   }
 
-  static void pack_tile_rows(const float* tile, int64_t rows, uint16_t* out) {
-    pack_pair_rows<kParts>(tile, rows, kWidth, kWidth, int64_t{1}, out);
+  static void put_tile(const float* tile, int64_t rows, int64_t first, int64_t depth, uint16_t* out) {
+    for (int64_t r = 0; r < rows; ++r) {
+      uint16_t* const row = out + r / kPairRows * depth * kPairRows * kParts + r % kPairRows * kPairDepth;
+      for (int64_t v = 0; v < kVectors; ++v) {
+        const __m512 weights = load16(tile + r * kWidth + v * kLanes);
+        const int64_t step = first + v * kLanes;
+        put_parts<kParts>(weights, row + step / kPairDepth * kRowTile * kParts + step % kPairDepth);
+      }
+    }
   }
 
   static const uint16_t* tile_columns(const float* tile, int64_t depth, uint16_t* scratch) {
@@ -89,8 +121,16 @@ class PairUnit {
   }
 
   template <bool kAdd>
-  static void multiply(const uint16_t* rows, const uint16_t* columns, int64_t count, int64_t depth, float* sums) {
-    multiply_pairs<kParts, kAdd>(rows, columns, divide_up(count, kPairBlock), depth, sums);
+  static void multiply(const uint16_t* rows, const uint16_t* columns, int64_t count, int64_t depth, float* sums,
+                       Ahead ahead) {
+    multiply_pairs<kParts, kAdd>(rows, columns, divide_up(count, kPairBlock), depth, sums, ahead);
+  }
+
+  static void multiply_segments(const uint16_t* rows, const uint16_t* columns, int64_t count, int64_t depth,
+                                const int64_t* places, int64_t segments, float* sums, Ahead ahead) {
+    static_assert(kSegmentWidth % kPairDepth == 0);
+    multiply_pair_segments<kParts>(rows, columns, divide_up(count, kPairBlock), depth, places, segments,
+                                   kSegmentWidth / kPairDepth, sums, ahead);
   }
 
  private:
@@ -98,6 +138,63 @@ class PairUnit {
 };
 
 #endif
+
+// Tiles of a tile's tokens and many panels of queries, as rows whose reduction runs over the queries. Segments of
+// panels that nothing was put into take no room and no time.
+template <class Unit>
+class Strip {
+ public:
+  using Number = typename Unit::Number;
+
+  explicit Strip(int64_t segments) : depth_(segments * kSegmentWidth), rows_(size(segments)), places_(segments) {}
+
+  static constexpr int64_t size(int64_t segments) { return Unit::rows_size(kTileTokens, segments * kSegmentWidth); }
+
+  void clear() {
+    segments_ = 0;
+    filled_ = kSegmentPanels;
+  }
+
+  // Puts a tile [token][kWidth] of panel `panel`; panels come in rising order.
+  void put(const float* tile, int64_t tokens, int64_t panel) {
+    const int64_t place = panel / kSegmentPanels;
+    if (segments_ == 0 || places_.data()[segments_ - 1] != place) {
+      fill(tokens, kSegmentPanels);
+      places_.data()[segments_++] = place;
+      filled_ = 0;
+    }
+    fill(tokens, panel % kSegmentPanels);
+    put_next(tile, tokens);
+  }
+
+  // sums[panel][token][kWidth] += rows * columns[panel]; columns have the steps of all segments.
+  void multiply(const Number* columns, int64_t panels, int64_t tokens, float* sums) {
+    fill(tokens, kSegmentPanels);
+    for (int64_t p = 0; p < panels; ++p, columns += Unit::columns_size(depth_), sums += kTileTokens * kWidth) {
+      const int64_t size = Unit::columns_size(depth_);
+      const Ahead next = p + 1 < panels ? Ahead(columns + size, size) : Ahead();
+      Unit::multiply_segments(rows_.data(), columns, tokens, depth_, places_.data(), segments_, sums, next);
+    }
+  }
+
+ private:
+  // Panels of the last segment that nothing was put into are zero.
+  void fill(int64_t tokens, int64_t panel) {
+    while (filled_ < panel) put_next(kZeros, tokens);
+  }
+
+  void put_next(const float* tile, int64_t tokens) {
+    Unit::put_tile(tile, tokens, (segments_ - 1) * kSegmentWidth + filled_ * kWidth, depth_, rows_.data());
+    ++filled_;
+  }
+
+  static constexpr float kZeros[kTileTokens * kWidth] = {};
+
+  int64_t depth_;
+  int64_t segments_ = 0, filled_ = kSegmentPanels;  // panels of the last one
+  Buffer<Number> rows_;
+  Buffer<int64_t> places_;
+};
 
 }  // namespace STM_ISA
 }  // namespace stm
