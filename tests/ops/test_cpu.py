@@ -30,6 +30,7 @@ SIZES = [
     (1, 128, 97, 200, 1, 1024),
     (1, 64, 3, 20000, 1, 9),
     (3, 16, 150, 300, 1, 7),
+    (2, 16, 1300, 110, 1, 10),
 ]
 
 
@@ -97,6 +98,33 @@ def test_gradients_equal_to_the_oracle(sizes: tuple[int, ...], similarity: str, 
 
 
 @pytest.mark.usefixtures("two_threads")
+def check_gradients(query: Tensor, key: Tensor, value: Tensor) -> None:
+    """Against autograd through the float64 formula."""
+    fast, exact = (
+        [x.detach().to(dtype).requires_grad_() for x in (query, key, value)] for dtype in (query.dtype, torch.float64)
+    )
+    upstream = torch.randn(value.shape[:-1] + query.shape[-1:], generator=torch.Generator().manual_seed(2))
+    memory_read(*fast, backend="cpu").backward(upstream)
+    direct_read(*exact).value.backward(upstream.double())
+    for mine, true in zip(fast, exact, strict=True):
+        assert_close_gradients(mine.grad, true.grad, 5e-5)
+
+
+def test_gradients_where_packed_operands_are_too_many_to_share() -> None:
+    check_gradients(*make((1, 8, 3100, 110, 4, 520)))
+
+
+def test_gradients_where_most_tiles_of_weights_are_zero() -> None:
+    """Groups of 100 queries read groups of 100 tokens each; some groups of queries come back to the same tokens."""
+    query, key, value = make((1, 16, 1300, 1000, 1, 24))
+    groups = torch.eye(10)[torch.tensor([0, 3, 1, 2, 4, 4, 9, 5, 6, 0, 7, 8, 9])]
+    key = key.index_fill(1, torch.arange(10), 0) + torch.cat([torch.eye(10), torch.zeros(6, 10)]).repeat_interleave(
+        100, 1
+    )
+    marks = torch.cat([groups.T, torch.zeros(6, 13)]).repeat_interleave(100, 1)
+    check_gradients(query.index_fill(1, torch.arange(10), 0) + 240 * marks, key, value)
+
+
 @pytest.mark.parametrize("top_k", [None, 7])
 def test_the_number_of_threads_changes_nothing(top_k: int | None) -> None:
     def everything() -> list[Tensor]:
