@@ -9,10 +9,10 @@ CSRC := $(shell find csrc -name "*.h" -o -name "*.cpp")
 export STM_FAST_STRICT = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check weights clean
+.PHONY: help install demo test test-kernels test-arm64 sanitize check bench bench-suite weights clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## create .venv with the pinned requirements and this package, editable
 
@@ -29,11 +29,37 @@ demo: install ## segment a clip rendered here, score it and write its pictures t
 test: install ## run the tests
 	$(BIN)/pytest
 
+test-kernels: install ## test the compiled kernels by themselves, without torch
+	$(BIN)/python tests/csrc/build.py build/kernels
+	build/kernels/kernels
+
+test-arm64: install ## the same, compiled for 64-bit ARM and run by qemu-user (packages g++-aarch64-linux-gnu, qemu-user)
+	$(BIN)/python tests/csrc/build.py build/arm64 --machine aarch64 --compiler aarch64-linux-gnu-g++ -static
+	qemu-aarch64 build/arm64/kernels
+
+SANITIZED := -O1 -g -fno-omit-frame-pointer
+
+sanitize: install ## the same under AddressSanitizer with UndefinedBehaviorSanitizer, and under ThreadSanitizer
+	$(BIN)/python tests/csrc/build.py build/address $(SANITIZED) -fsanitize=address,undefined -fno-sanitize-recover=all
+	build/address/kernels
+	$(BIN)/python tests/csrc/build.py build/thread $(SANITIZED) -fsanitize=thread
+	build/thread/kernels
+
+bench: $(VENV)/.bench ## measure the read beside its rivals, for docs/performance.md, into build/bench; on an idle machine
+	$(BIN)/python -m benchmarks.memory_read build/bench
+
+bench-suite: $(VENV)/.bench ## the same shapes as a pytest-benchmark suite, to compare one state of the code with another
+	$(BIN)/pytest benchmarks --benchmark-autosave --benchmark-columns=median,iqr,rounds --benchmark-sort=name
+
+$(VENV)/.bench: $(INSTALLED) requirements-bench.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-bench.txt
+	@touch $@
+
 check: install ## lint, formatting and types, of Python and C++
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror $(CSRC)
+	$(BIN)/clang-format --dry-run --Werror $(CSRC) tests/csrc/kernels.cpp
 
 weights: install ## train the compact model from nothing, in runs/compact; takes hours and goes on where it stopped
 	$(BIN)/stm-fast train synthetic runs/compact

@@ -1,68 +1,38 @@
 """The memory read on this CPU beside other ways to do it, as docs/performance.md reports it.
 
-    python benchmarks/memory_read.py [OUT]
+    python -m benchmarks.memory_read [OUT]
 
 Every case checks the results first, then runs all contenders in turn, several times over, and takes medians. Speed is
-given beside what the machine can multiply and add in registers, measured in the same turns. Extra memory is the peak
-resident memory of a process that does nothing else, less that of one that makes the inputs and outputs only. Prints
-Markdown; with OUT writes report.md and report.json there.
+given beside what the machine can multiply and add in registers, measured in the same turns. Prints Markdown; with OUT
+writes report.md, report.json and plots there.
 """
 
 import json
-import multiprocessing
-import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from benchmarks import contenders, machine
+from benchmarks import cases, contenders, machine
+from benchmarks.accuracy import processor
+from benchmarks.cases import TOP_K, Case
+from benchmarks.extra_memory import extra_memory
 from stm_fast.media.files import write_text
 from stm_fast.media.summary import versions
 from stm_fast.ops import memory_read
 
-QUERIES = 1620
-TOP_K = 30
 ROUNDS = 9
 BUDGET = 20.0
 """Seconds after which a case is content with fewer rounds, but never fewer than three."""
 
-
-@dataclass(frozen=True)
-class Case:
-    """A read of `frames` memory frames at 480p; `operation` is read, backward, top_k or usage."""
-
-    operation: str
-    dtype: torch.dtype
-    key_channels: int
-    value_channels: int
-    objects: int
-    frames: int
-
-    @property
-    def flops(self) -> float:
-        """Operations of the two products; of the five of a backward pass, in which scores are made again."""
-        rows = self.objects * self.value_channels
-        channels = {"backward": 3 * self.key_channels + 2 * rows, "usage": self.key_channels}
-        return 2.0 * QUERIES * QUERIES * self.frames * channels.get(self.operation, self.key_channels + rows)
-
-    def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
-        random = torch.Generator().manual_seed(0)
-        tokens = QUERIES * self.frames
-        shapes = (self.key_channels, QUERIES), (self.key_channels, tokens)
-        query, key = (torch.randn(1, *shape, generator=random).to(self.dtype) for shape in shapes)
-        value = torch.randn(1, self.objects, self.value_channels, tokens, generator=random).to(self.dtype)
-        return query, key, value
-
-    def __str__(self) -> str:
-        dtype = str(self.dtype).removeprefix("torch.")
-        objects = f" x {self.objects} objects" if self.objects > 1 else ""
-        return f"{self.operation}, {dtype}, ({self.key_channels}, {self.value_channels}){objects}, T = {self.frames}"
+MEMORY_FRAMES = (1, 5, 20, 100, 200)
+MOST_AFFINITY_FRAMES = 100
+"""Contenders that hold the affinity matrix, or copies of the memory, are not asked for more."""
 
 
 @dataclass
@@ -75,19 +45,6 @@ class Result:
     ratio_to_plain: float
     ratio_to_best: float
     fractions: dict[str, float] = field(default_factory=dict)
-
-
-def cases() -> list[Case]:
-    f32, b16 = torch.float32, torch.bfloat16
-    dense = [Case("read", dtype, 128, 512, 1, frames) for frames in (1, 5, 20, 100) for dtype in (f32, b16)]
-    shared = [Case("read", dtype, 64, 512, 4, 5) for dtype in (f32, b16)]
-    return [
-        *dense,
-        *shared,
-        Case("top_k", f32, 64, 512, 1, 20),
-        Case("backward", f32, 128, 512, 1, 5),
-        Case("usage", f32, 128, 512, 1, 20),
-    ]
 
 
 def runners(case: Case) -> dict[str, Callable[[], Tensor]]:
@@ -188,40 +145,29 @@ def paired(others: list[float], ours: list[float]) -> float:
     return statistics.median(other / own for other, own in zip(others, ours, strict=True))
 
 
-def extra_memory(operation: str, frames: int = 200) -> float:
-    """MB beyond inputs and outputs that an operation needs at T = 200."""
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(2, maxtasksperchild=1) as pool:
-        peak, base = pool.starmap(_peak_memory, [(operation, frames, True), (operation, frames, False)], chunksize=1)
-    return max(0.0, peak - base)
+def memory_by_operation() -> dict[str, float]:
+    """MB at the longest memory, of each operation."""
+    base = replace(cases.DENSE[0], frames=MEMORY_FRAMES[-1])
+    return {
+        operation: extra_memory(replace(base, operation=operation))
+        for operation in ("read", "top_k", "usage", "backward")
+    }
 
 
-def _peak_memory(operation: str, frames: int, run: bool) -> float:
-    """Peak resident MB of a process with the inputs and the outputs of an operation, done or not."""
-    case = Case(operation, torch.float32, 128, 512, 1, frames)
-    query, key, value = case.tensors()
-    small = [tensor[..., :100].clone().requires_grad_(operation == "backward") for tensor in (query, key, value)]
-    options = {"top_k": {"top_k": TOP_K}, "usage": {"return_usage": True}}.get(operation, {})
-    warm = memory_read(*small, **options)
-    if operation == "backward":
-        warm.sum().backward()
-        inputs = [tensor.requires_grad_() for tensor in (query, key, value)]
-        if run:
-            memory_read(*inputs).sum().backward()
-        else:
-            outputs = [torch.ones(1, 1, 512, QUERIES) for _ in range(2)] + [torch.ones_like(x) for x in inputs]
-            assert outputs
-    elif run:
-        memory_read(query, key, value, **options)
-    else:
-        outputs = [torch.ones(1, 1, 512, QUERIES), torch.ones(QUERIES * frames if operation == "usage" else 1)]
-        assert outputs
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def memory_by_frames() -> dict[str, dict[int, float]]:
+    """MB of each contender's read against T."""
+    lines: dict[str, dict[int, float]] = {}
+    for name in ("stm-fast", "plain", "SDPA", "SDPA, padded keys"):
+        frames = [t for t in MEMORY_FRAMES if name == "stm-fast" or t <= MOST_AFFINITY_FRAMES]
+        lines[name] = {t: extra_memory(replace(cases.DENSE[0], frames=t), name) for t in frames}
+    return lines
 
 
-def report(results: list[Result], memory: dict[str, float]) -> str:
-    lines = [
-        f"{torch.get_num_threads()} threads; " + ", ".join(f"{name} {version}" for name, version in versions().items()),
+def report(results: list[Result], memory: dict[str, float], lines: dict[str, dict[int, float]]) -> str:
+    """Markdown."""
+    text = [
+        f"{processor()}, {torch.get_num_threads()} threads; "
+        + ", ".join(f"{name} {version}" for name, version in versions().items()),
         f"copy bandwidth {machine.bandwidth() / 1e9:.1f} GB/s",
         "",
         "| case | ms | GFLOP/s | of the peak in registers | to plain | to the best other | others, ms |",
@@ -230,29 +176,43 @@ def report(results: list[Result], memory: dict[str, float]) -> str:
     for result in results:
         fractions = ", ".join(f"{fraction:.0%} of {unit}" for unit, fraction in result.fractions.items())
         others = ", ".join(f"{k} {1e3 * v:.1f}" for k, v in result.seconds.items() if k != "stm-fast")
-        lines.append(
+        text.append(
             f"| {result.case} | {1e3 * result.seconds['stm-fast']:.1f} | {result.gflops:.0f} | {fractions} "
             f"| {result.ratio_to_plain:.2f} | {result.ratio_to_best:.2f} | {others} |"
         )
-    lines += ["", "| operation at T = 200, float32, (128, 512) | extra memory, MB |", "|---|---|"]
-    lines += [f"| {operation} | {size:.0f} |" for operation, size in memory.items()]
-    return "\n".join(lines) + "\n"
+    text += ["", f"| operation at T = {MEMORY_FRAMES[-1]}, float32, (128, 512) | extra memory, MB |", "|---|---|"]
+    text += [f"| {operation} | {size:.0f} |" for operation, size in memory.items()]
+    text += [
+        "",
+        "| read, float32, (128, 512), MB beyond inputs and outputs | "
+        + " | ".join(f"T = {t}" for t in MEMORY_FRAMES)
+        + " |",
+    ]
+    text += ["|---" * (1 + len(MEMORY_FRAMES)) + "|"]
+    for name, line in lines.items():
+        text.append(f"| {name} | " + " | ".join(f"{line[t]:.0f}" if t in line else "" for t in MEMORY_FRAMES) + " |")
+    return "\n".join(text) + "\n"
 
 
 def main(out: str | None = None) -> None:
+    """Measure everything."""
     results = []
-    for case in cases():
+    for case in cases.ALL:
         results.append(measure(case))
         print(results[-1], file=sys.stderr, flush=True)
-    memory = {operation: extra_memory(operation) for operation in ("read", "top_k", "usage", "backward")}
-    text = report(results, memory)
+    memory, lines = memory_by_operation(), memory_by_frames()
+    text = report(results, memory, lines)
     print(text, end="")
-    if out is not None:
-        Path(out).mkdir(parents=True, exist_ok=True)
-        write_text(Path(out) / "report.md", text)
-        write_text(
-            Path(out) / "report.json", json.dumps({"results": [asdict(r) for r in results], "memory": memory}, indent=1)
-        )
+    if out is None:
+        return
+    from benchmarks import plots
+
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    data = {"results": [asdict(result) for result in results], "memory": memory, "memory_by_frames": lines}
+    write_text(folder / "report.md", text)
+    write_text(folder / "report.json", json.dumps(data, indent=1))
+    plots.draw(data, folder)
 
 
 if __name__ == "__main__":

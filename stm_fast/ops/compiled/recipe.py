@@ -100,34 +100,59 @@ def build(csrc: Path, folder: Path, library: str) -> Path:
 
 def ninja_file(csrc: Path, toolchain: Toolchain, library: str) -> str:
     """A build.ninja whose target is the library."""
-    include = (f"-I{csrc}", f"-I{csrc / 'include'}")
-    common = COMMON_FLAGS + (WARNING_FLAGS if os.environ.get("STM_FAST_STRICT") else ())
     torch_include = toolchain.torch / "include"
-    # In the flags of all files: an older object file does not pass for one of these sources.
-    common += (f'-DSTM_SOURCE_KEY="{source_key(csrc)}"',)
     binding = (
         f"-DTORCH_TARGET_VERSION={TORCH_TARGET_VERSION}",
         *("-isystem", str(torch_include), "-isystem", str(torch_include / "torch" / "csrc" / "api" / "include")),
     )
-    sets = INSTRUCTION_SETS.get(platform.machine(), {"baseline": ()})
-    objects = [
-        (f"cpu_{name}.o", csrc / "cpu" / "engine.cpp", (*KERNEL_FLAGS, f"-DSTM_ISA={name}", *flags))
+    objects = [*kernel_objects(csrc, platform.machine()), Object("binding.o", csrc / "bindings" / "cpu.cpp", binding)]
+    # The key is in the flags of all files: an older object file does not pass for one of these sources.
+    common = (*common_flags(csrc), f'-DSTM_SOURCE_KEY="{source_key(csrc)}"')
+    link = ("-shared", f"-L{toolchain.torch / 'lib'}", "-ltorch", "-ltorch_cpu", "-lc10")
+    return ninja_rules(toolchain.compiler, common, objects, link, library)
+
+
+class Object(NamedTuple):
+    """An object file, the source it is compiled from, and the flags of its own."""
+
+    name: str
+    source: Path
+    flags: tuple[str, ...] = ()
+
+
+def kernel_objects(csrc: Path, machine: str) -> list[Object]:
+    """The kernels, for every instruction set of a kind of machine: nothing of torch."""
+    sets = INSTRUCTION_SETS.get(machine, {"baseline": ()})
+    engines = [
+        Object(f"cpu_{name}.o", csrc / "cpu" / "engine.cpp", (*KERNEL_FLAGS, f"-DSTM_ISA={name}", *flags))
         for name, flags in sets.items()
     ]
-    objects += [(f"{name}.o", csrc / "cpu" / f"{name}.cpp", ()) for name in ("engine_choice", "runtime", "select")]
-    objects += [("binding.o", csrc / "bindings" / "cpu.cpp", binding)]
-    link = ("-shared", f"-L{toolchain.torch / 'lib'}", "-ltorch", "-ltorch_cpu", "-lc10")
+    return engines + [
+        Object(f"{name}.o", csrc / "cpu" / f"{name}.cpp") for name in ("engine_choice", "runtime", "select")
+    ]
+
+
+def common_flags(csrc: Path) -> tuple[str, ...]:
+    """Flags of every file."""
+    strict = WARNING_FLAGS if os.environ.get("STM_FAST_STRICT") else ()
+    return (*COMMON_FLAGS, *strict, f"-I{csrc}", f"-I{csrc / 'include'}")
+
+
+def ninja_rules(
+    compiler: str, common: tuple[str, ...], objects: list[Object], link: tuple[str, ...], target: str
+) -> str:
+    """A build.ninja that compiles `objects` and links them to `target`."""
     lines = [
         "rule compile",
-        f"  command = {toolchain.compiler} {_shell((*common, *include))} $flags -MMD -MF $out.d -c $in -o $out",
+        f"  command = {compiler} {_shell(common)} $flags -MMD -MF $out.d -c $in -o $out",
         "  depfile = $out.d",
         "  deps = gcc",
         "rule link",
-        f"  command = {toolchain.compiler} $in {_shell(link)} -o $out",
+        f"  command = {compiler} $in {_shell(link)} -o $out",
     ]
-    for name, source, flags in objects:
-        lines += [f"build {name}: compile {_path(source)}", f"  flags = {_shell(flags)}"]
-    lines += [f"build {library}: link {' '.join(name for name, _, _ in objects)}", f"default {library}"]
+    for item in objects:
+        lines += [f"build {item.name}: compile {_path(item.source)}", f"  flags = {_shell(item.flags)}"]
+    lines += [f"build {target}: link {' '.join(item.name for item in objects)}", f"default {target}"]
     return "\n".join(lines) + "\n"
 
 

@@ -1,0 +1,53 @@
+"""The reads that are measured: real shapes of the family at 480p."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+QUERIES = 1620
+TOP_K = 30
+
+
+@dataclass(frozen=True)
+class Case:
+    """A read of `frames` memory frames at 480p; `operation` is read, backward, top_k or usage."""
+
+    operation: str
+    dtype: torch.dtype
+    key_channels: int
+    value_channels: int
+    objects: int
+    frames: int
+
+    @property
+    def flops(self) -> float:
+        """Operations of the two products; of the five of a backward pass, in which scores are made again."""
+        rows = self.objects * self.value_channels
+        channels = {"backward": 3 * self.key_channels + 2 * rows, "usage": self.key_channels}
+        return 2.0 * QUERIES * QUERIES * self.frames * channels.get(self.operation, self.key_channels + rows)
+
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Query key (1, C, N), memory key (1, C, M) and memory value (1, O, V, M)."""
+        random = torch.Generator().manual_seed(0)
+        tokens = QUERIES * self.frames
+        shapes = (self.key_channels, QUERIES), (self.key_channels, tokens)
+        query, key = (torch.randn(1, *shape, generator=random).to(self.dtype) for shape in shapes)
+        value = torch.randn(1, self.objects, self.value_channels, tokens, generator=random).to(self.dtype)
+        return query, key, value
+
+    def __str__(self) -> str:
+        dtype = str(self.dtype).removeprefix("torch.")
+        objects = f" x {self.objects} objects" if self.objects > 1 else ""
+        return f"{self.operation}, {dtype}, ({self.key_channels}, {self.value_channels}){objects}, T = {self.frames}"
+
+
+FRAMES = (1, 5, 20, 100)
+DTYPES = (torch.float32, torch.bfloat16)
+DENSE = tuple(Case("read", dtype, 128, 512, 1, frames) for frames in FRAMES for dtype in DTYPES)
+SHARED = tuple(Case("read", dtype, 64, 512, 4, 5) for dtype in DTYPES)
+CUTIE = tuple(Case("read", dtype, 64, 256, 1, 5) for dtype in DTYPES)
+BEST = (Case("top_k", torch.float32, 64, 512, 1, 20),)
+BACKWARD = tuple(Case("backward", dtype, 128, 512, 1, 5) for dtype in DTYPES)
+USAGE = tuple(Case("usage", dtype, 128, 512, 1, 20) for dtype in DTYPES)
+ALL = (*DENSE, *SHARED, *CUTIE, *BEST, *BACKWARD, *USAGE)
