@@ -1,5 +1,6 @@
 """Plots of a report of memory_read.py: time, fraction of the peak and extra memory against T."""
 
+import re
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,7 @@ Lines = dict[str, list[tuple[int, float]]]
 
 def draw(report: dict[str, Any], out: Path) -> None:
     """Write read_time.png, read_peak.png and read_memory.png."""
-    dense = [
-        result for result in report["results"] if result["case"].startswith("read") and "(128, 512)," in result["case"]
-    ]
+    dense = [result for result in report["results"] if re.match(r"read, \w+, \(128, 512\), T", result["case"])]
     dtypes = ("float32", "bfloat16")
     times: dict[str, Lines] = {dtype: defaultdict(list) for dtype in dtypes}
     peaks: Lines = defaultdict(list)
@@ -34,9 +33,8 @@ def draw(report: dict[str, Any], out: Path) -> None:
             peaks[f"{dtype} read, of {unit}"].append((int(frames), 100 * fraction))
     _save(out / "read_time.png", [(f"{dtype}, keys 128, values 512", times[dtype]) for dtype in dtypes], "ms a read")
     _save(out / "read_peak.png", [("fraction of the peak in registers", peaks)], "%", log=False)
-    memory: Lines = {
-        name: [(int(t), mb) for t, mb in line.items()] for name, line in report["memory_by_frames"].items()
-    }
+    lines = report["memory_by_frames"].items()
+    memory: Lines = {name: [(int(t), mb) for t, mb in line.items()] for name, line in lines}
     _save(out / "read_memory.png", [("memory beyond inputs and outputs, float32", memory)], "MB")
 
 
