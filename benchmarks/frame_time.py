@@ -1,0 +1,75 @@
+"""What a frame costs, and the share of it that the memory read takes, with short and long memories.
+
+    python -m benchmarks.frame_time [MODEL]
+
+One object of the demo's clip at 480 pixels; the clip is played to and fro until the memory holds T frames. Then the
+compiled read and the reference take turns frame by frame, each on its memory, and medians are given. Prints Markdown.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from itertools import cycle, islice
+
+import numpy as np
+import torch
+
+from benchmarks.accuracy import processor
+from stm_fast import MemoryPolicy, Segmenter, load_model
+from stm_fast.cli.options import Dtype, resolve_dtype
+from stm_fast.data.demo_clip import CAT, DemoFrame, render
+from stm_fast.media.summary import versions
+
+SIZE = 480
+FRAMES = (5, 20, 100)
+ROUNDS = 9
+BACKENDS = ("cpu", "reference")
+
+
+def main(name: str = "compact") -> None:
+    """Print a line for every T and backend."""
+    model = load_model(name, dtype=resolve_dtype(Dtype.auto, "cpu"))
+    clip = list(render())
+    print(
+        f"{processor()}, {torch.get_num_threads()} threads, {next(model.parameters()).dtype}, {SIZE} pixels; ", end=""
+    )
+    print(", ".join(f"{package} {version}" for package, version in versions().items()), end="\n\n")
+    print("| T | read by | ms a frame | frames/s | ms of it reading | share |\n|---|---|---|---|---|---|")
+    for frames in FRAMES:
+        for backend, (total, read) in measure(model, clip, frames).items():
+            print(
+                f"| {frames} | {backend} | {1e3 * total:.0f} | {1 / total:.1f} | {1e3 * read:.1f} | {read / total:.0%} |"
+            )
+
+
+def measure(model: torch.nn.Module, clip: list[DemoFrame], frames: int) -> dict[str, tuple[float, float]]:
+    """Median seconds of a frame, and of its read, by backend."""
+    segmenters, films = {}, {}
+    for backend in BACKENDS:
+        segmenter = Segmenter(model, size=SIZE, policy=MemoryPolicy(every=1, max_frames=frames))
+        segmenter.start(clip[0].image, (clip[0].mask == CAT).astype(np.uint8))
+        film = to_and_fro(clip)
+        for frame in islice(film, frames + 1):
+            segmenter.step(frame)
+        segmenter.backend = backend
+        segmenters[backend], films[backend] = segmenter, film
+    seconds: dict[str, list[tuple[float, float]]] = {backend: [] for backend in BACKENDS}
+    for _ in range(ROUNDS):
+        for backend, segmenter in segmenters.items():
+            read, begin = segmenter.timings["read"], time.perf_counter()
+            segmenter.step(next(films[backend]))
+            seconds[backend].append((time.perf_counter() - begin, segmenter.timings["read"] - read))
+    return {
+        backend: (statistics.median(total for total, _ in turns), statistics.median(read for _, read in turns))
+        for backend, turns in seconds.items()
+    }
+
+
+def to_and_fro(clip: list[DemoFrame]) -> Iterator[np.ndarray]:
+    """Frame 1 to the last, back to the first, and so on."""
+    return cycle(frame.image for frame in [*clip[1:], *clip[-2::-1]])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
