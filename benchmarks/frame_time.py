@@ -38,9 +38,8 @@ def main(name: str = "compact") -> None:
     print("| T | read by | ms a frame | frames/s | ms of it reading | share |\n|---|---|---|---|---|---|")
     for frames in FRAMES:
         for backend, (total, read) in measure(model, clip, frames).items():
-            print(
-                f"| {frames} | {backend} | {1e3 * total:.0f} | {1 / total:.1f} | {1e3 * read:.1f} | {read / total:.0%} |"
-            )
+            numbers = f"{1e3 * total:.0f} | {1 / total:.1f} | {1e3 * read:.1f} | {read / total:.0%}"
+            print(f"| {frames} | {backend} | {numbers} |", flush=True)
 
 
 def measure(model: torch.nn.Module, clip: list[DemoFrame], frames: int) -> dict[str, tuple[float, float]]:
