@@ -1,8 +1,8 @@
 // What scores hold besides products: gain[j] * (scale * product + offset[i]) + bias[j].
 #pragma once
 
-#include "cpu/plan.h"
 #include "cpu/runtime.h"
+#include "cpu/simd.h"
 
 namespace stm {
 inline namespace STM_ISA {

@@ -15,17 +15,15 @@
 #include <new>
 
 #include "cpu/deltas.h"
-#include "cpu/units.h"
-#include "cpu/usage.h"
+#include "cpu/query_packs.h"
+#include "cpu/softmax.h"
 
 namespace stm {
 inline namespace STM_ISA {
 
 constexpr int64_t kTaskTiles = 4;
 constexpr int64_t kEnoughTasks = 16;
-constexpr int64_t kStripBytes = int64_t{1} << 18;
-constexpr int64_t kSharedPackBytes = int64_t{48} << 20;
-constexpr int64_t kOwnPackBytes = int64_t{4} << 20;
+constexpr int64_t kPackBytes = int64_t{48} << 20;
 
 template <class Keys, class Unit>
 class DenseBackward {
@@ -41,125 +39,100 @@ class DenseBackward {
         query_side_(read.gradients.query || read.gradients.offset),
         key_side_(read.gradients.key || read.gradients.gain || read.gradients.bias),
         value_side_(static_cast<bool>(read.gradients.value)),
-        share_packs_(sizes_.batches * panels_ * panel_pack_size() * kNumber <= kSharedPackBytes),
-        segments_(chunk_segments()),
-        chunks_(divide_up(panels_, segments_ * kSegmentPanels)),
+        queries_(read, query_side_ || key_side_, key_side_, value_side_),
         deltas_(sizes_, read.out, read.grad_out, read.grad_lse),
-        packs_(share_packs_ ? sizes_.batches * chunks_ * pack_size() : 0),
+        rounds_(divide_up(sizes_.batches, batches_at_once())),
+        packs_(smaller(sizes_.batches, batches_at_once()) * queries_.chunks() * queries_.size()),
         sums_(query_side_ ? sizes_.batches * panels_ * query_size() : 0),
         turns_(query_side_ ? sizes_.batches : 0) {
     deltas_.run(threads);
-    if (share_packs_) {
-      Tasks tasks(sizes_.batches * chunks_ * pack_pieces());
-      tasks.run(threads, [](void* self, Tasks& queue) { static_cast<DenseBackward*>(self)->pack_all(queue); }, this);
-    }
     if (!query_side_) return;
     for (int64_t b = 0; b < sizes_.batches; ++b) new (turns_.data() + b) Turns;
     std::memset(sums_.data(), 0, static_cast<std::size_t>(sizes_.batches * panels_ * query_size()) * sizeof(float));
   }
 
+  // All workers share the packs of some batches at a time: as many as have room.
   void run(const Threads& threads) {
-    Tasks tasks(sizes_.batches * tasks_);
-    tasks.run(threads, [](void* self, Tasks& queue) { static_cast<DenseBackward*>(self)->work(queue); }, this);
+    for (round_ = 0; round_ < rounds_; ++round_) {
+      const int64_t batches = smaller(batches_at_once(), sizes_.batches - first_batch());
+      Tasks packing(batches * queries_.chunks() * queries_.pieces());
+      packing.run(threads, [](void* self, Tasks& queue) { static_cast<DenseBackward*>(self)->pack(queue); }, this);
+      Tasks tasks(batches * tasks_);
+      tasks.run(threads, [](void* self, Tasks& queue) { static_cast<DenseBackward*>(self)->work(queue); }, this);
+    }
     if (query_side_) write_queries();
   }
 
  private:
   using Number = typename Unit::Number;
-  static constexpr int64_t kNumber = static_cast<int64_t>(sizeof(Number));
-
-  // Queries whose operands are packed together, and whose strips are multiplied at once: whole segments of them.
-  struct Chunk {
-    int64_t index, first_panel, first, count;
-
-    Chunk(const DenseBackward& whole, int64_t chunk)
-        : index(chunk),
-          first_panel(chunk * whole.segments_ * kSegmentPanels),
-          first(first_panel * kWidth),
-          count(smaller(whole.segments_ * kSegmentPanels * kWidth, whole.sizes_.queries - first)) {}
-
-    int64_t panels() const { return divide_up(count, kWidth); }
-  };
+  using Chunk = typename QueryPacks<Unit>::Chunk;
 
   struct Panel {
-    int64_t index;  // among those whose scores are at hand
-    int64_t index_in_chunk;
-    Floats normalizer[kVectors];
+    int64_t index;  // among all
+    Normalizer normalizer;
     Floats delta[kVectors];
     const Number* grads;
     Ahead next_grads;
-    float* query_sums;
   };
 
   // What a worker holds.
   struct Desk {
-    Unit unit;
     Keys scores;
     Buffer<float> tile, slopes;
     Buffer<Number> tile_columns;
     Buffer<Number> keys, values;                   // of the tile's tokens: channels as rows; tokens as rows
-    Buffer<Number> pack;                           // of a chunk, where packs are not shared
     Strip<Unit> weights, slope_rows;               // P and dS of the tile's tokens and a chunk's queries
     Buffer<float> key_sums, value_sums, row_sums;  // gradients of the tile's tokens
     Buffer<float> query_sums;                      // gradients of all queries
-    int64_t batch = -1, chunk = -1;  // whose queries `scores` and `pack` hold; all chunks' where packs are
-                                     // shared
+    int64_t batch = -1;                            // whose queries the scores hold
 
     explicit Desk(const DenseBackward& whole)
-        : scores(whole.sizes_, whole.read_.scores,
-                 whole.share_packs_ ? whole.panels_ : whole.segments_ * kSegmentPanels),
+        : scores(whole.sizes_, whole.read_.scores, whole.panels_),
           tile(kTileTokens * kWidth),
-          slopes(kTileTokens * kWidth),
-          tile_columns(Unit::columns_size(kTileTokens)),
+          slopes(whole.with_slopes() ? kTileTokens * kWidth : 0),
+          tile_columns(whole.query_side_ ? Unit::columns_size(kTileTokens) : 0),
           keys(whole.query_side_ ? Unit::rows_size(whole.sizes_.key_channels, kTileTokens) : 0),
-          values(whole.sizes_.objects * whole.values_size()),
-          pack(whole.share_packs_ ? 0 : whole.pack_size()),
-          weights(whole.value_side_ ? whole.segments_ : 0),
-          slope_rows(whole.key_side_ ? whole.segments_ : 0),
-          key_sums(whole.key_side_ ? whole.key_panels() * kWidth * kTileTokens : 0),
-          value_sums(whole.value_side_ ? whole.value_panels() * kWidth * kTileTokens : 0),
+          values(whole.with_slopes() ? whole.sizes_.objects * whole.values_size() : 0),
+          weights(whole.value_side_ ? whole.queries_.segments() : 0),
+          slope_rows(whole.key_side_ ? whole.queries_.segments() : 0),
+          key_sums(whole.queries_.key_panels() * kWidth * kTileTokens),
+          value_sums(whole.queries_.value_panels() * kWidth * kTileTokens),
           row_sums(whole.key_side_ ? kTileTokens * 2 : 0),
           query_sums(whole.query_side_ ? whole.panels_ * whole.query_size() : 0) {}
   };
 
+  bool with_slopes() const { return query_side_ || key_side_; }
   // Numbers of a tile's values of one object, and of a panel's query gradient: its channels and, after them, offsets.
   int64_t values_size() const { return Unit::rows_size(kTileTokens, sizes_.value_channels); }
   int64_t query_size() const { return (key_rows_ + 1) * kWidth; }
 
-  int64_t key_panels() const { return divide_up(sizes_.key_channels, kWidth); }
-  int64_t value_panels() const { return sizes_.objects * divide_up(sizes_.value_channels, kWidth); }
-
-  // A chunk's pack holds the upstream gradients of each panel along the channels and, with the channels as columns, the
-  // upstream gradients and the queries along all its queries. Packing costs as much as some products, so all tasks
-  // share packs where they are not too large.
-  int64_t grads_size() const { return sizes_.objects * Unit::columns_size(sizes_.value_channels); }
-  int64_t along_queries_size() const { return Unit::columns_size(segments_ * kSegmentPanels * kWidth); }
-  int64_t channel_panels() const { return (value_side_ ? value_panels() : 0) + (key_side_ ? key_panels() : 0); }
-  int64_t pack_pieces() const { return segments_ * kSegmentPanels + channel_panels(); }
-  int64_t pack_size() const {
-    return segments_ * kSegmentPanels * grads_size() + channel_panels() * along_queries_size();
+  int64_t batches_at_once() const {
+    const int64_t bytes = queries_.chunks() * queries_.size() * static_cast<int64_t>(sizeof(Number));
+    return larger<int64_t>(1, kPackBytes / larger<int64_t>(1, bytes));
   }
-  int64_t panel_pack_size() const { return grads_size() + channel_panels() * Unit::columns_size(kWidth); }
+  int64_t first_batch() const { return round_ * batches_at_once(); }
 
-  // Depends on the sizes alone: so do the sums.
-  int64_t chunk_segments() const {
-    const int64_t all = divide_up(panels_, kSegmentPanels);
-    const int64_t strip = kStripBytes / (Strip<Unit>::size(1) * kNumber);
-    const int64_t own = share_packs_ ? all : kOwnPackBytes / (kSegmentPanels * panel_pack_size() * kNumber);
-    const int64_t most = larger<int64_t>(1, smaller(all, smaller(strip, own)));
-    return divide_up(all, divide_up(all, most));
+  void pack(Tasks& tasks) {
+    for (int64_t task = tasks.next(); task >= 0; task = tasks.next()) {
+      const int64_t index = task / queries_.pieces();
+      queries_.pack(first_batch() + index / queries_.chunks(), index % queries_.chunks(), task % queries_.pieces(),
+                    packs_.data() + index * queries_.size());
+    }
   }
 
   void work(Tasks& tasks) {
     Desk desk(*this);
     for (int64_t task = tasks.next(); task >= 0; task = tasks.next()) {
-      const int64_t batch = task / tasks_, turn = task % tasks_;
+      const int64_t batch = first_batch() + task / tasks_, turn = task % tasks_;
       const int64_t end = smaller((turn + 1) * task_tiles_ * kTileTokens, sizes_.tokens);
       if (query_side_) zero(desk.query_sums, panels_ * query_size());
+      desk.scores.take_batch(batch);
+      if (desk.batch != batch) desk.scores.take_queries(0, sizes_.queries);
+      desk.batch = batch;
       for (int64_t first = turn * task_tiles_ * kTileTokens; first < end; first += kTileTokens) {
         const int64_t tokens = smaller(kTileTokens, end - first);
         take_tokens(batch, first, tokens, desk);
-        for (int64_t chunk = 0; chunk < chunks_; ++chunk) meet(batch, Chunk(*this, chunk), tokens, desk);
+        for (int64_t chunk = 0; chunk < queries_.chunks(); ++chunk) meet(batch, chunk, tokens, desk);
         write_tokens(batch, first, tokens, desk);
       }
       if (query_side_ && !add_queries(batch, turn, desk, tasks)) return;
@@ -171,141 +144,82 @@ class DenseBackward {
   }
 
   void take_tokens(int64_t batch, int64_t first, int64_t tokens, Desk& desk) const {
-    desk.scores.take_batch(batch);
     desk.scores.take_tokens(first, tokens);
     if (query_side_) {
       const Matrix& key = read_.scores.key;
       Unit::pack_rows(key, batch * key.batch_stride + first * key.column_stride, sizes_.key_channels,
                       key.channel_stride, tokens, key.column_stride, desk.keys.data());
     }
-    for (int64_t object = 0; object < sizes_.objects; ++object) {
+    for (int64_t object = 0; with_slopes() && object < sizes_.objects; ++object) {
       const Matrix value = object_of(read_.value, object);
       Unit::pack_rows(value, batch * value.batch_stride + first * value.column_stride, tokens, value.column_stride,
                       sizes_.value_channels, value.channel_stride, desk.values.data() + object * values_size());
     }
     if (key_side_) {
-      zero(desk.key_sums, key_panels() * kWidth * kTileTokens);
+      zero(desk.key_sums, queries_.key_panels() * kWidth * kTileTokens);
       zero(desk.row_sums, kTileTokens * 2);
     }
-    if (value_side_) zero(desk.value_sums, value_panels() * kWidth * kTileTokens);
+    if (value_side_) zero(desk.value_sums, queries_.value_panels() * kWidth * kTileTokens);
   }
 
   // Adds to all gradients what the tile's tokens and a chunk's queries have to do with each other.
-  void meet(int64_t batch, const Chunk& chunk, int64_t tokens, Desk& desk) const {
-    const Number* const pack = take_queries(batch, chunk, desk);
+  void meet(int64_t batch, int64_t index, int64_t tokens, Desk& desk) const {
+    const Number* const pack = packs_.data() + ((batch - first_batch()) * queries_.chunks() + index) * queries_.size();
+    const Chunk chunk = queries_.chunk(index);
     desk.weights.clear();
     desk.slope_rows.clear();
-    for (int64_t index = 0; index < chunk.panels(); ++index) {
+    for (int64_t p = 0; p < chunk.panels(); ++p) {
+      const int64_t first = chunk.first + p * kWidth, count = smaller<int64_t>(kWidth, sizes_.queries - first);
       Panel panel;
-      panel.index = share_packs_ ? chunk.first_panel + index : index;
-      panel.index_in_chunk = index;
-      panel.grads = pack + index * grads_size();
-      if (index + 1 < chunk.panels()) panel.next_grads = Ahead(panel.grads + grads_size(), grads_size());
-      panel.query_sums = query_side_ ? desk.query_sums.data() + (chunk.first_panel + index) * query_size() : nullptr;
-      const int64_t first = chunk.first + index * kWidth, count = smaller<int64_t>(kWidth, sizes_.queries - first);
-      load_lse(read_.lse.batch(batch), first, count, panel.normalizer);
+      panel.index = chunk.first_panel + p;
+      panel.normalizer = Normalizer(read_.lse.batch(batch), first, count);
+      panel.grads = queries_.grads(pack, p);
+      if (p + 1 < chunk.panels()) panel.next_grads = Ahead(queries_.grads(pack, p + 1), queries_.grads_size());
       float delta[kWidth] = {};
       for (int64_t i = 0; i < count; ++i) delta[i] = deltas_.batch(batch)[first + i];
       for (int v = 0; v < kVectors; ++v) panel.delta[v] = load(delta + v * kLanes);
-      differentiate(panel, tokens, desk);
+      differentiate(panel, p, tokens, desk);
     }
-    const Number* columns = pack + segments_ * kSegmentPanels * grads_size();
     if (value_side_) {
-      desk.weights.multiply(columns, value_panels(), tokens, desk.value_sums.data());
-      columns += value_panels() * along_queries_size();
+      desk.weights.multiply(queries_.grads_along_queries(pack), queries_.value_panels(), tokens,
+                            desk.value_sums.data());
     }
-    if (key_side_) desk.slope_rows.multiply(columns, key_panels(), tokens, desk.key_sums.data());
-  }
-
-  // The pack of a chunk, whose queries the scores take as well.
-  const Number* take_queries(int64_t batch, const Chunk& chunk, Desk& desk) const {
-    if (share_packs_) {
-      if (desk.batch != batch) desk.scores.take_queries(0, sizes_.queries);
-      desk.batch = batch;
-      return packs_.data() + (batch * chunks_ + chunk.index) * pack_size();
-    }
-    if (desk.batch != batch || desk.chunk != chunk.index) {
-      desk.scores.take_queries(chunk.first, chunk.count);
-      for (int64_t piece = 0; piece < pack_pieces(); ++piece) pack_piece(batch, chunk, piece, desk.pack.data());
-    }
-    desk.batch = batch;
-    desk.chunk = chunk.index;
-    return desk.pack.data();
-  }
-
-  void pack_all(Tasks& tasks) {
-    for (int64_t task = tasks.next(); task >= 0; task = tasks.next()) {
-      const int64_t pack = task / pack_pieces();
-      pack_piece(pack / chunks_, Chunk(*this, pack % chunks_), task % pack_pieces(),
-                 packs_.data() + pack * pack_size());
+    if (key_side_) {
+      desk.slope_rows.multiply(queries_.queries_along_queries(pack), queries_.key_panels(), tokens,
+                               desk.key_sums.data());
     }
   }
 
-  void pack_piece(int64_t batch, const Chunk& chunk, int64_t piece, Number* pack) const {
-    const int64_t panels = segments_ * kSegmentPanels;
-    if (piece < panels) {
-      if (piece < chunk.panels()) pack_grads(batch, chunk.first + piece * kWidth, pack + piece * grads_size());
-      return;
-    }
-    piece -= panels;
-    Number* const out = pack + panels * grads_size() + piece * along_queries_size();
-    const int64_t object_panels = divide_up(sizes_.value_channels, kWidth);
-    if (value_side_ && piece < value_panels()) {
-      const Matrix grad = object_of(read_.grad_out, piece / object_panels);
-      return pack_along_queries(grad, sizes_.value_channels, batch, chunk, piece % object_panels * kWidth, out);
-    }
-    piece -= value_side_ ? value_panels() : 0;
-    pack_along_queries(read_.scores.query, sizes_.key_channels, batch, chunk, piece * kWidth, out);
-  }
-
-  void pack_grads(int64_t batch, int64_t first, Number* out) const {
-    const int64_t count = smaller<int64_t>(kWidth, sizes_.queries - first);
-    for (int64_t object = 0; object < sizes_.objects; ++object) {
-      const Matrix grad = object_of(read_.grad_out, object);
-      Unit::pack_panel(grad, batch * grad.batch_stride + first * grad.column_stride, count, grad.column_stride,
-                       sizes_.value_channels, grad.channel_stride, out);
-      out += Unit::columns_size(sizes_.value_channels);
-    }
-  }
-
-  // A panel of channels as columns; the chunk's queries are the steps of the reduction, with zeros after them.
-  void pack_along_queries(const Matrix& x, int64_t channels, int64_t batch, const Chunk& chunk, int64_t channel,
-                          Number* out) const {
-    const int64_t start = batch * x.batch_stride + chunk.first * x.column_stride + channel * x.channel_stride;
-    Unit::pack_panel(x, start, smaller<int64_t>(kWidth, channels - channel), x.channel_stride, chunk.count,
-                     x.column_stride, out);
-    const int64_t done = Unit::columns_size(chunk.count);
-    std::memset(out + done, 0, static_cast<std::size_t>(along_queries_size() - done) * sizeof(Number));
-  }
-
-  void differentiate(const Panel& panel, int64_t tokens, Desk& desk) const {
+  void differentiate(const Panel& panel, int64_t place, int64_t tokens, Desk& desk) const {
     float* const tile = desk.tile.data();
     desk.scores.compute(panel.index, tokens, tile);
     if (!weigh_again(panel, tokens, tile)) return;
-    if (value_side_) desk.weights.put(tile, tokens, panel.index_in_chunk);
-    if (!query_side_ && !key_side_) return;
+    if (value_side_) desk.weights.put(tile, tokens, place);
+    if (!with_slopes()) return;
     slope(panel, tokens, desk);
     float* const slopes = desk.slopes.data();
     if (key_side_) {
-      desk.slope_rows.put(slopes, tokens, panel.index_in_chunk);
+      desk.slope_rows.put(slopes, tokens, place);
       if (desk.scores.terms().present()) add_row_sums(panel, tokens, desk);
     }
     if (query_side_) {
+      float* const sums = desk.query_sums.data() + panel.index * query_size();
       if (read_.scores.gain) scale_rows(desk.scores.terms().gains(), tokens, slopes);
       Unit::template multiply<true>(desk.keys.data(), Unit::tile_columns(slopes, tokens, desk.tile_columns.data()),
-                                    sizes_.key_channels, tokens, panel.query_sums, Ahead());
-      if (read_.gradients.offset) add_column_sums(slopes, tokens, panel.query_sums + key_rows_ * kWidth);
+                                    sizes_.key_channels, tokens, sums, Ahead());
+      if (read_.gradients.offset) add_column_sums(slopes, tokens, sums + key_rows_ * kWidth);
     }
   }
 
-  // Scores to weights; false if all are zero.
+  // Scores to weights; false if they are zero and give zeros: where a delta is not finite, so is an operand.
   static bool weigh_again(const Panel& panel, int64_t tokens, float* tile) {
     Ints counts = {};
+    for (int v = 0; v < kVectors; ++v) counts |= ~(panel.delta[v] - panel.delta[v] == broadcast(0.0f));
     for (int64_t j = 0; j < tokens; ++j) {
 #pragma GCC unroll 3
       for (int v = 0; v < kVectors; ++v) {
         float* const at = tile + j * kWidth + v * kLanes;
-        const Floats weight = exponential(load(at) - panel.normalizer[v]);
+        const Floats weight = panel.normalizer.weight(load(at), v);
         counts |= ~(weight == broadcast(0.0f));
         store(at, weight);
       }
@@ -441,10 +355,11 @@ class DenseBackward {
   const Backward& read_;
   Sizes sizes_;
   int64_t key_rows_, panels_, tiles_, task_tiles_, tasks_;
-  bool query_side_, key_side_, value_side_, share_packs_;
-  int64_t segments_, chunks_;  // segments of a chunk; chunks of all queries
+  bool query_side_, key_side_, value_side_;
+  QueryPacks<Unit> queries_;
   Deltas deltas_;
-  Buffer<Number> packs_;
+  int64_t rounds_, round_ = 0;
+  Buffer<Number> packs_;  // of the round's batches
   Buffer<float> sums_;
   Buffer<Turns> turns_;
 };

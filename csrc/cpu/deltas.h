@@ -2,7 +2,6 @@
 #pragma once
 
 #include "cpu/pack.h"
-#include "cpu/plan.h"
 #include "cpu/runtime.h"
 
 namespace stm {

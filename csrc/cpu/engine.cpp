@@ -43,7 +43,7 @@ struct Kinds {
   using Unit = UnitKind;
 };
 
-// The same for the kinds that serve these scores with these values best.
+// Calls `f` with the kinds that serve these scores with these values best.
 template <class F>
 void with_kinds(const Scores& scores, [[maybe_unused]] const ObjectMatrix& value, F f) {
   with_scores(scores, [&](auto kind) {
@@ -54,7 +54,7 @@ void with_kinds(const Scores& scores, [[maybe_unused]] const ObjectMatrix& value
     }
 #endif
 #if defined(__AMX_BF16__)
-    // A read's tiles hold keys in three parts too: further parts of bfloat16 keys are zero and change nothing.
+    // A read's tiles hold keys in three parts too: further parts of finite bfloat16 keys are zero and change nothing.
     f(Kinds<Keys, PairTiles<3>, PairUnit<3>>());
 #else
     f(Kinds<Keys, FloatTiles<Keys>, FloatUnit>());

@@ -1,6 +1,7 @@
 // Tiles of a read whose values are multiplied in float32, whatever their dtype is.
 #pragma once
 
+#include "cpu/finiteness.h"
 #include "cpu/scores.h"
 #include "cpu/softmax.h"
 
@@ -56,6 +57,7 @@ class FloatTiles {
     count_ = count;
     scores_.take_tokens(first, count);
     values_.take(batch_, first, count);
+    finite_.forget();
   }
 
   // Adds the taken tokens to what a panel of queries has read.
@@ -64,7 +66,10 @@ class FloatTiles {
     scores_.compute(panel, count_, tile_.data());
     switch (weigh(tile_.data(), count_, statistics, decay)) {
       case Change::kNothing:
-        return;
+        // Weights of zero times values give zeros, or NaN.
+        if (finite_.holds<uint32_t>(values_.data(), values_.rows() * count_)) return;
+        std::memset(tile_.data(), 0, static_cast<std::size_t>(count_ * kWidth) * sizeof(float));
+        return accumulate<false>(values_.data(), tile_.data(), values_.groups(), count_, decay, rows);
       case Change::kWeights:
         return accumulate<false>(values_.data(), tile_.data(), values_.groups(), count_, decay, rows);
       case Change::kWeightsAndDecay:
@@ -76,6 +81,7 @@ class FloatTiles {
   Keys scores_;
   ValueRows values_;
   Buffer<float> tile_;
+  Finiteness finite_;
   int64_t batch_ = 0;
   int64_t count_ = 0;
 };

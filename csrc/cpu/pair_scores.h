@@ -18,7 +18,6 @@ class PairScores {
  public:
   PairScores(const Sizes& sizes, const Scores& scores, int64_t most_panels, int64_t tile_tokens = kTileTokens)
       : channels_(sizes.key_channels),
-        tile_tokens_(tile_tokens),
         scores_(scores),
         terms_(scores, most_panels, tile_tokens),
         queries_(most_panels * pair_columns_size<kParts>(channels_)),
@@ -84,7 +83,7 @@ class PairScores {
     }
   }
 
-  int64_t channels_, tile_tokens_;
+  int64_t channels_;
   int64_t panels_ = 0;  // taken
   Scores scores_;
   AffineTerms terms_;

@@ -9,6 +9,7 @@
 
 #if defined(__AVX512BF16__)
 
+#include "cpu/finiteness.h"
 #include "cpu/pair_scores.h"
 #include "cpu/softmax.h"
 
@@ -26,20 +27,21 @@ class PairTiles {
   PairTiles(const Forward& read, int64_t most_panels)
       : read_(read),
         rows_(read.sizes.objects * round_up(read.sizes.value_channels, kPairBlock)),
-        keys_(read.sizes, read.scores, most_panels, kTokens),
+        scores_(read.sizes, read.scores, most_panels, kTokens),
         values_(pair_rows_size<kParts>(rows_, kTokens)),
-        scores_(kTokens * kWidth),
+        tile_(kTokens * kWidth),
         weights_(pair_columns_size<kParts>(kTokens)) {}
 
   void take_queries(int64_t batch, int64_t first, int64_t count) {
     batch_ = batch;
-    keys_.take_batch(batch);
-    keys_.take_queries(first, count);
+    scores_.take_batch(batch);
+    scores_.take_queries(first, count);
   }
 
   void take_tokens(int64_t first, int64_t count) {
     count_ = count;
-    keys_.take_tokens(first, count);
+    scores_.take_tokens(first, count);
+    finite_.forget();
     uint16_t* out = values_.data();
     for (int64_t object = 0; object < read_.sizes.objects; ++object) {
       const Matrix value = object_of(read_.value, object);
@@ -54,8 +56,13 @@ class PairTiles {
 
   // Adds the taken tokens to what a panel of queries has read; `next_rows` is the sum that is wanted after this one.
   void read(int64_t panel, Statistics& statistics, float* rows, const float* next_rows) {
-    keys_.compute_unscaled(panel, count_, scores_.data());
-    if (!weigh_pairs(statistics, rows)) return;
+    scores_.compute_unscaled(panel, count_, tile_.data());
+    if (!weigh_pairs(statistics, rows)) {
+      // Weights of zero times values give zeros, or NaN.
+      const int64_t packed = read_.sizes.objects * pair_rows_size<kParts>(read_.sizes.value_channels, count_);
+      if (finite_.holds<uint16_t>(values_.data(), packed)) return;
+      std::memset(weights_.data(), 0, static_cast<std::size_t>(pair_columns_size<kParts>(count_)) * sizeof(uint16_t));
+    }
     multiply_pairs<kParts, true>(values_.data(), weights_.data(), rows_ / kPairBlock, count_, rows,
                                  Ahead(next_rows, rows_ * kWidth));
   }
@@ -63,8 +70,8 @@ class PairTiles {
  private:
   // Scores to weights; false if none of them counts.
   bool weigh_pairs(Statistics& statistics, float* rows) {
-    const float* const scores = scores_.data();
-    const Floats scale = broadcast(keys_.scale());
+    const float* const scores = tile_.data();
+    const Floats scale = broadcast(scores_.scale());
     Floats level[kVectors], highest[kVectors];
     find_highest(scores, count_, highest);
     bool counts = false, moves = false;
@@ -115,10 +122,11 @@ class PairTiles {
 
   const Forward& read_;
   int64_t rows_;
-  PairScores<kParts> keys_;
+  PairScores<kParts> scores_;
   Buffer<uint16_t> values_;
-  Buffer<float> scores_;
+  Buffer<float> tile_;
   Buffer<uint16_t> weights_;
+  Finiteness finite_;
   int64_t batch_ = 0;
   int64_t count_ = 0;
 };

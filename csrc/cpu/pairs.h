@@ -10,8 +10,8 @@
 
 #if defined(__AVX512BF16__)
 
+#include "cpu/ahead.h"
 #include "cpu/block.h"
-#include "cpu/plan.h"
 
 namespace stm {
 inline namespace STM_ISA {
@@ -247,7 +247,7 @@ STM_INLINE void add_steps(const uint16_t* upper, const uint16_t* lower, const ui
                           Ahead& ahead) {
   for (int64_t first = 0; first < steps; first += kCachedSteps) {
     const int64_t last = smaller(first + kCachedSteps, steps);
-    // The smallest products first: where sums begin at zero, their rounding does not add to that of the largest.
+    // The smallest products of these steps first: their rounding then adds little to that of the largest.
     for (int order = kParts - 1; order >= 0; --order) {
       for (int a = 0; a <= order; ++a) {
         for (int64_t k = first; k < last; ++k) {
@@ -260,12 +260,14 @@ STM_INLINE void add_steps(const uint16_t* upper, const uint16_t* lower, const ui
   }
 }
 
-// sums[row][kWidth] (+)= rows * columns, for blocks of kPairBlock rows.
+// sums[row][kWidth] (+)= rows * columns for blocks of kPairBlock rows, over some segments of the reduction, of `length`
+// steps of kPairDepth each. Rows hold those segments only, one after another, with room for `room` steps; columns hold
+// all, and `places` says which are meant.
 template <int kParts, bool kAdd>
-void multiply_pairs(const uint16_t* rows, const uint16_t* columns, int64_t blocks, int64_t depth, float* sums,
-                    Ahead ahead = {}) {
-  const int64_t half = divide_up(depth, kPairDepth) * kRowTile * kParts;
-  // Nor that tiles are loaded from what was just packed.
+void multiply_segments(const uint16_t* rows, const uint16_t* columns, int64_t blocks, int64_t room,
+                       const int64_t* places, int64_t segments, int64_t length, float* sums, Ahead ahead) {
+  const int64_t half = room * kRowTile * kParts;
+  // GCC 12 does not know that tiles are loaded from what was just packed.
   __asm__ volatile("" : : : "memory");
   for (int64_t block = 0; block < blocks; ++block, rows += 2 * half, sums += kPairBlock * kWidth) {
     if (kAdd) {
@@ -273,20 +275,6 @@ void multiply_pairs(const uint16_t* rows, const uint16_t* columns, int64_t block
     } else {
       zero_sums();
     }
-    add_steps<kParts>(rows, rows + half, columns, divide_up(depth, kPairDepth), ahead);
-    store_sums(sums);
-  }
-}
-
-// sums += rows * columns over some segments of the reduction, of `length` steps of kPairDepth each. Rows hold those
-// segments only, one after another, with room for `depth`; columns hold all, and `places` says which are meant.
-template <int kParts>
-void multiply_pair_segments(const uint16_t* rows, const uint16_t* columns, int64_t blocks, int64_t depth,
-                            const int64_t* places, int64_t segments, int64_t length, float* sums, Ahead& ahead) {
-  const int64_t half = depth / kPairDepth * kRowTile * kParts;
-  __asm__ volatile("" : : : "memory");
-  for (int64_t block = 0; block < blocks; ++block, rows += 2 * half, sums += kPairBlock * kWidth) {
-    load_sums(sums);
     for (int64_t s = 0; s < segments; ++s) {
       const uint16_t* const upper = rows + s * length * kRowTile * kParts;
       add_steps<kParts>(upper, upper + half, columns + places[s] * length * kColumnTile * kParts, length, ahead);
@@ -329,12 +317,13 @@ constexpr int64_t row_group(int64_t group, int64_t steps) {
   return group * kRows / kPairRows * steps * kRowTile + group * kRows % kPairRows * kPairDepth;
 }
 
-// sums[row][kWidth] (+)= rows * columns, for blocks of kPairBlock rows.
+// sums[row][kWidth] (+)= rows * columns for blocks of kPairBlock rows, over some segments of the reduction, of `length`
+// steps of kPairDepth each. Rows hold those segments only, one after another, with room for `room` steps; columns hold
+// all, and `places` says which are meant.
 template <int kParts, bool kAdd>
-void multiply_pairs(const uint16_t* rows, const uint16_t* columns, int64_t blocks, int64_t depth, float* sums,
-                    Ahead ahead = {}) {
+void multiply_segments(const uint16_t* rows, const uint16_t* columns, int64_t blocks, int64_t room,
+                       const int64_t* places, int64_t segments, int64_t length, float* sums, Ahead ahead) {
   static_assert(kParts == 1, "splitting pays on tiles only");
-  const int64_t steps = divide_up(depth, kPairDepth);
   for (int64_t group = 0; group < blocks * (kPairBlock / kRows); ++group, sums += kRows * kWidth) {
     Block sum;
     if (kAdd) {
@@ -342,21 +331,7 @@ void multiply_pairs(const uint16_t* rows, const uint16_t* columns, int64_t block
     } else {
       clear(sum);
     }
-    add_steps(rows + row_group(group, steps), columns, steps, sum, ahead);
-    store_block(sum, sums);
-  }
-}
-
-// sums += rows * columns over some segments of the reduction, of `length` steps of kPairDepth each. Rows hold those
-// segments only, one after another, with room for `depth`; columns hold all, and `places` says which are meant.
-template <int kParts>
-void multiply_pair_segments(const uint16_t* rows, const uint16_t* columns, int64_t blocks, int64_t depth,
-                            const int64_t* places, int64_t segments, int64_t length, float* sums, Ahead& ahead) {
-  static_assert(kParts == 1, "splitting pays on tiles only");
-  for (int64_t group = 0; group < blocks * (kPairBlock / kRows); ++group, sums += kRows * kWidth) {
-    Block sum;
-    load_block(sums, sum);
-    const uint16_t* from = rows + row_group(group, depth / kPairDepth);
+    const uint16_t* from = rows + row_group(group, room);
     for (int64_t s = 0; s < segments; ++s, from += length * kRowTile) {
       add_steps(from, columns + places[s] * length * kColumnTile, length, sum, ahead);
     }
@@ -365,6 +340,14 @@ void multiply_pair_segments(const uint16_t* rows, const uint16_t* columns, int64
 }
 
 #endif
+
+// sums[row][kWidth] (+)= rows * columns for blocks of kPairBlock rows, over a whole reduction.
+template <int kParts, bool kAdd>
+void multiply_pairs(const uint16_t* rows, const uint16_t* columns, int64_t blocks, int64_t depth, float* sums,
+                    Ahead ahead = {}) {
+  const int64_t all = 0, steps = divide_up(depth, kPairDepth);
+  multiply_segments<kParts, kAdd>(rows, columns, blocks, steps, &all, 1, steps, sums, ahead);
+}
 
 }  // namespace STM_ISA
 }  // namespace stm

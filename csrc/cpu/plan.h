@@ -6,9 +6,6 @@
 namespace stm {
 inline namespace STM_ISA {
 
-constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-constexpr int64_t round_up(int64_t a, int64_t b) { return divide_up(a, b) * b; }
-
 constexpr int64_t kSplitTokens = 2048;
 constexpr int64_t kMostSplits = 32;
 constexpr int64_t kReadoutBytes = int64_t{8} << 20;

@@ -53,6 +53,9 @@ constexpr T larger(T a, T b) {
   return a < b ? b : a;
 }
 
+constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+constexpr int64_t round_up(int64_t a, int64_t b) { return divide_up(a, b) * b; }
+
 STM_INLINE Floats load(const float* x) { return *reinterpret_cast<const UnalignedFloats*>(x); }
 
 STM_INLINE void store(float* x, Floats value) { *reinterpret_cast<UnalignedFloats*>(x) = value; }
@@ -138,27 +141,6 @@ STM_INLINE Floats exponential(Floats x) {
   // Where x is NaN, so is p: but the power is anything, infinity or zero included.
   return select(negligible, broadcast(0.0f), p);
 }
-
-// Memory that is wanted next, brought near a few lines at a time by a product that leaves the memory idle.
-class Ahead {
- public:
-  Ahead() = default;
-  template <class T>
-  Ahead(const T* data, int64_t count)
-      : next_(reinterpret_cast<const char*>(data)), end_(reinterpret_cast<const char*>(data + count)) {}
-
-  STM_INLINE void fetch() {
-    if (next_ >= end_) return;
-#pragma GCC unroll 8
-    for (int line = 0; line < kLines; ++line) __builtin_prefetch(next_ + line * kLineBytes, 0, 2);
-    next_ += kLines * kLineBytes;
-  }
-
- private:
-  static constexpr int kLines = 8, kLineBytes = 64;
-  const char* next_ = nullptr;
-  const char* end_ = nullptr;
-};
 
 struct BFloat16 {
   uint16_t bits;

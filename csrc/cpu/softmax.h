@@ -61,6 +61,28 @@ inline Change weigh(float* tile, int64_t tokens, Statistics& statistics, Floats*
   return moves ? Change::kWeightsAndDecay : Change::kWeights;
 }
 
+// Turns scores into weights where the log-sum-exp of a panel's queries is known. Places beyond the last query weigh
+// nothing, whatever their scores.
+class Normalizer {
+ public:
+  Normalizer() = default;
+  Normalizer(const Vector& lse, int64_t first, int64_t count) {
+    float values[kWidth];
+    for (int64_t i = 0; i < kWidth; ++i) values[i] = i < count ? lse[first + i] : 0.0f;
+    for (int64_t i = 0; i < kWidth; ++i) there_[i / kLanes][i % kLanes] = i < count ? -1 : 0;
+    // Finite, so that a query that reads nothing has weights exp(-inf - finite) = 0.
+    for (int v = 0; v < kVectors; ++v) lse_[v] = maximum(broadcast(kLowest), load(values + v * kLanes));
+  }
+
+  STM_INLINE Floats weight(Floats scores, int v) const {
+    return select(there_[v], exponential(scores - lse_[v]), broadcast(0.0f));
+  }
+
+ private:
+  Floats lse_[kVectors];
+  Ints there_[kVectors];
+};
+
 // Adds a later split's readout of one panel to that of the earlier ones.
 inline void merge_panel(Statistics& into, float* rows, const Statistics& other, const float* other_rows,
                         int64_t row_count) {

@@ -1,23 +1,17 @@
 // The products of the backward pass, in float32 or in bfloat16 units. Each unit packs in its own layout; sums are
-// dense.
+// dense. Where there are tiles to set up, whoever makes the scores has done so.
 //
 // A packed operand is either rows or the columns of one panel; both run along the reduction. Rows are counted up to
 // whole groups of kRowGroup, and so are the sums that they make.
 #pragma once
 
+#include "cpu/ahead.h"
 #include "cpu/block.h"
 #include "cpu/pack.h"
 #include "cpu/pairs.h"
-#include "cpu/plan.h"
-#include "cpu/runtime.h"
-#include "cpu/scores.h"
 
 namespace stm {
 inline namespace STM_ISA {
-
-// A strip's reduction is skipped or done in segments of this many panels: whole steps of every unit.
-constexpr int64_t kSegmentPanels = 2;
-constexpr int64_t kSegmentWidth = kSegmentPanels * kWidth;
 
 class FloatUnit {
  public:
@@ -60,17 +54,16 @@ class FloatUnit {
     }
   }
 
-  // sums += rows * columns over some segments of the reduction. Rows hold those only, one after another, with room for
-  // `depth` steps; columns hold all, and `places` says which are meant.
-  static void multiply_segments(const float* rows, const float* columns, int64_t count, int64_t depth,
-                                const int64_t* places, int64_t segments, float* sums, Ahead ahead) {
-    for (int64_t r = 0; r < count; r += kRows, rows += depth * kRows, sums += kRows * kWidth) {
+  // sums += rows * columns over some segments of the reduction, of `length` steps each. Rows hold those only, one after
+  // another, with room for `room` steps; columns hold all, and `places` says which are meant.
+  static void add_segments(const float* rows, const float* columns, int64_t count, int64_t room, const int64_t* places,
+                           int64_t segments, int64_t length, float* sums, Ahead ahead) {
+    for (int64_t r = 0; r < count; r += kRows, rows += room * kRows, sums += kRows * kWidth) {
       Block sum;
       load_block(sums, sum);
       for (int64_t s = 0; s < segments; ++s) {
         ahead.fetch();
-        stm::multiply(rows + s * kSegmentWidth * kRows, columns + places[s] * kSegmentWidth * kWidth, kSegmentWidth,
-                      sum);
+        stm::multiply(rows + s * length * kRows, columns + places[s] * length * kWidth, length, sum);
       }
       store_block(sum, sums);
     }
@@ -126,75 +119,15 @@ class PairUnit {
     multiply_pairs<kParts, kAdd>(rows, columns, divide_up(count, kPairBlock), depth, sums, ahead);
   }
 
-  static void multiply_segments(const uint16_t* rows, const uint16_t* columns, int64_t count, int64_t depth,
-                                const int64_t* places, int64_t segments, float* sums, Ahead ahead) {
-    static_assert(kSegmentWidth % kPairDepth == 0);
-    multiply_pair_segments<kParts>(rows, columns, divide_up(count, kPairBlock), depth, places, segments,
-                                   kSegmentWidth / kPairDepth, sums, ahead);
+  // Rooms and lengths are whole numbers of kPairDepth.
+  static void add_segments(const uint16_t* rows, const uint16_t* columns, int64_t count, int64_t room,
+                           const int64_t* places, int64_t segments, int64_t length, float* sums, Ahead ahead) {
+    multiply_segments<kParts, true>(rows, columns, divide_up(count, kPairBlock), room / kPairDepth, places, segments,
+                                    length / kPairDepth, sums, ahead);
   }
-
- private:
-  TileUnit unit_;
 };
 
 #endif
-
-// Tiles of a tile's tokens and many panels of queries, as rows whose reduction runs over the queries. Segments of
-// panels that nothing was put into take no room and no time.
-template <class Unit>
-class Strip {
- public:
-  using Number = typename Unit::Number;
-
-  explicit Strip(int64_t segments) : depth_(segments * kSegmentWidth), rows_(size(segments)), places_(segments) {}
-
-  static constexpr int64_t size(int64_t segments) { return Unit::rows_size(kTileTokens, segments * kSegmentWidth); }
-
-  void clear() {
-    segments_ = 0;
-    filled_ = kSegmentPanels;
-  }
-
-  // Puts a tile [token][kWidth] of panel `panel`; panels come in rising order.
-  void put(const float* tile, int64_t tokens, int64_t panel) {
-    const int64_t place = panel / kSegmentPanels;
-    if (segments_ == 0 || places_.data()[segments_ - 1] != place) {
-      fill(tokens, kSegmentPanels);
-      places_.data()[segments_++] = place;
-      filled_ = 0;
-    }
-    fill(tokens, panel % kSegmentPanels);
-    put_next(tile, tokens);
-  }
-
-  // sums[panel][token][kWidth] += rows * columns[panel]; columns have the steps of all segments.
-  void multiply(const Number* columns, int64_t panels, int64_t tokens, float* sums) {
-    fill(tokens, kSegmentPanels);
-    for (int64_t p = 0; p < panels; ++p, columns += Unit::columns_size(depth_), sums += kTileTokens * kWidth) {
-      const int64_t size = Unit::columns_size(depth_);
-      const Ahead next = p + 1 < panels ? Ahead(columns + size, size) : Ahead();
-      Unit::multiply_segments(rows_.data(), columns, tokens, depth_, places_.data(), segments_, sums, next);
-    }
-  }
-
- private:
-  // Panels of the last segment that nothing was put into are zero.
-  void fill(int64_t tokens, int64_t panel) {
-    while (filled_ < panel) put_next(kZeros, tokens);
-  }
-
-  void put_next(const float* tile, int64_t tokens) {
-    Unit::put_tile(tile, tokens, (segments_ - 1) * kSegmentWidth + filled_ * kWidth, depth_, rows_.data());
-    ++filled_;
-  }
-
-  static constexpr float kZeros[kTileTokens * kWidth] = {};
-
-  int64_t depth_;
-  int64_t segments_ = 0, filled_ = kSegmentPanels;  // panels of the last one
-  Buffer<Number> rows_;
-  Buffer<int64_t> places_;
-};
 
 }  // namespace STM_ISA
 }  // namespace stm

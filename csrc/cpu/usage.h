@@ -9,14 +9,6 @@ inline namespace STM_ISA {
 
 constexpr int64_t kUsageQueryBytes = int64_t{4} << 20;
 
-// The log-sum-exp of a panel's queries, ready to be subtracted. Places beyond the last query get infinity.
-inline void load_lse(const Vector& lse, int64_t first, int64_t count, Floats* out) {
-  float values[kWidth];
-  for (int64_t i = 0; i < kWidth; ++i) values[i] = i < count ? lse[first + i] : __builtin_inff();
-  // Finite, so that a query that reads nothing has weights exp(-inf - finite) = 0.
-  for (int v = 0; v < kVectors; ++v) out[v] = maximum(broadcast(kLowest), load(values + v * kLanes));
-}
-
 template <class Keys>
 class UsageSum {
  public:
@@ -61,15 +53,13 @@ class UsageSum {
            float* sums) const {
     const Vector lse = usage_.lse.batch(batch);
     for (int64_t panel = 0; panel * kWidth < count; ++panel) {
-      Floats normalizer[kVectors];
-      load_lse(lse, first + panel * kWidth, count - panel * kWidth, normalizer);
+      const Normalizer normalizer(lse, first + panel * kWidth, count - panel * kWidth);
       scores.compute(panel, tokens, tile);
       for (int64_t j = 0; j < tokens; ++j) {
         Floats total = load(sums + j * kLanes);
 #pragma GCC unroll 3
         for (int v = 0; v < kVectors; ++v) {
-          const Floats weight = exponential(load(tile + j * kWidth + v * kLanes) - normalizer[v]);
-          total += select(normalizer[v] == broadcast(__builtin_inff()), broadcast(0.0f), weight);
+          total += normalizer.weight(load(tile + j * kWidth + v * kLanes), v);
         }
         store(sums + j * kLanes, total);
       }

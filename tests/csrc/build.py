@@ -6,7 +6,6 @@ Leaves OUT/kernels. Flags are given to the compiler and to the linker.
 """
 
 import argparse
-import os
 import platform
 import runpy
 import subprocess
@@ -21,17 +20,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--machine", default=platform.machine())
-    parser.add_argument("--compiler", default=os.environ.get("CXX", "c++"))
+    parser.add_argument("--compiler")
     options, flags = parser.parse_known_args()
     recipe = runpy.run_path(str(ROOT / "stm_fast" / "ops" / "compiled" / "recipe.py"))
     test = recipe["Object"]("kernels.o", Path(__file__).with_name("kernels.cpp"))
     objects = [*recipe["kernel_objects"](CSRC, options.machine), test]
     common = (*recipe["common_flags"](CSRC), *flags)
     options.out.mkdir(parents=True, exist_ok=True)
-    rules = recipe["ninja_rules"](options.compiler, common, objects, ("-pthread", *flags), "kernels")
+    rules = recipe["ninja_rules"](
+        options.compiler or recipe["find_compiler"](), common, objects, ("-pthread", *flags), "kernels"
+    )
     (options.out / "build.ninja").write_text(rules)
-    ninja = Path(sys.executable).with_name("ninja")
-    sys.exit(subprocess.run([ninja, "-C", options.out, "--quiet"]).returncode)
+    sys.exit(subprocess.run([recipe["find_ninja"](), "-C", options.out, "--quiet"]).returncode)
 
 
 if __name__ == "__main__":

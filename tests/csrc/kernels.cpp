@@ -263,6 +263,10 @@ class Error {
  public:
   void add(double found, double truth) {
     if (found == truth) return;
+    if (!std::isfinite(truth)) {
+      largest_ = kInfinity;
+      return;
+    }
     const double difference = std::fabs(found - truth);
     largest_ = std::max(largest_, difference == difference ? difference : kInfinity);
     scale_ = std::max(scale_, std::fabs(truth));

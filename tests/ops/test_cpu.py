@@ -97,7 +97,6 @@ def test_gradients_equal_to_the_oracle(sizes: tuple[int, ...], similarity: str, 
         assert_close_gradients(gradient, oracle.double(), 5e-5)
 
 
-@pytest.mark.usefixtures("two_threads")
 def check_gradients(query: Tensor, key: Tensor, value: Tensor) -> None:
     """Against autograd through the float64 formula."""
     fast, exact = (
@@ -110,8 +109,34 @@ def check_gradients(query: Tensor, key: Tensor, value: Tensor) -> None:
         assert_close_gradients(mine.grad, true.grad, 5e-5)
 
 
-def test_gradients_where_packed_operands_are_too_many_to_share() -> None:
-    check_gradients(*make((1, 8, 3100, 110, 4, 520)))
+def test_gradients_where_not_all_batches_have_room_at_once() -> None:
+    check_gradients(*make((3, 8, 1500, 110, 2, 520)))
+
+
+@pytest.mark.parametrize("wanted", [(True, False, False), (False, True, False), (False, False, True)])
+def test_gradients_of_one_input(wanted: tuple[bool, ...]) -> None:
+    inputs = make((1, 12, 500, 130, 2, 50))
+    exact = [x.double().requires_grad_() for x in inputs]
+    fast = [x.detach().requires_grad_(want) for x, want in zip(inputs, wanted, strict=True)]
+    upstream = torch.randn(1, 2, 50, 500, generator=torch.Generator().manual_seed(2))
+    memory_read(*fast, backend="cpu").backward(upstream)
+    direct_read(*exact).value.backward(upstream.double())
+    for mine, true, want in zip(fast, exact, wanted, strict=True):
+        assert (mine.grad is not None) == want
+        if want:
+            assert_close_gradients(mine.grad, true.grad, 5e-5)
+
+
+def test_gradients_are_nan_wherever_the_readout_is() -> None:
+    """A value that is not finite spoils every query of its channel, and with them all key gradients."""
+    query, key, value = torch.ones(1, 1, 50), torch.zeros(1, 1, 1200), torch.ones(1, 1, 1, 1200)
+    key[..., :300] = 100
+    value[..., 1000] = torch.nan
+    for tensor in (query, key, value):
+        tensor.requires_grad_()
+    memory_read(query, key, value, scale=1.0, backend="cpu").sum().backward()
+    assert query.grad.isnan().all()
+    assert key.grad.isnan().all()
 
 
 def test_gradients_where_most_tiles_of_weights_are_zero() -> None:
@@ -125,10 +150,12 @@ def test_gradients_where_most_tiles_of_weights_are_zero() -> None:
     check_gradients(query.index_fill(1, torch.arange(10), 0) + 240 * marks, key, value)
 
 
+@pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("top_k", [None, 7])
-def test_the_number_of_threads_changes_nothing(top_k: int | None) -> None:
+@pytest.mark.parametrize("sizes", [(2, 16, 130, 9000, 2, 20), (2, 8, 1300, 500, 1, 60)])
+def test_the_number_of_threads_changes_nothing(sizes: tuple[int, ...], top_k: int | None) -> None:
     def everything() -> list[Tensor]:
-        query, key, value = (tensor.requires_grad_() for tensor in make((2, 16, 130, 9000, 2, 20)))
+        query, key, value = (tensor.requires_grad_() for tensor in make(sizes))
         result = memory_read(query, key, value, top_k=top_k, return_usage=True, return_lse=True, backend="cpu")
         random = torch.Generator().manual_seed(3)
         loss = (result.value * torch.randn(result.value.shape, generator=random)).sum() + result.lse.sum()

@@ -103,12 +103,26 @@ def test_numbers_near_the_largest() -> None:
     torch.testing.assert_close(case.read(memory_read, memory_mask=keep), expected)
 
 
+@pytest.mark.usefixtures("engine")
 def test_nan_value_reaches_its_channel() -> None:
     case = make_case("dot")
     case.memory_value[0, 3, 0, 0, 0] = math.nan
     result = case.read(memory_read)
     assert result[0, 3].isnan().all()
     assert result.isnan().sum() == 15
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_a_value_that_is_not_finite_is_seen_whatever_its_weight(number: float, dtype: torch.dtype) -> None:
+    """In the plain formula its weight of zero makes NaN of it; kernels pass over whole tiles of such weights."""
+    query, key, value = torch.ones(1, 1, 50), torch.zeros(1, 1, 1200), torch.ones(1, 3, 1200)
+    key[..., :300] = 100
+    value[0, 1, 1000] = number
+    result = memory_read(query.to(dtype), key.to(dtype), value.to(dtype), scale=1.0)
+    assert result[0, 1].isnan().all()
+    assert torch.equal(result[0, [0, 2]], torch.ones(2, 50, dtype=dtype))
 
 
 @pytest.mark.usefixtures("engine")

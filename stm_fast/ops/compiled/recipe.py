@@ -57,18 +57,29 @@ def find_toolchain() -> Toolchain:
     Raises:
         BuildError: something is missing.
     """
+    torch = find_spec("torch")
+    compiler, ninja = find_compiler(), find_ninja()
+    if torch is None or not torch.submodule_search_locations:
+        raise BuildError("torch is not installed")
+    return Toolchain(compiler, ninja, Path(next(iter(torch.submodule_search_locations))))
+
+
+def find_compiler() -> str:
+    """The command of a C++ compiler; raises BuildError."""
     compiler = os.environ.get("CXX") or next(filter(shutil.which, ("c++", "g++", "clang++")), None)
     words = shlex.split(compiler) if compiler else []
     if compiler is None or not words or shutil.which(words[0]) is None:
         raise BuildError(f"no C++ compiler is installed (CXX, c++, g++ and clang++ were tried; CXX is {compiler!r})")
+    return compiler
+
+
+def find_ninja() -> str:
+    """The command of ninja; raises BuildError."""
     beside_python = str(Path(sys.executable).parent)
     ninja = shutil.which("ninja") or shutil.which("ninja", path=beside_python)
     if ninja is None:
         raise BuildError("ninja is not installed: pip install ninja")
-    torch = find_spec("torch")
-    if torch is None or not torch.submodule_search_locations:
-        raise BuildError("torch is not installed")
-    return Toolchain(compiler, ninja, Path(next(iter(torch.submodule_search_locations))))
+    return ninja
 
 
 def source_key(csrc: Path) -> str:
