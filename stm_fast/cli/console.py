@@ -14,6 +14,7 @@ from typing import ParamSpec, TextIO, TypeVar
 import typer
 from rich.console import Console
 
+from stm_fast.cli.outputs import release
 from stm_fast.errors import StmFastError
 from stm_fast.media.notices import MediaNotice
 
@@ -51,6 +52,8 @@ def with_sentences(command: Callable[P, R]) -> Callable[P, R]:
                 sentence, code = told
                 stderr.print(f"Error: {sentence}" if code != INTERRUPTED else sentence, markup=False, soft_wrap=True)
                 raise typer.Exit(code) from error
+            finally:
+                release()
 
     return run
 
@@ -102,7 +105,10 @@ def _sentence(error: BaseException) -> tuple[str, int] | None:
         place = f": {error.filename}" if error.filename else ""
         return f"{error.strerror or error}{place}; files written before are whole", SYSTEM_ERROR
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate" in str(error):
-        return "out of memory; a smaller --size or a bound by --memory-max needs less", SYSTEM_ERROR
+        return (
+            "out of memory; a bound by --memory-max (also with --resume) or a smaller --size needs less",
+            SYSTEM_ERROR,
+        )
     if isinstance(error, ValueError | TypeError):
         return str(error), OPTION_ERROR
     return None

@@ -11,6 +11,8 @@ from stm_fast.cli.evaluate import print_scores
 from stm_fast.cli.outputs import OutputFolder
 from stm_fast.cli.segment import follow
 
+AGAIN = "The same command starts again."
+
 
 @with_sentences
 def demo(
@@ -45,7 +47,9 @@ def demo(
     first = frames.first_name
     results = OutputFolder(out)
     segmenter = chosen.segmenter(network, frames.size)
-    summary = follow(segmenter, frames, {first: clip.prompts[first]}, results, chosen.settings(), fps=demo_clip.FPS)
+    summary = follow(
+        segmenter, frames, {first: clip.prompts[first]}, results, chosen.settings(), fps=demo_clip.FPS, remedy=AGAIN
+    )
     scores = score_clip(clip, results.masks)
     run = ClipRun(clip.name, summary.frames, summary.seconds["total"], summary.memory_tokens)
     write_report(out, dataset, scores, [run], chosen.settings())

@@ -35,6 +35,7 @@ def doctor() -> None:
     """Show versions, devices and backends, and test the memory read against a float64 oracle."""
     from rich.table import Table
 
+    from stm_fast.errors import BackendUnavailableError
     from stm_fast.media.summary import versions
     from stm_fast.ops.backends.registry import availability
 
@@ -53,7 +54,11 @@ def doctor() -> None:
             backends.add_row(name, f"off: {reason}", "")
             continue
         for device in devices():
-            result = self_test(name, device)
+            try:
+                result = self_test(name, device)
+            except BackendUnavailableError as error:
+                backends.add_row(name, f"off ({device})", str(error))
+                continue
             healthy &= result.passed
             served = True
             verdict = "[green]passed[/]" if result.passed else "[red]FAILED[/]"

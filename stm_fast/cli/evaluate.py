@@ -66,7 +66,7 @@ def evaluate(
     network = chosen.load()
     claim(
         out / "settings.json",
-        out / clips.masks_folder,
+        (out / clips.masks_folder,),
         settings,
         resume=resume,
         overwrite=overwrite,

@@ -27,7 +27,10 @@ class Dtype(str, Enum):
 
 Model = Annotated[
     str,
-    typer.Option(help="compact, resnet50, or a file: STM_weights.pth or .safetensors.", rich_help_panel=MODEL_PANEL),
+    typer.Option(
+        help="compact, resnet50 (with --weights), or a file: STM_weights.pth or .safetensors.",
+        rich_help_panel=MODEL_PANEL,
+    ),
 ]
 Weights = Annotated[
     str | None, typer.Option(help="Weights for a model given by name.", show_default=False, rich_help_panel=MODEL_PANEL)
@@ -90,10 +93,12 @@ class SegmenterOptions:
 
         Raises:
             CheckpointError: a file of weights cannot be used.
-            ValueError: an option is out of range.
+            ValueError: an option is out of range, or the model has no weights.
         """
         import stm_fast
 
+        if self.model == "resnet50" and self.weights is None:
+            raise ValueError("--model resnet50 comes without weights: give --weights STM_weights.pth as well")
         device = resolve_device(self.device)
         dtype = resolve_dtype(self.dtype, device)
         return stm_fast.load_model(self.model, weights=self.weights, device=device, dtype=dtype)

@@ -70,10 +70,21 @@ def segment(
     prompts = find_prompts(mask, frames)
     folder = OutputFolder(out)
     settings = {"input": str(source), "mask": str(mask)} | chosen.settings()
-    if folder.masks.resolve() in {source.resolve(), *(path.resolve().parent for path in prompts.values())}:
-        raise ValueError(f"{folder.masks} holds what is given as INPUT or --mask: choose another --out")
+    given = {source.resolve(), *(path.resolve().parent for path in prompts.values())}
+    for result in (folder.masks, folder.overlay, folder.contact_sheet):
+        if result.resolve() in given:
+            raise ValueError(f"{result} is or holds what is given as INPUT or --mask: choose another --out")
+    if folder.root.resolve() == source.resolve():
+        raise ValueError(f"--out {out} is the folder of frames given as INPUT: choose another --out")
     segmenter = chosen.segmenter(chosen.load(), frames.size)
-    claim(folder.summary, folder.masks, settings, resume=resume, overwrite=overwrite, clear=folder.clear)
+    claim(
+        folder.summary,
+        (folder.masks, folder.overlay, folder.contact_sheet),
+        settings,
+        resume=resume,
+        overwrite=overwrite,
+        clear=folder.clear,
+    )
     rate = Fraction(fps) if fps else frames.fps or IMAGES_FPS
     summary = follow(
         segmenter, frames, prompts, folder, settings, resume=resume, fps=rate if overlay else None, opacity=opacity
@@ -96,6 +107,7 @@ def follow(
     resume: bool = False,
     fps: Fraction | None = IMAGES_FPS,
     opacity: float = 0.4,
+    remedy: str = "The same command with --resume goes on.",
 ) -> "RunSummary":
     """Segment a clip into a folder, with pictures and summary, behind a progress bar.
 
@@ -108,6 +120,7 @@ def follow(
         resume: take over the masks in the folder.
         fps: of the overlay; None for no overlay.
         opacity: of the overlay's tint.
+        remedy: what to tell a user who stopped it.
 
     Raises:
         Interrupted: by Ctrl-C; all files are whole and hold the frames so far.
@@ -143,10 +156,7 @@ def follow(
     summary = _summary(segmenter, done, resumed, objects, time.perf_counter() - begin, settings, complete=not stopped)
     summary.write(folder.summary)
     if isinstance(stopped, KeyboardInterrupt):
-        raise Interrupted(
-            f"Interrupted after {done} frames; their masks are in {folder.masks}. The same command with --resume "
-            "goes on."
-        ) from stopped
+        raise Interrupted(f"Interrupted after {done} frames; their masks are in {folder.masks}. {remedy}") from stopped
     if stopped:
         say(f"{done} frames were segmented before the input broke off; results are in {folder.root}")
         raise stopped
@@ -174,15 +184,15 @@ def _summary(
         seconds=stages | {"media": seconds - sum(stages.values()), "total": seconds},
         frames_per_second=(done - resumed) / seconds,
         memory_tokens=segmenter.memory.tokens,
-        backend=_serving(segmenter.backend),
+        backend=_serving(segmenter),
         settings=settings,
     )
 
 
-def _serving(backend: str) -> str:
+def _serving(segmenter: "ResumableSegmenter") -> str:
     """The backend that reads, where the choice is left to "auto"."""
-    from stm_fast.ops.backends.registry import availability
+    from stm_fast.ops.backends.registry import Call, choose
+    from stm_fast.ops.similarity import dot
 
-    if backend != "auto":
-        return backend
-    return next(name for name, reason in availability().items() if reason is None)
+    key = segmenter.memory.keys.new_zeros(1, 1, 1)
+    return choose(segmenter.backend, Call("read", dot(key, key, 1.0), (key[None],))).__name__.rpartition(".")[2]

@@ -70,7 +70,7 @@ def synthetic(
         "dtype": str(precision),
         "start": None if start is None else str(start),
     }
-    claim(out / "settings.json", out / "run", settings, resume=True, overwrite=False)
+    claim(out / "settings.json", (out / "run",), settings, resume=True, overwrite=False)
     torch.manual_seed(seed)
     # Sharp softmaxes and small gradients are full of subnormal numbers, which a CPU computes with tens of times slower.
     torch.set_flush_denormal(True)

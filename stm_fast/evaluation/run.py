@@ -2,14 +2,17 @@
 
 import json
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from stm_fast.data.clips import Clip, Dataset
+from stm_fast.inference.prompts import REPEATED
 from stm_fast.inference.propagation import propagate
 from stm_fast.inference.resumable import ResumableSegmenter
 from stm_fast.media.files import write_text
+from stm_fast.media.notices import MediaNotice
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,12 @@ def run_clip(
         return ClipRun(**json.loads(record.read_text(encoding="utf-8")))
     begin = time.perf_counter()
     frames = 0
-    for _ in propagate(segmenter, clip.open(), clip.prompts, Path(out) / dataset.masks_folder / clip.name):
-        each()
-        frames += 1
+    with warnings.catch_warnings():
+        # A dataset's prompts are its truth, of which the first look at each object is given.
+        warnings.filterwarnings("ignore", f".*{REPEATED}", MediaNotice)
+        for _ in propagate(segmenter, clip.open(), clip.prompts, Path(out) / dataset.masks_folder / clip.name):
+            each()
+            frames += 1
     run = ClipRun(clip.name, frames, time.perf_counter() - begin, segmenter.memory.tokens)
     write_text(record, json.dumps(asdict(run), indent=2) + "\n")
     return run

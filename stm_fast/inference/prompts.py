@@ -12,6 +12,8 @@ from stm_fast.media.masks import Colour, fit_mask, object_ids, read_mask
 from stm_fast.media.notices import MediaNotice, notice
 from stm_fast.media.video import Frame, FrameSource, list_images
 
+REPEATED = "they are followed already, and masks add objects but do not correct them"
+
 
 def find_prompts(path: str | Path, frames: FrameSource) -> dict[str, Path]:
     """The masks of a user, by frame.
@@ -21,12 +23,14 @@ def find_prompts(path: str | Path, frames: FrameSource) -> dict[str, Path]:
         frames: the clip they belong to.
 
     Raises:
-        MediaError: there is no mask, no mask of the folder is named like a frame, or the first one holds no object or
-            has another aspect than the frames.
+        MediaError: there is no mask, it is itself one of the frames, no mask of the folder is named like a frame, or
+            the first one holds no object or has another aspect than the frames.
     """
     path = Path(path)
     if not path.exists():
         raise MediaError(f"mask {path} does not exist: a mask image or a folder of them is needed")
+    if frames.has_file(path):
+        raise MediaError(f"mask {path} lies among the frames and would be taken for one of them: move it elsewhere")
     prompts = _in_folder(path, frames) if path.is_dir() else {frames.first_name: path}
     first = next(iter(prompts.values()))
     with warnings.catch_warnings():
@@ -65,15 +69,24 @@ class Prompter:
         self._prompts = prompts
         self._size = size
         self._colours: dict[Colour, int] = {}
+        self._repeated = False
         self.known: set[int] = set()
 
     def new_objects(self, frame: Frame) -> NDArray[np.uint8] | None:
-        """The objects that appear in this frame's mask for the first time, ids `(H, W)`; None if there are none."""
+        """The objects that appear in this frame's mask for the first time, ids `(H, W)`; None if there are none.
+
+        The first mask that shows an object again is told of in a notice.
+        """
         path = self._prompts.get(frame.name)
         if path is None:
             return None
         mask = fit_mask(read_mask(path, self._colours), self._size, path)
-        new = set(object_ids(mask)) - self.known
+        shown = set(object_ids(mask))
+        new = shown - self.known
+        if shown & self.known and not self._repeated:
+            self._repeated = True
+            again = ", ".join(map(str, sorted(shown & self.known)))
+            notice(f"{path} shows objects {again} again: {REPEATED}")
         if not new:
             return None
         self.known |= new

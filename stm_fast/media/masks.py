@@ -37,7 +37,7 @@ def read_mask(path: str | Path, colours: dict[Colour, int] | None = None) -> NDA
 
     - Palette images with colours hold ids, and so do grey ones; but where white (255, or 65535 in 16 bits) is all that
       is in a grey image beside 0, it is one object, id 1. A grey image of soft edges between black and white is cut at
-      one half, with a notice.
+      one half, with a notice. So is a palette image of black and white, whichever of them is index 0.
     - A colour image whose colours are all of the DAVIS palette holds the ids of that palette; a colour image of greys
       is read as a grey one. Up to 32 other colours are numbered from 1 in the order of their red, green and blue
       values, with a notice. Transparent pixels are background.
@@ -57,6 +57,8 @@ def read_mask(path: str | Path, colours: dict[Colour, int] | None = None) -> NDA
             image.load()
             if image.mode == "P" and _has_colours(image):
                 return np.array(image)
+            if image.mode == "P" and _is_black_and_white(image):
+                return _ids_of_values(np.array(image.convert("L")), path)
             if image.mode in {"1", "L", "P"} or image.mode.startswith("I"):
                 return _ids_of_values(np.array(image), path)
             picture = np.array(image.convert("RGBA"))
@@ -120,6 +122,14 @@ def _has_colours(image: Image.Image) -> bool:
     return bool((shown != shown[:, :1]).any())
 
 
+def _is_black_and_white(image: Image.Image) -> bool:
+    """Whether a palette image shows black and white alone, whatever their indices are."""
+    palette = np.array(image.getpalette("RGB")).reshape(-1, 3)
+    used = np.unique(np.asarray(image))
+    shown = {tuple(colour) for colour in palette[used[used < len(palette)]].tolist()}
+    return shown == {(0, 0, 0), (255, 255, 255)} and len(used) == 2
+
+
 def _ids_of_values(values: NDArray[np.generic], path: str | Path) -> NDArray[np.uint8]:
     """Ids of a one-channel image, whose values are ids or levels of grey."""
     if values.dtype == np.bool_:
@@ -128,7 +138,11 @@ def _ids_of_values(values: NDArray[np.generic], path: str | Path) -> NDArray[np.
     white = 255 if values.dtype == np.uint8 else 65535
     if set(levels.tolist()) <= {0, white}:
         return np.asarray(values == white, np.uint8)
-    if len(levels) > 16 and levels[-1] == white and _share(levels, counts, {0, white}) > 0.8:
+    if levels[0] < 0:
+        raise MediaError(f"{path} has the value {int(levels[0])}: masks hold ids 0 to {MAX_ID}")
+    between = levels[(levels > 0) & (levels < white)]
+    counted = np.array_equal(between, np.arange(1, len(between) + 1))
+    if levels[-1] == white and not counted and _share(levels, counts, {0, white}) > 0.8:
         notice(f"{path} has soft edges and was cut at one half: white is object 1")
         return (np.asarray(values, np.int64) * 2 > white).astype(np.uint8)
     if levels[-1] > MAX_ID:

@@ -100,7 +100,8 @@ class VideoEncoder:
         from av.codec.codec import UnknownCodecError
 
         self.frames = 0
-        self._container = av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
+        self.path = path.absolute()
+        self._container = av.open(str(self.path), "w", format="mp4", options={"movflags": "+faststart"})
         rate = Fraction(fps).limit_denominator(1001)
         try:
             self._stream = self._container.add_stream("libx264", rate=rate, options={"crf": "18", "preset": "veryfast"})
@@ -122,13 +123,28 @@ class VideoEncoder:
             self._stream.height, self._stream.width = image.shape[:2]
         frame = VideoFrame.from_ndarray(image, format="rgb24")
         yuv = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709)
-        self._container.mux(self._stream.encode(yuv))
+        with self._told():
+            self._container.mux(self._stream.encode(yuv))
         self.frames += 1
 
     def finish(self) -> None:
         """Flush the encoder."""
-        self._container.mux(self._stream.encode())
+        with self._told():
+            self._container.mux(self._stream.encode())
 
     def close(self) -> None:
         """Write the index and close the file."""
-        self._container.close()
+        with self._told():
+            self._container.close()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Failures of FFmpeg as the OSError that most of them are."""
+        from av.error import FFmpegError
+
+        try:
+            yield
+        except FFmpegError as error:
+            if isinstance(error, OSError):
+                raise
+            raise OSError(error.errno, f"the video cannot be encoded: {error.strerror}", str(self.path)) from error

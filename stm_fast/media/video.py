@@ -72,6 +72,10 @@ class FrameSource(ABC):
     def may_hold(self, name: str) -> bool:
         """Whether a frame can have this name."""
 
+    def has_file(self, path: Path) -> bool:
+        """Whether a file is one of the frames."""
+        return False
+
 
 class ImageFolder(FrameSource):
     """The images of a folder, in natural order of their names: `frame_2` comes before `frame_10`.
@@ -102,6 +106,10 @@ class ImageFolder(FrameSource):
     def may_hold(self, name: str) -> bool:
         """Whether a frame can have this name."""
         return name in self._files
+
+    def has_file(self, path: Path) -> bool:
+        """Whether a file is one of the frames."""
+        return path.resolve() in {file.resolve() for file in self._files.values()}
 
 
 class VideoFile(FrameSource):
@@ -201,6 +209,8 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     try:
         with Image.open(path) as image:
             upright = ImageOps.exif_transpose(image)
+            if upright.mode == "F":
+                raise MediaError(f"{path} has floating pixels: frames have 8 or 16 bits")
             if upright.mode.startswith("I"):
                 upright = Image.fromarray((np.asarray(upright) / 257).clip(0, 255).astype(np.uint8))
             return np.array(upright.convert("RGB"))
@@ -218,7 +228,7 @@ def _open_video(path: Path) -> "InputContainer":
     from av.error import FFmpegError
 
     try:
-        return av.open(str(path), metadata_errors="ignore")
+        return av.open(str(path.absolute()), metadata_errors="ignore")
     except FFmpegError as error:
         raise MediaError(f"{path} cannot be read as video: {error.strerror}") from error
 

@@ -165,9 +165,10 @@ def memory_read(
 
 
 def merge_reads(reads: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Merge reads of the same queries over disjoint parts of a memory into the read of the whole, exactly.
+    """Merge dense reads of the same queries over disjoint parts of a memory into the read of the whole, exactly.
 
-    The result can be merged again; the order does not matter. Differentiable.
+    Reads with `top_k` do not merge: each part has its own best tokens. The result can be merged again;
+    the order does not matter. Differentiable.
 
     Args:
         reads: pairs of a value `(B, [O,] Cv, *query_grid)` and a lse `(B, *query_grid)` as `memory_read` returns them.

@@ -1,7 +1,10 @@
 """`stm-fast segment`: what it writes, how it goes on, and what it says about inputs it cannot use."""
 
 import errno
+import fcntl
 import json
+import os
+import shutil
 
 import numpy as np
 import pytest
@@ -155,6 +158,72 @@ def test_resume_needs_the_same_options(segment):
     result = segment("--resume", "--memory-every", 2)
     assert result.exit_code == 1
     assert "was made with memory_every 5, not 2: go on with the same options" in result.output
+
+
+def test_what_ran_out_of_memory_goes_on_with_less(segment):
+    assert segment().exit_code == 0
+    assert segment("--resume", "--memory-max", 2, "--backend", "reference").exit_code == 0
+
+
+def test_one_run_at_a_time(segment, tmp_path):
+    """A folder belongs to another run as long as its process holds it."""
+    (tmp_path / "out").mkdir()
+    holder = os.open(tmp_path / "out", os.O_RDONLY)
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    result = segment()
+    assert (result.exit_code, "another run is writing into" in result.output) == (1, True), result.output
+    os.close(holder)
+    assert segment().exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["overlay.mp4", "contact_sheet.png"])
+def test_inputs_and_foreign_files_are_not_replaced(segment, clip, tmp_path, name):
+    foreign = tmp_path / "out" / name
+    foreign.parent.mkdir()
+    with video_writer(tmp_path / "clip.mp4", 12) as encoder:
+        encoder.write(np.zeros((32, 64, 3), np.uint8))
+    (tmp_path / "clip.mp4").rename(foreign)
+    before = foreign.read_bytes()
+    result = segment()
+    assert (result.exit_code, "no run of stm-fast made it" in result.output) == (1, True), result.output
+    if name == "overlay.mp4":
+        result = segment("--overwrite", source=foreign)
+        assert (result.exit_code, "is or holds what is given" in result.output) == (1, True), result.output
+    assert foreign.read_bytes() == before
+
+
+def test_out_is_not_the_folder_of_frames(segment, clip):
+    result = segment(out=clip / "frames")
+    assert (result.exit_code, "is the folder of frames given as INPUT" in result.output) == (1, True), result.output
+
+
+def test_a_mask_among_the_frames_is_refused(segment, clip, tmp_path):
+    frames = tmp_path / "copy"
+    shutil.copytree(clip / "frames", frames)
+    shutil.copy(clip / "first.png", frames / "zz_mask.png")
+    result = segment(source=frames, mask=frames / "zz_mask.png")
+    assert (result.exit_code, "lies among the frames" in result.output) == (2, True), result.output
+
+
+def test_masks_that_would_correct_are_told_of_once(segment, clip, tmp_path):
+    result = segment(mask=clip / "masks")
+    assert result.exit_code == 0, result.output
+    assert result.output.count("masks add objects but do not correct them") == 1
+
+
+def test_names_with_colons(segment, clip, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with video_writer(tmp_path / "at 12:30.mp4", 12) as encoder:
+        for frame in open_frames(clip / "frames"):
+            encoder.write(frame.image)
+    result = segment(source="at 12:30.mp4", out="run:1")
+    assert result.exit_code == 0, result.output
+    assert len(list(open_frames("run:1/overlay.mp4"))) == 6
+
+
+def test_a_model_without_weights_is_refused(segment):
+    result = segment("--model", "resnet50")
+    assert (result.exit_code, "give --weights" in result.output) == (1, True), result.output
 
 
 def test_resume_without_anything_starts(segment):

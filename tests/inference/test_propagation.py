@@ -12,6 +12,8 @@ from stm_fast.inference.propagation import propagate
 from stm_fast.inference.resumable import ResumableSegmenter
 from stm_fast.media.masks import read_mask, write_mask
 from stm_fast.media.notices import MediaNotice
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*masks add objects but do not correct")
 from stm_fast.media.video import open_frames
 from stm_fast.memory.policies import MemoryPolicy
 

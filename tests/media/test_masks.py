@@ -88,6 +88,35 @@ def test_soft_edges_are_cut_at_one_half_with_a_notice(saved):
     np.testing.assert_array_equal(mask, ramp > 127)
 
 
+def test_a_few_grey_levels_between_black_and_white_are_soft_edges(saved):
+    """As a black-and-white mask has after it was resized with interpolation."""
+    mask = np.kron([[0, 255]], np.ones((20, 20))).astype(np.uint8)
+    mask[:, 19], mask[:, 20] = 64, 191
+    with pytest.warns(MediaNotice, match="soft edges"):
+        assert np.array_equal(read_mask(saved(mask)), mask > 127)
+
+
+def test_ids_and_void_are_not_soft_edges(saved):
+    mask = np.kron([[0, 255]], np.ones((20, 20))).astype(np.uint8)
+    mask[:2, :2] = [[1, 2], [3, 1]]
+    np.testing.assert_array_equal(read_mask(saved(mask)), mask)
+
+
+@pytest.mark.parametrize("palette", [[0, 0, 0, 255, 255, 255], [255, 255, 255, 0, 0, 0]])
+def test_a_palette_of_black_and_white_is_read_by_its_colours(tmp_path, palette):
+    image = Image.fromarray(np.array([[0, 1, 1]], np.uint8), "P")
+    image.putpalette(palette)
+    image.save(tmp_path / "mask.png")
+    white = [[int(palette[3 * i] == 255) for i in (0, 1, 1)]]
+    assert read_mask(tmp_path / "mask.png").tolist() == white
+
+
+def test_negative_values_are_no_ids(tmp_path):
+    Image.fromarray(np.array([[0, -1]], np.int32)).save(tmp_path / "mask.tif")
+    with pytest.raises(MediaError, match="has the value -1"):
+        read_mask(tmp_path / "mask.tif")
+
+
 def test_transparent_pixels_are_background(saved):
     pixels = np.zeros((1, 3, 4), np.uint8)
     pixels[0] = [(128, 0, 0, 255), (128, 0, 0, 0), (0, 128, 0, 255)]
