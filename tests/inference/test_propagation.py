@@ -12,10 +12,10 @@ from stm_fast.inference.propagation import propagate
 from stm_fast.inference.resumable import ResumableSegmenter
 from stm_fast.media.masks import read_mask, write_mask
 from stm_fast.media.notices import MediaNotice
-
-pytestmark = pytest.mark.filterwarnings("ignore:.*masks add objects but do not correct")
 from stm_fast.media.video import open_frames
 from stm_fast.memory.policies import MemoryPolicy
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*masks add objects but do not correct")
 
 ROWS = [("r..g", "...."), (".r.g", "...."), ("..rg", "...."), ("..gr", "b..."), (".g.r", ".b.."), ("g..r", "..b.")]
 TRUE = [("1002", "0000"), ("0102", "0000"), ("0012", "0000"), ("0021", "3000"), ("0201", "0300"), ("2001", "0030")]
