@@ -54,9 +54,9 @@ COMPACT = Recipe(
     stages=(
         Stage(1000, Sampling(clips=4, frames=3, size=256)),
         Stage(1600, Sampling(clips=4, frames=3, size=320)),
-        Stage(4100, Sampling(clips=3, frames=5, size=384, smallest_crop=0.45)),
+        Stage(1600, Sampling(clips=3, frames=5, size=384)),
     ),
-    decay=2500,
+    decay=3000,
 )
 SMOKE = Recipe(stages=(Stage(4, Sampling(clips=2, frames=3, size=64)),), warmup=1, decay=2)
 """A few steps at toy size: proves that a machine can train."""

@@ -16,7 +16,7 @@ from stm_fast.training.average import WeightAverage
 from stm_fast.training.batches import BatchSampler, Sampling, collate
 from stm_fast.training.curriculum import Recipe, Stage
 from stm_fast.training.loop import Trainer
-from stm_fast.training.losses import EDGE_REACH, EDGE_WEIGHT, edge_weight, hard_iou, segmentation_loss, soft_iou_loss
+from stm_fast.training.losses import hard_iou, segmentation_loss, soft_iou_loss
 from stm_fast.training.parameters import freeze, schedule
 from stm_fast.training.rollout import rollout
 from tests.data.pictures import asset_library
@@ -76,19 +76,6 @@ def test_clips_of_a_batch_do_not_mix(pool: ClipPool) -> None:
         for clip, example in enumerate(examples):
             alone = torch.softmax(rollout(model, collate([example])), 2)[0]
             assert torch.allclose(together[clip, :, : alone.shape[1]], alone, atol=1e-4)
-
-
-def test_edges_weigh_more_and_thin_parts_most() -> None:
-    masks = torch.zeros(1, 64, 64, dtype=torch.int64)
-    masks[0, :, 20] = 1
-    masks[0, :, 40:] = 2
-    weight = edge_weight(masks, labels=3)[0]
-    assert torch.isclose(weight.mean(), torch.tensor(1.0))
-    interior, edge, line = weight[32, 60], weight[32, 40], weight[32, 20]
-    side = 2 * EDGE_REACH + 1
-    assert torch.isclose(line / interior, torch.tensor(1 + EDGE_WEIGHT * (side - 1) / side))
-    assert torch.isclose(edge / interior, torch.tensor(1 + EDGE_WEIGHT * EDGE_REACH / side))
-    assert torch.isclose(weight[0, 60], interior), "the frame's border is no edge"
 
 
 def test_losses_at_known_values(pool: ClipPool) -> None:
