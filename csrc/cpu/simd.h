@@ -145,8 +145,13 @@ STM_INLINE Floats exponential(Floats x) {
 struct BFloat16 {
   uint16_t bits;
 };
+#if defined(__aarch64__)
+typedef __fp16 Half;  // GCC 12 has no _Float16 there
+#else
+typedef _Float16 Half;
+#endif
 struct Float16 {
-  _Float16 value;
+  Half value;
 };
 
 STM_INLINE float to_float(float x) { return x; }
@@ -159,7 +164,7 @@ STM_INLINE float to_float(BFloat16 x) {
 }
 
 STM_INLINE void from_float(float x, float& out) { out = x; }
-STM_INLINE void from_float(float x, Float16& out) { out.value = static_cast<_Float16>(x); }
+STM_INLINE void from_float(float x, Float16& out) { out.value = static_cast<Half>(x); }
 // To the nearest, ties to even; NaN stays NaN.
 STM_INLINE void from_float(float x, BFloat16& out) {
   uint32_t bits;

@@ -15,6 +15,12 @@ namespace {
 
 using stm::Dtype;
 
+#if defined(__aarch64__)
+using Half = __fp16;
+#else
+using Half = _Float16;
+#endif
+
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr float kPoison = std::numeric_limits<float>::quiet_NaN();
 
@@ -93,7 +99,7 @@ class Array {
     if (dtype_ == Dtype::kFloat32) {
       std::memcpy(to, &value, 4);
     } else if (dtype_ == Dtype::kFloat16) {
-      const _Float16 half = static_cast<_Float16>(value);
+      const Half half = static_cast<Half>(value);
       std::memcpy(to, &half, 2);
     } else {
       uint32_t bits;
@@ -113,7 +119,7 @@ class Array {
     uint16_t half;
     std::memcpy(&half, from, 2);
     if (dtype_ == Dtype::kFloat16) {
-      _Float16 value;
+      Half value;
       std::memcpy(&value, from, 2);
       return static_cast<double>(value);
     }
