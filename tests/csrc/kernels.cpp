@@ -315,7 +315,8 @@ void check(const Case& c, const Inputs& inputs, const Results& r, const std::str
 
       std::vector<std::size_t> order(weights.size());
       for (std::size_t j = 0; j < order.size(); ++j) order[j] = j;
-      std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t z) { return chosen[a] > chosen[z]; });
+      std::sort(order.begin(), order.end(),
+                [&](std::size_t a, std::size_t z) { return chosen[a] != chosen[z] ? chosen[a] > chosen[z] : a < z; });
       for (std::size_t k = static_cast<std::size_t>(c.top_k); k < order.size(); ++k) chosen[order[k]] = -kInfinity;
       best_lse.add(r.best_lse[query], softmax(chosen));
 
