@@ -20,7 +20,7 @@ from torch import Tensor
 
 from benchmarks import cases, contenders, machine
 from benchmarks.accuracy import processor
-from benchmarks.cases import TOP_K, Case
+from benchmarks.cases import QUERIES, TOP_K, Case
 from benchmarks.extra_memory import extra_memory
 from stm_fast.media.files import write_text
 from stm_fast.media.summary import versions
@@ -79,7 +79,7 @@ def runners(case: Case) -> dict[str, Callable[[], Tensor]]:
 
 
 def backward(function: Callable[..., Tensor], case: Case) -> Callable[[], Tensor]:
-    """The gradient of the keys; only the backward pass is timed."""
+    """All gradients, of which that of the keys is compared; only the backward pass is timed."""
     query, key, value = (tensor.requires_grad_() for tensor in case.tensors())
     result = function(query, key, value)
     upstream = torch.randn(result.shape, generator=torch.Generator().manual_seed(1))
@@ -101,7 +101,10 @@ def measure(case: Case) -> Result:
         except Exception as error:
             print(f"{case}: {name} cannot: {str(error).splitlines()[0]}", file=sys.stderr)
             continue
-        if case.operation != "usage":
+        if case.operation == "usage":
+            total = expected.double().sum() / QUERIES
+            assert abs(total - 1) < tolerance(case), f"{case}: usage sums to {total:.4f} a query"
+        else:
             error = (answer.float() - expected.float()).norm() / expected.float().norm()
             assert error < tolerance(case), f"{case}: {name} differs by {error:.1e}"
         usable[name] = run
