@@ -30,7 +30,7 @@ def _commands() -> None:
 def synthetic(
     out: Annotated[Path, typer.Argument(help="Folder of the run: pictures, clips, logs and weights.")],
     recipe: Annotated[str, typer.Option(help="What to train, for how long: compact or smoke.")] = "compact",
-    clips: Annotated[int, typer.Option(min=1, help="Training clips to synthesise.")] = 4992,
+    clips: Annotated[int, typer.Option(min=1, help="Training clips to synthesise.")] = 3008,
     seed: Annotated[int, typer.Option(min=0, help="Of clips, weights and batches.")] = 0,
     sources: Annotated[
         Path | None,

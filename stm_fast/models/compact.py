@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stm_fast.models.decoder import Decoder
+from stm_fast.models.decoder import FineDecoder
 from stm_fast.models.efficientnet_lite import (
     FEATURE_CHANNELS,
+    STRIDE_2_CHANNELS,
     STRIDE_4_CHANNELS,
     STRIDE_8_CHANNELS,
     EfficientNetLite0,
@@ -21,9 +22,12 @@ KEY_CHANNELS = 64
 KEY_LENGTH = 16.0
 """Length of all keys before training; similarities, <q, k>/√64, are then between −32 and 32."""
 VALUE_CHANNELS = 256
-DECODER_CHANNELS = 96
-MASK_GAIN = 30.0
-"""How much larger than usual the first weights from masks to memory values are. Two channels of masks among 192 of
+DECODER_CHANNELS, FINE_CHANNELS = 96, 32
+CELL = 4
+"""Side in pixels of the cells over which masks are averaged before memory values see them."""
+MASK_CHANNELS = 2 * (STM.stride // CELL) ** 2
+MASK_GAIN = 8.0
+"""How much larger than usual the first weights from masks to memory values are. A few channels of masks among 192 of
 features would otherwise be lost in them, and training would take long to find out what is to be segmented."""
 FEATURE_SCALE = 0.25
 """Brings the trunk's features to about unit variance."""
@@ -53,19 +57,20 @@ class CompactQueryEncoder(nn.Module):
         super().__init__()
         self.trunk = EfficientNetLite0()
 
-    def forward(self, frames: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Frames `(N, 3, H, W)` in [0, 1] -> 192 channels at stride 16, (40 at stride 8, 24 at stride 4)."""
-        stride4 = self.trunk.early(frames)
+    def forward(self, frames: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+        """Frames `(N, 3, H, W)` in [0, 1] -> 192 channels at stride 16, (40 at stride 8, 24 at 4, 32 at 2)."""
+        stride4, stride2 = self.trunk.early(frames)
         features, stride8 = self.trunk.late(stride4)
-        return FEATURE_SCALE * features, (stride8, stride4)
+        return FEATURE_SCALE * features, (stride8, stride4, stride2)
 
 
 class CompactMemoryEncoder(nn.Module):
     """EfficientNet-Lite0 over RGB frames with masks.
 
     The masks enter twice. A strided convolution of them is added at stride 4: what comes before depends on the frame
-    alone and is computed once for all its objects. Averaged over 16×16 pixels they stand beside the features that the
-    heads see, which tells the heads from the first training step on where the object is.
+    alone and is computed once for all its objects. Averaged over cells of 4×4 pixels, the 16 cells of a location as
+    channels, they stand beside the features that the heads see: this tells the heads from the first training step on
+    where the object is, and keeps thin parts of it.
     """
 
     def __init__(self) -> None:
@@ -74,11 +79,12 @@ class CompactMemoryEncoder(nn.Module):
         self.mask_stem = nn.Conv2d(2, STRIDE_4_CHANNELS, 8, stride=4, padding=2, bias=False)
 
     def forward(self, frames: Tensor, masks: Tensor, others: Tensor) -> Tensor:
-        """Frames `(1 or N, 3, H, W)` in [0, 1], masks and others `(N, 1, H, W)` -> `(N, 194, H/16, W/16)`."""
+        """Frames `(1 or N, 3, H, W)` in [0, 1], masks and others `(N, 1, H, W)` -> `(N, 224, H/16, W/16)`."""
         both = torch.cat([masks, others], 1)
-        stride4 = self.mask_stem(both) + self.trunk.early(frames)
+        stride4 = self.mask_stem(both) + self.trunk.early(frames)[0]
         features, _ = self.trunk.late(stride4)
-        return torch.cat([FEATURE_SCALE * features, F.avg_pool2d(both, 16).to(features.dtype)], 1)
+        cells = F.pixel_unshuffle(F.avg_pool2d(both, CELL), STM.stride // CELL)
+        return torch.cat([FEATURE_SCALE * features, cells.to(features.dtype)], 1)
 
 
 def compact_stm() -> STM:
@@ -87,8 +93,10 @@ def compact_stm() -> STM:
         query_encoder=CompactQueryEncoder(),
         memory_encoder=CompactMemoryEncoder(),
         query_head=CosineKeyValueHead(FEATURE_CHANNELS),
-        memory_head=CosineKeyValueHead(FEATURE_CHANNELS + 2),
-        decoder=Decoder(VALUE_CHANNELS, (STRIDE_8_CHANNELS, STRIDE_4_CHANNELS), DECODER_CHANNELS),
+        memory_head=CosineKeyValueHead(FEATURE_CHANNELS + MASK_CHANNELS),
+        decoder=FineDecoder(
+            VALUE_CHANNELS, (STRIDE_8_CHANNELS, STRIDE_4_CHANNELS, STRIDE_2_CHANNELS), DECODER_CHANNELS, FINE_CHANNELS
+        ),
     )
 
 

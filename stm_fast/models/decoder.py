@@ -72,9 +72,46 @@ class Decoder(nn.Module):
             value: the query's own value `(1 or N, value_channels, H/16, W/16)`.
             skips: `(1 or N, C, H/8, W/8)` and `(1 or N, C, H/4, W/4)`.
         """
-        skip8, skip4 = skips
+        return upsample(self.predict(self.refine(readout, value, *skips)), 4)
+
+    def refine(self, readout: Tensor, value: Tensor, skip8: Tensor, skip4: Tensor) -> Tensor:
+        """Features `(N, channels, H/4, W/4)`, from which logits are predicted; none is negative."""
         x = torch.cat([readout, value.expand(len(readout), -1, -1, -1)], dim=1)
         x = self.block(self.compress(x))
         x = self.refine8(x, skip8)
-        x = self.refine4(x, skip4)
-        return upsample(self.predict(F.relu_(x)), 4)
+        return F.relu_(self.refine4(x, skip4))
+
+
+class FineDecoder(Decoder):
+    """A decoder that corrects its logits at stride 2, where parts a few pixels thin can still be seen.
+
+    Args:
+        value_channels: channels of the readout and of the query value.
+        skip_channels: channels of the skips at stride 8, 4 and 2.
+        channels: channels inside.
+        fine_channels: channels inside at stride 2.
+    """
+
+    def __init__(
+        self, value_channels: int, skip_channels: tuple[int, int, int], channels: int, fine_channels: int
+    ) -> None:
+        super().__init__(value_channels, skip_channels[:2], channels)
+        self.narrow = nn.Conv2d(channels, fine_channels, 1)
+        self.skip2 = nn.Conv2d(skip_channels[2], fine_channels, 3, padding=1)
+        self.fine_block = ResidualBlock(fine_channels)
+        self.correct = nn.Conv2d(fine_channels, 2, 3, padding=1)
+
+    def forward(self, readout: Tensor, value: Tensor, skips: tuple[Tensor, ...]) -> Tensor:
+        """Logits `(N, 2, H, W)`: background, object.
+
+        Args:
+            readout: `(N, value_channels, H/16, W/16)`.
+            value: the query's own value `(1 or N, value_channels, H/16, W/16)`.
+            skips: `(1 or N, C, H/8, W/8)`, `(1 or N, C, H/4, W/4)` and `(1 or N, C, H/2, W/2)`.
+        """
+        *coarse_skips, skip2 = skips
+        x = self.refine(readout, value, *coarse_skips)
+        fine = upsample(self.narrow(x), 2)
+        fine += self.skip2(skip2)
+        correction = self.correct(F.relu_(self.fine_block(fine)))
+        return upsample(upsample(self.predict(x), 2) + correction, 2)

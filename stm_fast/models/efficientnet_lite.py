@@ -44,7 +44,7 @@ BLOCKS = (
 )
 EARLY_BLOCKS, STRIDE_8_BLOCKS = 3, 5
 """How many blocks end at stride 4, and at stride 8."""
-STRIDE_4_CHANNELS, STRIDE_8_CHANNELS, FEATURE_CHANNELS = 24, 40, 192
+STRIDE_2_CHANNELS, STRIDE_4_CHANNELS, STRIDE_8_CHANNELS, FEATURE_CHANNELS = 32, 24, 40, 192
 
 
 class InvertedResidual(nn.Module):
@@ -75,12 +75,12 @@ class EfficientNetLite0(nn.Module):
         self.stem = nn.Conv2d(3, 32, 3, stride=2, padding=1)
         self.blocks = nn.ModuleList(InvertedResidual(spec) for spec in BLOCKS)
 
-    def early(self, frames: Tensor) -> Tensor:
-        """RGB `(N, 3, H, W)` in [0, 1] -> 24 channels at stride 4."""
-        x = convolve_relu6(self.stem, 2 * frames - 1)
+    def early(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """RGB `(N, 3, H, W)` in [0, 1] -> 24 channels at stride 4, 32 channels at stride 2."""
+        x = stride2 = convolve_relu6(self.stem, 2 * frames - 1)
         for block in self.blocks[:EARLY_BLOCKS]:
             x = block(x)
-        return x
+        return x, stride2
 
     def late(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """24 channels at stride 4 -> 192 channels at stride 16, 40 channels at stride 8."""

@@ -12,7 +12,7 @@ class QueryFeatures(NamedTuple):
     Attributes:
         key: `(N, Ck, h, w)`.
         value: `(N, Cv, h, w)`.
-        skips: trunk features at stride 8 and stride 4, for the decoder.
+        skips: trunk features at stride 8, stride 4 and, in the compact model, stride 2, for the decoder.
     """
 
     key: Tensor
@@ -31,7 +31,7 @@ class STM(nn.Module):
     of it: what depends on the frame alone is computed once) or N.
 
     Args:
-        query_encoder: frames -> (features at stride 16, (skip at stride 8, skip at stride 4)).
+        query_encoder: frames -> (features at stride 16, skips from coarse to fine).
         memory_encoder: frames, object masks, masks of the other objects -> features at stride 16.
         query_head: features -> (key, value).
         memory_head: features -> (key, value).

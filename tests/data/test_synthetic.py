@@ -10,10 +10,13 @@ from PIL import Image
 pytest.importorskip("cv2")
 pytest.importorskip("skimage")
 
+import cv2
+
 from stm_fast.data.synthetic.assets import AssetLibrary, carve_webp, prepare_assets
 from stm_fast.data.synthetic.clips import MIN_VISIBLE, synthesise
 from stm_fast.data.synthetic.motion import ThinPlate, compose, object_path
 from stm_fast.data.synthetic.objects import join, random_sprite, smooth_shape
+from stm_fast.data.synthetic.parts import add_limbs
 from stm_fast.data.synthetic.pool import CLIPS_PER_SHARD, ClipPool, PoolSpec, make_pool
 from stm_fast.data.synthetic.sources import SOURCES, Source, source_files
 from stm_fast.errors import StmFastError
@@ -100,6 +103,22 @@ def test_joined_sprites_contain_both() -> None:
     first, second = cutout(rng, 120), cutout(rng, 90)
     both = join(first, second, rng)
     assert (both[..., 3] > 127).sum() >= (first[..., 3] > 127).sum()
+
+
+def test_limbs_are_thin_and_grow_out_of_the_sprite() -> None:
+    green, red = np.full((160, 160, 3), (40, 220, 40), np.uint8), np.full((60, 60, 3), (220, 40, 40), np.uint8)
+    body = np.dstack([green, np.full((160, 160), 255, np.uint8)])
+    grown = 0
+    for seed in range(20):
+        sprite = add_limbs(body, red, np.random.default_rng(seed))
+        solid = sprite[..., 3] > 127
+        green_body = solid & (sprite[..., 1] > 150) & (sprite[..., 0] < 100)
+        assert green_body.sum() >= 0.6 * body[..., 3].astype(bool).sum()
+        assert solid.any(1).all()
+        assert solid.any(0).all()
+        parts, _ = cv2.connectedComponents(solid.astype(np.uint8), connectivity=8)
+        grown += max(sprite.shape[:2]) > 180 and solid.mean() < 0.9 and parts == 2
+    assert grown >= 12
 
 
 def test_pool_goes_on_where_it_stopped(library: AssetLibrary, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from stm_fast.models.compact import compact_stm, start_from_classifier
+from stm_fast.models.decoder import Decoder, FineDecoder, upsample
 from stm_fast.models.depthwise import DepthwiseConv2d
 from stm_fast.models.efficientnet_lite import BLOCKS, EfficientNetLite0
 
@@ -29,7 +30,7 @@ def test_strides_and_channels() -> None:
     query = model.encode_query(torch.rand(2, 3, 64, 96))
     assert query.key.shape == (2, 64, 4, 6)
     assert query.value.shape == (2, 256, 4, 6)
-    assert [tuple(skip.shape[2:]) for skip in query.skips] == [(8, 12), (16, 24)]
+    assert [tuple(skip.shape[2:]) for skip in query.skips] == [(8, 12), (16, 24), (32, 48)]
     assert model.decode(torch.rand(2, 256, 4, 6), query).shape == (2, 64, 96)
 
 
@@ -40,6 +41,37 @@ def test_one_frame_serves_all_its_objects() -> None:
     apart = model.encode_memory(frame.expand(3, -1, -1, -1), masks, 1 - masks)
     for seen, wanted in zip(together, apart, strict=True):
         assert torch.allclose(seen, wanted, atol=1e-5)
+
+
+def test_values_tell_where_in_a_location_a_thin_part_is() -> None:
+    model = compact_stm().eval()
+    with torch.no_grad():
+        model.memory_encoder.mask_stem.weight.zero_()
+    frame, empty = torch.rand(1, 3, 48, 48), torch.zeros(1, 1, 48, 48)
+    lines = []
+    for column in (17, 29):
+        mask = empty.clone()
+        mask[..., 16:32, column : column + 2] = 1
+        lines.append(model.encode_memory(frame, mask, empty)[1])
+    difference = (lines[0] - lines[1]).norm() / lines[0].norm()
+    assert difference > 0.01
+
+
+def test_the_fine_decoder_corrects_what_the_coarse_one_says() -> None:
+    decoder = FineDecoder(8, (6, 5, 4), channels=16, fine_channels=8).eval()
+    coarse = Decoder(8, (6, 5), channels=16).eval()
+    coarse.load_state_dict(decoder.state_dict(), strict=False)
+    readout, value = torch.rand(2, 8, 2, 3), torch.rand(1, 8, 2, 3)
+    skips = torch.rand(1, 6, 4, 6), torch.rand(1, 5, 8, 12), torch.rand(1, 4, 16, 24)
+    corrected = decoder(readout, value, skips)
+    assert corrected.shape == (2, 2, 32, 48)
+    with torch.no_grad():
+        decoder.correct.weight.zero_()
+        decoder.correct.bias.zero_()
+    plain = decoder(readout, value, skips)
+    assert not torch.allclose(corrected, plain, atol=1e-3)
+    stride4 = coarse.predict(coarse.refine(readout, value, *skips[:2]))
+    assert torch.allclose(plain, upsample(upsample(stride4, 2), 2), atol=1e-5)
 
 
 def test_training_starts_from_keys_that_match_and_ignore_the_masks() -> None:
@@ -101,6 +133,6 @@ def _classifier() -> dict[str, torch.Tensor]:
 def test_trunk_takes_any_multiple_of_sixteen() -> None:
     trunk = EfficientNetLite0().eval()
     for height, width in ((16, 16), (48, 80)):
-        features, stride8 = trunk.late(trunk.early(torch.rand(1, 3, height, width)))
+        features, stride8 = trunk.late(trunk.early(torch.rand(1, 3, height, width))[0])
         assert features.shape[2:] == (height // 16, width // 16)
         assert stride8.shape[2:] == (height // 8, width // 8)

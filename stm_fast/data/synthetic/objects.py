@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stm_fast.data.synthetic.assets import AssetLibrary, Picture
+from stm_fast.data.synthetic.parts import add_limbs
 
 Rng = np.random.Generator
 
@@ -15,7 +16,8 @@ Rng = np.random.Generator
 def random_sprite(library: AssetLibrary, rng: Rng) -> Picture:
     """A sprite `(h, w, 4)` uint8.
 
-    A cut-out, clip art, a silhouette with a photograph's texture, a photograph's segment, or two cut-outs in one.
+    A cut-out, clip art, a silhouette with a photograph's texture, a photograph's segment, or two cut-outs in one; at
+    times with limbs that do not look like the rest.
     """
     draw = rng.random()
     if draw < 0.55:
@@ -29,6 +31,8 @@ def random_sprite(library: AssetLibrary, rng: Rng) -> Picture:
     else:
         sprite = join(_cutout(library, rng), _cutout(library, rng), rng)
     sprite = tint(sprite, rng) if rng.random() < 0.5 else sprite
+    if rng.random() < 0.15:
+        sprite = add_limbs(sprite, _photo_crop(library, rng, 256), rng)
     return np.ascontiguousarray(sprite[:, ::-1]) if rng.random() < 0.5 else sprite
 
 

@@ -31,8 +31,8 @@ class PoolSpec:
     """
 
     clips: int
-    frames: int = 5
-    size: int = 384
+    frames: int = 6
+    size: int = 512
     seed: int = 0
 
     @property
