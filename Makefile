@@ -9,7 +9,7 @@ CSRC := $(shell find csrc -name "*.h" -o -name "*.cpp")
 export STM_FAST_STRICT = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-kernels test-arm64 sanitize check bench bench-suite weights clean
+.PHONY: help install demo test test-kernels test-arm64 budgets sanitize check bench bench-gpu bench-suite weights clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,8 +26,9 @@ $(INSTALLED): requirements.txt pyproject.toml setup.py stm_fast/ops/compiled/rec
 demo: install ## segment a clip rendered here, score it and write its pictures to stm-fast-demo/
 	$(BIN)/stm-fast demo
 
-test: install ## run the tests
+test: install ## run the tests; those of the Triton kernels interpret them where there is no GPU
 	$(BIN)/pytest
+	TRITON_INTERPRET=1 $(BIN)/pytest tests/kernels
 
 test-kernels: install ## test the compiled kernels by themselves, without torch
 	$(BIN)/python tests/csrc/build.py build/kernels
@@ -39,6 +40,9 @@ test-arm64: install ## the same, compiled for 64-bit ARM and run by qemu-user (p
 
 SANITIZED := -O1 -g -fno-omit-frame-pointer
 
+budgets: install ## compile the Triton kernels for every chip and compare what they need with kernels/budgets.json
+	$(BIN)/python -m stm_fast.kernels.budgets
+
 sanitize: install ## the same under AddressSanitizer with UndefinedBehaviorSanitizer, and under ThreadSanitizer
 	$(BIN)/python tests/csrc/build.py build/address $(SANITIZED) -fsanitize=address,undefined -fno-sanitize-recover=all
 	build/address/kernels
@@ -47,6 +51,9 @@ sanitize: install ## the same under AddressSanitizer with UndefinedBehaviorSanit
 
 bench: $(VENV)/.bench ## measure the read beside its rivals, for docs/performance.md, into build/bench; on an idle machine
 	$(BIN)/python -m benchmarks.memory_read build/bench
+
+bench-gpu: install ## check and measure the read on this machine's GPU, into build/bench; takes up to eight minutes
+	$(BIN)/python -m benchmarks.gpu build/bench
 
 bench-suite: $(VENV)/.bench ## the same shapes as a pytest-benchmark suite, to compare one state of the code with another
 	$(BIN)/pytest benchmarks --benchmark-autosave --benchmark-columns=median,iqr,rounds --benchmark-sort=name

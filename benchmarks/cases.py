@@ -11,7 +11,7 @@ TOP_K = 30
 
 @dataclass(frozen=True)
 class Case:
-    """A read of `frames` memory frames at 480p; `operation` is read, backward, top_k or usage."""
+    """A read of `frames` memory frames, 480p by default; `operation` is read, backward, top_k or usage."""
 
     operation: str
     dtype: torch.dtype
@@ -19,19 +19,25 @@ class Case:
     value_channels: int
     objects: int
     frames: int
+    queries: int = QUERIES
 
     @property
     def flops(self) -> float:
-        """Operations of the two products; of the five of a backward pass, in which scores are made again."""
+        """Operations of the two products; of scores alone for usage and top-k; of five products for backward."""
         rows = self.objects * self.value_channels
-        channels = {"backward": 3 * self.key_channels + 2 * rows, "usage": self.key_channels}
-        return 2.0 * QUERIES * QUERIES * self.frames * channels.get(self.operation, self.key_channels + rows)
+        channels = {
+            "backward": 3 * self.key_channels + 2 * rows,
+            "usage": self.key_channels,
+            "top_k": self.key_channels,
+            "top_k_backward": self.key_channels,
+        }
+        return 2.0 * self.queries**2 * self.frames * channels.get(self.operation, self.key_channels + rows)
 
     def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
         """Query key (1, C, N), memory key (1, C, M) and memory value (1, O, V, M)."""
         random = torch.Generator().manual_seed(0)
-        tokens = QUERIES * self.frames
-        shapes = (self.key_channels, QUERIES), (self.key_channels, tokens)
+        tokens = self.queries * self.frames
+        shapes = (self.key_channels, self.queries), (self.key_channels, tokens)
         query, key = (torch.randn(1, *shape, generator=random).to(self.dtype) for shape in shapes)
         value = torch.randn(1, self.objects, self.value_channels, tokens, generator=random).to(self.dtype)
         return query, key, value

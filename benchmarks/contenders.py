@@ -3,7 +3,9 @@
 Each takes query key (1, C, N), memory key (1, C, M) and memory value (1, O, V, M), and returns (1, O, V, N).
 """
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
@@ -44,14 +46,52 @@ def top_k(query: Tensor, key: Tensor, value: Tensor, k: int = 30) -> Tensor:
     return (value.flatten(1, 2) @ affinity).unflatten(1, value.shape[1:3])
 
 
-def _attend(attention: object, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+def tokens_first(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The same tensors with their channels side by side in memory, as fused attention wants them."""
+    return tuple(tensor.mT.contiguous().mT for tensor in tensors)
+
+
+def on_gpu() -> dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]]:
+    """Every attention that a GPU may have: torch's own one by one, FlexAttention in tiles that fit, xformers'."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    def forced(backend: SDPBackend) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+        def run(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+            with sdpa_kernel(backend):
+                return sdpa(query, key, value)
+
+        return run
+
+    named = {"flash": "FLASH_ATTENTION", "efficient": "EFFICIENT_ATTENTION", "cudnn": "CUDNN_ATTENTION", "math": "MATH"}
+    ways = {f"SDPA {name}": forced(getattr(SDPBackend, backend)) for name, backend in named.items()}
+    ways["FlexAttention"] = lambda query, key, value: _attend(_flex_in_tiles(), query, key, value)
+    if find_spec("xformers") is not None:
+        ways["xformers"] = _xformers
+    return ways
+
+
+def _xformers(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    from xformers.ops import memory_efficient_attention
+
     rows = value.flatten(1, 2)
-    out = attention(query.mT[:, None], key.mT[:, None], rows.mT[:, None])  # type: ignore[operator]
+    out = memory_efficient_attention(query.mT[:, :, None], key.mT[:, :, None], rows.mT[:, :, None])
+    return out[:, :, 0].mT.unflatten(1, value.shape[1:3])
+
+
+def _flex_in_tiles() -> Callable[..., Tensor]:
+    """FlexAttention with tiles that leave room for 512 value channels; an error where it is not fused."""
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
+    return partial(_compiled_flex(), kernel_options={"BLOCK_M": 64, "BLOCK_N": 32, "num_stages": 2})
+
+
+def _attend(attention: Callable[..., Tensor], query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    rows = value.flatten(1, 2)
+    out = attention(query.mT[:, None], key.mT[:, None], rows.mT[:, None])
     return out[:, 0].mT.unflatten(1, value.shape[1:3])
 
 
 @cache
-def _compiled_flex() -> object:
+def _compiled_flex() -> Callable[..., Tensor]:
     from torch.nn.attention.flex_attention import flex_attention
 
     return torch.compile(flex_attention)

@@ -35,10 +35,26 @@ def draw(report: dict[str, Any], out: Path) -> None:
     _save(out / "read_peak.png", [("fraction of the peak in registers", peaks)], "%", log=False)
     lines = report["memory_by_frames"].items()
     memory: Lines = {name: [(int(t), mb) for t, mb in line.items()] for name, line in lines}
-    _save(out / "read_memory.png", [("memory beyond inputs and outputs, float32", memory)], "MB")
+    _save(out / "read_memory.png", [("memory beyond inputs and outputs, float32", memory)], "MB", floor=0.1)
 
 
-def _save(path: Path, panels: list[tuple[str, Lines]], unit: str, log: bool = True) -> None:
+def draw_gpu(results: list[dict[str, Any]], frames: tuple[int, ...], out: Path) -> None:
+    """Write gpu_time.png: time of the dense read against T, by contender."""
+    panels = []
+    for dtype in ("float32", "bfloat16"):
+        lines: Lines = defaultdict(list)
+        for count in frames:
+            for result in results:
+                if result["case"] == f"read, {dtype}, (128, 512), T = {count}":
+                    for name, seconds in result["seconds"].items():
+                        lines[f"{name} ({result['engine']})" if name == "stm-fast" else name].append(
+                            (count, 1e3 * seconds)
+                        )
+        panels.append((f"{dtype}, keys 128, values 512", lines))
+    _save(out / "gpu_time.png", panels, "ms a read")
+
+
+def _save(path: Path, panels: list[tuple[str, Lines]], unit: str, log: bool = True, floor: float = 0.0) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -50,7 +66,7 @@ def _save(path: Path, panels: list[tuple[str, Lines]], unit: str, log: bool = Tr
             points = sorted(points)
             style = {"color": COLOURS[name], "marker": MARKERS[name]} if name in COLOURS else {"marker": "o"}
             x, y = zip(*points, strict=True)
-            axis.plot(x, [max(value, 0.1) for value in y] if log else y, label=name, linewidth=2, markersize=6, **style)
+            axis.plot(x, [max(value, floor) for value in y], label=name, linewidth=2, markersize=6, **style)
         axis.set_xscale("log")
         if log:
             axis.set_yscale("log")

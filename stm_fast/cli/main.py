@@ -13,6 +13,7 @@ from stm_fast.cli.doctor import doctor
 from stm_fast.cli.evaluate import evaluate
 from stm_fast.cli.segment import segment
 from stm_fast.cli.train import app as train
+from stm_fast.cli.tune import tune
 
 app = typer.Typer(
     name="stm-fast",
@@ -24,6 +25,7 @@ app.command()(segment)
 app.command()(demo)
 app.command()(evaluate)
 app.command()(doctor)
+app.command()(tune)
 app.add_typer(train, name="train")
 
 

@@ -19,7 +19,11 @@ from typing import Any, NamedTuple
 from stm_fast.errors import BackendUnavailableError
 from stm_fast.ops.operands import Operands
 
-BACKENDS = {"cpu": "stm_fast.ops.backends.cpu", "reference": "stm_fast.ops.backends.reference"}
+BACKENDS = {
+    "cpu": "stm_fast.ops.backends.cpu",
+    "triton": "stm_fast.ops.backends.triton",
+    "reference": "stm_fast.ops.backends.reference",
+}
 """Module of each backend, the fastest first. "auto" takes the first that supports a call."""
 
 

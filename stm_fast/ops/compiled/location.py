@@ -1,6 +1,5 @@
 """Where the compiled library is: in the package, or in a cache folder, where it is built when it is first needed."""
 
-import os
 import platform
 import shutil
 import sys
@@ -8,6 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from stm_fast.ops.cache import cache_folder
 from stm_fast.ops.compiled import recipe
 
 PACKAGE = Path(__file__).parents[2]
@@ -29,7 +29,7 @@ def find_library() -> Path:
     key = recipe.source_key(csrc)
     if packaged.exists() and key.encode() in packaged.read_bytes():
         return packaged
-    cached = _cache() / platform.machine() / key / PACKAGED
+    cached = cache_folder() / platform.machine() / key / PACKAGED
     if not cached.exists():
         _build_once(csrc, cached)
     return cached
@@ -38,13 +38,6 @@ def find_library() -> Path:
 def _sources() -> Path | None:
     """The C++ sources: inside an installed package, beside the package in a checkout."""
     return next((path for path in (PACKAGE / "csrc", PACKAGE.parent / "csrc") if (path / "bindings").is_dir()), None)
-
-
-def _cache() -> Path:
-    folder = os.environ.get("STM_FAST_CACHE")
-    if folder:
-        return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stm-fast"
 
 
 def _build_once(csrc: Path, target: Path) -> None:

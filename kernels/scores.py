@@ -1,0 +1,100 @@
+"""Tiles of scores: what all kernels have in common."""
+
+import triton
+import triton.language as tl
+
+LOG2_E = tl.constexpr(1.4426950408889634)
+LN_2 = tl.constexpr(0.6931471805599453)
+
+
+@triton.jit
+def affine(product, gain, offset, bias, scale, m, n, queries, tokens):
+    """Scores in units of log 2, and what gain multiplies in them, from products of queries and keys `[M, N]`.
+
+    S = gain · (scale · product + offset) + bias; −inf beyond the last token. `scale` is in units of log 2 already; the
+    vectors begin at this batch's.
+    """
+    raw = product * scale
+    if offset is not None:
+        raw += tl.load(offset + m, mask=m < queries, other=0.0)[:, None] * LOG2_E
+    score = raw
+    inside = n < tokens  # [N]
+    if gain is not None:
+        score *= tl.load(gain + n, mask=inside, other=0.0)[None, :]
+    if bias is not None:
+        score += tl.load(bias + n, mask=inside, other=0.0)[None, :] * LOG2_E
+    return tl.where(inside[None, :], score, float("-inf")), raw  # [M, N], [M, N]
+
+
+@triton.jit
+def products(
+    q, query, key, query_place, key_place, query_channel, key_channel, query_mask, key_mask,
+    CHANNELS: tl.constexpr, BLOCK_C: tl.constexpr, OFFSET: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """<query, key> of a tile `[M, N]`, whose channels are read in blocks of BLOCK_C.
+
+    Args:
+        q: the queries `[M, BLOCK_C]` where one block holds all channels; read once by the caller.
+        query: where the tile's queries begin.
+        key: where the tile's keys begin.
+        query_place: each query's distance from there `[M]`.
+        key_place: each key's distance from there `[N]`.
+        query_channel: stride of a query's channels.
+        key_channel: stride of a key's channels.
+        query_mask: which queries there are `[M]`.
+        key_mask: which tokens there are `[N]`.
+    """
+    channel = tl.arange(0, BLOCK_C).to(OFFSET)  # [C]
+    if CHANNELS <= BLOCK_C:
+        k = load_block(key, key_place[None, :], channel[:, None], key_channel, key_mask[None, :], CHANNELS)  # [C, N]
+        product = tl.dot(q, k, input_precision=PRECISION)
+    else:
+        product = tl.zeros([query_place.shape[0], key_place.shape[0]], tl.float32)
+        for first in range(0, CHANNELS, BLOCK_C):
+            block = channel + first
+            part = load_block(
+                query, query_place[:, None], block[None, :], query_channel, query_mask[:, None], CHANNELS
+            )  # [M, C]
+            k = load_block(key, key_place[None, :], block[:, None], key_channel, key_mask[None, :], CHANNELS)  # [C, N]
+            product = tl.dot(part, k, product, input_precision=PRECISION)
+    return product  # [M, N]
+
+
+@triton.jit
+def load_block(base, place, channel, stride, mask, CHANNELS: tl.constexpr):
+    """Some channels of some vectors, zero where there are none; `place` and `channel` broadcast against each other."""
+    return tl.load(base + (place + channel * stride), mask=mask & (channel < CHANNELS), other=0.0)
+
+
+@triton.jit
+def row_place(row, object_stride, channel_stride, CHANNELS: tl.constexpr):
+    """Where row o·CHANNELS + c of the values of all objects begins."""
+    return (row // CHANNELS) * object_stride + (row % CHANNELS) * channel_stride
+
+
+@triton.jit
+def strided(stride, UNIT: tl.constexpr, OFFSET: tl.constexpr):
+    """A stride in numbers from one in units."""
+    return tl.cast(stride, OFFSET) * UNIT
+
+
+@triton.jit
+def begin(base, batch, batch_stride, item, item_stride, UNIT: tl.constexpr):
+    """Where an item of a batch begins; 64-bit however far that is."""
+    return base + (batch * batch_stride * UNIT + tl.cast(item, tl.int64) * item_stride)
+
+
+@triton.jit
+def of_batch(vector, batch, size):
+    """Where a batch's part of a vector `(B, size)` begins; None stays None."""
+    if vector is None:
+        return None
+    else:
+        return vector + batch * size
+
+
+@triton.jit
+def normalised(score, lse):
+    """Softmax weights from scores `[M, N]` in units of log 2 and lse `[M]`; zeros for a query without tokens."""
+    level = tl.where(lse == float("-inf"), 0.0, lse * LOG2_E)
+    return tl.exp2(score - level[:, None])  # [M, N]

@@ -1,0 +1,266 @@
+"""Gradients of the read of the best tokens, through the chosen ones only.
+
+A query's gradients are sums over its choices. A token's are sums over the queries that chose it: choices are sorted by
+token, and each token's own stretch of them is summed by one program, in the order of the queries.
+"""
+
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from stm_fast.kernels.launch import (
+    Gradients,
+    Operands,
+    blocks,
+    on_device_of,
+    score_arguments,
+    value_arguments,
+    with_offsets,
+)
+from stm_fast.kernels.scores import row_place, strided
+from stm_fast.kernels.tiles import GATHER_TILE
+
+
+@triton.jit(do_not_specialize=["queries"])
+def chosen_gradient_kernel(
+    value, grad, indices, weights, delta, score_grad, queries, chosen,
+    value_batch, value_object, value_channel, value_item, grad_batch, grad_object, grad_channel, grad_item,
+    VALUE_CHANNELS: tl.constexpr, ROWS: tl.constexpr, UNIT: tl.constexpr, OFFSET: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_V: tl.constexpr,
+):  # fmt: skip
+    """Gradients of the chosen scores: score_grad `(B, queries, chosen)`."""
+    column = tl.program_id(1)
+    batch = tl.program_id(2).to(tl.int64)
+    m = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)  # [M]
+    inside_m = m < queries
+    grad_object, grad_channel = strided(grad_object, UNIT, OFFSET), strided(grad_channel, UNIT, OFFSET)
+    value_object, value_channel = strided(value_object, UNIT, OFFSET), strided(value_channel, UNIT, OFFSET)
+    place = (batch * queries + m) * chosen + column
+    weight = tl.load(weights + place, mask=inside_m, other=0.0)  # [M]
+    token = tl.load(indices + place, mask=inside_m, other=0)  # [M]
+    wanted = weight != 0.0
+    value += batch * value_batch * UNIT
+    grad += batch * grad_batch * UNIT
+    total = tl.zeros([BLOCK_M], tl.float32)
+    for first in range(0, ROWS, BLOCK_V):
+        row = first + tl.arange(0, BLOCK_V).to(OFFSET)  # [V]
+        mask = (row < ROWS)[:, None] & wanted[None, :]
+        value_row = row_place(row, value_object, value_channel, VALUE_CHANNELS)
+        grad_row = row_place(row, grad_object, grad_channel, VALUE_CHANNELS)
+        v = tl.load(
+            value + (value_row[:, None] + (token.to(OFFSET) * value_item)[None, :]), mask=mask, other=0.0
+        )  # [V, M]
+        g = tl.load(grad + (grad_row[:, None] + (m.to(OFFSET) * grad_item)[None, :]), mask=mask, other=0.0)  # [V, M]
+        total += tl.sum(v.to(tl.float32) * g.to(tl.float32), 0)
+    shift = tl.load(delta + batch * queries + m, mask=inside_m, other=0.0)  # [M]
+    tl.store(score_grad + place, tl.where(wanted, weight * (total - shift), 0.0), mask=inside_m)
+
+
+@triton.jit(do_not_specialize=["queries", "tokens"])
+def chosen_query_kernel(
+    key, gain, indices, score_grad, query_grad, offset_grad, natural_scale, queries, tokens, chosen,
+    key_batch, key_channel, key_item,
+    CHANNELS: tl.constexpr, UNIT: tl.constexpr, QUERY_UNIT: tl.constexpr, TOKEN_UNIT: tl.constexpr,
+    OFFSET: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    """query_grad `(B, CHANNELS, queries)`, some of its channels, and offset_grad `(B, queries)`."""
+    queries, tokens = queries * QUERY_UNIT, tokens * TOKEN_UNIT
+    batch = tl.program_id(2).to(tl.int64)
+    m = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)  # [M]
+    channel = (tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)).to(OFFSET)  # [C]
+    inside_m, inside_c = m < queries, channel < CHANNELS
+    key += batch * key_batch * UNIT
+    key_row = channel * strided(key_channel, UNIT, OFFSET)  # [C]
+    query_sum = tl.zeros([BLOCK_C, BLOCK_M], tl.float32)
+    offset_sum = tl.zeros([BLOCK_M], tl.float32)
+    for column in range(chosen):
+        place = (batch * queries + m) * chosen + column
+        slope = tl.load(score_grad + place, mask=inside_m, other=0.0)  # [M]
+        token = tl.load(indices + place, mask=inside_m, other=0)  # [M]
+        if gain is not None:
+            slope *= tl.load(gain + batch * tokens + token, mask=inside_m, other=0.0)
+        offset_sum += slope
+        wanted = inside_c[:, None] & (slope != 0.0)[None, :]
+        k = tl.load(key + (key_row[:, None] + (token.to(OFFSET) * key_item)[None, :]), mask=wanted, other=0.0)  # [C, M]
+        query_sum += slope[None, :] * k.to(tl.float32)
+    tl.store(
+        query_grad + (batch * CHANNELS + channel[:, None]) * queries + m[None, :],
+        (query_sum * natural_scale).to(query_grad.dtype.element_ty),
+        mask=inside_c[:, None] & inside_m[None, :],
+    )
+    if offset_grad is not None:
+        if tl.program_id(1) == 0:
+            tl.store(offset_grad + batch * queries + m, offset_sum, mask=inside_m)
+
+
+@triton.jit(do_not_specialize=["items", "tokens"])
+def by_token_kernel(
+    source, factors, order, starts, sums, items, chosen, tokens,
+    source_batch, source_object, source_channel, source_item,
+    VALUE_CHANNELS: tl.constexpr, ROWS: tl.constexpr, UNIT: tl.constexpr, OFFSET: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_V: tl.constexpr,
+):  # fmt: skip
+    """For one token, Σ over the choices of it of factor · source of the query that chose: sums `(B, ROWS, tokens)`.
+
+    Args:
+        source: `(B, O, VALUE_CHANNELS, queries)`.
+        factors: `(B, queries · chosen)`.
+        order: the choices sorted by token `(B, queries · chosen)`.
+        starts: where each token's choices begin in `order`, `(B, tokens + 1)`.
+        items: queries · chosen.
+    """
+    token = tl.program_id(0).to(tl.int64)
+    batch = tl.program_id(2).to(tl.int64)
+    row = tl.program_id(1) * BLOCK_V + tl.arange(0, BLOCK_V)  # [V]
+    inside_row = row < ROWS
+    source_object, source_channel = strided(source_object, UNIT, OFFSET), strided(source_channel, UNIT, OFFSET)
+    source += batch * source_batch * UNIT
+    source_row = row_place(row.to(OFFSET), source_object, source_channel, VALUE_CHANNELS)  # [V]
+    first = tl.load(starts + batch * (tokens + 1) + token)
+    last = tl.load(starts + batch * (tokens + 1) + token + 1)
+    total = tl.zeros([BLOCK_V], tl.float32)
+    for start in range(first, last, BLOCK_N):
+        n = start + tl.arange(0, BLOCK_N)  # [N]
+        inside_n = n < last
+        choice = tl.load(order + batch * items + n, mask=inside_n, other=0)  # [N]
+        factor = tl.load(factors + batch * items + choice, mask=inside_n, other=0.0)  # [N]
+        wanted = (factor != 0.0)[:, None] & inside_row[None, :]
+        query = (choice // chosen).to(OFFSET)  # [N]
+        s = tl.load(source + (source_row[None, :] + (query * source_item)[:, None]), mask=wanted, other=0.0)  # [N, V]
+        total += tl.sum(factor[:, None] * s.to(tl.float32), 0)
+    tl.store(sums + (batch * ROWS + row) * tokens + token, total.to(sums.dtype.element_ty), mask=inside_row)
+
+
+class Choices(NamedTuple):
+    """The choices of all queries, sorted by token.
+
+    Attributes:
+        order: `(B, Nq · k)`, places in the flattened `(Nq, k)`.
+        starts: `(B, Nk + 1)`, where each token's choices begin in `order`.
+        each: k.
+    """
+
+    order: Tensor
+    starts: Tensor
+    each: int
+
+    @classmethod
+    def sort(cls, indices: Tensor, tokens: int) -> "Choices":
+        """From indices `(B, Nq, k)` into a memory of `tokens` tokens."""
+        chosen, order = indices.flatten(1).sort(dim=1, stable=True)
+        bounds = torch.arange(tokens + 1, device=indices.device).expand(len(indices), -1).contiguous()
+        return cls(order, torch.searchsorted(chosen, bounds), indices.shape[2])
+
+    def sum_by_token(self, source: Tensor, factors: Tensor, sums: Tensor) -> None:
+        """Into sums `(B, O·C, Nk)`: Σ over a token's choices of factors `(B, Nq, k)` · source `(B, O, C, Nq)`."""
+        batch, rows, tokens = sums.shape
+        tile = GATHER_TILE
+        by_token_kernel[tokens, blocks(rows, tile.rows), batch](
+            **with_offsets(value_arguments("source", source)),
+            factors=factors,
+            order=self.order,
+            starts=self.starts,
+            sums=sums,
+            items=self.order.shape[1],
+            chosen=self.each,
+            tokens=tokens,
+            **tile.options(),
+        )
+
+
+def top_k_read_backward(
+    operands: Operands,
+    value: Tensor,
+    out: Tensor,
+    indices: Tensor,
+    weights: Tensor,
+    grad_out: Tensor,
+    grad_lse: Tensor,
+    gradients: Gradients,
+) -> None:
+    """Gradients of `stm_fast.kernels.top_k.top_k_read` through the chosen tokens.
+
+    Args:
+        operands: operands of the scores.
+        value: `(B, O, Cv, Nk)`.
+        out: what `top_k_read` made.
+        indices: of its choices `(B, Nq, k)`, contiguous.
+        weights: of its choices `(B, Nq, k)`, contiguous.
+        grad_out: gradient of out, of its dtype.
+        grad_lse: gradient of lse.
+        gradients: room for those of query, key, gain, offset, bias and value, contiguous; empty if not wanted.
+    """
+    query_side, key_side, value_side = (bool(gradients[place].numel()) for place in (0, 1, 5))
+    with on_device_of(value):
+        if query_side or key_side:
+            score_grad = _score_gradients(value, out, indices, weights, grad_out, grad_lse)
+        if query_side:
+            _query_side(operands, indices, score_grad, gradients)
+        if key_side or value_side:
+            choices = Choices.sort(indices, operands.key.shape[2])
+        if key_side:
+            _key_side(operands, choices, score_grad, gradients)
+        if value_side:
+            choices.sum_by_token(grad_out, weights, gradients[5].flatten(1, 2))
+
+
+def _score_gradients(
+    value: Tensor, out: Tensor, indices: Tensor, weights: Tensor, grad_out: Tensor, grad_lse: Tensor
+) -> Tensor:
+    """Gradients of the chosen scores `(B, Nq, k)` float32."""
+    batch, queries, chosen = indices.shape
+    delta = (grad_out.float() * out.float()).sum((1, 2)).sub_(grad_lse)
+    score_grad = weights.new_empty(weights.shape)
+    tile = GATHER_TILE
+    chosen_gradient_kernel[blocks(queries, tile.queries), chosen, batch](
+        **with_offsets(value_arguments("value", value), value_arguments("grad", grad_out)),
+        indices=indices,
+        weights=weights,
+        delta=delta,
+        score_grad=score_grad,
+        queries=queries,
+        chosen=chosen,
+        **tile.options(),
+    )
+    return score_grad
+
+
+def _query_side(operands: Operands, indices: Tensor, score_grad: Tensor, gradients: Gradients) -> None:
+    batch, queries, chosen = indices.shape
+    names = ("key", "key_batch", "key_channel", "key_item", "gain", "queries", "tokens", "CHANNELS", "BLOCK_C")
+    arguments = score_arguments(operands)
+    tile = GATHER_TILE
+    chosen_query_kernel[blocks(queries, tile.queries), blocks(operands.query.shape[1], arguments["BLOCK_C"]), batch](
+        **with_offsets({name: arguments[name] for name in names}),
+        indices=indices,
+        score_grad=score_grad,
+        query_grad=gradients[0],
+        offset_grad=None if operands.offset is None else gradients[3],
+        natural_scale=operands.scale,
+        chosen=chosen,
+        BLOCK_M=tile.queries,
+        num_warps=tile.warps,
+    )
+
+
+def _key_side(operands: Operands, choices: Choices, score_grad: Tensor, gradients: Gradients) -> None:
+    """With s = scale · Σ dS · query of a token: gain · s is its key's gradient, <key, s> + Σ dS · offset its gain's."""
+    _, key_grad, gain_grad, _, bias_grad, _ = gradients
+    sums = key_grad.new_empty(key_grad.shape, dtype=torch.float32)
+    choices.sum_by_token(operands.query[:, None], score_grad, sums)
+    sums *= operands.scale
+    if operands.bias is not None:
+        ones = score_grad.new_ones(()).expand(score_grad.shape[0], 1, 1, score_grad.shape[1])
+        choices.sum_by_token(ones, score_grad, bias_grad[:, None])
+    if operands.gain is None:
+        key_grad.copy_(sums)
+        return
+    if operands.offset is None:
+        gain_grad.zero_()
+    else:
+        choices.sum_by_token(operands.offset[:, None, None], score_grad, gain_grad[:, None])
+    gain_grad += (sums * operands.key).sum(1)
+    key_grad.copy_(sums * operands.gain[:, None])

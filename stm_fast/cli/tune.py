@@ -1,0 +1,79 @@
+"""`stm-fast tune`: tiles of the GPU kernels, measured on the GPU at hand."""
+
+from typing import Annotated
+
+import typer
+
+from stm_fast.cli.console import Interrupted, progress_bar, say, stdout, with_sentences
+from stm_fast.cli.options import Dtype, resolve_dtype
+from stm_fast.errors import BackendUnavailableError
+
+ROUNDS = 11
+BUSY_CYCLES = 1_000_000
+
+
+@with_sentences
+def tune(
+    key_channels: Annotated[int, typer.Option(min=1, max=512, help="Channels of the keys.")] = 128,
+    value_channels: Annotated[int, typer.Option(min=1, help="Channels of the values, of all objects.")] = 512,
+    frames: Annotated[int, typer.Option(min=1, help="Memory frames of 1620 tokens.")] = 10,
+    dtype: Annotated[Dtype, typer.Option(help="Of keys and values.")] = Dtype.auto,
+) -> None:
+    """Measure the tiles of the Triton kernels on this GPU and keep those that are faster than the table's.
+
+    They are kept in the cache folder for this GPU and this triton, and taken by every read from then on. The memory's
+    length takes no part in the choice: any number of frames that fills the GPU will do.
+    """
+    from stm_fast.ops.backends import registry, triton
+
+    reason = registry.availability()["triton"]
+    if reason:
+        raise BackendUnavailableError(f"there is nothing to tune: {reason}")
+    import torch
+
+    from stm_fast.kernels import tiles, tuning
+    from stm_fast.kernels.launch import Operands
+
+    device = torch.device("cuda", torch.cuda.current_device())
+    precision = resolve_dtype(dtype, "cuda")
+    query, key, value = (
+        torch.randn(shape, device=device).to(precision)
+        for shape in ((1, key_channels, 1620), (1, key_channels, 1620 * frames), (1, 1, value_channels, 1620 * frames))
+    )
+    operands = Operands(query, key, None, None, None, key_channels**-0.5)
+    file = triton.tuned_tiles(device)
+    tiles.TUNED.pop(device, None)
+    measured: list[tuning.Trial] = []
+    total = tuning.count(operands, value)
+    with progress_bar("Measuring", total, "tiles") as advance:
+        try:
+            for trial in tuning.trials(operands, value, _seconds_of):
+                measured.append(trial)
+                advance()
+        except KeyboardInterrupt as error:
+            raise Interrupted("Stopped; nothing was changed.") from error
+    chosen = tuning.winners(measured)
+    for trial in measured:
+        if trial.seconds is not None and chosen.get(trial.operation) == trial.tile:
+            say(f"{trial.operation}: {trial.tile}, {1e3 * trial.seconds:.3f} ms")
+    tuning.save(chosen, operands, value, file)
+    stdout.print(f"{len(chosen)} of 6 tiles replaced; {file}", markup=False, soft_wrap=True)
+
+
+def _seconds_of(run: object) -> float:
+    """Median time of a call on the GPU, which is kept busy while the host prepares it."""
+    import statistics
+
+    import torch
+
+    assert callable(run)
+    seconds = []
+    for _ in range(ROUNDS):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+        torch.cuda._sleep(BUSY_CYCLES)  # type: ignore[no-untyped-call]
+        start.record()
+        run()
+        end.record()
+        end.synchronize()
+        seconds.append(float(start.elapsed_time(end)) / 1e3)
+    return statistics.median(seconds)

@@ -1,0 +1,198 @@
+"""The read on NVIDIA and AMD GPUs: the Triton kernels of `stm_fast.kernels`.
+
+With TRITON_INTERPRET=1 in the environment the kernels are interpreted, on CPU tensors, for tests.
+"""
+
+import contextlib
+import os
+import re
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from stm_fast.ops.backends.registry import Call
+from stm_fast.ops.cache import cache_folder
+from stm_fast.ops.operands import Gradients, Operands, empty_gradients, empty_outputs
+
+if TYPE_CHECKING:
+    from stm_fast.kernels import launch
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+LEAST_CAPABILITY = (8, 0)
+AMD_CHIPS = ("gfx90a", "gfx942")
+MOST_CHANNELS = 512
+MOST_BATCHES = 65535
+"""Of programs along the third dimension of a grid."""
+MOST_ITEMS = 2**31 - 2**20
+"""Queries, or memory tokens: they are counted in 32 bits."""
+MOST_CHOSEN = 128
+"""Candidates that a program keeps for each query, in registers."""
+
+
+@cache
+def unavailable() -> str | None:
+    """Why the kernels cannot run on this machine, or None."""
+    if not _installed():
+        return "triton is not installed; it comes with torch for GPUs on Linux, and with pip install 'stm-fast[gpu]'"
+    if not interpreting() and not torch.cuda.is_available():
+        return "torch sees no GPU"
+    return None
+
+
+def _installed() -> bool:
+    try:
+        return find_spec("triton") is not None
+    except ValueError:  # what stands in its place is no module
+        return False
+
+
+def interpreting() -> bool:
+    """Whether kernels are interpreted on the CPU."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def supports(call: Call) -> str | None:
+    """It serves GPU tensors of 16 and 32 bits, of any strides."""
+    operands = call.operands
+    device = "cpu" if interpreting() else "cuda"
+    for tensor in (operands.query, *call.arguments[:1]):
+        if tensor.device.type != device:
+            return f"it reads tensors on {device}, not on {tensor.device}"
+        if tensor.dtype not in DTYPES:
+            return f"it reads float32, bfloat16 and float16, not {tensor.dtype}"
+        if interpreting() and tensor.dtype == torch.bfloat16:
+            return "triton's interpreter multiplies torch.bfloat16 wrongly; it reads float32 and float16"
+    for tensor in (operands.query, operands.key, call.arguments[0]):
+        if tensor.numel() == 0:
+            return f"it reads tensors with elements, not of shape {tuple(tensor.shape)}"
+    reason = _chip_refused(operands.query.device)
+    if reason:
+        return reason
+    batch, channels, queries = operands.query.shape
+    for name, size, most in (
+        ("batches", batch, MOST_BATCHES),
+        ("key channels (with selection, twice those of the keys)", channels, MOST_CHANNELS),
+        ("queries", queries, MOST_ITEMS),
+        ("memory tokens", operands.key.shape[2], MOST_ITEMS),
+    ):
+        if size > most:
+            return f"it reads at most {most} {name}, not {size}"
+    if call.operation == "top_k_read" and not 1 <= call.arguments[1] <= MOST_CHOSEN:
+        return f"it reads the best 1 to {MOST_CHOSEN} tokens, not {call.arguments[1]}"
+    return None
+
+
+@cache
+def _chip_refused(device: torch.device) -> str | None:
+    """Why a GPU is too old or unknown, or None."""
+    if device.type != "cuda":
+        return None
+    if torch.version.hip:
+        name = torch.cuda.get_device_properties(device).gcnArchName.split(":")[0]
+        return None if name in AMD_CHIPS else f"it runs on AMD's {' and '.join(AMD_CHIPS)}, not on {name}"
+    capability = torch.cuda.get_device_capability(device)
+    if capability >= LEAST_CAPABILITY:
+        return None
+    return (
+        f"it needs compute capability {LEAST_CAPABILITY[0]}.{LEAST_CAPABILITY[1]}, not {capability[0]}.{capability[1]}"
+    )
+
+
+def tuned_tiles(device: torch.device) -> Path:
+    """The file of tiles that `stm-fast tune` measured on a GPU with this triton."""
+    import triton
+
+    name = re.sub(r"[^A-Za-z0-9]+", "-", torch.cuda.get_device_name(device))
+    return cache_folder() / "tiles" / f"{name}-triton-{triton.__version__}.json"
+
+
+@cache
+def _prepare(device: torch.device) -> None:
+    """Before the first launch on a device: take the tiles that were measured on it."""
+    if device.type == "cuda":
+        from stm_fast.kernels import tiles
+
+        with contextlib.suppress(OSError, RuntimeError):  # a machine without a home has no cache
+            tiles.use_tuned(device, tuned_tiles(device))
+
+
+def _launchable(operands: Operands) -> "launch.Operands":
+    from stm_fast.kernels import launch
+
+    _prepare(operands.query.device)
+    return launch.Operands(*operands)
+
+
+def read(operands: Operands, value: Tensor) -> tuple[Tensor, Tensor]:
+    """Softmax over all memory tokens; see the reference."""
+    from stm_fast.kernels import dense
+
+    out, lse = empty_outputs(operands, value)
+    dense.read(_launchable(operands), value, out, lse)
+    return out, lse
+
+
+def read_backward(
+    operands: Operands,
+    value: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    grad_out: Tensor,
+    grad_lse: Tensor,
+    query_side: bool,
+    key_side: bool,
+    value_side: bool,
+) -> Gradients:
+    """Gradients of `read`; see the reference."""
+    from stm_fast.kernels import dense_backward
+
+    gradients = empty_gradients(operands, value, query_side, key_side, value_side)
+    upstream = grad_out.to(out.dtype), grad_lse.to(lse.dtype)
+    dense_backward.read_backward(_launchable(operands), value, out, lse.contiguous(), *upstream, gradients)
+    return gradients
+
+
+def usage(operands: Operands, lse: Tensor) -> Tensor:
+    """How much each memory token is read; see the reference."""
+    from stm_fast.kernels import usage as kernels
+
+    result = lse.new_empty(operands.key.shape[0], operands.key.shape[2])
+    kernels.usage(_launchable(operands), lse.contiguous(), result)
+    return result
+
+
+def top_k_read(operands: Operands, value: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Softmax over the best memory tokens of each query; see the reference."""
+    from stm_fast.kernels import top_k as kernels
+
+    out, lse = empty_outputs(operands, value)
+    indices = lse.new_empty(*lse.shape, top_k, dtype=torch.int64)
+    weights = lse.new_empty(*lse.shape, top_k)
+    kernels.top_k_read(_launchable(operands), value, out, lse, indices, weights)
+    return out, lse, indices, weights
+
+
+def top_k_read_backward(
+    operands: Operands,
+    value: Tensor,
+    out: Tensor,
+    indices: Tensor,
+    weights: Tensor,
+    grad_out: Tensor,
+    grad_lse: Tensor,
+    query_side: bool,
+    key_side: bool,
+    value_side: bool,
+) -> Gradients:
+    """Gradients of `top_k_read` through the chosen tokens; see the reference."""
+    from stm_fast.kernels import top_k_backward as kernels
+
+    gradients = empty_gradients(operands, value, query_side, key_side, value_side)
+    upstream = grad_out.to(out.dtype), grad_lse.to(weights.dtype)
+    chosen = indices.contiguous(), weights.contiguous()
+    kernels.top_k_read_backward(_launchable(operands), value, out, *chosen, *upstream, gradients)
+    return gradients
