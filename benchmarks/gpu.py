@@ -3,10 +3,9 @@
     python -m benchmarks.gpu [OUT]
 
 Errors are the largest relative L2 distances of any result to the reference in float64; nothing is timed that fails.
-Contenders run in
-turn, several times over; medians, and medians of paired ratios. Speed is given beside what the GPU's own matrix product
-reaches in the same turns. Prints Markdown, a compact table last; with OUT writes gpu.md and gpu.json there, and plots
-where matplotlib is installed. Takes less than eight minutes.
+Contenders run in turn, several times over; medians, and medians of paired ratios. Speed is given beside what the GPU's
+own matrix product reaches in the same turns. Prints Markdown, a compact table last; with OUT writes gpu.md and gpu.json
+there, and plots where matplotlib is installed. Takes less than eight minutes.
 """
 
 import json
@@ -31,7 +30,6 @@ SECONDS_A_CASE = 8.0
 ROUNDS = 25
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 3e-3}
 PEAK_SIDE = 8192
-BUSY_CYCLES = 1_000_000
 DEADLINE = 420.0
 """Seconds after which no further case is begun."""
 PLAIN_AFFINITY = 4 << 30
@@ -152,18 +150,14 @@ def gradients(function: Callable[..., Tensor], *tensors: Tensor) -> Callable[[],
 
 
 def seconds_of(run: Callable[[], object], device: torch.device) -> float:
-    """Time of one call on the GPU, which is kept busy while the host prepares it."""
+    """Time of one call on the device."""
     if device.type != "cuda":
         begin = time.perf_counter()
         run()
         return time.perf_counter() - begin
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    torch.cuda._sleep(BUSY_CYCLES)
-    start.record()
-    run()
-    end.record()
-    end.synchronize()
-    return start.elapsed_time(end) / 1e3
+    from stm_fast.kernels.tuning import seconds_on_gpu
+
+    return seconds_on_gpu(run)
 
 
 def extra_bytes(run: Callable[[], object], device: torch.device) -> int:

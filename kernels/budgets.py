@@ -20,12 +20,11 @@ import torch
 import triton
 from torch import Tensor
 
-from stm_fast.kernels import chips, launch
+from stm_fast.kernels import chips
 from stm_fast.kernels.launch import Operands
 
 FILE = Path(__file__).parent / "budgets.json"
-QUERIES, TOKENS = 1620, 8100
-MOST_32_BIT = launch.MOST_32_BIT
+QUERIES = 1620
 
 
 class Shape(NamedTuple):
@@ -37,7 +36,8 @@ class Shape(NamedTuple):
         key, value: their dtypes.
         affine: with gain, offset and bias.
         chosen: tokens of top-k.
-        last: channels side by side in memory, and distances of 64 bits.
+        tokens: of the memory.
+        last: channels side by side in memory.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Shape(NamedTuple):
     value: torch.dtype
     affine: bool = False
     chosen: int = 30
+    tokens: int = 8100
     last: bool = False
 
 
@@ -56,7 +57,7 @@ SHAPES = (
     Shape("XMem", 128, 512, torch.float32, torch.bfloat16, affine=True),
     Shape("float32", 64, 512, torch.float32, torch.float32),
     Shape("widest", 512, 1024, torch.float32, torch.float32, affine=True, chosen=128),
-    Shape("channels last, far", 256, 1024, torch.bfloat16, torch.bfloat16, last=True),
+    Shape("channels last, far", 256, 1024, torch.bfloat16, torch.bfloat16, tokens=8_400_004, last=True),
 )
 OPERATIONS = ("read", "backward", "usage", "top-k", "top-k backward")
 
@@ -68,7 +69,6 @@ def compile_for(chip: chips.Chip, shape: Shape, operation: str) -> dict[str, dic
     from stm_fast.kernels import inspection
 
     operands, value = _problem(shape)
-    launch.MOST_32_BIT = 0 if shape.last else MOST_32_BIT
     target = GPUTarget(chip.backend, chip.arch, chip.warp)
     with inspection.compiling_for(target) as kernels, chips.pretending(chip):
         _launch(operation, operands, value, shape.chosen)
@@ -84,11 +84,11 @@ def _problem(shape: Shape) -> tuple[Operands, Tensor]:
             return torch.empty(*size[:-2], size[-1], size[-2], dtype=dtype, device="meta").mT
         return torch.empty(size, dtype=dtype, device="meta")
 
-    gain, offset, bias = (empty(1, TOKENS), empty(1, QUERIES), empty(1, TOKENS)) if shape.affine else (None,) * 3
-    query, key = (empty(1, shape.channels, items, dtype=shape.key) for items in (QUERIES, TOKENS))
+    gain, offset, bias = [empty(1, n) if shape.affine else None for n in (shape.tokens, QUERIES, shape.tokens)]
+    query, key = (empty(1, shape.channels, items, dtype=shape.key) for items in (QUERIES, shape.tokens))
     return (
         Operands(query, key, gain, offset, bias, 0.125),
-        empty(1, 1, shape.value_channels, TOKENS, dtype=shape.value),
+        empty(1, 1, shape.value_channels, shape.tokens, dtype=shape.value),
     )
 
 
@@ -106,7 +106,7 @@ def _launch(operation: str, operands: Operands, value: Tensor, chosen: int) -> N
         case "backward":
             dense_backward.read_backward(operands, value, out, lse, out, lse, gradients, parts=2)
         case "usage":
-            usage.usage(operands, lse, lse.new_empty(1, TOKENS))
+            usage.usage(operands, lse, lse.new_empty(1, value.shape[3]))
         case "top-k":
             top_k.top_k_read(operands, value, out, lse, indices, weights, parts=2)
         case "top-k backward":

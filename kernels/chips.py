@@ -40,7 +40,14 @@ CHIPS = {
 """sm_86 stands for all with 99 KB, Ada and consumer Blackwell among them."""
 
 
+LEAST_CAPABILITY = (8, 0)
+
 _pretended: list[Chip] = []
+
+
+def of_backend(backend: str) -> tuple[str, ...]:
+    """Names of the chips that triton's backend "cuda" or "hip" compiles for."""
+    return tuple(chip.name for chip in CHIPS.values() if chip.backend == backend)
 
 
 @contextmanager
@@ -54,18 +61,30 @@ def pretending(chip: Chip) -> Iterator[None]:
 
 
 def chip_of(device: torch.device) -> Chip:
-    """The class of a GPU; of the smallest where the kernels are interpreted, or the chip is not known."""
+    """The class of a GPU; of the smallest where the kernels are interpreted."""
     if device.type != "cuda":
         return _pretended[-1] if _pretended else CHIPS["sm_86"]
     return _chip_of_gpu(device)
 
 
 @cache
-def _chip_of_gpu(device: torch.device) -> Chip:
-    properties = torch.cuda.get_device_properties(device)
+def refused(device: torch.device) -> str | None:
+    """Why the kernels do not run on a GPU, too old or unknown, or None."""
     if torch.version.hip:
-        name = properties.gcnArchName.split(":")[0]
-        return CHIPS.get(name, CHIPS["gfx90a"])
+        name = _amd_name(device)
+        return None if name in of_backend("hip") else f"it runs on AMD's {', '.join(of_backend('hip'))}, not on {name}"
+    capability = torch.cuda.get_device_capability(device)
+    if capability >= LEAST_CAPABILITY:
+        return None
+    least, seen = (".".join(map(str, pair)) for pair in (LEAST_CAPABILITY, capability))
+    return f"it needs compute capability {least}, not {seen}"
+
+
+@cache
+def _chip_of_gpu(device: torch.device) -> Chip:
+    if torch.version.hip:
+        return CHIPS[_amd_name(device)]
+    properties = torch.cuda.get_device_properties(device)
     match properties.major, properties.minor:
         case 8, 0:
             return CHIPS["sm_80"]
@@ -75,3 +94,7 @@ def _chip_of_gpu(device: torch.device) -> Chip:
             return CHIPS["sm_100"]
         case _:
             return CHIPS["sm_86"]
+
+
+def _amd_name(device: torch.device) -> str:
+    return str(torch.cuda.get_device_properties(device).gcnArchName).split(":")[0]

@@ -16,7 +16,7 @@ from stm_fast.kernels.launch import (
     value_arguments,
     with_offsets,
 )
-from stm_fast.kernels.scores import LN_2, LOG2_E, affine, begin, load_block, of_batch, products, row_place, strided
+from stm_fast.kernels.scores import LN_2, LOG2_E, affine, begin, held_queries, of_batch, products, row_place, strided
 from stm_fast.kernels.tiles import MERGE_TILE, Tile, rescales_lazily, tile_for
 
 RESCALE_AT = tl.constexpr(8.0)
@@ -42,7 +42,6 @@ def dense_kernel(
     batch = tl.program_id(2).to(tl.int64)
     m = tile * BLOCK_M + tl.arange(0, BLOCK_M)  # [M]
     row = tl.program_id(1) * BLOCK_V + tl.arange(0, BLOCK_V)  # [V]
-    channel = tl.arange(0, BLOCK_C).to(OFFSET)  # [C]
     inside_m, inside_row = m < queries, row < ROWS
     query_channel, key_channel = strided(query_channel, UNIT, OFFSET), strided(key_channel, UNIT, OFFSET)
     value_object, value_channel = strided(value_object, UNIT, OFFSET), strided(value_channel, UNIT, OFFSET)
@@ -51,11 +50,7 @@ def dense_kernel(
     key_place = tl.arange(0, BLOCK_N).to(OFFSET) * key_item  # [N]
     value_place = row_place(row.to(OFFSET), value_object, value_channel, VALUE_CHANNELS)[None, :]
     value_place += (tl.arange(0, BLOCK_N).to(OFFSET) * value_item)[:, None]  # [N, V]
-    if CHANNELS <= BLOCK_C:
-        q = load_block(query, query_place[:, None], channel[None, :], query_channel, inside_m[:, None], CHANNELS)
-    else:
-        q = None
-
+    q = held_queries(query, query_place, query_channel, inside_m, CHANNELS, BLOCK_C, OFFSET)
     gain, offset, bias = of_batch(gain, batch, tokens), of_batch(offset, batch, queries), of_batch(bias, batch, tokens)
 
     length = tl.cdiv(tl.cdiv(tokens, BLOCK_N), parts) * BLOCK_N

@@ -22,7 +22,18 @@ from stm_fast.kernels.launch import (
     value_arguments,
     with_offsets,
 )
-from stm_fast.kernels.scores import LN_2, affine, begin, load_block, normalised, of_batch, products, row_place, strided
+from stm_fast.kernels.scores import (
+    LN_2,
+    affine,
+    begin,
+    held_queries,
+    load_block,
+    normalised,
+    of_batch,
+    products,
+    row_place,
+    strided,
+)
 from stm_fast.kernels.tiles import Tile, tile_for
 
 
@@ -79,10 +90,7 @@ def query_gradient_kernel(
     grad_place = tl.arange(0, BLOCK_M).to(OFFSET) * grad_item  # [M]
     value_place = tl.arange(0, BLOCK_N).to(OFFSET) * value_item  # [N]
     gain, offset, bias = of_batch(gain, batch, tokens), of_batch(offset, batch, queries), of_batch(bias, batch, tokens)
-    if CHANNELS <= BLOCK_C:
-        q = load_block(query, query_place[:, None], mine[None, :], query_channel, inside_m[:, None], CHANNELS)
-    else:
-        q = None
+    q = held_queries(query, query_place, query_channel, inside_m, CHANNELS, BLOCK_C, OFFSET)
     level = tl.load(lse + batch * queries + m, mask=inside_m, other=0.0)  # [M]
     shift = tl.load(delta + batch * queries + m, mask=inside_m, other=0.0)  # [M]
 
@@ -213,7 +221,6 @@ def value_gradient_kernel(
     batch = tl.program_id(2).to(tl.int64)
     n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)  # [N]
     row = tl.program_id(1) * BLOCK_V + tl.arange(0, BLOCK_V)  # [V]
-    channel = tl.arange(0, BLOCK_C).to(OFFSET)  # [C]
     inside_n, inside_row = n < tokens, row < ROWS
     query_channel, key_channel = strided(query_channel, UNIT, OFFSET), strided(key_channel, UNIT, OFFSET)
     grad_object, grad_channel = strided(grad_object, UNIT, OFFSET), strided(grad_channel, UNIT, OFFSET)
@@ -229,12 +236,7 @@ def value_gradient_kernel(
         m = start + tl.arange(0, BLOCK_M)  # [M]
         inside_m = m < queries
         tile_query = begin(query, batch, query_batch, start, query_item, UNIT)
-        if CHANNELS <= BLOCK_C:
-            q = load_block(
-                tile_query, query_place[:, None], channel[None, :], query_channel, inside_m[:, None], CHANNELS
-            )  # [M, C]
-        else:
-            q = None
+        q = held_queries(tile_query, query_place, query_channel, inside_m, CHANNELS, BLOCK_C, OFFSET)
         product = products(
             q, tile_query, key, query_place, key_place, query_channel, key_channel, inside_m, inside_n,
             CHANNELS, BLOCK_C, OFFSET, PRECISION,

@@ -34,7 +34,7 @@ def products(
     """<query, key> of a tile `[M, N]`, whose channels are read in blocks of BLOCK_C.
 
     Args:
-        q: the queries `[M, BLOCK_C]` where one block holds all channels; read once by the caller.
+        q: what `held_queries` gives, read once by the caller.
         query: where the tile's queries begin.
         key: where the tile's keys begin.
         query_place: each query's distance from there `[M]`.
@@ -58,6 +58,18 @@ def products(
             k = load_block(key, key_place[None, :], block[:, None], key_channel, key_mask[None, :], CHANNELS)  # [C, N]
             product = tl.dot(part, k, product, input_precision=PRECISION)
     return product  # [M, N]
+
+
+@triton.jit
+def held_queries(
+    query, query_place, query_channel, query_mask, CHANNELS: tl.constexpr, BLOCK_C: tl.constexpr, OFFSET: tl.constexpr
+):  # fmt: skip
+    """The queries of a tile `[M, BLOCK_C]` if one block holds all channels, else None; see `products`."""
+    if CHANNELS <= BLOCK_C:
+        channel = tl.arange(0, BLOCK_C).to(OFFSET)  # [C]
+        return load_block(query, query_place[:, None], channel[None, :], query_channel, query_mask[:, None], CHANNELS)
+    else:
+        return None
 
 
 @triton.jit

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from stm_fast.kernels.chips import chip_of
+from stm_fast.kernels.chips import chip_of, of_backend
 
 
 class Tile(NamedTuple):
@@ -44,8 +44,8 @@ class Row(NamedTuple):
     reason: str
 
 
-ALL = ("sm_80", "sm_86", "sm_90", "sm_100", "gfx90a", "gfx942")
-NVIDIA, AMD = ALL[:4], ALL[4:]
+NVIDIA, AMD = of_backend("cuda"), of_backend("hip")
+ALL = (*NVIDIA, *AMD)
 LARGE = ("sm_90", "sm_100")
 
 TABLE = (

@@ -20,7 +20,7 @@ from stm_fast.kernels.launch import (
     value_arguments,
     with_offsets,
 )
-from stm_fast.kernels.scores import LN_2, affine, begin, load_block, of_batch, products, row_place, strided
+from stm_fast.kernels.scores import LN_2, affine, begin, held_queries, of_batch, products, row_place, strided
 from stm_fast.kernels.tiles import GATHER_TILE, Tile, tile_for
 
 NOTHING = tl.constexpr(-(2**63))
@@ -63,17 +63,13 @@ def candidates_kernel(
     tile, part = tl.program_id(0) % tl.cdiv(queries, BLOCK_M), tl.program_id(0) // tl.cdiv(queries, BLOCK_M)
     batch = tl.program_id(1).to(tl.int64)
     m = tile * BLOCK_M + tl.arange(0, BLOCK_M)  # [M]
-    channel = tl.arange(0, BLOCK_C).to(OFFSET)  # [C]
     inside_m = m < queries
     query_channel, key_channel = strided(query_channel, UNIT, OFFSET), strided(key_channel, UNIT, OFFSET)
     query = begin(query, batch, query_batch, tile * BLOCK_M, query_item, UNIT)
     query_place = tl.arange(0, BLOCK_M).to(OFFSET) * query_item  # [M]
     key_place = tl.arange(0, BLOCK_N).to(OFFSET) * key_item  # [N]
     gain, offset, bias = of_batch(gain, batch, tokens), of_batch(offset, batch, queries), of_batch(bias, batch, tokens)
-    if CHANNELS <= BLOCK_C:
-        q = load_block(query, query_place[:, None], channel[None, :], query_channel, inside_m[:, None], CHANNELS)
-    else:
-        q = None
+    q = held_queries(query, query_place, query_channel, inside_m, CHANNELS, BLOCK_C, OFFSET)
 
     length = tl.cdiv(tl.cdiv(tokens, BLOCK_N), parts) * BLOCK_N
     first = part * length

@@ -1,6 +1,7 @@
 """Finding tiles by measurement, on the GPU that they are for."""
 
 import json
+import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,9 @@ MOST_SUMS = 160
 WORTH = 0.95
 """A tile replaces the table's if it takes less than this part of the time."""
 TOP_K = 30
+ROUNDS = 11
+BUSY_CYCLES = 1_000_000
+"""A GPU spends them waiting, about half a millisecond, before what is timed."""
 OPERATIONS = ("read", "query_gradient", "key_gradient", "value_gradient", "usage", "top_k")
 
 
@@ -72,18 +76,22 @@ def candidates(operation: str, tile: Tile, rows: int) -> list[Tile]:
 
     Those whose sums alone would not fit into registers are left out.
     """
-    around = lambda size: (size // 2, size, 2 * size)  # noqa: E731
+    changed_rows = operation not in ("usage", "top_k")
     found = {
         tiles.narrowed(Tile(m, n, v, warps, stages), rows)
-        for m in around(tile.queries)
-        for n in around(tile.tokens)
-        for v in (around(tile.rows) if operation not in ("usage", "top_k") else (tile.rows,))
+        for m in _around(tile.queries)
+        for n in _around(tile.tokens)
+        for v in (_around(tile.rows) if changed_rows else (tile.rows,))
         for warps in (4, 8)
         for stages in (2, 3)
-        if min(m, n, v) >= 16 and max(m, n) * v <= MOST_SUMS * 32 * warps and (m, n, v).count(0) == 0
+        if min(m, n, v) >= 16 and max(m, n) * v <= MOST_SUMS * 32 * warps
     }
     changes = {candidate: sum(a != b for a, b in zip(candidate, tile, strict=True)) for candidate in found}
     return sorted(candidate for candidate, changed in changes.items() if 0 < changed <= 2)
+
+
+def _around(size: int) -> tuple[int, int, int]:
+    return size // 2, size, 2 * size
 
 
 def count(operands: Operands, value: Tensor) -> int:
@@ -134,6 +142,22 @@ def _measured(
     return seconds_of(run) if difference <= 2e-2 * expected.norm() else None
 
 
+def seconds_on_gpu(run: Callable[[], object]) -> float:
+    """Time of one call on the current GPU, which is kept busy while the host prepares the call."""
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+    torch.cuda._sleep(BUSY_CYCLES)  # type: ignore[no-untyped-call]
+    start.record()
+    run()
+    end.record()
+    end.synchronize()
+    return float(start.elapsed_time(end)) / 1e3
+
+
+def median_seconds_on_gpu(run: Callable[[], object]) -> float:
+    """Median time of a call on the current GPU."""
+    return statistics.median(seconds_on_gpu(run) for _ in range(ROUNDS))
+
+
 def winners(measured: list[Trial]) -> dict[str, Tile]:
     """The fastest tile of every operation whose first trial, the table's, is clearly slower."""
     chosen: dict[str, Tile] = {}
@@ -146,18 +170,15 @@ def winners(measured: list[Trial]) -> dict[str, Tile]:
     return chosen
 
 
-def save(chosen: dict[str, Tile], operands: Operands, value: Tensor, file: Path) -> None:
-    """Put winners into a file of tuned tiles, and take out what it had for operations that the table won."""
+def with_winners(file: Path, chosen: dict[str, Tile], operands: Operands, value: Tensor) -> str:
+    """What a file of tuned tiles is to say: what it says, with winners, without operations that the table won."""
     table = _read(file)
     for operation in OPERATIONS:
         key = tiles.tuning_key(operation, *_shape_of(operation, operands, value))
         table.pop(key, None)
         if operation in chosen:
             table[key] = list(chosen[operation])
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(table, indent=1) + "\n")
-    partial.replace(file)
+    return json.dumps(table, indent=1) + "\n"
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import triton.language as tl
 from torch import Tensor
 
 from stm_fast.kernels.launch import Operands, blocks, on_device_of, precision, score_arguments, with_offsets
-from stm_fast.kernels.scores import affine, begin, load_block, normalised, of_batch, products, strided
+from stm_fast.kernels.scores import affine, begin, held_queries, normalised, of_batch, products, strided
 from stm_fast.kernels.tiles import Tile, tile_for
 
 
@@ -21,7 +21,6 @@ def usage_kernel(
     queries, tokens = queries * QUERY_UNIT, tokens * TOKEN_UNIT
     batch = tl.program_id(1).to(tl.int64)
     n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)  # [N]
-    channel = tl.arange(0, BLOCK_C).to(OFFSET)  # [C]
     inside_n = n < tokens
     query_channel, key_channel = strided(query_channel, UNIT, OFFSET), strided(key_channel, UNIT, OFFSET)
     key = begin(key, batch, key_batch, tl.program_id(0) * BLOCK_N, key_item, UNIT)
@@ -33,12 +32,7 @@ def usage_kernel(
         m = start + tl.arange(0, BLOCK_M)  # [M]
         inside_m = m < queries
         tile_query = begin(query, batch, query_batch, start, query_item, UNIT)
-        if CHANNELS <= BLOCK_C:
-            q = load_block(
-                tile_query, query_place[:, None], channel[None, :], query_channel, inside_m[:, None], CHANNELS
-            )  # [M, C]
-        else:
-            q = None
+        q = held_queries(tile_query, query_place, query_channel, inside_m, CHANNELS, BLOCK_C, OFFSET)
         product = products(
             q, tile_query, key, query_place, key_place, query_channel, key_channel, inside_m, inside_n,
             CHANNELS, BLOCK_C, OFFSET, PRECISION,

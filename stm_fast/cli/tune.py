@@ -7,9 +7,7 @@ import typer
 from stm_fast.cli.console import Interrupted, progress_bar, say, stdout, with_sentences
 from stm_fast.cli.options import Dtype, resolve_dtype
 from stm_fast.errors import BackendUnavailableError
-
-ROUNDS = 11
-BUSY_CYCLES = 1_000_000
+from stm_fast.media.files import write_text
 
 
 @with_sentences
@@ -47,7 +45,7 @@ def tune(
     total = tuning.count(operands, value)
     with progress_bar("Measuring", total, "tiles") as advance:
         try:
-            for trial in tuning.trials(operands, value, _seconds_of):
+            for trial in tuning.trials(operands, value, tuning.median_seconds_on_gpu):
                 measured.append(trial)
                 advance()
         except KeyboardInterrupt as error:
@@ -56,24 +54,6 @@ def tune(
     for trial in measured:
         if trial.seconds is not None and chosen.get(trial.operation) == trial.tile:
             say(f"{trial.operation}: {trial.tile}, {1e3 * trial.seconds:.3f} ms")
-    tuning.save(chosen, operands, value, file)
-    stdout.print(f"{len(chosen)} of 6 tiles replaced; {file}", markup=False, soft_wrap=True)
-
-
-def _seconds_of(run: object) -> float:
-    """Median time of a call on the GPU, which is kept busy while the host prepares it."""
-    import statistics
-
-    import torch
-
-    assert callable(run)
-    seconds = []
-    for _ in range(ROUNDS):
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-        torch.cuda._sleep(BUSY_CYCLES)  # type: ignore[no-untyped-call]
-        start.record()
-        run()
-        end.record()
-        end.synchronize()
-        seconds.append(float(start.elapsed_time(end)) / 1e3)
-    return statistics.median(seconds)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(file, tuning.with_winners(file, chosen, operands, value))
+    stdout.print(f"{len(chosen)} of {len(tuning.OPERATIONS)} tiles replaced; {file}", markup=False, soft_wrap=True)

@@ -47,6 +47,12 @@ def empty_outputs(operands: Operands, value: Tensor) -> tuple[Tensor, Tensor]:
     return out, value.new_empty(batch, queries, dtype=statistics_dtype(operands.key))
 
 
+def empty_top_k_outputs(operands: Operands, value: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Room for out, lse, indices `(B, Nq, k)` int64 and weights `(B, Nq, k)` of a read of the best tokens."""
+    out, lse = empty_outputs(operands, value)
+    return out, lse, lse.new_empty(*lse.shape, top_k, dtype=torch.int64), lse.new_empty(*lse.shape, top_k)
+
+
 def empty_gradients(operands: Operands, value: Tensor, query_side: bool, key_side: bool, value_side: bool) -> Gradients:
     """Room for the gradients that are wanted: those of query and offset, of key, gain and bias, of value."""
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from stm_fast.ops.autocast import autocast_enabled
 from stm_fast.ops.backends import registry
-from stm_fast.ops.operands import Gradients, Operands, empty_gradients, empty_outputs
+from stm_fast.ops.operands import Gradients, Operands, empty_gradients, empty_outputs, empty_top_k_outputs
 
 LIBRARY = torch.library.Library("stm_fast", "DEF")  # type: ignore[no-untyped-call]
 
@@ -53,12 +53,6 @@ def _fake_usage(operands: Operands, lse: Tensor) -> Tensor:
     return lse.new_empty(operands.key.shape[0], operands.key.shape[2])
 
 
-def _fake_top_k_read(operands: Operands, value: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    out, lse = empty_outputs(operands, value)
-    indices = lse.new_empty(*lse.shape, top_k, dtype=torch.int64)
-    return out, lse, indices, lse.new_empty(*lse.shape, top_k)
-
-
 def _fake_gradients(operands: Operands, value: Tensor, *arguments: Any) -> Gradients:
     return empty_gradients(operands, value, *arguments[-3:])
 
@@ -75,7 +69,7 @@ _define(
     "top_k_read",
     "Tensor value, int top_k",
     "(Tensor out, Tensor lse, Tensor indices, Tensor weights)",
-    _fake_top_k_read,
+    empty_top_k_outputs,
 )
 _define(
     "top_k_read_backward",

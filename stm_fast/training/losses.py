@@ -6,19 +6,23 @@ from torch.nn import functional as F
 
 from stm_fast.training.batches import Batch
 
+HARDEST = 0.2
+"""Share of a frame's pixels, those of highest loss, whose cross-entropy counts: most others are long since learned."""
+
 
 def segmentation_loss(logits: Tensor, batch: Batch) -> Tensor:
-    """Cross-entropy over background and objects plus soft IoU of every object, averaged over frames.
+    """Cross-entropy of every frame's hardest pixels plus soft IoU of every object, averaged over frames.
 
     Args:
         logits: `(B, T-1, 1+K, S, S)` of frames 1..T-1.
         batch: holds the true masks.
     """
     target = batch.masks[:, 1:]
-    entropy = F.cross_entropy(logits.flatten(0, 1), target.flatten(0, 1))
+    entropy = F.cross_entropy(logits.flatten(0, 1), target.flatten(0, 1), reduction="none").flatten(1)
+    hardest = entropy.topk(max(1, int(HARDEST * entropy.shape[1])), sorted=False).values
     predicted = torch.softmax(logits, 2)[batch.clip, :, batch.slot + 1]
     truth = torch.stack([batch.object_masks(time) for time in range(1, batch.masks.shape[1])], 1)
-    return entropy + soft_iou_loss(predicted, truth).mean()
+    return hardest.mean() + soft_iou_loss(predicted, truth).mean()
 
 
 def soft_iou_loss(predicted: Tensor, truth: Tensor) -> Tensor:

@@ -15,9 +15,10 @@ import cv2
 from stm_fast.data.synthetic.assets import AssetLibrary, carve_webp, prepare_assets
 from stm_fast.data.synthetic.clips import MIN_VISIBLE, synthesise
 from stm_fast.data.synthetic.motion import ThinPlate, compose, object_path
-from stm_fast.data.synthetic.objects import join, random_sprite, smooth_shape
+from stm_fast.data.synthetic.objects import camouflage, join, random_sprite, smooth_shape
 from stm_fast.data.synthetic.parts import add_limbs
 from stm_fast.data.synthetic.pool import CLIPS_PER_SHARD, ClipPool, PoolSpec, make_pool
+from stm_fast.data.synthetic.screens import Posts, Spray
 from stm_fast.data.synthetic.sources import SOURCES, Source, source_files
 from stm_fast.errors import StmFastError
 from tests.data.pictures import asset_library, cutout, photo
@@ -119,6 +120,51 @@ def test_limbs_are_thin_and_grow_out_of_the_sprite() -> None:
         parts, _ = cv2.connectedComponents(solid.astype(np.uint8), connectivity=8)
         grown += max(sprite.shape[:2]) > 180 and solid.mean() < 0.9 and parts == 2
     assert grown >= 12
+
+
+def test_camouflage_keeps_the_shape_and_takes_the_background() -> None:
+    body = np.dstack([np.full((80, 80, 3), (40, 220, 40), np.uint8), np.full((80, 80), 255, np.uint8)])
+    purple = np.full((30, 30, 3), (0.6, 0.1, 0.6), np.float32)
+    distances, kept = [], []
+    for seed in range(20):
+        sprite = camouflage(body, purple, np.random.default_rng(seed))
+        assert np.array_equal(sprite[..., 3], body[..., 3])
+        moved = np.abs(sprite[..., :3].astype(int) - body[..., :3]).sum(2)
+        distances.append(moved.max())
+        kept.append((moved == 0).mean())
+    assert min(distances) > 100
+    assert 4 <= sum(0.05 < share < 0.95 for share in kept) <= 16
+
+
+def test_posts_stand_in_the_scene_and_cover_the_point_they_are_given() -> None:
+    size, frames = 128, 3
+    view = np.repeat(np.eye(2, 3, dtype=np.float32)[None], frames, 0)
+    view[:, 0, 2] = [0, 10, 20]
+    texture = np.full((40, 40, 3), 128, np.uint8)
+    for seed in range(10):
+        posts = Posts(view, np.float32([60, 64]), 1, size, texture, np.random.default_rng(seed))
+        pictures = [np.full((size, size, 3), 7.0, np.float32) for _ in range(frames)]
+        covers = [posts.draw(time, picture) for time, picture in enumerate(pictures)]
+        assert covers[1][62:67, 58:63].max() > 0.5
+        assert np.abs(covers[1][:, 30:] - covers[0][:, 20:-10]).max() < 0.01
+        assert (pictures[0][covers[0] == 0] == 7).all()
+        assert (pictures[0][covers[0] == 1] <= 1).all()
+
+
+def test_spray_goes_with_its_object_and_changes() -> None:
+    size = 128
+    where = np.float32([[30, 64], [60, 64], [90, 64]])
+    rows, columns = np.indices((size, size))
+    changed = []
+    for seed in range(10):
+        spray = Spray(where, 15.0, size, np.random.default_rng(seed))
+        covers = [spray.draw(time, np.zeros((size, size, 3), np.float32)) for time in range(3)]
+        for cover, (x, y) in zip(covers, where, strict=True):
+            if cover.sum() > 50:
+                assert abs((cover * columns).sum() / cover.sum() - x) < 20
+                assert abs((cover * rows).sum() / cover.sum() - y) < 20
+        changed.append(np.abs(covers[1][:, 30:] - covers[0][:, :-30]).max())
+    assert min(changed) > 0.2
 
 
 def test_pool_goes_on_where_it_stopped(library: AssetLibrary, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from stm_fast.data.synthetic.appearance import Camera, Light, motion_blur, shading
 from stm_fast.data.synthetic.assets import AssetLibrary, Picture
 from stm_fast.data.synthetic.motion import Path, ThinPlate, camera_path, compose, object_path
-from stm_fast.data.synthetic.objects import random_sprite, tint
+from stm_fast.data.synthetic.objects import camouflage, photo_crop, random_sprite, tint
+from stm_fast.data.synthetic.screens import Posts, Screen, Spray
 
 Rng = np.random.Generator
 Floats = NDArray[np.float32]
@@ -73,6 +74,8 @@ def _attempt(library: AssetLibrary, rng: Rng, frames: int, size: int) -> Synthet
     pictures = np.empty((frames, size, size, 3), np.uint8)
     masks = np.empty((frames, size, size), np.uint8)
     poses = [layer.pose(size, None if followed and layer.target else scene.view) for layer in layers]
+    _hide_some_in_the_scene(layers, poses, scene, rng)
+    screens = _screens(library, rng, layers, poses, scene)
     for t in range(frames):
         colour, mask = scene.render(t), np.zeros((size, size), np.uint8)
         target = 0
@@ -81,6 +84,8 @@ def _attempt(library: AssetLibrary, rng: Rng, frames: int, size: int) -> Synthet
             shift = pose[min(t + 1, frames - 1), :, 2] - pose[max(t - 1, 0), :, 2]
             cover = _draw(layer, pose[t], t, 0.25 * shift if blurred else None, colour)
             mask[cover > 0.5] = target if layer.target else 0
+        for screen in screens:
+            mask[screen.draw(t, colour) > 0.5] = 0
         pictures[t] = lens.capture(light.apply(t, colour), rng)
         masks[t] = mask
     return _keep_first_frame_objects(pictures, masks)
@@ -148,6 +153,36 @@ def _cross(front: Path, back: Path, rng: Rng) -> None:
         values, goal = getattr(front, axis), getattr(back, axis)[meet]
         ramp = np.interp(np.arange(len(values)), [0, meet, len(values) - 1 + (meet == len(values) - 1)], [0, 1, 0.2])
         setattr(front, axis, (values + ramp * (goal - values)).astype(np.float32))
+
+
+def _hide_some_in_the_scene(layers: list[Layer], poses: list[Floats], scene: "_Scene", rng: Rng) -> None:
+    """Give some sprites, or a part of them, the colours of the background where they start."""
+    for layer, pose in zip(layers, poses, strict=True):
+        if rng.random() < 0.2:
+            x, y = np.clip(pose[0, :, 2], 0, scene.size - 1).astype(int)
+            reach = scene.size // 6
+            patch = scene.render(0)[max(0, y - reach) : y + reach, max(0, x - reach) : x + reach]
+            layer.sprite = camouflage(layer.sprite, patch, rng)
+
+
+def _screens(
+    library: AssetLibrary, rng: Rng, layers: list[Layer], poses: list[Floats], scene: "_Scene"
+) -> list[Screen]:
+    """At times posts that a target passes behind, at times spray around one."""
+    screens: list[Screen] = []
+    targets = [index for index, layer in enumerate(layers) if layer.target]
+    frames, size = len(scene.view), scene.size
+    if rng.random() < 0.18:
+        chosen, time = poses[int(rng.choice(targets))], int(rng.integers(frames))
+        place = chosen[time, :, 2] + rng.normal(0, 0.05 * size, 2)
+        screens.append(Posts(scene.view, place.astype(np.float32), time, size, photo_crop(library, rng, 448), rng))
+    if rng.random() < 0.12:
+        chosen = poses[int(rng.choice(targets))]
+        half = np.linalg.norm(chosen[0, :, 1])
+        place = chosen[:, :, 2] + np.array([rng.normal(0, 0.5), rng.uniform(0, 1)]) * half
+        place = place + rng.normal(0, 0.05, (frames, 2)) * half
+        screens.append(Spray(place.astype(np.float32), float(half * rng.uniform(0.4, 1.4)), size, rng))
+    return screens
 
 
 class _Scene:

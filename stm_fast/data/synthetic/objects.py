@@ -24,15 +24,15 @@ def random_sprite(library: AssetLibrary, rng: Rng) -> Picture:
         sprite = _cutout(library, rng)
     elif draw < 0.60 and library.clipart:
         sprite = library.load(_choice(library.clipart, rng))
-    elif draw < 0.70:
-        sprite = retexture(_cutout(library, rng), _photo_crop(library, rng, 448))
-    elif draw < 0.90:
-        sprite = photo_segment(_photo_crop(library, rng, int(rng.integers(160, 448))), rng)
+    elif draw < 0.68:
+        sprite = retexture(_cutout(library, rng), photo_crop(library, rng, 448))
+    elif draw < 0.84:
+        sprite = photo_segment(photo_crop(library, rng, int(rng.integers(160, 448))), rng)
     else:
         sprite = join(_cutout(library, rng), _cutout(library, rng), rng)
     sprite = tint(sprite, rng) if rng.random() < 0.5 else sprite
-    if rng.random() < 0.15:
-        sprite = add_limbs(sprite, _photo_crop(library, rng, 256), rng)
+    if rng.random() < 0.25:
+        sprite = add_limbs(sprite, photo_crop(library, rng, 256), rng)
     return np.ascontiguousarray(sprite[:, ::-1]) if rng.random() < 0.5 else sprite
 
 
@@ -120,11 +120,34 @@ def tint(sprite: Picture, rng: Rng) -> Picture:
     return np.dstack([colour, sprite[..., 3]])
 
 
+def camouflage(sprite: Picture, background: NDArray[np.float32], rng: Rng) -> Picture:
+    """The sprite, or what lies on one side of a line through it, in the mean colour and contrast of a background.
+
+    Args:
+        background: `(h, w, 3)` in [0, 1].
+    """
+    solid = sprite[..., 3] > 127
+    colour = sprite[..., :3].astype(np.float32)
+    goal = 255 * background.reshape(-1, 3)
+    spread = np.clip(goal.std(0) / (colour[solid].std(0) + 1), 0.3, 1.2)
+    hidden = (colour - colour[solid].mean(0)) * spread + goal.mean(0) * np.exp(rng.normal(0, 0.15))
+    weight = np.full(solid.shape, rng.uniform(0.5, 1.0), np.float32)
+    if rng.random() < 0.5:
+        grid = np.indices(solid.shape)
+        rows, columns = grid[0], grid[1]
+        angle = rng.uniform(0, 2 * np.pi)
+        along = np.cos(angle) * (columns - columns[solid].mean()) + np.sin(angle) * (rows - rows[solid].mean())
+        weight[along < rng.normal(0, 0.2) * np.ptp(along[solid])] = 0
+    colour += weight[..., None] * (hidden - colour)
+    return np.dstack([np.clip(colour, 0, 255).astype(np.uint8), sprite[..., 3]])
+
+
 def _cutout(library: AssetLibrary, rng: Rng) -> Picture:
     return library.load(_choice(library.cutouts, rng))
 
 
-def _photo_crop(library: AssetLibrary, rng: Rng, side: int) -> Picture:
+def photo_crop(library: AssetLibrary, rng: Rng, side: int) -> Picture:
+    """A square of a photograph, `side` pixels or what it has `(s, s, 3)` uint8."""
     photo = library.load(_choice(library.photos, rng))
     side = min(side, *photo.shape[:2])
     top = int(rng.integers(0, photo.shape[0] - side + 1))

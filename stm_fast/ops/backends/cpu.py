@@ -5,15 +5,13 @@
 
 import os
 
-import torch
 from torch import Tensor
 
 from stm_fast.errors import BackendUnavailableError
 from stm_fast.ops import compiled
-from stm_fast.ops.backends.registry import Call
-from stm_fast.ops.operands import Gradients, Operands, empty_gradients, empty_outputs
+from stm_fast.ops.backends.registry import Call, unreadable
+from stm_fast.ops.operands import Gradients, Operands, empty_gradients, empty_outputs, empty_top_k_outputs
 
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 MOST_TOKENS = 2**32 - 1
 
 
@@ -25,14 +23,9 @@ def unavailable() -> str | None:
 def supports(call: Call) -> str | None:
     """It serves CPU tensors of 16 and 32 bits."""
     operands = call.operands
-    for tensor in (operands.query, *call.arguments[:1]):
-        if tensor.device.type != "cpu":
-            return f"it reads tensors on cpu, not on {tensor.device}"
-        if tensor.dtype not in DTYPES:
-            return f"it reads float32, bfloat16 and float16, not {tensor.dtype}"
-    for tensor in (operands.query, operands.key, call.arguments[0]):
-        if tensor.numel() == 0:
-            return f"it reads tensors with elements, not of shape {tuple(tensor.shape)}"
+    reason = unreadable(call, "cpu")
+    if reason:
+        return reason
     if call.operation == "top_k_read" and call.arguments[1] < 1:
         return f"it reads at least one token, not {call.arguments[1]}"
     if operands.key.shape[-1] > MOST_TOKENS:
@@ -74,9 +67,7 @@ def usage(operands: Operands, lse: Tensor) -> Tensor:
 
 def top_k_read(operands: Operands, value: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Softmax over the best memory tokens of each query; see the reference."""
-    out, lse = empty_outputs(operands, value)
-    indices = lse.new_empty(*lse.shape, top_k, dtype=torch.int64)
-    weights = lse.new_empty(*lse.shape, top_k)
+    out, lse, indices, weights = empty_top_k_outputs(operands, value, top_k)
     compiled.ops().top_k_read(*operands, value, out, lse, indices, weights, _instruction_set())
     return out, lse, indices, weights
 

@@ -16,6 +16,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import torch
+
 from stm_fast.errors import BackendUnavailableError
 from stm_fast.ops.operands import Operands
 
@@ -39,6 +41,23 @@ class Call(NamedTuple):
     operation: str
     operands: Operands
     arguments: tuple[Any, ...]
+
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+"""Of queries, keys and values that fused kernels read; those of floats of 64 bits are the reference's."""
+
+
+def unreadable(call: Call, device: str) -> str | None:
+    """Why fused kernels for a type of device cannot read a call's tensors, or None."""
+    for tensor in (call.operands.query, call.arguments[0]):
+        if tensor.device.type != device:
+            return f"it reads tensors on {device}, not on {tensor.device}"
+        if tensor.dtype not in DTYPES:
+            return f"it reads float32, bfloat16 and float16, not {tensor.dtype}"
+    for tensor in (call.operands.query, call.operands.key, call.arguments[0]):
+        if tensor.numel() == 0:
+            return f"it reads tensors with elements, not of shape {tuple(tensor.shape)}"
+    return None
 
 
 @cache

@@ -14,16 +14,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from stm_fast.ops.backends.registry import Call
+from stm_fast.ops.backends.registry import Call, unreadable
 from stm_fast.ops.cache import cache_folder
-from stm_fast.ops.operands import Gradients, Operands, empty_gradients, empty_outputs
+from stm_fast.ops.operands import Gradients, Operands, empty_gradients, empty_outputs, empty_top_k_outputs
 
 if TYPE_CHECKING:
     from stm_fast.kernels import launch
 
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-LEAST_CAPABILITY = (8, 0)
-AMD_CHIPS = ("gfx90a", "gfx942")
 MOST_CHANNELS = 512
 MOST_BATCHES = 65535
 """Of programs along the third dimension of a grid."""
@@ -58,18 +55,7 @@ def interpreting() -> bool:
 def supports(call: Call) -> str | None:
     """It serves GPU tensors of 16 and 32 bits, of any strides."""
     operands = call.operands
-    device = "cpu" if interpreting() else "cuda"
-    for tensor in (operands.query, *call.arguments[:1]):
-        if tensor.device.type != device:
-            return f"it reads tensors on {device}, not on {tensor.device}"
-        if tensor.dtype not in DTYPES:
-            return f"it reads float32, bfloat16 and float16, not {tensor.dtype}"
-        if interpreting() and tensor.dtype == torch.bfloat16:
-            return "triton's interpreter multiplies torch.bfloat16 wrongly; it reads float32 and float16"
-    for tensor in (operands.query, operands.key, call.arguments[0]):
-        if tensor.numel() == 0:
-            return f"it reads tensors with elements, not of shape {tuple(tensor.shape)}"
-    reason = _chip_refused(operands.query.device)
+    reason = unreadable(call, "cpu" if interpreting() else "cuda") or _machine_refused(call)
     if reason:
         return reason
     batch, channels, queries = operands.query.shape
@@ -86,20 +72,16 @@ def supports(call: Call) -> str | None:
     return None
 
 
-@cache
-def _chip_refused(device: torch.device) -> str | None:
-    """Why a GPU is too old or unknown, or None."""
-    if device.type != "cuda":
-        return None
-    if torch.version.hip:
-        name = torch.cuda.get_device_properties(device).gcnArchName.split(":")[0]
-        return None if name in AMD_CHIPS else f"it runs on AMD's {' and '.join(AMD_CHIPS)}, not on {name}"
-    capability = torch.cuda.get_device_capability(device)
-    if capability >= LEAST_CAPABILITY:
-        return None
-    return (
-        f"it needs compute capability {LEAST_CAPABILITY[0]}.{LEAST_CAPABILITY[1]}, not {capability[0]}.{capability[1]}"
-    )
+def _machine_refused(call: Call) -> str | None:
+    """Why what the tensors are on cannot do it: the GPU, or the interpreter."""
+    if not interpreting():
+        from stm_fast.kernels import chips
+
+        reason: str | None = chips.refused(call.operands.query.device)
+        return reason
+    if torch.bfloat16 in (call.operands.query.dtype, call.arguments[0].dtype):
+        return "triton's interpreter multiplies torch.bfloat16 wrongly; it reads float32 and float16"
+    return None
 
 
 def tuned_tiles(device: torch.device) -> Path:
@@ -169,9 +151,7 @@ def top_k_read(operands: Operands, value: Tensor, top_k: int) -> tuple[Tensor, T
     """Softmax over the best memory tokens of each query; see the reference."""
     from stm_fast.kernels import top_k as kernels
 
-    out, lse = empty_outputs(operands, value)
-    indices = lse.new_empty(*lse.shape, top_k, dtype=torch.int64)
-    weights = lse.new_empty(*lse.shape, top_k)
+    out, lse, indices, weights = empty_top_k_outputs(operands, value, top_k)
     kernels.top_k_read(_launchable(operands), value, out, lse, indices, weights)
     return out, lse, indices, weights
 
