@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-CSRC := $(shell find csrc -name "*.h" -o -name "*.cpp")
+CSRC := $(shell find csrc -name "*.h" -o -name "*.cpp" -o -name "*.cu")
 
 # Warnings of the C++ compiler are errors here; on a user's machine they are not.
 export STM_FAST_STRICT = 1
@@ -30,9 +30,11 @@ test: install ## run the tests; those of the Triton kernels interpret them where
 	$(BIN)/pytest
 	TRITON_INTERPRET=1 $(BIN)/pytest tests/kernels
 
-test-kernels: install ## test the compiled kernels by themselves, without torch
+test-kernels: install ## test the compiled kernels by themselves, without torch; those for CUDA are emulated
 	$(BIN)/python tests/csrc/build.py build/kernels
 	build/kernels/kernels
+	$(BIN)/python tests/csrc/build.py build/kernels --test cuda
+	build/kernels/cuda
 
 test-arm64: install ## the same, compiled for 64-bit ARM and run by qemu-user (packages g++-aarch64-linux-gnu, qemu-user)
 	$(BIN)/python tests/csrc/build.py build/arm64 --machine aarch64 --compiler aarch64-linux-gnu-g++ -static
@@ -46,8 +48,13 @@ budgets: install ## compile the Triton kernels for every chip and compare what t
 sanitize: install ## the same under AddressSanitizer with UndefinedBehaviorSanitizer, and under ThreadSanitizer
 	$(BIN)/python tests/csrc/build.py build/address $(SANITIZED) -fsanitize=address,undefined -fno-sanitize-recover=all
 	build/address/kernels
+	$(BIN)/python tests/csrc/build.py build/address --test cuda $(SANITIZED) -fsanitize=address,undefined -fno-sanitize-recover=all
+	build/address/cuda few
 	$(BIN)/python tests/csrc/build.py build/thread $(SANITIZED) -fsanitize=thread
 	build/thread/kernels
+	$(BIN)/python tests/csrc/build.py build/thread --test cuda $(SANITIZED) -fsanitize=thread
+	build/thread/cuda few
+	@build/thread/cuda omit-barrier > /dev/null 2>&1; test $$? -eq 66 || { echo "a barrier left out was not seen"; exit 1; }
 
 bench: $(VENV)/.bench ## measure the read beside its rivals, for docs/performance.md, into build/bench; on an idle machine
 	$(BIN)/python -m benchmarks.memory_read build/bench
@@ -66,7 +73,7 @@ check: install ## lint, formatting and types, of Python and C++
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror $(CSRC) tests/csrc/kernels.cpp
+	$(BIN)/clang-format --dry-run --Werror $(CSRC) tests/csrc/*.cpp tests/csrc/*.h
 
 weights: install ## train the compact model from nothing, in runs/compact; takes hours and goes on where it stopped
 	$(BIN)/stm-fast train synthetic runs/compact

@@ -52,7 +52,7 @@ class BuildLibrary(build_ext):
 setup(
     packages=[*find_packages(include=["stm_fast", "stm_fast.*"]), "stm_fast.csrc", "stm_fast.kernels"],
     package_dir={"stm_fast.csrc": "csrc", "stm_fast.kernels": "kernels"},
-    package_data={"stm_fast.csrc": ["**/*.h", "**/*.cpp"], "stm_fast.kernels": ["budgets.json"]},
+    package_data={"stm_fast.csrc": ["**/*.h", "**/*.cpp", "**/*.cu"], "stm_fast.kernels": ["budgets.json"]},
     ext_modules=[Extension("stm_fast._cpu", sources=[], py_limited_api=True)],
     cmdclass={"build_ext": BuildLibrary},
     options={"bdist_wheel": {"py_limited_api": "cp310"}},

@@ -11,7 +11,10 @@ TOP_K = 30
 
 @dataclass(frozen=True)
 class Case:
-    """A read of `frames` memory frames, 480p by default; `operation` is read, backward, top_k or usage."""
+    """A read of `frames` memory frames, 480p by default; `operation` is read, backward, top_k or usage.
+
+    `dtype` is that of the keys, and of the values too unless `value_dtype` says otherwise.
+    """
 
     operation: str
     dtype: torch.dtype
@@ -20,16 +23,21 @@ class Case:
     objects: int
     frames: int
     queries: int = QUERIES
+    value_dtype: torch.dtype | None = None
 
     @property
     def flops(self) -> float:
-        """Operations of the two products; of scores alone for usage and top-k; of five products for backward."""
+        """Operations of the two products; of scores alone for usage and top-k; of five products for backward.
+
+        The backward pass of top-k has to do with the chosen tokens alone, twice with each side's channels.
+        """
         rows = self.objects * self.value_channels
+        if self.operation == "top_k_backward":
+            return 4.0 * self.queries * TOP_K * (self.key_channels + rows)
         channels = {
             "backward": 3 * self.key_channels + 2 * rows,
             "usage": self.key_channels,
             "top_k": self.key_channels,
-            "top_k_backward": self.key_channels,
         }
         return 2.0 * self.queries**2 * self.frames * channels.get(self.operation, self.key_channels + rows)
 
@@ -39,11 +47,14 @@ class Case:
         tokens = self.queries * self.frames
         shapes = (self.key_channels, self.queries), (self.key_channels, tokens)
         query, key = (torch.randn(1, *shape, generator=random).to(self.dtype) for shape in shapes)
-        value = torch.randn(1, self.objects, self.value_channels, tokens, generator=random).to(self.dtype)
+        value = torch.randn(1, self.objects, self.value_channels, tokens, generator=random)
+        value = value.to(self.value_dtype or self.dtype)
         return query, key, value
 
     def __str__(self) -> str:
         dtype = str(self.dtype).removeprefix("torch.")
+        if self.value_dtype:
+            dtype += f" keys, {str(self.value_dtype).removeprefix('torch.')} values"
         objects = f" x {self.objects} objects" if self.objects > 1 else ""
         return f"{self.operation}, {dtype}, ({self.key_channels}, {self.value_channels}){objects}, T = {self.frames}"
 

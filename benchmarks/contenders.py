@@ -15,7 +15,7 @@ from torch.nn import functional as F
 def plain(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """The three lines of the original: affinity, softmax over the memory, weighted sum."""
     affinity = torch.bmm(key.mT, query) / query.shape[1] ** 0.5
-    readout = torch.bmm(value.flatten(1, 2), torch.softmax(affinity, dim=1))
+    readout = torch.bmm(value.flatten(1, 2), torch.softmax(affinity, dim=1).to(value.dtype))
     return readout.unflatten(1, value.shape[1:3])
 
 

@@ -38,6 +38,7 @@ class Shape(NamedTuple):
         chosen: tokens of top-k.
         tokens: of the memory.
         last: channels side by side in memory.
+        tf32: float32 may be multiplied as TensorFloat-32.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Shape(NamedTuple):
     chosen: int = 30
     tokens: int = 8100
     last: bool = False
+    tf32: bool = False
 
 
 SHAPES = (
@@ -56,6 +58,8 @@ SHAPES = (
     Shape("STCN", 64, 512, torch.float16, torch.float16, affine=True),
     Shape("XMem", 128, 512, torch.float32, torch.bfloat16, affine=True),
     Shape("float32", 64, 512, torch.float32, torch.float32),
+    Shape("TF32", 128, 512, torch.float32, torch.float32, tf32=True),
+    Shape("best 128", 128, 512, torch.bfloat16, torch.bfloat16, chosen=128),
     Shape("widest", 512, 1024, torch.float32, torch.float32, affine=True, chosen=128),
     Shape("channels last, far", 256, 1024, torch.bfloat16, torch.bfloat16, tokens=8_400_004, last=True),
 )
@@ -63,17 +67,23 @@ OPERATIONS = ("read", "backward", "usage", "top-k", "top-k backward")
 
 
 def compile_for(chip: chips.Chip, shape: Shape, operation: str) -> dict[str, dict[str, int]]:
-    """Resources of each kernel that an operation launches on a chip, by the kernel's name."""
+    """Resources of each kernel that an operation launches on a chip, by its name; the worst of its launches."""
     from triton.backends.compiler import GPUTarget
 
     from stm_fast.kernels import inspection
 
     operands, value = _problem(shape)
     target = GPUTarget(chip.backend, chip.arch, chip.warp)
+    torch.backends.cuda.matmul.fp32_precision = "tf32" if shape.tf32 else "ieee"
     with inspection.compiling_for(target) as kernels, chips.pretending(chip):
         _launch(operation, operands, value, shape.chosen)
-    found = [inspection.resources(kernel)._asdict() for kernel in kernels]
-    return {resources.pop("kernel"): resources for resources in found}
+    worst: dict[str, dict[str, int]] = {}
+    for kernel in kernels:
+        found = inspection.resources(kernel)._asdict()
+        known = worst.setdefault(found.pop("kernel"), found)
+        worst_of = {name: min if name in ("matrix", "copies") else max for name in found}
+        known.update({name: worst_of[name](known[name], found[name]) for name in found})
+    return worst
 
 
 def _problem(shape: Shape) -> tuple[Operands, Tensor]:

@@ -37,10 +37,22 @@ CHIPS = {
         Chip("gfx942", "hip", "gfx942", 64, 64 * 1024),
     )
 }
-"""sm_86 stands for all with 99 KB, Ada and consumer Blackwell among them."""
+"""sm_86 stands for all with 99 KB, Ada and consumer Blackwell among them; sm_100 for those with tensor memory."""
 
 
-LEAST_CAPABILITY = (8, 0)
+CAPABILITIES = {
+    (8, 0): "sm_80",
+    (8, 6): "sm_86",
+    (8, 7): "sm_86",
+    (8, 9): "sm_86",
+    (9, 0): "sm_90",
+    (10, 0): "sm_100",
+    (10, 3): "sm_100",
+    (11, 0): "sm_100",
+    (12, 0): "sm_86",
+    (12, 1): "sm_86",
+}
+"""Class of each compute capability."""
 
 _pretended: list[Chip] = []
 
@@ -70,31 +82,23 @@ def chip_of(device: torch.device) -> Chip:
 @cache
 def refused(device: torch.device) -> str | None:
     """Why the kernels do not run on a GPU, too old or unknown, or None."""
-    if torch.version.hip:
-        name = _amd_name(device)
-        return None if name in of_backend("hip") else f"it runs on AMD's {', '.join(of_backend('hip'))}, not on {name}"
-    capability = torch.cuda.get_device_capability(device)
-    if capability >= LEAST_CAPABILITY:
+    name = _name_of(device)
+    if name in CHIPS:
         return None
-    least, seen = (".".join(map(str, pair)) for pair in (LEAST_CAPABILITY, capability))
-    return f"it needs compute capability {least}, not {seen}"
+    if torch.version.hip:
+        return f"it runs on AMD's {', '.join(of_backend('hip'))}, not on {name}"
+    known = ", ".join(f"{major}.{minor}" for major, minor in CAPABILITIES)
+    return f"it runs on compute capabilities {known}, not on {name}"
 
 
 @cache
 def _chip_of_gpu(device: torch.device) -> Chip:
-    if torch.version.hip:
-        return CHIPS[_amd_name(device)]
+    return CHIPS[_name_of(device)]
+
+
+def _name_of(device: torch.device) -> str:
+    """The name of a GPU's class; what the GPU calls itself where it has none."""
     properties = torch.cuda.get_device_properties(device)
-    match properties.major, properties.minor:
-        case 8, 0:
-            return CHIPS["sm_80"]
-        case 9, _:
-            return CHIPS["sm_90"]
-        case 10, _:
-            return CHIPS["sm_100"]
-        case _:
-            return CHIPS["sm_86"]
-
-
-def _amd_name(device: torch.device) -> str:
-    return str(torch.cuda.get_device_properties(device).gcnArchName).split(":")[0]
+    if torch.version.hip:
+        return str(properties.gcnArchName).split(":")[0]
+    return CAPABILITIES.get((properties.major, properties.minor), f"{properties.major}.{properties.minor}")

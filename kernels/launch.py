@@ -9,6 +9,7 @@ import torch
 import triton.language as tl
 from torch import Tensor
 
+from stm_fast.kernels.chips import chip_of
 from stm_fast.kernels.tiles import block_channels
 
 LOG2_E = 1.4426950408889634
@@ -117,8 +118,9 @@ def _reach(tensor: Tensor) -> int:
 
 def precision(*tensors: Tensor) -> str:
     """How float32 is multiplied: as float32, unless torch's own switch allows TensorFloat-32, which AMD has not."""
-    narrow = not any(tensor.dtype == torch.float32 for tensor in tensors)
-    if narrow or torch.version.hip or tensors[0].device.type != "cuda":
+    device = tensors[0].device
+    wide = any(tensor.dtype == torch.float32 for tensor in tensors)
+    if not wide or device.type == "cpu" or chip_of(device).backend == "hip":
         return "ieee"
     switch = torch.backends.cuda.matmul.fp32_precision
     allowed = torch.get_float32_matmul_precision() != "highest" if switch == "none" else switch == "tf32"

@@ -35,11 +35,12 @@ class Tile(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A tile and where it is used: by which operation, on which chips, for values and keys of how many bits at most."""
+    """A tile and where it is used: by which operation, on which chips, for keys and values of how many bits at most."""
 
     operation: str
     chips: tuple[str, ...]
-    bits: int
+    key_bits: int
+    value_bits: int
     tile: Tile
     reason: str
 
@@ -48,36 +49,43 @@ NVIDIA, AMD = of_backend("cuda"), of_backend("hip")
 ALL = (*NVIDIA, *AMD)
 LARGE = ("sm_90", "sm_100")
 
+_SCORES_ALONE = "scores alone: small programs, many of them"
+_FEW_QUERIES = "few queries, so that the best of each stay in registers"
+_FLOAT32 = "products of float32 keep both operands in registers, which leaves room for 32 x 32 scores"
+
 TABLE = (
-    Row("read", LARGE, 16, Tile(128, 64, 256, 8, 2), "two programs for 512 channels; all 512 in one spill on sm_90"),
-    Row("read", ("sm_80",), 16, Tile(64, 64, 256, 8, 2), "128 queries spill: mma.sync keeps operands in registers"),
-    Row("read", ("sm_86",), 16, Tile(64, 32, 256, 8, 2), "64 KB of 99 with keys of 128 channels"),
-    Row("read", AMD, 16, Tile(128, 32, 256, 8, 1), "one stage: 64 KB of shared memory, and registers to spare"),
-    Row(
-        "query_gradient",
-        ALL,
-        16,
-        Tile(128, 64, 64, 8, 2),
-        "64 queries on 4 warps spill with keys of 128",
-    ),
-    Row("key_gradient", ALL, 16, Tile(64, 64, 64, 8, 2), "as above; queries are the loop here"),
-    Row("value_gradient", LARGE, 16, Tile(64, 64, 256, 8, 2), "scores are computed again for every 256 channels only"),
-    Row("value_gradient", NVIDIA, 16, Tile(64, 64, 128, 8, 2), "what fits where registers hold both operands"),
-    Row("value_gradient", AMD, 16, Tile(64, 64, 64, 8, 1), "a second stage spills"),
-    Row("usage", ALL, 16, Tile(64, 64, 16, 4, 2), "scores alone: small programs, many of them"),
-    Row("top_k", ALL, 16, Tile(16, 64, 16, 4, 2), "few queries, so that a tile without news is often skipped"),
-    Row("read", ("sm_100",), 32, Tile(32, 32, 64, 8, 2), "products of float32 keep both operands in registers"),
-    Row("read", ALL, 32, Tile(32, 32, 64, 4, 2), "as above; 8 warps spill a little with values of 16 bits"),
-    Row("query_gradient", ALL, 32, Tile(32, 32, 32, 4, 2), "as above"),
-    Row("key_gradient", ALL, 32, Tile(32, 32, 32, 4, 2), "as above"),
-    Row("value_gradient", ALL, 32, Tile(32, 32, 64, 4, 2), "as above"),
-    Row("usage", ALL, 32, Tile(32, 32, 16, 4, 2), "as above"),
-    Row("top_k", ALL, 32, Tile(16, 32, 16, 8, 2), "as above"),
+    Row("read", LARGE, 16, 16, Tile(128, 64, 256, 8, 2), "two programs for 512 channels: all in one spill on sm_90"),
+    Row("read", ("sm_80",), 16, 16, Tile(64, 64, 256, 8, 2), "128 queries spill: mma.sync keeps operands in registers"),
+    Row("read", ("sm_86",), 16, 16, Tile(64, 32, 256, 8, 2), "64 KB of 99 with keys of 128 channels"),
+    Row("read", AMD, 16, 16, Tile(128, 32, 256, 8, 1), "one stage: 64 KB of shared memory, and registers to spare"),
+    Row("query_gradient", ALL, 16, 16, Tile(128, 64, 64, 8, 2), "64 queries on 4 warps spill with keys of 128"),
+    Row("key_gradient", ALL, 16, 16, Tile(64, 64, 64, 8, 2), "as query_gradient; queries are the loop here"),
+    Row("value_gradient", LARGE, 16, 16, Tile(64, 64, 256, 8, 2), "scores are made again for every 256 channels only"),
+    Row("value_gradient", NVIDIA, 16, 16, Tile(64, 64, 128, 8, 2), "what fits where registers hold both operands"),
+    Row("value_gradient", AMD, 16, 16, Tile(64, 64, 64, 8, 1), "a second stage spills"),
+    Row("usage", ALL, 16, 16, Tile(64, 64, 16, 4, 2), _SCORES_ALONE),
+    Row("top_k", ALL, 16, 16, Tile(16, 64, 16, 4, 2), _FEW_QUERIES),
+    Row("top_k_wide", ALL, 16, 16, Tile(16, 64, 16, 8, 2), "128 candidates a query: twice the warps to hold them"),
+    Row("read", LARGE, 32, 16, Tile(32, 32, 512, 8, 2), "scores in float32 are dear, and made once for 512 channels"),
+    Row("read", ALL, 32, 16, Tile(32, 32, 256, 8, 2), "as many channels of 16 bits as fit beside scores in float32"),
+    Row("value_gradient", ALL, 32, 16, Tile(32, 32, 256, 8, 2), "as many channels of 16 bits as fit, for the scores"),
+    Row("read", ("sm_100",), 32, 32, Tile(32, 32, 64, 8, 2), "products of float32 need 8 warps not to spill here"),
+    Row("read", ALL, 32, 32, Tile(32, 32, 64, 4, 2), _FLOAT32),
+    Row("query_gradient", ALL, 32, 32, Tile(32, 32, 32, 4, 2), _FLOAT32),
+    Row("key_gradient", ALL, 32, 32, Tile(32, 32, 32, 4, 2), _FLOAT32),
+    Row("value_gradient", ALL, 32, 32, Tile(32, 32, 64, 4, 2), _FLOAT32),
+    Row("usage", ALL, 32, 32, Tile(32, 32, 16, 4, 2), _SCORES_ALONE),
+    Row("top_k", ALL, 32, 32, Tile(16, 32, 16, 8, 2), _FEW_QUERIES),
+    Row("top_k_wide", ALL, 32, 32, Tile(16, 32, 16, 8, 2), _FEW_QUERIES),
 )
 TUNED: dict[torch.device, dict[str, Tile]] = {}
 """Tiles measured on a GPU, by operation and bits, which go before the table's."""
 MERGE_TILE = Tile(queries=64, tokens=1, rows=32, warps=4, stages=2)
 """Bound by memory on every chip: neighbouring queries of 32 rows at a time."""
+WIDE_TOP_K = 32
+"""More candidates than these are kept by the tile of "top_k_wide"."""
+TOP_K_RESIDENT = 3
+"""Programs that look for the best tokens which a processor holds at once, by their registers."""
 GATHER_TILE = Tile(queries=32, tokens=16, rows=64, warps=4, stages=2)
 """Bound by scattered reads on every chip: many in flight, few registers."""
 
@@ -91,12 +99,24 @@ def tile_for(operation: str, key: Tensor, value: Tensor) -> Tile:
         value: `(B, O, Cv, Nk)`, or the keys where values take no part.
     """
     chip = chip_of(value.device)
-    bits = 8 * max(key.element_size(), value.element_size())
+    bits = 8 * key.element_size(), 8 * value.element_size()
     tuned = TUNED.get(value.device, {}).get(tuning_key(operation, key, value))
     if tuned is not None:
         return narrowed(tuned, value.shape[1:-1].numel())
-    row = next(row for row in TABLE if row.operation == operation and chip.name in row.chips and bits <= row.bits)
+    row = row_for(operation, chip.name, *bits)
     return narrowed(row.tile, value.shape[1:-1].numel())
+
+
+def row_for(operation: str, chip: str, key_bits: int, value_bits: int) -> Row:
+    """The first row of the table that fits."""
+    return next(
+        row
+        for row in TABLE
+        if row.operation == operation
+        and chip in row.chips
+        and key_bits <= row.key_bits
+        and value_bits <= row.value_bits
+    )
 
 
 def rescales_lazily(device: torch.device) -> bool:
@@ -108,14 +128,14 @@ def rescales_lazily(device: torch.device) -> bool:
 
 
 def tuning_key(operation: str, key: Tensor, value: Tensor) -> str:
-    """What a measured tile is good for: an operation, bits, a block of key channels, value rows up to 512."""
-    bits = 8 * max(key.element_size(), value.element_size())
-    rows = min(512, 1 << (value.shape[1:-1].numel() - 1).bit_length())
-    return f"{operation}, {bits} bits, {block_channels(key.shape[1], key.dtype)} channels, {rows} rows"
+    """What a measured tile is good for: an operation, bits of keys and values, their channels up to a power of two."""
+    bits = f"{8 * key.element_size()} and {8 * value.element_size()} bits"
+    channels, rows = (1 << (count - 1).bit_length() for count in (key.shape[1], value.shape[1:-1].numel()))
+    return f"{operation}, {bits}, {max(16, channels)} channels, {min(512, rows)} rows"
 
 
 def use_tuned(device: torch.device, file: Path) -> None:
-    """Take a GPU's tiles from a file of `stm_fast.kernels.tuning.save`; one that is absent or broken has none."""
+    """Take a GPU's tiles from a file that `stm-fast tune` wrote; one that is absent or broken has none."""
     with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
         TUNED[device] = {name: Tile(*tile) for name, tile in json.loads(file.read_text()).items()}
 

@@ -21,7 +21,7 @@ from stm_fast.kernels.launch import (
     with_offsets,
 )
 from stm_fast.kernels.scores import LN_2, affine, begin, held_queries, of_batch, products, row_place, strided
-from stm_fast.kernels.tiles import GATHER_TILE, Tile, tile_for
+from stm_fast.kernels.tiles import GATHER_TILE, TOP_K_RESIDENT, WIDE_TOP_K, Tile, tile_for
 
 NOTHING = tl.constexpr(-(2**63))
 LOWER_HALF = tl.constexpr(2**32 - 1)
@@ -177,10 +177,11 @@ def top_k_read(
     batch, objects, channels, queries = out.shape
     tokens, top_k = value.shape[3], indices.shape[2]
     padded = max(2, triton.next_power_of_2(top_k))
-    tile = tile or tile_for("top_k", operands.key, operands.key)
+    tile = tile or tile_for("top_k" if padded <= WIDE_TOP_K else "top_k_wide", operands.key, operands.key)
     tile = tile._replace(tokens=max(tile.tokens, padded))
     programs = blocks(queries, tile.queries) * batch
-    parts = parts or split(programs, blocks(tokens, tile.tokens), processors(value.device))
+    room = TOP_K_RESIDENT * processors(value.device)
+    parts = parts or split(programs, blocks(tokens, tile.tokens), room)
     candidates = indices.new_empty(batch, parts, queries, padded)
     with on_device_of(value):
         candidates_kernel[blocks(queries, tile.queries) * parts, batch](

@@ -19,20 +19,23 @@ def tune(
 ) -> None:
     """Measure the tiles of the Triton kernels on this GPU and keep those that are faster than the table's.
 
-    They are kept in the cache folder for this GPU and this triton, and taken by every read from then on. The memory's
-    length takes no part in the choice: any number of frames that fills the GPU will do.
+    They are kept in the cache folder for this GPU and this triton, and taken from then on by reads of these dtypes and
+    about these channels. The memory's length takes no part: any number of frames that fills the GPU will do.
     """
     from stm_fast.ops.backends import registry, triton
 
-    reason = registry.availability()["triton"]
+    reason = registry.unavailable("triton") or ("kernels are interpreted" if triton.interpreting() else None)
     if reason:
         raise BackendUnavailableError(f"there is nothing to tune: {reason}")
     import torch
 
-    from stm_fast.kernels import tiles, tuning
+    from stm_fast.kernels import chips, tiles, tuning
     from stm_fast.kernels.launch import Operands
 
     device = torch.device("cuda", torch.cuda.current_device())
+    reason = chips.refused(device)
+    if reason:
+        raise BackendUnavailableError(f"the backend triton does not serve this GPU: {reason}")
     precision = resolve_dtype(dtype, "cuda")
     query, key, value = (
         torch.randn(shape, device=device).to(precision)

@@ -55,7 +55,7 @@ COMPACT = Recipe(
         Stage(1000, Sampling(clips=4, frames=3, size=256)),
         Stage(1600, Sampling(clips=4, frames=3, size=320)),
         Stage(1600, Sampling(clips=3, frames=5, size=384)),
-        Stage(2500, Sampling(clips=2, frames=5, size=448, smallest_crop=0.7)),
+        Stage(4000, Sampling(clips=2, frames=5, size=448, smallest_crop=0.7)),
     ),
     decay=3000,
 )

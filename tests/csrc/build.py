@@ -1,8 +1,9 @@
-"""Builds the kernels' own test, which needs no torch: natively, for another machine, or with a sanitizer.
+"""Builds the kernels' own tests, which need no torch: natively, for another machine, or with a sanitizer.
 
-    python tests/csrc/build.py OUT [--machine aarch64] [--compiler aarch64-linux-gnu-g++] [FLAG ...]
+    python tests/csrc/build.py OUT [--test cuda] [--machine aarch64] [--compiler aarch64-linux-gnu-g++] [FLAG ...]
 
-Leaves OUT/kernels. Flags are given to the compiler and to the linker.
+Leaves OUT/kernels, or with --test cuda OUT/cuda, in which the CUDA kernels are emulated. Flags are given to the
+compiler and to the linker.
 """
 
 import argparse
@@ -19,19 +20,22 @@ CSRC = ROOT / "csrc"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--test", choices=("kernels", "cuda"), default="kernels")
     parser.add_argument("--machine", default=platform.machine())
     parser.add_argument("--compiler")
     options, flags = parser.parse_known_args()
     recipe = runpy.run_path(str(ROOT / "stm_fast" / "ops" / "compiled" / "recipe.py"))
-    test = recipe["Object"]("kernels.o", Path(__file__).with_name("kernels.cpp"))
-    objects = [*recipe["kernel_objects"](CSRC, options.machine), test]
+    test = recipe["Object"](f"{options.test}.o", Path(__file__).with_name(f"{options.test}.cpp"))
+    tested = recipe["kernel_objects"](CSRC, options.machine) if options.test == "kernels" else []
     common = (*recipe["common_flags"](CSRC), *flags)
     options.out.mkdir(parents=True, exist_ok=True)
     rules = recipe["ninja_rules"](
-        options.compiler or recipe["find_compiler"](), common, objects, ("-pthread", *flags), "kernels"
+        options.compiler or recipe["find_compiler"](), common, [*tested, test], ("-pthread", *flags), options.test
     )
-    (options.out / "build.ninja").write_text(rules)
-    sys.exit(subprocess.run([recipe["find_ninja"](), "-C", options.out, "--quiet"]).returncode)
+    (options.out / f"{options.test}.ninja").write_text(rules)
+    sys.exit(
+        subprocess.run([recipe["find_ninja"](), "-C", options.out, "-f", f"{options.test}.ninja", "--quiet"]).returncode
+    )
 
 
 if __name__ == "__main__":

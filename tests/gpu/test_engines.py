@@ -44,7 +44,7 @@ def test_read_and_gradients(engine: str, dtype: torch.dtype, channels: int, rows
         parts = [part.to(precision).requires_grad_() for part in tensors(dtype, channels, rows, 2, objects)]
         read = memory_read(*parts, return_usage=True, return_lse=True, backend=backend)
         upstream = torch.randn(read.value.shape, generator=torch.Generator("cuda").manual_seed(1), device="cuda")
-        loss = (read.value * upstream.to(precision)).sum() + read.lse.sum()
+        loss = (read.value * upstream.to(dtype).to(precision)).sum() + read.lse.sum()
         results.append([*read, *torch.autograd.grad(loss, parts)])
     for fast, exact in zip(*results, strict=True):
         assert relative(fast, exact) < TOLERANCE[dtype]
@@ -90,6 +90,7 @@ def test_every_operand_layout_and_mixed_dtypes(
         "selection": torch.rand(query.shape, device="cuda", generator=random),
         "memory_mask": torch.rand(1, key.shape[2], device="cuda", generator=random) < 0.7,
     }
+    upstream = torch.randn(*value.shape[:3], query.shape[2], device="cuda", generator=random).bfloat16().double()
     results = []
     for backend in (engine, "reference"):
         parts = [part.to(dtype) for part, dtype in zip((query, key, value), (dtypes[0], *dtypes), strict=True)]
@@ -100,10 +101,20 @@ def test_every_operand_layout_and_mixed_dtypes(
         chosen = {name: given[name] if choice is True else choice for name, choice in options.items()}
         parts = [part.requires_grad_() for part in parts]
         read = memory_read(*parts, **chosen, return_lse=True, backend=backend)
-        loss = (read.value.double() * read.value.detach().double().sign()).sum() + read.lse.double().sum()
+        loss = (read.value.double() * upstream.view_as(read.value)).sum() + read.lse.double().sum()
         results.append([*read[::2], *torch.autograd.grad(loss, parts)])
     for fast, exact in zip(*results, strict=True):
         assert relative(fast, exact) < TOLERANCE[torch.bfloat16]
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+@pytest.mark.parametrize("engine", ENGINES)
+def test_another_gpu_than_the_current_one(engine: str) -> None:
+    parts = tensors(torch.bfloat16)
+    here = memory_read(*parts, backend=engine)
+    there = memory_read(*(part.to("cuda:1") for part in parts), backend=engine)
+    assert there.device == torch.device("cuda:1")
+    assert torch.equal(there.to(here.device), here)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -1,6 +1,7 @@
 """The GPU benchmark's own logic, on toy shapes; its figures mean nothing here."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -33,17 +34,33 @@ def test_measures_what_is_right(operation: str, device: torch.device) -> None:
     assert bool(result.ratios) == (operation != "top_k_backward")
 
 
-def test_does_not_time_what_is_wrong(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("faults", [(1.1, 1.1), (1.0, math.nan)], ids=["readout", "lse NaN"])
+def test_does_not_time_what_is_wrong(
+    faults: tuple[float, float], device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
     launches = gpu.launches
 
     def wrong(case: Case, parts: object, value: Tensor, backend: str, upstream: Tensor) -> object:
         run = launches(case, parts, value, backend, upstream)
-        return run if backend == "reference" else lambda: tuple(1.1 * part for part in run())
+        if backend == "reference":
+            return run
+        return lambda: tuple(fault * part for fault, part in zip(faults, run(), strict=True))
 
     monkeypatch.setattr(gpu, "launches", wrong)
     result = gpu.measure(toy("read"), "triton", device)
     assert not result.seconds
     assert "WRONG" in gpu.report([result], device)
+
+
+def test_cases_without_time_are_told_and_counted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(gpu, "engines", lambda: ["triton"])
+    monkeypatch.setattr(gpu, "real_cases", lambda: [toy("read"), toy("usage")])
+    monkeypatch.setattr(gpu, "DEADLINE", -1.0)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "a GPU")
+    assert gpu.main() == 2
+    assert capsys.readouterr().out.count("no time left") == 2
 
 
 def test_report_ends_with_the_compact_table(device: torch.device, tmp_path: Path) -> None:

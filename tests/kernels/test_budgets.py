@@ -14,7 +14,7 @@ from stm_fast.kernels import budgets, chips  # noqa: E402
 
 COMMITTED = json.loads(budgets.FILE.read_text())
 FORWARD = ("dense_kernel", "merge_kernel", "usage_kernel", "candidates_kernel", "choose_kernel", "gather_kernel")
-REAL = ("STM", "STCN", "XMem", "float32")
+REAL = ("STM", "STCN", "XMem", "float32", "TF32", "best 128")
 """The others are there so that they compile and fit."""
 PRODUCTS = (
     "dense_kernel",

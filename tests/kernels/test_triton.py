@@ -24,7 +24,12 @@ SIZES = [
     (1, 16, 20, 70, 3, 9),
     (1, 130, 5, 33, 1, 8),
 ]
-DTYPES = [(torch.float32, torch.float32), (torch.float16, torch.float16), (torch.float32, torch.float16)]
+DTYPES = [
+    (torch.float32, torch.float32),
+    (torch.float16, torch.float16),
+    (torch.float32, torch.float16),
+    (torch.float16, torch.float32),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -139,7 +144,7 @@ def test_top_k_equals_the_reference(
 
 
 @pytest.mark.parametrize("top_k", [None, 4])
-@pytest.mark.parametrize("dtypes", DTYPES, ids=["32", "16", "32-16"])
+@pytest.mark.parametrize("dtypes", DTYPES, ids=["32", "16", "32-16", "16-32"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_public_read_equals_the_oracle(
     kind: str, dtypes: tuple[torch.dtype, torch.dtype], top_k: int | None, device: torch.device
@@ -226,20 +231,47 @@ def test_stable_for_large_scores(scale: float, device: torch.device) -> None:
     torch.testing.assert_close(*reads, rtol=0, atol=1e-3)
 
 
+def everything(operands: Operands, value: Tensor) -> list[Tensor]:
+    """The outputs of all ops, gradients of all operands among them."""
+    wanted = True, True, True
+    out, lse = triton.read(operands, value)
+    best_out, best_lse, *choice = triton.top_k_read(operands, value, 3)
+    upstream = torch.randn(out.shape, generator=torch.Generator().manual_seed(3)).to(out), lse.cos()
+    return [
+        out,
+        lse,
+        triton.usage(operands, lse),
+        *triton.read_backward(operands, value, out, lse, *upstream, *wanted),
+        best_out,
+        best_lse,
+        *choice,
+        *triton.top_k_read_backward(operands, value, best_out, *choice, *upstream, *wanted),
+    ]
+
+
 def test_wide_distances_are_the_same(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
     from stm_fast.kernels import launch
 
     sizes = 1, 20, 17, 39, 2, 9
     operands, value = random_operands(sizes, device, torch.float32, True), random_value(sizes, device, torch.float32)
-
-    def reads() -> list[Tensor]:
-        dense = memory_read(*operands[:2], value, backend="triton")
-        return [dense, memory_read(*operands[:2], value, top_k=3, backend="triton")]
-
-    narrow = reads()
+    narrow = everything(operands, value)
     monkeypatch.setattr(launch, "MOST_32_BIT", 0)
-    for wide, close in zip(reads(), narrow, strict=True):
+    for wide, close in zip(everything(operands, value), narrow, strict=True):
         assert torch.equal(wide, close)
+
+
+@pytest.mark.parametrize("affine", [False, True], ids=["plain", "affine"])
+def test_the_read_of_chips_that_always_rescale(affine: bool, parts: int, device: torch.device) -> None:
+    from stm_fast.kernels import chips, tiles
+
+    sizes = SIZES[1]
+    operands, value = random_operands(sizes, device, torch.float32, affine), random_value(sizes, device, torch.float32)
+    with chips.pretending(chips.CHIPS["sm_100"]):
+        assert not tiles.rescales_lazily(torch.device("cpu"))
+        out, lse = triton.read(operands, value)
+    exact = reference.read(doubled(operands), value.double())
+    torch.testing.assert_close(out.double(), exact[0], rtol=0, atol=1e-5)
+    torch.testing.assert_close(lse.double(), exact[1], rtol=1e-5, atol=1e-5)
 
 
 def test_refusals_name_what_was_seen(device: torch.device) -> None:

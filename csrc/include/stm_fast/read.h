@@ -20,9 +20,9 @@ struct Vector {
   int64_t batch_stride = 0;
   int64_t stride = 0;
 
-  explicit operator bool() const { return data != nullptr; }
-  Vector batch(int64_t index) const { return {data ? data + index * batch_stride : nullptr, 0, stride}; }
-  float& operator[](int64_t index) const { return data[index * stride]; }
+  constexpr explicit operator bool() const { return data != nullptr; }
+  constexpr Vector batch(int64_t index) const { return {data ? data + index * batch_stride : nullptr, 0, stride}; }
+  constexpr float& operator[](int64_t index) const { return data[index * stride]; }
 };
 
 // Columns (queries or tokens) of channels, for every batch; absent where `data` is null.
@@ -33,7 +33,7 @@ struct Matrix {
   int64_t channel_stride = 0;
   int64_t column_stride = 0;
 
-  explicit operator bool() const { return data != nullptr; }
+  constexpr explicit operator bool() const { return data != nullptr; }
 };
 
 // A matrix for every batch and object: values, readouts and their gradients.
@@ -45,7 +45,7 @@ struct ObjectMatrix {
   int64_t channel_stride = 0;
   int64_t column_stride = 0;
 
-  explicit operator bool() const { return data != nullptr; }
+  constexpr explicit operator bool() const { return data != nullptr; }
 };
 
 struct Sizes {
@@ -57,7 +57,7 @@ struct Sizes {
   int64_t value_channels = 0;
 
   // Values of all objects stand side by side as rows.
-  int64_t rows() const { return objects * value_channels; }
+  constexpr int64_t rows() const { return objects * value_channels; }
 };
 
 // The operands of the scores.

@@ -2,9 +2,9 @@
 
 A backend is one module of this package. It has
 
-- `unavailable() -> str | None`: why it cannot run on this machine at all, in one sentence, or None; it is asked before
-  every call of an op, so it must be cheap, with whatever takes time cached;
 - `supports(call: Call) -> str | None`: why it refuses this call, with the value it saw and its limit, or None;
+- `unavailable() -> str | None`: why it cannot run on this machine at all, in one sentence, or None; it is asked before
+  every call that it supports, so it must be cheap, with whatever takes time cached;
 - a function for each op, with the arguments and outputs of those in `stm_fast.ops.backends.reference`.
 
 Adding one means writing the module and naming it in `BACKENDS`. One that cannot be imported is unavailable; the others
@@ -86,7 +86,8 @@ def choose(name: str, call: Call) -> ModuleType:
     check_name(name)
     reasons: list[str] = []
     for candidate in BACKENDS if name == "auto" else [name]:
-        reason = _unavailable(candidate) or load(candidate).supports(call)
+        # Whether a backend is available may take a build to find out: that is asked last.
+        reason = _import_failure(candidate) or load(candidate).supports(call) or load(candidate).unavailable()
         if reason is None:
             return load(candidate)
         reasons.append(f"backend {candidate!r} cannot serve {call.operation}: {reason}")
@@ -95,10 +96,11 @@ def choose(name: str, call: Call) -> ModuleType:
 
 def availability() -> dict[str, str | None]:
     """For each backend, the reason why it cannot run on this machine, or None if it can."""
-    return {name: _unavailable(name) for name in BACKENDS}
+    return {name: unavailable(name) for name in BACKENDS}
 
 
-def _unavailable(name: str) -> str | None:
+def unavailable(name: str) -> str | None:
+    """The reason why a backend cannot run on this machine, or None if it can."""
     reason: str | None = _import_failure(name) or load(name).unavailable()
     return reason
 

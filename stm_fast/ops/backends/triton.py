@@ -6,6 +6,7 @@ With TRITON_INTERPRET=1 in the environment the kernels are interpreted, on CPU t
 import contextlib
 import os
 import re
+import subprocess
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,9 +36,11 @@ def unavailable() -> str | None:
     """Why the kernels cannot run on this machine, or None."""
     if not _installed():
         return "triton is not installed; it comes with torch for GPUs on Linux, and with pip install 'stm-fast[gpu]'"
-    if not interpreting() and not torch.cuda.is_available():
+    if interpreting():
+        return None
+    if not torch.cuda.is_available():
         return "torch sees no GPU"
-    return None
+    return _driver_failure() or _all_refused()
 
 
 def _installed() -> bool:
@@ -45,6 +48,24 @@ def _installed() -> bool:
         return find_spec("triton") is not None
     except ValueError:  # what stands in its place is no module
         return False
+
+
+def _driver_failure() -> str | None:
+    """Why triton cannot launch anything: it compiles a part of itself when it is first used."""
+    try:
+        from triton.runtime import driver
+
+        driver.active.utils  # noqa: B018
+    except (ImportError, OSError, RuntimeError, subprocess.CalledProcessError) as error:
+        return f"triton cannot be used: {error}"
+    return None
+
+
+def _all_refused() -> str | None:
+    from stm_fast.kernels import chips
+
+    reasons = [chips.refused(torch.device("cuda", index)) for index in range(torch.cuda.device_count())]
+    return reasons[0] if all(reasons) else None
 
 
 def interpreting() -> bool:

@@ -83,9 +83,10 @@ def find_ninja() -> str:
 
 
 def source_key(csrc: Path) -> str:
-    """Tells one state of sources and recipe from another. The library carries the key that it was built from."""
+    """Tells one state of the CPU library's sources and recipe from another. The library carries its own."""
     digest = hashlib.sha256(Path(__file__).read_bytes())
-    for path in sorted(path for path in csrc.rglob("*") if path.suffix in (".h", ".cpp")):
+    sources = (path for folder in ("bindings", "cpu", "include") for path in (csrc / folder).rglob("*"))
+    for path in sorted(path for path in sources if path.suffix in (".h", ".cpp")):
         digest.update(path.relative_to(csrc).as_posix().encode() + b"\0" + path.read_bytes())
     return f"stm-fast-source-{digest.hexdigest()[:24]}"
 

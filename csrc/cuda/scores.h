@@ -1,0 +1,75 @@
+// Scores of tiles: what all kernels have in common.
+#pragma once
+
+#include "cuda/fragments.h"
+#include "cuda/tile.h"
+
+namespace stm::cuda {
+
+constexpr float kLog2E = 1.4426950408889634f;
+constexpr float kLn2 = 0.6931471805599453f;
+constexpr float kNothing = -__builtin_huge_valf();
+
+// The part of a tile of 64 rows that a warp computes: 16 rows and half of the columns, in kParts blocks of 8 columns. A
+// lane holds sum[part][2 * r + i] of row(r) and column(part, i), r and i in 0..1.
+template <int kParts>
+struct Piece {
+  int band = simt::warp() / 2 * 16;
+  int half = simt::warp() % 2;
+  int lane_row = simt::lane() / 4;
+  int lane_column = simt::lane() % 4 * 2;
+
+  STM_DEVICE int row(int r) const { return band + lane_row + r * 8; }
+  STM_DEVICE int first_column() const { return half * kParts * 8; }
+  STM_DEVICE int column(int part, int i) const { return first_column() + part * 8 + lane_column + i; }
+};
+
+// Adds the products of the rows of two tiles, `rows[k * row_stride + row]` and `columns[k * column_stride + column]`,
+// over `depth` k's, a multiple of 16.
+template <class T, int kParts>
+STM_DEVICE void add_products(float (&sum)[kParts][4], const Piece<kParts>& piece, const T* rows, int row_stride,
+                             const T* columns, int column_stride, int depth) {
+  using Operands = Fragments<T>;
+  for (int k = 0; k < depth; k += 16) {
+    const auto a = Operands::a_transposed(rows + k * row_stride + piece.band, row_stride);
+    STM_UNROLL
+    for (int part = 0; part < kParts; part += 2) {
+      typename Operands::B b[2];
+      Operands::b_transposed(b, columns + k * column_stride + piece.first_column() + part * 8, column_stride);
+      STM_UNROLL
+      for (int j = 0; j < 2; ++j) Operands::multiply(sum[part + j], a, b[j]);
+    }
+  }
+}
+
+// The vectors of one batch's scores.
+struct Affine {
+  Vector gain;
+  Vector offset;
+  Vector bias;
+  float scale;
+  int64_t queries;
+  int64_t tokens;
+
+  STM_DEVICE Affine(const Scores& scores, const Sizes& sizes, int64_t batch)
+      : gain(scores.gain.batch(batch)),
+        offset(scores.offset.batch(batch)),
+        bias(scores.bias.batch(batch)),
+        scale(scores.scale * kLog2E),
+        queries(sizes.queries),
+        tokens(sizes.tokens) {}
+
+  // What gain multiplies, in units of log 2, of a product.
+  STM_DEVICE float raw(float product, int64_t query) const {
+    return offset && query < queries ? product * scale + offset[query] * kLog2E : product * scale;
+  }
+
+  // A score in units of log 2; -inf beyond the last token.
+  STM_DEVICE float score(float raw, int64_t token) const {
+    if (token >= tokens) return kNothing;
+    const float scaled = gain ? raw * gain[token] : raw;
+    return bias ? scaled + bias[token] * kLog2E : scaled;
+  }
+};
+
+}  // namespace stm::cuda

@@ -1,0 +1,255 @@
+// The read of the best memory tokens of each query.
+//
+// A block finds the best of 64 queries in one part of the memory. Scores of a tile of 32 tokens pass through shared
+// memory; then each warp takes eight of the queries, a lane a token, and puts what is better than the query's k-th best
+// into a sorted list that lies across the lanes. Lists of parts are merged in the same way: the choice does not depend
+// on the parts.
+#pragma once
+
+#include "cuda/scores.h"
+#include "cuda/tile.h"
+
+namespace stm::cuda {
+
+constexpr int kBestQueries = 64;
+constexpr int kBestTokens = 32;
+constexpr int kBestStages = 2;
+constexpr int kScoreStride = kBestTokens + 1;
+constexpr int kGatherRows = 64;
+constexpr int kNoCandidate = -2147483647 - 1;
+
+// An integer whose order is that of scores; NaN is better than anything.
+STM_DEVICE int ordered(float score) {
+  const int bits = score != score ? 0x7fc00000 : static_cast<int>(simt::bits(score + 0.0f));
+  return bits ^ (bits >> 31 & 0x7fffffff);
+}
+
+STM_DEVICE float score_of(int order) {
+  return order == kNoCandidate ? kNothing : simt::from_bits(static_cast<uint32_t>(order ^ (order >> 31 & 0x7fffffff)));
+}
+
+// The k best candidates of a query, best first, over the lanes of a warp: place p is slot p / 32 of lane p % 32.
+template <int kSlots>
+struct Best {
+  int order[kSlots];
+  int token[kSlots];
+  int worst = kNoCandidate;
+
+  STM_DEVICE Best() {
+    STM_UNROLL
+    for (int slot = 0; slot < kSlots; ++slot) order[slot] = kNoCandidate, token[slot] = 0;
+  }
+
+  // Offers a candidate of every lane. Of equal ones those offered first are better, and of those the lower lanes'.
+  STM_DEVICE void offer(int new_order, int new_token, int k) {
+    for (uint32_t hopeful = simt::ballot(new_order > worst); hopeful; hopeful &= hopeful - 1) {
+      const int source = simt::first_one(hopeful);
+      const int its_order = simt::shuffle(new_order, source), its_token = simt::shuffle(new_token, source);
+      if (its_order > worst) insert(its_order, its_token, k);
+    }
+  }
+
+ private:
+  STM_DEVICE void insert(int its_order, int its_token, int k) {
+    int place = 0;
+    STM_UNROLL
+    for (int slot = 0; slot < kSlots; ++slot) place += simt::ones(simt::ballot(order[slot] >= its_order));
+    const int lane = simt::lane(), before = (lane + 31) % 32;
+    // From the last slot on, so that what the one before had is still there.
+    STM_UNROLL
+    for (int slot = kSlots - 1; slot >= 0; --slot) {
+      int moved_order = simt::shuffle(order[slot], before), moved_token = simt::shuffle(token[slot], before);
+      if (slot > 0) {
+        const int last_order = simt::shuffle(order[slot - 1], 31), last_token = simt::shuffle(token[slot - 1], 31);
+        if (lane == 0) moved_order = last_order, moved_token = last_token;
+      }
+      const int mine = slot * 32 + lane;
+      if (mine == place) {
+        order[slot] = its_order, token[slot] = its_token;
+      } else if (mine > place) {
+        order[slot] = moved_order, token[slot] = moved_token;
+      }
+    }
+    int last = kNoCandidate;
+    STM_UNROLL
+    for (int slot = 0; slot < kSlots; ++slot)
+      if (slot == (k - 1) / 32) last = order[slot];
+    worst = simt::shuffle(last, (k - 1) % 32);
+  }
+};
+
+struct CandidatesArguments {
+  Sizes sizes;
+  Scores scores;
+  // (batches, parts, queries, k), dense.
+  int* orders = nullptr;
+  int* tokens = nullptr;
+  int parts = 1;
+  int k = 1;
+  Unit query_unit;
+  Unit key_unit;
+};
+
+template <class Key>
+constexpr std::size_t candidates_bytes(int channels) {
+  return sizeof(Key) * channels * (stride_of<Key>(kBestQueries) + kBestStages * stride_of<Key>(kBestTokens)) +
+         sizeof(float) * kBestQueries * kScoreStride;
+}
+
+template <class Key, int kSlots>
+STM_KERNEL void candidates_kernel(const CandidatesArguments arguments) {
+  constexpr int kQueryStride = stride_of<Key>(kBestQueries), kKeyStride = stride_of<Key>(kBestTokens);
+  constexpr int kMine = kBestQueries / kWarps;
+  const Sizes& sizes = arguments.sizes;
+  const int channels = whole(sizes.key_channels, 16);
+  Key* const query_tile = reinterpret_cast<Key*>(simt::shared_memory());
+  Key* const key_tile = query_tile + channels * kQueryStride;
+  float* const scores = reinterpret_cast<float*>(key_tile + kBestStages * channels * kKeyStride);
+
+  const int query_tiles = whole(sizes.queries, kBestQueries) / kBestQueries;
+  const int64_t first_query = static_cast<int64_t>(simt::block_x() % query_tiles) * kBestQueries;
+  const int part = simt::block_x() / query_tiles;
+  const int64_t batch = simt::block_z();
+  const int64_t tiles = (sizes.tokens + kBestTokens - 1) / kBestTokens;
+  const int64_t tiles_a_part = (tiles + arguments.parts - 1) / arguments.parts;
+  const int64_t first = part * tiles_a_part;
+  const int64_t end = first + tiles_a_part < tiles ? first + tiles_a_part : tiles;
+
+  const Affine affine(arguments.scores, sizes, batch);
+  const int key_channels = static_cast<int>(sizes.key_channels);
+  const auto query = rows_of<Key>(arguments.scores.query, batch, key_channels, sizes.queries, arguments.query_unit);
+  const auto key = rows_of<Key>(arguments.scores.key, batch, key_channels, sizes.tokens, arguments.key_unit);
+  const auto stage_of = [&](int64_t tile) {
+    return key_tile + static_cast<int>((tile - first) % kBestStages) * channels * kKeyStride;
+  };
+  const auto fetch = [&](int64_t tile) {
+    load_tile<kBestTokens>(stage_of(tile), key, 0, channels, tile * kBestTokens);
+    simt::commit_copies();
+  };
+
+  const Piece<2> piece;
+  Best<kSlots> best[kMine];
+  load_tile<kBestQueries>(query_tile, query, 0, channels, first_query);
+  if (first < end) fetch(first);
+  for (int64_t tile = first; tile < end; ++tile) {
+    simt::wait_copies<0>();
+    simt::sync_block();
+    if (tile + 1 < end) fetch(tile + 1);
+    float score[2][4] = {};
+    add_products(score, piece, query_tile, kQueryStride, stage_of(tile), kKeyStride, channels);
+    STM_UNROLL
+    for (int j = 0; j < 8; ++j) {
+      const int row = piece.row(j / 2 % 2), column = piece.column(j / 4, j % 2);
+      scores[row * kScoreStride + column] =
+          affine.score(affine.raw(score[j / 4][j % 4], first_query + row), tile * kBestTokens + column);
+    }
+    simt::sync_block();
+    const int64_t token = tile * kBestTokens + simt::lane();
+    STM_UNROLL
+    for (int mine = 0; mine < kMine; ++mine) {
+      const float found = scores[(simt::warp() * kMine + mine) * kScoreStride + simt::lane()];
+      best[mine].offer(token < sizes.tokens ? ordered(found) : kNoCandidate, static_cast<int>(token), arguments.k);
+    }
+  }
+
+  STM_UNROLL
+  for (int mine = 0; mine < kMine; ++mine) {
+    const int64_t q = first_query + simt::warp() * kMine + mine;
+    if (q >= sizes.queries) continue;
+    const int64_t place = ((batch * arguments.parts + part) * sizes.queries + q) * arguments.k;
+    STM_UNROLL
+    for (int slot = 0; slot < kSlots; ++slot) {
+      const int at = slot * 32 + simt::lane();
+      if (at >= arguments.k) continue;
+      arguments.orders[place + at] = best[mine].order[slot];
+      arguments.tokens[place + at] = best[mine].token[slot];
+    }
+  }
+}
+
+struct ChooseArguments {
+  Sizes sizes;
+  const int* orders = nullptr;
+  const int* tokens = nullptr;
+  int parts = 1;
+  int k = 1;
+  // (batches, queries, k), dense.
+  int64_t* indices = nullptr;
+  float* weights = nullptr;
+  Vector lse;
+};
+
+// From the candidates of all parts the best, their weights and lse. A warp has a query.
+template <int kSlots>
+STM_KERNEL void choose_kernel(const ChooseArguments arguments) {
+  const Sizes& sizes = arguments.sizes;
+  const int64_t query = static_cast<int64_t>(simt::block_x()) * kWarps + simt::warp(), batch = simt::block_z();
+  if (query >= sizes.queries) return;
+  const int k = arguments.k;
+  Best<kSlots> best;
+  for (int part = 0; part < arguments.parts; ++part) {
+    const int64_t place = ((batch * arguments.parts + part) * sizes.queries + query) * k;
+    STM_UNROLL
+    for (int slot = 0; slot < kSlots; ++slot) {
+      const int at = slot * 32 + simt::lane();
+      const bool inside = at < k;
+      best.offer(inside ? arguments.orders[place + at] : kNoCandidate, inside ? arguments.tokens[place + at] : 0, k);
+    }
+  }
+  const float top = score_of(simt::shuffle(best.order[0], 0));
+  const float level = top == kNothing ? 0 : top;
+  float weight[kSlots], total = 0;
+  STM_UNROLL
+  for (int slot = 0; slot < kSlots; ++slot) {
+    const bool inside = slot * 32 + simt::lane() < k;
+    weight[slot] = inside ? simt::exp2(score_of(best.order[slot]) - level) : 0;
+    total += weight[slot];
+  }
+  STM_UNROLL
+  for (int mask = 16; mask >= 1; mask /= 2) total += simt::shuffle_xor(total, mask);
+  const float scale = total == 0 ? 1 : 1 / total;
+  STM_UNROLL
+  for (int slot = 0; slot < kSlots; ++slot) {
+    const int at = slot * 32 + simt::lane();
+    if (at >= k) continue;
+    const int64_t place = (batch * sizes.queries + query) * k + at;
+    arguments.indices[place] = best.order[slot] == kNoCandidate ? 0 : best.token[slot];
+    arguments.weights[place] = weight[slot] * scale;
+  }
+  if (simt::lane() == 0) {
+    const Vector& lse = arguments.lse;
+    lse.data[batch * lse.batch_stride + query * lse.stride] = (level + simt::log2(total)) * kLn2;
+  }
+}
+
+struct GatherArguments {
+  Sizes sizes;
+  ObjectMatrix value;
+  ObjectMatrix out;
+  const int64_t* indices = nullptr;
+  const float* weights = nullptr;
+  int k = 1;
+};
+
+// The weighted sum of the chosen values. A lane has a query, a warp every eighth of some rows.
+template <class Value>
+STM_KERNEL void gather_kernel(const GatherArguments arguments) {
+  const Sizes& sizes = arguments.sizes;
+  const int64_t query = static_cast<int64_t>(simt::block_x()) * 32 + simt::lane(), batch = simt::block_z();
+  if (query >= sizes.queries) return;
+  const int channels = static_cast<int>(sizes.value_channels), rows = static_cast<int>(sizes.rows());
+  const Value* value = static_cast<const Value*>(arguments.value.data) + batch * arguments.value.batch_stride;
+  const int64_t chosen = (batch * sizes.queries + query) * arguments.k;
+  const int last = (simt::block_y() + 1) * kGatherRows < rows ? (simt::block_y() + 1) * kGatherRows : rows;
+  for (int row = simt::block_y() * kGatherRows + simt::warp(); row < last; row += kWarps) {
+    float sum = 0;
+    for (int c = 0; c < arguments.k; ++c) {
+      const float weight = arguments.weights[chosen + c];
+      if (weight == 0) continue;
+      sum += weight * simt::widen(value[place_of(arguments.value, channels, row, arguments.indices[chosen + c])]);
+    }
+    store(arguments.out, batch * arguments.out.batch_stride + place_of(arguments.out, channels, row, query), sum);
+  }
+}
+
+}  // namespace stm::cuda

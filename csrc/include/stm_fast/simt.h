@@ -1,0 +1,52 @@
+// Every instruction of a GPU that the kernels use: on the device as PTX, on the host emulated thread by thread.
+//
+// Both sides define, in stm::simt:
+//   thread(), warp(), lane(), block_x(), block_y(), block_z()    where this thread is
+//   shared_memory()                     the block's, of the size given at launch
+//   sync_block(), sync_block_or(flag)   barriers; the second tells whether any thread's flag is set
+//   shuffle_xor(value, mask)            the number of lane ^ mask
+//   shuffle(word, source)               the integer of another lane
+//   ballot(flag)                        a bit for each lane whose flag is set
+//   copy_async<Bytes>(to, from, valid)  global to shared memory, with zeros beyond `valid` bytes
+//   commit_copies()                     ends a group of copies
+//   wait_copies<Pending>()              all groups but the last `Pending` of this thread are done
+//   load_matrices(out, row)             four 8 x 8 matrices; lane 8 i + r points to row r of matrix i
+//   load_matrices_transposed(out, row)  the same, transposed
+//   multiply<T>(sum, a, b)              16 x 16 times 16 x 8, added to 16 x 8 of float32
+//   exp2(x), log2(x), is_finite(x), bits(x), from_bits(word)     of float32
+//   narrow<T>(x), widen(x), pack<T>(first, second)               to 16 bits, from them, two in a word
+//   ones(word), first_one(word)         how many bits are set, and which is the lowest
+//   launch(kernel, grid, threads, shared_bytes, stream, arguments)    queues blocks; null, or what went wrong
+//
+// Layouts are those of mma.sync.m16n8k16: with g = lane / 4 and t = lane % 4, pairs of neighbours in 32 bits,
+//   a[0..3]: (g, 2 t), (g + 8, 2 t), (g, 2 t + 8), (g + 8, 2 t + 8)    rows x sums
+//   b[0..1]: (2 t, g), (2 t + 8, g)                                    sums x columns
+//   sum[0..3]: (g, 2 t), (g, 2 t + 1), (g + 8, 2 t), (g + 8, 2 t + 1)  rows x columns
+#pragma once
+
+#include <cstdint>
+
+namespace stm {
+
+// 16-bit floats as the kernels move them.
+struct BFloat16 {
+  uint16_t bits;
+};
+struct Float16 {
+  uint16_t bits;
+};
+
+}  // namespace stm
+
+#if defined(__CUDACC__)
+#define STM_KERNEL __global__
+#define STM_DEVICE __device__ __forceinline__
+// Before a loop over registers: an array that is indexed by a variable would lie in memory.
+#define STM_UNROLL _Pragma("unroll")
+#include "stm_fast/simt_device.h"
+#else
+#define STM_KERNEL inline
+#define STM_DEVICE inline
+#define STM_UNROLL
+#include "stm_fast/simt_host.h"
+#endif

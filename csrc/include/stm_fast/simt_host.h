@@ -1,0 +1,264 @@
+// The instructions of simt.h on a CPU, to prove kernels where there is no GPU: every thread of a block is a thread of
+// the machine, a warp meets wherever its instructions do, and copies happen at the latest moment that is allowed.
+#pragma once
+
+#include <atomic>
+#include <barrier>
+#include <bit>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <thread>
+#include <vector>
+
+#include "stm_fast/simt.h"
+
+namespace stm::simt {
+
+constexpr int kWarp = 32;
+
+// What the lanes of a warp show one another. Slots alternate, so that one meeting an instruction is enough: whoever
+// writes a slot again has met everyone who read it.
+struct Warp {
+  struct Shown {
+    uint32_t words[6];
+    const void* row;
+  };
+  std::barrier<> gate{kWarp};
+  Shown shown[2][kWarp];
+};
+
+struct Block {
+  Block(int threads, std::size_t shared_bytes)
+      : gate(threads), warps(threads / kWarp), shared(new (std::align_val_t(128)) char[shared_bytes]) {
+    std::memset(shared.get(), 0xff, shared_bytes);
+  }
+
+  struct Free {
+    void operator()(char* memory) const { ::operator delete[](memory, std::align_val_t(128)); }
+  };
+
+  std::barrier<> gate;
+  std::atomic<bool> votes[3] = {};
+  std::vector<Warp> warps;
+  std::unique_ptr<char[], Free> shared;
+};
+
+struct Copy {
+  void* to;
+  const void* from;
+  int bytes;
+  int valid;
+};
+
+// For tests of the emulation: which of its barriers, or of its waits for copies, every thread leaves out, counted
+// from 1.
+inline int omitted_barrier = 0;
+inline int omitted_wait = 0;
+// Copies are made when they are asked for, not when they are waited for: a GPU may do either.
+inline bool eager_copies = false;
+
+// A thread of the block that runs.
+struct Self {
+  Block* block = nullptr;
+  int thread = 0;
+  int place[3] = {};
+  int parity = 0;
+  int vote = 0;
+  int barriers = 0;
+  int waits = 0;
+  std::vector<std::vector<Copy>> groups{1};
+
+  Warp& warp() const { return block->warps[static_cast<std::size_t>(thread / kWarp)]; }
+};
+
+inline thread_local Self* self = nullptr;
+
+STM_DEVICE int thread() { return self->thread; }
+STM_DEVICE int warp() { return self->thread / kWarp; }
+STM_DEVICE int lane() { return self->thread % kWarp; }
+STM_DEVICE int block_x() { return self->place[0]; }
+STM_DEVICE int block_y() { return self->place[1]; }
+STM_DEVICE int block_z() { return self->place[2]; }
+STM_DEVICE char* shared_memory() { return self->block->shared.get(); }
+STM_DEVICE void sync_block() {
+  if (++self->barriers != omitted_barrier) self->block->gate.arrive_and_wait();
+}
+
+STM_DEVICE bool sync_block_or(bool flag) {
+  // A vote's slot is cleared while the vote before it is held: by then whoever used it last has met everyone once more.
+  std::atomic<bool>* votes = self->block->votes;
+  const int vote = self->vote;
+  self->vote = (vote + 1) % 3;
+  if (self->thread == 0) votes[self->vote] = false;
+  if (flag) votes[vote] = true;
+  sync_block();
+  return votes[vote];
+}
+
+// What every lane of the warp shows in this instruction, this lane `mine`.
+inline const Warp::Shown* meet(const Warp::Shown& mine) {
+  Warp& warp = self->warp();
+  Warp::Shown* shown = warp.shown[self->parity];
+  self->parity = 1 - self->parity;
+  shown[lane()] = mine;
+  warp.gate.arrive_and_wait();
+  return shown;
+}
+
+STM_DEVICE float shuffle_xor(float value, int mask) {
+  const Warp::Shown* shown = meet({{std::bit_cast<uint32_t>(value)}, nullptr});
+  return std::bit_cast<float>(shown[lane() ^ mask].words[0]);
+}
+
+STM_DEVICE int shuffle(int word, int source) {
+  const Warp::Shown* shown = meet({{static_cast<uint32_t>(word)}, nullptr});
+  return static_cast<int>(shown[source].words[0]);
+}
+
+STM_DEVICE uint32_t ballot(bool flag) {
+  const Warp::Shown* shown = meet({{flag}, nullptr});
+  uint32_t result = 0;
+  for (int other = 0; other < kWarp; ++other) result |= shown[other].words[0] << other;
+  return result;
+}
+
+STM_DEVICE int ones(uint32_t word) { return std::popcount(word); }
+STM_DEVICE int first_one(uint32_t word) { return std::countr_zero(word); }
+
+inline void make(const Copy& copy) {
+  std::memcpy(copy.to, copy.from, static_cast<std::size_t>(copy.valid));
+  std::memset(static_cast<char*>(copy.to) + copy.valid, 0, static_cast<std::size_t>(copy.bytes - copy.valid));
+}
+
+template <int Bytes>
+STM_DEVICE void copy_async(void* to, const void* from, int valid) {
+  static_assert(Bytes == 4 || Bytes == 8 || Bytes == 16);
+  const bool aligned =
+      reinterpret_cast<uintptr_t>(to) % Bytes == 0 && (valid == 0 || reinterpret_cast<uintptr_t>(from) % Bytes == 0);
+  if (!aligned || valid < 0 || valid > Bytes) std::abort();
+  const Copy copy{to, from, Bytes, valid};
+  if (eager_copies) return make(copy);
+  self->groups.back().push_back(copy);
+}
+
+STM_DEVICE void commit_copies() { self->groups.emplace_back(); }
+
+template <int Pending>
+STM_DEVICE void wait_copies() {
+  if (++self->waits == omitted_wait) return;
+  // The last group is the open one, which no wait completes.
+  while (self->groups.size() > Pending + 1) {
+    for (const Copy& copy : self->groups.front()) make(copy);
+    self->groups.erase(self->groups.begin());
+  }
+}
+
+inline uint32_t pair(const uint16_t* first, const uint16_t* second) {
+  return static_cast<uint32_t>(*first) | static_cast<uint32_t>(*second) << 16;
+}
+
+STM_DEVICE void load_matrices(uint32_t (&out)[4], const void* row) {
+  const Warp::Shown* shown = meet({{}, row});
+  for (int matrix = 0; matrix < 4; ++matrix) {
+    const auto* numbers = static_cast<const uint16_t*>(shown[8 * matrix + lane() / 4].row) + 2 * (lane() % 4);
+    out[matrix] = pair(numbers, numbers + 1);
+  }
+}
+
+STM_DEVICE void load_matrices_transposed(uint32_t (&out)[4], const void* row) {
+  const Warp::Shown* shown = meet({{}, row});
+  for (int matrix = 0; matrix < 4; ++matrix) {
+    const Warp::Shown* rows = shown + 8 * matrix + 2 * (lane() % 4);
+    out[matrix] = pair(static_cast<const uint16_t*>(rows[0].row) + lane() / 4,
+                       static_cast<const uint16_t*>(rows[1].row) + lane() / 4);
+  }
+}
+
+STM_DEVICE float widen(float x) { return x; }
+STM_DEVICE float widen(BFloat16 x) { return std::bit_cast<float>(static_cast<uint32_t>(x.bits) << 16); }
+STM_DEVICE float widen(Float16 x) { return static_cast<float>(std::bit_cast<_Float16>(x.bits)); }
+
+template <class T>
+STM_DEVICE T narrow(float x);
+template <>
+STM_DEVICE float narrow<float>(float x) {
+  return x;
+}
+template <>
+STM_DEVICE BFloat16 narrow<BFloat16>(float x) {
+  const auto bits = std::bit_cast<uint32_t>(x);
+  if (x != x) return {0x7fff};
+  return {static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16)};
+}
+template <>
+STM_DEVICE Float16 narrow<Float16>(float x) {
+  return {std::bit_cast<uint16_t>(static_cast<_Float16>(x))};
+}
+
+template <class T>
+STM_DEVICE uint32_t pack(float first, float second) {
+  return static_cast<uint32_t>(narrow<T>(first).bits) | static_cast<uint32_t>(narrow<T>(second).bits) << 16;
+}
+
+// Towards zero, as tensor cores round.
+inline float cut_off(double x) {
+  const float rounded = static_cast<float>(x);
+  return std::fabs(rounded) > std::fabs(x) ? std::nextafter(rounded, 0.0f) : rounded;
+}
+
+template <class T>
+STM_DEVICE void multiply(float (&sum)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  const Warp::Shown* shown = meet({{a[0], a[1], a[2], a[3], b[0], b[1]}, nullptr});
+  const auto number = [](uint32_t word, int half) {
+    return widen(T{static_cast<uint16_t>(half ? word >> 16 : word & 0xffff)});
+  };
+  for (int i = 0; i < 4; ++i) {
+    const int row = lane() / 4, column = 2 * (lane() % 4) + i % 2;
+    double total = sum[i];
+    for (int k = 0; k < 16; ++k) {
+      const int other = k % 8 / 2, word = 2 * (k / 8);
+      total += static_cast<double>(number(shown[4 * row + other].words[word + i / 2], k % 2)) *
+               static_cast<double>(number(shown[4 * column + other].words[4 + k / 8], k % 2));
+    }
+    sum[i] = cut_off(total);
+  }
+}
+
+STM_DEVICE float exp2(float x) { return std::exp2(x); }
+STM_DEVICE float log2(float x) { return std::log2(x); }
+STM_DEVICE uint32_t bits(float x) { return std::bit_cast<uint32_t>(x); }
+STM_DEVICE float from_bits(uint32_t word) { return std::bit_cast<float>(word); }
+STM_DEVICE bool is_finite(float x) { return std::isfinite(x); }
+
+// Runs `kernel()` for every thread of every block, block after block.
+template <class Kernel>
+void emulate(const int (&grid)[3], int threads, std::size_t shared_bytes, Kernel kernel) {
+  for (int z = 0; z < grid[2]; ++z)
+    for (int y = 0; y < grid[1]; ++y)
+      for (int x = 0; x < grid[0]; ++x) {
+        Block block(threads, shared_bytes);
+        std::vector<std::thread> team;
+        for (int index = 0; index < threads; ++index)
+          team.emplace_back([&, index] {
+            Self me;
+            me.block = &block;
+            me.thread = index;
+            me.place[0] = x, me.place[1] = y, me.place[2] = z;
+            self = &me;
+            kernel();
+          });
+        for (std::thread& member : team) member.join();
+      }
+}
+
+template <class Arguments>
+const char* launch(void (*kernel)(Arguments), const int (&grid)[3], int threads, std::size_t shared_bytes, void*,
+                   const Arguments& arguments) {
+  emulate(grid, threads, shared_bytes, [&] { kernel(arguments); });
+  return nullptr;
+}
+
+}  // namespace stm::simt
