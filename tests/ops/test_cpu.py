@@ -190,8 +190,8 @@ def test_several_python_threads_at_once() -> None:
         assert torch.equal(result, right)
 
 
-@pytest.mark.parametrize("key_dtype", cpu.DTYPES)
-@pytest.mark.parametrize("value_dtype", cpu.DTYPES)
+@pytest.mark.parametrize("key_dtype", registry.DTYPES)
+@pytest.mark.parametrize("value_dtype", registry.DTYPES)
 def test_dtypes(key_dtype: torch.dtype, value_dtype: torch.dtype) -> None:
     """All between inputs and outputs is float32, but for weights that meet bfloat16 values in bfloat16 units."""
     query, key, value = make((1, 32, 60, 700, 2, 16))
