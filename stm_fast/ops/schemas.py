@@ -9,13 +9,13 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 from stm_fast.ops.autocast import autocast_enabled
 from stm_fast.ops.backends import registry
 from stm_fast.ops.operands import Gradients, Operands, empty_gradients, empty_outputs, empty_top_k_outputs
 
-LIBRARY = torch.library.Library("stm_fast", "DEF")  # type: ignore[no-untyped-call]
+LIBRARY = library.Library("stm_fast", "DEF")  # type: ignore[no-untyped-call]
 
 _OPERANDS = "Tensor query, Tensor key, Tensor? gain, Tensor? offset, Tensor? bias, float scale"
 _WANTED = "bool query_side, bool key_side, bool value_side"
@@ -42,7 +42,7 @@ def _define(operation: str, arguments: str, outputs: str, fake: Callable[..., An
         f"{operation}({_OPERANDS}, {arguments}, str backend) -> {outputs}"
     )
     LIBRARY.impl(operation, run, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
-    torch.library.register_fake(f"stm_fast::{operation}", run_fake, lib=LIBRARY)
+    library.register_fake(f"stm_fast::{operation}", run_fake, lib=LIBRARY)
 
 
 def _refuse_double_backward(*_: object) -> NoReturn:
@@ -78,4 +78,4 @@ _define(
     _fake_gradients,
 )
 for _backward in ("read_backward", "top_k_read_backward"):
-    torch.library.register_autograd(f"stm_fast::{_backward}", _refuse_double_backward, lib=LIBRARY)
+    library.register_autograd(f"stm_fast::{_backward}", _refuse_double_backward, lib=LIBRARY)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 from stm_fast.ops import memory_read
 from stm_fast.ops.operands import Operands
@@ -35,7 +35,7 @@ def test_ops_keep_to_their_schemas(affine: bool) -> None:
         OPS.top_k_read_backward: (value, chosen, indices, weights, chosen, top_lse, False, True, True),
     }
     for op_packet, arguments in calls.items():
-        torch.library.opcheck(op_packet.default, (*op, *arguments, "reference"))
+        library.opcheck(op_packet.default, (*op, *arguments, "reference"))
 
 
 @pytest.mark.parametrize("top_k", [None, 4])
