@@ -33,7 +33,7 @@ def main(model: str = "compact") -> None:
     options = SegmenterOptions(model=model)
     network = options.load()
     dtype = next(network.parameters()).dtype
-    print(f"{processor()}, {torch.get_num_threads()} threads, {dtype}, {options.size} pixels; ", end="")
+    print(f"{processor()}, {torch.get_num_threads()} threads, {dtype}, {network.working_size} pixels; ", end="")
     print(", ".join(f"{name} {version}" for name, version in versions().items()), end="\n\n")
     print(
         "| dataset | clip | objects | frames | J&F | J | F | frames/s | read |\n|---|---|---|---|---|---|---|---|---|"

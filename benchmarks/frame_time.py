@@ -2,8 +2,9 @@
 
     python -m benchmarks.frame_time [MODEL]
 
-One object of the demo's clip at 480 pixels; the clip is played to and fro until the memory holds T frames. Then the
-compiled read and the reference take turns frame by frame, each on its memory, and medians are given. Prints Markdown.
+One object of the demo's clip at the model's working size; the clip is played to and fro until the memory holds T
+frames. Then the compiled read and the reference take turns frame by frame, each on its memory, and medians are given.
+Prints Markdown.
 """
 
 import statistics
@@ -21,7 +22,6 @@ from stm_fast.cli.options import Dtype, resolve_dtype
 from stm_fast.data.demo_clip import CAT, DemoFrame, render
 from stm_fast.media.summary import versions
 
-SIZE = 480
 FRAMES = (5, 20, 100)
 ROUNDS = 9
 BACKENDS = ("cpu", "reference")
@@ -31,9 +31,8 @@ def main(name: str = "compact") -> None:
     """Print a line for every T and backend."""
     model = load_model(name, dtype=resolve_dtype(Dtype.auto, "cpu"))
     clip = list(render())
-    print(
-        f"{processor()}, {torch.get_num_threads()} threads, {next(model.parameters()).dtype}, {SIZE} pixels; ", end=""
-    )
+    print(f"{processor()}, {torch.get_num_threads()} threads, {next(model.parameters()).dtype}, ", end="")
+    print(f"{model.working_size} pixels; ", end="")
     print(", ".join(f"{package} {version}" for package, version in versions().items()), end="\n\n")
     print("| T | read by | ms a frame | frames/s | ms of it reading | share |\n|---|---|---|---|---|---|")
     for frames in FRAMES:
@@ -46,7 +45,7 @@ def measure(model: torch.nn.Module, clip: list[DemoFrame], frames: int) -> dict[
     """Median seconds of a frame, and of its read, by backend."""
     segmenters, films = {}, {}
     for backend in BACKENDS:
-        segmenter = Segmenter(model, size=SIZE, policy=MemoryPolicy(every=1, max_frames=frames))
+        segmenter = Segmenter(model, size=model.working_size, policy=MemoryPolicy(every=1, max_frames=frames))
         segmenter.start(clip[0].image, (clip[0].mask == CAT).astype(np.uint8))
         film = to_and_fro(clip)
         for frame in islice(film, frames + 1):

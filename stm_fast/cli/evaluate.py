@@ -39,7 +39,7 @@ def evaluate(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over the results in OUT.")] = False,
     model: options.Model = "compact",
     weights: options.Weights = None,
-    size: options.Size = options.DEFAULT_SIZE,
+    size: options.Size = None,
     memory_every: options.MemoryEvery = 5,
     memory_max: options.MemoryMax = None,
     top_k: options.TopK = None,

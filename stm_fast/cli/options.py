@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from stm_fast.models.stm import STM
 
 MODEL_PANEL = "Model and memory"
-DEFAULT_SIZE = 480
 
 
 class Dtype(str, Enum):
@@ -36,10 +35,12 @@ Weights = Annotated[
     str | None, typer.Option(help="Weights for a model given by name.", show_default=False, rich_help_panel=MODEL_PANEL)
 ]
 Size = Annotated[
-    int,
+    int | None,
     typer.Option(
         min=0,
-        help="Shorter side, in pixels, that the network works at; smaller frames keep theirs, 0 keeps all.",
+        help="Shorter side, in pixels, that the network works at; smaller frames keep theirs, 0 keeps all. "
+        "If left out, the model's best: 608 for compact, which enlarges smaller frames by up to a third, else 480.",
+        show_default=False,
         rich_help_panel=MODEL_PANEL,
     ),
 ]
@@ -80,7 +81,7 @@ class SegmenterOptions:
 
     model: str = "compact"
     weights: str | None = None
-    size: int = DEFAULT_SIZE
+    size: int | None = None
     memory_every: int = 5
     memory_max: int | None = None
     top_k: int | None = None
@@ -108,7 +109,7 @@ class SegmenterOptions:
 
         Args:
             model: see `load`.
-            frame_size: height and width; frames whose shorter side is not above `size` keep their own size.
+            frame_size: height and width; frames whose shorter side is not above a `size` that was given keep theirs.
 
         Raises:
             ValueError: an option is out of range.
@@ -119,10 +120,17 @@ class SegmenterOptions:
         return ResumableSegmenter(
             model,
             policy=MemoryPolicy(every=self.memory_every, max_frames=self.memory_max),
-            size=self.size if 0 < self.size < min(frame_size) else None,
+            size=self._size(model, min(frame_size)),
             top_k=self.top_k,
             backend=self.backend,
         )
+
+    def _size(self, model: "STM", shorter_side: int) -> int | None:
+        """The shorter side that the network sees; None for the frames' own."""
+        if self.size is None:
+            best = model.best_size(shorter_side)
+            return None if best == shorter_side else best
+        return self.size if 0 < self.size < shorter_side else None
 
     def settings(self) -> dict[str, object]:
         """The options as they were given, for reports and to compare runs."""

@@ -49,7 +49,7 @@ def segment(
     ] = None,
     model: options.Model = "compact",
     weights: options.Weights = None,
-    size: options.Size = options.DEFAULT_SIZE,
+    size: options.Size = None,
     memory_every: options.MemoryEvery = 5,
     memory_max: options.MemoryMax = None,
     top_k: options.TopK = None,

@@ -97,6 +97,8 @@ def compact_stm() -> STM:
         decoder=FineDecoder(
             VALUE_CHANNELS, (STRIDE_8_CHANNELS, STRIDE_4_CHANNELS, STRIDE_2_CHANNELS), DECODER_CHANNELS, FINE_CHANNELS
         ),
+        working_size=608,
+        most_enlargement=4 / 3,
     )
 
 

@@ -36,6 +36,8 @@ class STM(nn.Module):
         query_head: features -> (key, value).
         memory_head: features -> (key, value).
         decoder: readout, query value, skips -> logits `(N, 2, H, W)`.
+        working_size: shorter side, in pixels, of the frames that it segments best.
+        most_enlargement: by how much smaller frames may be enlarged towards it; 1 leaves them as they are.
     """
 
     stride = 16
@@ -47,6 +49,8 @@ class STM(nn.Module):
         query_head: nn.Module,
         memory_head: nn.Module,
         decoder: nn.Module,
+        working_size: int = 480,
+        most_enlargement: float = 1.0,
     ) -> None:
         super().__init__()
         self.query_encoder = query_encoder
@@ -54,6 +58,12 @@ class STM(nn.Module):
         self.query_head = query_head
         self.memory_head = memory_head
         self.decoder = decoder
+        self.working_size = working_size
+        self.most_enlargement = most_enlargement
+
+    def best_size(self, shorter_side: int) -> int:
+        """The shorter side, in pixels, at which frames of this shorter side are segmented best."""
+        return min(self.working_size, round(shorter_side * self.most_enlargement))
 
     def encode_query(self, frames: Tensor) -> QueryFeatures:
         """Keys, values and skips of RGB frames `(N, 3, H, W)` in [0, 1]; H and W are multiples of 16."""

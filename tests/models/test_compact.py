@@ -136,3 +136,8 @@ def test_trunk_takes_any_multiple_of_sixteen() -> None:
         features, stride8 = trunk.late(trunk.early(torch.rand(1, 3, height, width))[0])
         assert features.shape[2:] == (height // 16, width // 16)
         assert stride8.shape[2:] == (height // 8, width // 8)
+
+
+@pytest.mark.parametrize(("shorter_side", "best"), [(1080, 608), (608, 608), (480, 608), (270, 360)])
+def test_small_frames_are_enlarged_by_a_third_at_most(shorter_side: int, best: int) -> None:
+    assert compact_stm().best_size(shorter_side) == best

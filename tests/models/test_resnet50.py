@@ -5,6 +5,7 @@ from torch import nn
 from stm_fast.models.encoders import MaskedStem
 from stm_fast.models.fusion import fold_batch_norm, inference_copy
 from stm_fast.models.resnet import ResNet50Stages
+from stm_fast.models.resnet50 import resnet50_stm
 from stm_fast.models.stm import STM
 
 TORCHVISION_RESNET50 = 25_557_032
@@ -101,3 +102,8 @@ def test_network_trains(official_model: STM, frames: torch.Tensor) -> None:
         "memory_head.key.weight",
         "memory_head.key.bias",
     }
+
+
+def test_frames_are_never_enlarged() -> None:
+    model = resnet50_stm()
+    assert [model.best_size(shorter_side) for shorter_side in (1080, 480, 360)] == [480, 480, 360]
