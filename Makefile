@@ -26,9 +26,9 @@ $(INSTALLED): requirements.txt pyproject.toml setup.py stm_fast/ops/compiled/rec
 demo: install ## segment a clip rendered here, score it and write its pictures to stm-fast-demo/
 	$(BIN)/stm-fast demo
 
-test: install ## run the tests; those of the Triton kernels interpret them where there is no GPU
+test: install ## run the tests; GPU kernels are interpreted (Triton) and emulated (CUDA)
 	$(BIN)/pytest
-	TRITON_INTERPRET=1 $(BIN)/pytest tests/kernels
+	TRITON_INTERPRET=1 STM_FAST_EMULATE_CUDA=1 $(BIN)/pytest tests/kernels
 
 test-kernels: install ## test the compiled kernels by themselves, without torch; those for CUDA are emulated
 	$(BIN)/python tests/csrc/build.py build/kernels
@@ -42,8 +42,9 @@ test-arm64: install ## the same, compiled for 64-bit ARM and run by qemu-user (p
 
 SANITIZED := -O1 -g -fno-omit-frame-pointer
 
-budgets: install ## compile the Triton kernels for every chip and compare what they need with kernels/budgets.json
+budgets: install ## compile the GPU kernels for every chip and compare what they need with the committed budgets
 	$(BIN)/python -m stm_fast.kernels.budgets
+	$(BIN)/python tests/csrc/budgets.py
 
 sanitize: install ## the same under AddressSanitizer with UndefinedBehaviorSanitizer, and under ThreadSanitizer
 	$(BIN)/python tests/csrc/build.py build/address $(SANITIZED) -fsanitize=address,undefined -fno-sanitize-recover=all

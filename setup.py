@@ -1,7 +1,8 @@
-"""Packages and the compiled library of stm-fast; everything else about the distribution is in pyproject.toml.
+"""Packages and the compiled libraries of stm-fast; everything else about the distribution is in pyproject.toml.
 
 Nothing here imports torch or the package. Where torch or a compiler is missing the package is installed without the
-library, which is then built when it is first needed.
+libraries, which are then built when they are first needed. STM_FAST_CUDA=1 asks for the CUDA kernels, and 0 leaves them
+out.
 """
 
 import os
@@ -13,22 +14,23 @@ from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent
-RECIPE = ROOT / "stm_fast" / "ops" / "compiled" / "recipe.py"
+RECIPE = runpy.run_path(str(ROOT / "stm_fast" / "ops" / "compiled" / "recipe.py"))
+ENGINES = ["cpu", *(["cuda"] if RECIPE["cuda_is_wanted"]() else [])]
 
 
 class BuildLibrary(build_ext):
-    """Builds the library with its own recipe instead of setuptools' compiler."""
+    """Builds the libraries with their own recipe instead of setuptools' compiler."""
 
     def build_extension(self, ext: Extension) -> None:
         """Compile `csrc`; without a compiler, go on without."""
-        recipe = runpy.run_path(str(RECIPE))
         target = Path(self.get_ext_fullpath(ext.name))
+        engine = ext.name.rpartition("_")[2]
         try:
-            built = recipe["build"](ROOT / "csrc", Path(self.build_temp).resolve() / "cpu", target.name)
-        except recipe["BuildError"] as error:
-            if os.environ.get("STM_FAST_STRICT"):
+            built = RECIPE["build"](ROOT / "csrc", Path(self.build_temp).resolve() / engine, engine)
+        except RECIPE["BuildError"] as error:
+            if os.environ.get("STM_FAST_STRICT") or (engine == "cuda" and os.environ.get("STM_FAST_CUDA")):
                 raise
-            self.warn(f"installing without the compiled library: {error}")
+            self.warn(f"installing without the compiled {engine} kernels: {error}")
             return
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_suffix(".partial")
@@ -53,7 +55,7 @@ setup(
     packages=[*find_packages(include=["stm_fast", "stm_fast.*"]), "stm_fast.csrc", "stm_fast.kernels"],
     package_dir={"stm_fast.csrc": "csrc", "stm_fast.kernels": "kernels"},
     package_data={"stm_fast.csrc": ["**/*.h", "**/*.cpp", "**/*.cu"], "stm_fast.kernels": ["budgets.json"]},
-    ext_modules=[Extension("stm_fast._cpu", sources=[], py_limited_api=True)],
+    ext_modules=[Extension(f"stm_fast._{engine}", sources=[], py_limited_api=True) for engine in ENGINES],
     cmdclass={"build_ext": BuildLibrary},
     options={"bdist_wheel": {"py_limited_api": "cp310"}},
 )

@@ -25,7 +25,7 @@ from stm_fast.ops import memory_read
 from stm_fast.ops.backends import registry
 from stm_fast.ops.operands import Operands
 
-ENGINES = ("triton",)
+ENGINES = ("triton", "cuda")
 SECONDS_A_CASE = 8.0
 ROUNDS = 25
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 3e-3}

@@ -11,8 +11,8 @@
 
 namespace stm::cuda {
 
-constexpr int kQueryTile = 64;
-constexpr int kTokenTile = 32;
+constexpr int kQueryTile = ScoreStream<float>::kQueries;
+constexpr int kTokenTile = ScoreStream<float>::kTokens;
 constexpr int kStages = 2;
 
 // The running maximum follows the scores once they pass it by a factor of 2^8: until then weights above one are as
@@ -29,44 +29,38 @@ struct DenseArguments {
   int64_t out_part_stride = 0;
   int64_t lse_part_stride = 0;
   int parts = 1;
+  // Channels of a chunk of keys, a multiple of 16.
+  int depth = 0;
   Unit query_unit;
   Unit key_unit;
   Unit value_unit;
 };
 
-// A block's shared memory.
+// A block's shared memory, behind that of its ScoreStream.
 template <class Key, class Value, int kRows>
 struct DenseMemory {
-  Key* query;
-  Key* key;
   Value* value;
   Value* weights;
   // Best scores and sums of weights of each query, from either half of a tile's tokens.
   float* best;
   float* total;
   float* decay;
-  int channels;
 
-  static constexpr int kQueryStride = stride_of<Key>(kQueryTile);
-  static constexpr int kKeyStride = stride_of<Key>(kTokenTile);
   static constexpr int kValueStride = stride_of<Value>(kTokenTile);
 
-  static constexpr std::size_t bytes(int channels) {
-    return sizeof(Key) * channels * (kQueryStride + kStages * kKeyStride) +
-           sizeof(Value) * kValueStride * (kStages * kRows + kQueryTile) + sizeof(float) * 5 * kQueryTile;
+  static constexpr std::size_t bytes(int channels, int depth) {
+    return ScoreStream<Key>::bytes(channels, depth) + sizeof(Value) * kValueStride * (kStages * kRows + kQueryTile) +
+           sizeof(float) * 5 * kQueryTile;
   }
 
-  STM_DEVICE DenseMemory(char* memory, int padded) : channels(padded) {
-    query = reinterpret_cast<Key*>(memory);
-    key = query + channels * kQueryStride;
-    value = reinterpret_cast<Value*>(key + kStages * channels * kKeyStride);
+  STM_DEVICE explicit DenseMemory(char* memory) {
+    value = reinterpret_cast<Value*>(memory);
     weights = value + kStages * kRows * kValueStride;
     best = reinterpret_cast<float*>(weights + kQueryTile * kValueStride);
     total = best + 2 * kQueryTile;
     decay = total + 2 * kQueryTile;
   }
 
-  STM_DEVICE Key* key_stage(int stage) const { return key + stage * channels * kKeyStride; }
   STM_DEVICE Value* value_stage(int stage) const { return value + stage * kRows * kValueStride; }
 };
 
@@ -101,8 +95,6 @@ STM_KERNEL void dense_kernel(const DenseArguments arguments) {
   static_assert(kMine % 16 == 0);
 
   const Sizes& sizes = arguments.sizes;
-  const int channels = whole(sizes.key_channels, 16);
-  const Memory memory(simt::shared_memory(), channels);
   const int query_tiles = whole(sizes.queries, kQueryTile) / kQueryTile;
   const int64_t first_query = static_cast<int64_t>(simt::block_x() % query_tiles) * kQueryTile;
   const int part = simt::block_x() / query_tiles;
@@ -114,15 +106,20 @@ STM_KERNEL void dense_kernel(const DenseArguments arguments) {
   const int64_t end = first + tiles_a_part < tiles ? first + tiles_a_part : tiles;
 
   const Affine affine(arguments.scores, sizes, batch);
-  const int key_channels = static_cast<int>(sizes.key_channels), rows = static_cast<int>(sizes.rows());
-  const auto query = rows_of<Key>(arguments.scores.query, batch, key_channels, sizes.queries, arguments.query_unit);
-  const auto key = rows_of<Key>(arguments.scores.key, batch, key_channels, sizes.tokens, arguments.key_unit);
+  char* const shared = simt::shared_memory();
+  const ScoreStream<Key> stream(shared, arguments.scores, sizes, batch, first_query, arguments.depth,
+                                arguments.query_unit, arguments.key_unit);
+  const Memory memory(shared + stream.bytes(stream.chunks * stream.depth, stream.depth));
+  const int rows = static_cast<int>(sizes.rows());
   const auto value = rows_of<Value>(arguments.value, batch, static_cast<int>(sizes.value_channels), rows, sizes.tokens,
                                     arguments.value_unit);
-  const auto fetch = [&](int64_t tile) {
-    const int stage = static_cast<int>((tile - first) % kStages);
-    load_tile<kTokenTile>(memory.key_stage(stage), key, 0, channels, tile * kTokenTile);
-    load_tile<kTokenTile>(memory.value_stage(stage), value, first_row, kRows, tile * kTokenTile);
+  const auto fetch = [&](int64_t tile, int chunk, int step) {
+    if (tile < end) {
+      stream.fetch(tile, chunk, step);
+      if (chunk == 0)
+        load_tile<kTokenTile>(memory.value_stage(static_cast<int>((tile - first) % kStages)), value, first_row, kRows,
+                              tile * kTokenTile);
+    }
     simt::commit_copies();
   };
 
@@ -131,17 +128,18 @@ STM_KERNEL void dense_kernel(const DenseArguments arguments) {
   float top[2] = {kNothing, kNothing}, total[2] = {0, 0};
   float readout[kQueryTile / 16][kColumns][4] = {};
 
-  load_tile<kQueryTile>(memory.query, query, 0, channels, first_query);
-  if (first < end) fetch(first);
+  int step = 0;
+  fetch(first, 0, 0);
   for (int64_t tile = first; tile < end; ++tile) {
-    const int stage = static_cast<int>((tile - first) % kStages);
-    simt::wait_copies<0>();
-    simt::sync_block();
-    if (tile + 1 < end) fetch(tile + 1);
-
     float score[2][4] = {};
-    add_products(score, piece, memory.query, Memory::kQueryStride, memory.key_stage(stage), Memory::kKeyStride,
-                 channels);
+    STM_ROLLED
+    for (int chunk = 0; chunk < stream.chunks; ++chunk, ++step) {
+      simt::wait_copies<0>();
+      simt::sync_block();
+      const bool last = chunk + 1 == stream.chunks;
+      fetch(last ? tile + 1 : tile, last ? 0 : chunk + 1, step + 1);
+      stream.add(score, piece, step);
+    }
     float best[2] = {kNothing, kNothing};
     STM_UNROLL
     for (int r = 0; r < 2; ++r) {
@@ -194,7 +192,8 @@ STM_KERNEL void dense_kernel(const DenseArguments arguments) {
         }
       }
     }
-    add_readout(readout, memory.weights, memory.value_stage(stage) + stripe * Memory::kValueStride);
+    add_readout(readout, memory.weights,
+                memory.value_stage(static_cast<int>((tile - first) % kStages)) + stripe * Memory::kValueStride);
   }
 
   STM_UNROLL

@@ -1,6 +1,7 @@
 #include "cuda/engine.h"
 
 #include <algorithm>
+#include <initializer_list>
 
 #include "cuda/dense.h"
 #include "cuda/gradients.h"
@@ -15,33 +16,34 @@ constexpr int64_t kMostBlocks = 65535;
 
 int64_t blocks(int64_t size, int64_t block) { return (size + block - 1) / block; }
 
+template <class T>
+constexpr Dtype kDtypeOf = Dtype::kFloat32;
+template <>
+constexpr Dtype kDtypeOf<BFloat16> = Dtype::kBFloat16;
+template <>
+constexpr Dtype kDtypeOf<Float16> = Dtype::kFloat16;
+
 // A kernel for the dtypes of keys and values and the rows that a block holds.
 struct Dense {
   Dtype key;
   Dtype value;
   int rows;
   void (*kernel)(DenseArguments);
-  std::size_t (*shared_bytes)(int channels);
+  std::size_t (*shared_bytes)(int channels, int depth);
 };
 
 template <class Key, class Value, int kRows>
-constexpr Dense dense(Dtype key, Dtype value) {
-  return {key, value, kRows, dense_kernel<Key, Value, kRows>, DenseMemory<Key, Value, kRows>::bytes};
+constexpr Dense dense() {
+  return {kDtypeOf<Key>, kDtypeOf<Value>, kRows, dense_kernel<Key, Value, kRows>,
+          DenseMemory<Key, Value, kRows>::bytes};
 }
 
-// All of them. The first that fits is taken: as many rows as fit, since the scores are made again for every slice of
-// rows.
+// All of them, those with most rows first: scores are made again for every slice of rows.
 constexpr Dense kDense[] = {
-    dense<BFloat16, BFloat16, 512>(Dtype::kBFloat16, Dtype::kBFloat16),
-    dense<BFloat16, BFloat16, 256>(Dtype::kBFloat16, Dtype::kBFloat16),
-    dense<Float16, Float16, 512>(Dtype::kFloat16, Dtype::kFloat16),
-    dense<Float16, Float16, 256>(Dtype::kFloat16, Dtype::kFloat16),
-    dense<float, BFloat16, 256>(Dtype::kFloat32, Dtype::kBFloat16),
-    dense<float, BFloat16, 128>(Dtype::kFloat32, Dtype::kBFloat16),
-    dense<float, Float16, 256>(Dtype::kFloat32, Dtype::kFloat16),
-    dense<float, Float16, 128>(Dtype::kFloat32, Dtype::kFloat16),
-    dense<float, float, 256>(Dtype::kFloat32, Dtype::kFloat32),
-    dense<float, float, 128>(Dtype::kFloat32, Dtype::kFloat32),
+    dense<BFloat16, BFloat16, 512>(), dense<BFloat16, BFloat16, 256>(), dense<Float16, Float16, 512>(),
+    dense<Float16, Float16, 256>(),   dense<float, BFloat16, 256>(),    dense<float, BFloat16, 128>(),
+    dense<float, Float16, 256>(),     dense<float, Float16, 128>(),     dense<float, float, 256>(),
+    dense<float, float, 128>(),
 };
 
 struct Gradient {
@@ -54,30 +56,22 @@ struct Gradient {
 };
 
 template <class Key, class Value, Side kSide>
-constexpr Gradient gradient(Dtype key, Dtype value) {
+constexpr Gradient gradient() {
   using Traits = GradientTraits<Key, Value, kSide>;
-  return {key, value, kSide, Traits::kRows, gradient_kernel<Key, Value, kSide>, Traits::kSharedBytes};
+  return {kDtypeOf<Key>,       kDtypeOf<Value>, kSide, Traits::kRows, gradient_kernel<Key, Value, kSide>,
+          Traits::kSharedBytes};
 }
 
 constexpr Gradient kGradients[] = {
-    gradient<BFloat16, BFloat16, Side::kQuery>(Dtype::kBFloat16, Dtype::kBFloat16),
-    gradient<BFloat16, BFloat16, Side::kKey>(Dtype::kBFloat16, Dtype::kBFloat16),
-    gradient<BFloat16, BFloat16, Side::kValue>(Dtype::kBFloat16, Dtype::kBFloat16),
-    gradient<BFloat16, BFloat16, Side::kUsage>(Dtype::kBFloat16, Dtype::kBFloat16),
-    gradient<Float16, Float16, Side::kQuery>(Dtype::kFloat16, Dtype::kFloat16),
-    gradient<Float16, Float16, Side::kKey>(Dtype::kFloat16, Dtype::kFloat16),
-    gradient<Float16, Float16, Side::kValue>(Dtype::kFloat16, Dtype::kFloat16),
-    gradient<Float16, Float16, Side::kUsage>(Dtype::kFloat16, Dtype::kFloat16),
-    gradient<float, BFloat16, Side::kQuery>(Dtype::kFloat32, Dtype::kBFloat16),
-    gradient<float, BFloat16, Side::kKey>(Dtype::kFloat32, Dtype::kBFloat16),
-    gradient<float, BFloat16, Side::kValue>(Dtype::kFloat32, Dtype::kBFloat16),
-    gradient<float, Float16, Side::kQuery>(Dtype::kFloat32, Dtype::kFloat16),
-    gradient<float, Float16, Side::kKey>(Dtype::kFloat32, Dtype::kFloat16),
-    gradient<float, Float16, Side::kValue>(Dtype::kFloat32, Dtype::kFloat16),
-    gradient<float, float, Side::kQuery>(Dtype::kFloat32, Dtype::kFloat32),
-    gradient<float, float, Side::kKey>(Dtype::kFloat32, Dtype::kFloat32),
-    gradient<float, float, Side::kValue>(Dtype::kFloat32, Dtype::kFloat32),
-    gradient<float, float, Side::kUsage>(Dtype::kFloat32, Dtype::kFloat32),
+    gradient<BFloat16, BFloat16, Side::kQuery>(), gradient<BFloat16, BFloat16, Side::kKey>(),
+    gradient<BFloat16, BFloat16, Side::kValue>(), gradient<BFloat16, BFloat16, Side::kUsage>(),
+    gradient<Float16, Float16, Side::kQuery>(),   gradient<Float16, Float16, Side::kKey>(),
+    gradient<Float16, Float16, Side::kValue>(),   gradient<Float16, Float16, Side::kUsage>(),
+    gradient<float, BFloat16, Side::kQuery>(),    gradient<float, BFloat16, Side::kKey>(),
+    gradient<float, BFloat16, Side::kValue>(),    gradient<float, Float16, Side::kQuery>(),
+    gradient<float, Float16, Side::kKey>(),       gradient<float, Float16, Side::kValue>(),
+    gradient<float, float, Side::kQuery>(),       gradient<float, float, Side::kKey>(),
+    gradient<float, float, Side::kValue>(),       gradient<float, float, Side::kUsage>(),
 };
 
 const Gradient* find(Dtype key, Dtype value, Side side) {
@@ -91,18 +85,17 @@ struct Candidates {
   int most;
   void (*kernel)(CandidatesArguments);
   void (*choose)(ChooseArguments);
-  std::size_t (*shared_bytes)(int channels);
+  std::size_t (*shared_bytes)(int channels, int depth);
 };
 
 template <class Key, int kSlots>
-constexpr Candidates candidates(Dtype key) {
-  return {key, 32 * kSlots, candidates_kernel<Key, kSlots>, choose_kernel<kSlots>, candidates_bytes<Key>};
+constexpr Candidates candidates() {
+  return {kDtypeOf<Key>, 32 * kSlots, candidates_kernel<Key, kSlots>, choose_kernel<kSlots>, candidates_bytes<Key>};
 }
 
 constexpr Candidates kCandidates[] = {
-    candidates<BFloat16, 1>(Dtype::kBFloat16), candidates<BFloat16, 4>(Dtype::kBFloat16),
-    candidates<Float16, 1>(Dtype::kFloat16),   candidates<Float16, 4>(Dtype::kFloat16),
-    candidates<float, 1>(Dtype::kFloat32),     candidates<float, 4>(Dtype::kFloat32),
+    candidates<BFloat16, 1>(), candidates<BFloat16, 4>(), candidates<Float16, 1>(),
+    candidates<Float16, 4>(),  candidates<float, 1>(),    candidates<float, 4>(),
 };
 
 const Candidates* find(Dtype key, int64_t k) {
@@ -116,6 +109,7 @@ const char* unreadable(const Sizes& sizes, const Scores& scores) {
   for (int64_t size : {sizes.batches, sizes.queries, sizes.tokens, sizes.key_channels})
     if (size < 1) return "batches, queries, tokens and channels must be at least 1";
   if (sizes.batches > kMostBlocks) return "there are more than 65535 batches";
+  if (sizes.key_channels > kMostBlocks) return "there are more than 65535 key channels";
   if (scores.key.dtype != scores.query.dtype) return "queries and keys are of different dtypes";
   return nullptr;
 }
@@ -130,22 +124,38 @@ const char* unreadable(const Sizes& sizes, const Scores& scores, const ObjectMat
 constexpr const char* kNoKernel = "there is no kernel for keys and values of these dtypes";
 constexpr const char* kTooLarge = "the kernels need more shared memory than the GPU has";
 
-const Dense* choose(const Forward& forward, const Machine& machine) {
-  const int channels = whole(forward.sizes.key_channels, 16);
-  const Dense* found = nullptr;
-  for (const Dense& candidate : kDense) {
-    const bool fits = candidate.key == forward.scores.query.dtype && candidate.value == forward.value.dtype &&
-                      candidate.shared_bytes(channels) <= machine.shared_bytes;
-    // A slice that is half empty is not worth its registers.
-    if (fits && (!found || forward.sizes.rows() <= candidate.rows)) found = &candidate;
-  }
-  return found;
+// Channels of chunks, so that `shared_bytes(channels, depth)` fits: all of them if they do, else the most of a few; 0
+// if none fits.
+int depth_of(std::size_t (*shared_bytes)(int channels, int depth), int channels, const Machine& machine) {
+  for (int depth : {channels, 128, 64, 32, 16})
+    if (depth <= channels && shared_bytes(channels, depth) <= machine.shared_bytes) return depth;
+  return 0;
 }
 
-// As many parts as leave less than a tenth of the processors idle in the last wave, or the least idle of them.
-int split(int64_t programs, int64_t tiles, int64_t processors) {
+struct Choice {
+  const Dense* dense = nullptr;
+  int depth = 0;
+};
+
+Choice choose(const Forward& forward, const Machine& machine) {
+  const int channels = whole(forward.sizes.key_channels, 16);
+  Choice whole_keys, deepest;
+  for (const Dense& candidate : kDense) {
+    if (candidate.key != forward.scores.query.dtype || candidate.value != forward.value.dtype) continue;
+    const int depth = depth_of(candidate.shared_bytes, channels, machine);
+    // A slice that is half empty is not worth its registers.
+    if (depth == channels && (!whole_keys.dense || forward.sizes.rows() <= candidate.rows))
+      whole_keys = {&candidate, depth};
+    if (depth > deepest.depth) deepest = {&candidate, depth};
+  }
+  return whole_keys.dense ? whole_keys : deepest;
+}
+
+// Parts of a memory of so many tiles for so many programs a part: as asked, or, if that is 0, as many as leave less
+// than a tenth of the processors idle in the last wave, or the least idle of them.
+int split(int asked, int64_t programs, int64_t tiles, int64_t processors) {
   constexpr int64_t kLeastTiles = 8;
-  programs = std::max<int64_t>(1, programs);
+  if (asked || programs == 0) return std::max(asked, 1);
   const int64_t most = std::max<int64_t>(1, std::min(tiles / kLeastTiles, blocks(2 * processors, programs)));
   int best = 1;
   double least_idle = 1;
@@ -158,11 +168,21 @@ int split(int64_t programs, int64_t tiles, int64_t processors) {
   return best;
 }
 
-int parts_of(const Forward& forward, const Machine& machine, const Dense& dense, int asked) {
-  if (asked) return asked;
+int read_parts(const Forward& forward, const Machine& machine, const Dense& dense, int asked) {
   const Sizes& sizes = forward.sizes;
   const int64_t programs = blocks(sizes.queries, kQueryTile) * blocks(sizes.rows(), dense.rows) * sizes.batches;
-  return split(programs, blocks(sizes.tokens, kTokenTile), machine.processors);
+  return split(asked, programs, blocks(sizes.tokens, kTokenTile), machine.processors);
+}
+
+int query_parts(const Backward& backward, const Machine& machine, const Gradient& gradient, int asked) {
+  const Sizes& sizes = backward.sizes;
+  const int64_t programs = blocks(sizes.queries, kSideTile) * blocks(sizes.key_channels, gradient.rows) * sizes.batches;
+  return split(asked, programs, blocks(sizes.tokens, kSideTile), machine.processors);
+}
+
+int top_k_parts(const Sizes& sizes, const Machine& machine, int asked) {
+  const int64_t programs = blocks(sizes.queries, kBestQueries) * sizes.batches;
+  return split(asked, programs, blocks(sizes.tokens, kBestTokens), machine.processors);
 }
 
 int bytes_of(Dtype dtype) { return dtype == Dtype::kFloat32 ? 4 : 2; }
@@ -187,18 +207,8 @@ Unit unit_of(const ObjectMatrix& matrix) {
                  {matrix.batch_stride, matrix.object_stride, matrix.channel_stride});
 }
 
-int64_t query_parts(const Backward& backward, const Machine& machine, const Gradient& gradient, int asked) {
-  if (asked) return asked;
-  const Sizes& sizes = backward.sizes;
-  const int64_t programs = blocks(sizes.queries, kSideTile) * blocks(sizes.key_channels, gradient.rows) * sizes.batches;
-  return split(programs, blocks(sizes.tokens, kSideTile), machine.processors);
-}
-
-int top_k_parts(const Sizes& sizes, const Machine& machine, int asked) {
-  if (asked) return asked;
-  return split(blocks(sizes.queries, kBestQueries) * sizes.batches, blocks(sizes.tokens, kBestTokens),
-               machine.processors);
-}
+bool wants_query_side(const Gradients& gradients) { return gradients.query || gradients.offset; }
+bool wants_key_side(const Gradients& gradients) { return gradients.key || gradients.gain || gradients.bias; }
 
 GradientArguments gradient_arguments(const Sizes& sizes, const Scores& scores, const float* lse) {
   GradientArguments arguments;
@@ -253,7 +263,7 @@ const char* query_side(const Backward& backward, const Machine& machine, Gradien
   }
   const char* error = launch(gradient, queries, channels, machine, arguments);
   if (error || parts == 1) return error;
-  error = sum_parts(workspace, parts, channels, queries, sizes.batches, out, machine);
+  if (out) error = sum_parts(workspace, parts, channels, queries, sizes.batches, out, machine);
   if (error || !offset) return error;
   return sum_parts(part_sums, parts, 1, queries, sizes.batches, as_object(offset), machine);
 }
@@ -282,18 +292,18 @@ const char* queue_delta(const DeltaArguments& arguments, const Machine& machine)
 }  // namespace
 
 int64_t read_workspace(const Forward& forward, const Machine& machine, int parts) {
-  const Dense* dense = choose(forward, machine);
-  parts = dense ? parts_of(forward, machine, *dense, parts) : 1;
+  const Dense* dense = choose(forward, machine).dense;
+  parts = dense ? read_parts(forward, machine, *dense, parts) : 1;
   const Sizes& sizes = forward.sizes;
   return parts == 1 ? 0 : sizes.batches * parts * (sizes.rows() + 1) * sizes.queries;
 }
 
 const char* read(const Forward& forward, const Machine& machine, float* workspace, int parts) {
   if (const char* reason = unreadable(forward.sizes, forward.scores, forward.value, forward.out)) return reason;
-  const Dense* dense = choose(forward, machine);
+  const auto [dense, depth] = choose(forward, machine);
   if (!dense) return find(forward.scores.query.dtype, forward.value.dtype, Side::kValue) ? kTooLarge : kNoKernel;
   const Sizes& sizes = forward.sizes;
-  parts = parts_of(forward, machine, *dense, parts);
+  parts = read_parts(forward, machine, *dense, parts);
 
   DenseArguments arguments;
   arguments.sizes = sizes;
@@ -302,6 +312,7 @@ const char* read(const Forward& forward, const Machine& machine, float* workspac
   arguments.out = forward.out;
   arguments.lse = forward.lse;
   arguments.parts = parts;
+  arguments.depth = depth;
   arguments.query_unit = unit_of(forward.scores.query);
   arguments.key_unit = unit_of(forward.scores.key);
   arguments.value_unit = unit_of(forward.value);
@@ -322,7 +333,7 @@ const char* read(const Forward& forward, const Machine& machine, float* workspac
   const int grid[3] = {static_cast<int>(blocks(sizes.queries, kQueryTile) * parts),
                        static_cast<int>(blocks(sizes.rows(), dense->rows)), batches};
   const char* error =
-      simt::launch(dense->kernel, grid, kThreads, dense->shared_bytes(channels), machine.stream, arguments);
+      simt::launch(dense->kernel, grid, kThreads, dense->shared_bytes(channels, depth), machine.stream, arguments);
   if (error || parts == 1) return error;
 
   MergeArguments merge;
@@ -349,9 +360,7 @@ int64_t backward_workspace(const Backward& backward, const Machine& machine, int
   const Sizes& sizes = backward.sizes;
   const Gradient* gradient = find(backward.scores.query.dtype, backward.value.dtype, Side::kQuery);
   if (!gradient) return 0;
-  parts = backward.gradients.query || backward.gradients.offset
-              ? static_cast<int>(query_parts(backward, machine, *gradient, parts))
-              : 1;
+  parts = wants_query_side(backward.gradients) ? query_parts(backward, machine, *gradient, parts) : 1;
   return sizes.batches * sizes.queries * (1 + (parts > 1 ? parts * (sizes.key_channels + 1) : 0));
 }
 
@@ -370,8 +379,7 @@ const char* backward(const Backward& backward, const Machine& machine, float* wo
   arguments.value_unit = unit_of(backward.value);
   arguments.grad_unit = unit_of(backward.grad_out);
   const char* error = nullptr;
-  const bool query_side_wanted = gradients.query || gradients.offset;
-  const bool key_side_wanted = gradients.key || gradients.gain || gradients.bias;
+  const bool query_side_wanted = wants_query_side(gradients), key_side_wanted = wants_key_side(gradients);
   if (query_side_wanted || key_side_wanted) {
     error = queue_delta({sizes, backward.out, backward.grad_out, backward.grad_lse, workspace}, machine);
     arguments.delta = workspace;
@@ -379,7 +387,7 @@ const char* backward(const Backward& backward, const Machine& machine, float* wo
   }
   if (!error && query_side_wanted)
     error = query_side(backward, machine, arguments, *of_query, workspace,
-                       static_cast<int>(query_parts(backward, machine, *of_query, parts)));
+                       query_parts(backward, machine, *of_query, parts));
   if (!error && key_side_wanted) {
     arguments.out = as_object(gradients.key);
     arguments.sums = gradients.bias;
@@ -406,16 +414,17 @@ const char* top_k(const TopK& top_k, const Machine& machine, void* workspace, in
   if (!found) return "at most 128 tokens of each query are read";
   const int channels = whole(sizes.key_channels, 16), k = static_cast<int>(top_k.top_k);
   const int batches = static_cast<int>(sizes.batches);
-  if (found->shared_bytes(channels) > machine.shared_bytes) return kTooLarge;
+  const int depth = depth_of(found->shared_bytes, channels, machine);
+  if (depth == 0) return kTooLarge;
   parts = top_k_parts(sizes, machine, parts);
   int* const orders = static_cast<int*>(workspace);
   int* const tokens = orders + sizes.batches * parts * sizes.queries * k;
 
   const CandidatesArguments candidates{
-      sizes, top_k.scores, orders, tokens, parts, k, unit_of(top_k.scores.query), unit_of(top_k.scores.key)};
+      sizes, top_k.scores, orders, tokens, parts, k, depth, unit_of(top_k.scores.query), unit_of(top_k.scores.key)};
   const int grid[3] = {static_cast<int>(blocks(sizes.queries, kBestQueries) * parts), 1, batches};
   const char* error =
-      simt::launch(found->kernel, grid, kThreads, found->shared_bytes(channels), machine.stream, candidates);
+      simt::launch(found->kernel, grid, kThreads, found->shared_bytes(channels, depth), machine.stream, candidates);
   if (error) return error;
   const ChooseArguments choose{sizes, orders, tokens, parts, k, top_k.indices, top_k.weights, top_k.lse};
   const int choose_grid[3] = {static_cast<int>(blocks(sizes.queries, kWarps)), 1, batches};
@@ -444,8 +453,7 @@ const char* top_k_backward(const TopKBackward& backward, const SortedChoices& ch
   const int query_grid[3] = {static_cast<int>(blocks(sizes.queries, 32)), 1, batches};
   const int token_grid[3] = {static_cast<int>(blocks(sizes.tokens, kWarps)), 1, batches};
   const char* error = nullptr;
-  const bool query_side_wanted = gradients.query || gradients.offset;
-  const bool key_side_wanted = gradients.key || gradients.gain || gradients.bias;
+  const bool query_side_wanted = wants_query_side(gradients), key_side_wanted = wants_key_side(gradients);
   if (query_side_wanted || key_side_wanted) {
     error = queue_delta({sizes, backward.out, backward.grad_out, backward.grad_lse, workspace}, machine);
     ChosenArguments chosen{sizes,

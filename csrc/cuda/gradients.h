@@ -87,6 +87,14 @@ STM_DEVICE void add_chunk(float (&sum)[kParts][4], const T* operand, const T* ch
   }
 }
 
+// Adds the products of the two sides' rows of a chunk.
+template <class T>
+STM_DEVICE void add_pair(float (&sum)[4][4], const Piece<4>& piece, const char* chunk) {
+  constexpr int kStride = stride_of<T>(kSideTile);
+  const T* const own = reinterpret_cast<const T*>(chunk);
+  add_products(sum, piece, own, kStride, own + kDepth<T> * kStride, kStride, kDepth<T>);
+}
+
 template <class Key, class Value, Side kSide>
 STM_KERNEL void gradient_kernel(const GradientArguments arguments) {
   using Traits = GradientTraits<Key, Value, kSide>;
@@ -168,7 +176,7 @@ STM_KERNEL void gradient_kernel(const GradientArguments arguments) {
     simt::wait_copies<kRing - 2>();
     simt::sync_block();
     fetch();
-    char* const chunk = ring + stage * Traits::kStageBytes;
+    const char* const chunk = ring + stage * Traits::kStageBytes;
     stage = (stage + 1) % kRing;
     return chunk;
   };
@@ -183,20 +191,8 @@ STM_KERNEL void gradient_kernel(const GradientArguments arguments) {
   float sum[2] = {}, gain_sum[2] = {};
   [[maybe_unused]] float result[Traits::kChunks ? Traits::kChunks : 1][kChunkParts][4] = {};
 
-  for (int step = 1; step < kRing; ++step) fetch();
-  for (int64_t tile = first; tile < end; ++tile) {
-    float score[4][4] = {};
-    for (int step = 0; step < key_steps; ++step) {
-      const Key* chunk = reinterpret_cast<Key*>(next());
-      constexpr int kStride = stride_of<Key>(kSideTile);
-      add_products(score, piece, chunk, kStride, chunk + kDepth<Key> * kStride, kStride, kDepth<Key>);
-    }
-    float slope[4][4] = {};
-    for (int step = 0; step < value_steps; ++step) {
-      const Value* chunk = reinterpret_cast<Value*>(next());
-      constexpr int kStride = stride_of<Value>(kSideTile);
-      add_products(slope, piece, chunk, kStride, chunk + kDepth<Value> * kStride, kStride, kDepth<Value>);
-    }
+  // Scores of a tile become weights or slopes, and go to shared memory.
+  const auto weigh = [&](int64_t tile, float (&score)[4][4], const float (&slope)[4][4]) {
     STM_UNROLL
     for (int j = 0; j < 16; ++j) {
       const int r = j / 2 % 2, column = piece.column(j / 4, j % 2);
@@ -220,9 +216,28 @@ STM_KERNEL void gradient_kernel(const GradientArguments arguments) {
       for (int j = 0; j < 8; ++j)
         put_pair(operand + piece.row(j % 2) * Traits::kOperandStride + piece.column(j / 2, 0), score[j / 2][j % 2 * 2],
                  score[j / 2][j % 2 * 2 + 1]);
-      STM_UNROLL
-      for (int chunk = 0; chunk < Traits::kChunks; ++chunk)
-        if (chunk < factor_steps) add_chunk(result[chunk], operand, reinterpret_cast<const Operand*>(next()));
+    }
+  };
+
+  STM_ROLLED
+  for (int step = 1; step < kRing; ++step) fetch();
+  for (int64_t tile = first; tile < end; ++tile) {
+    float score[4][4] = {}, slope[4][4] = {};
+    STM_ROLLED
+    for (int step = 0; step < steps; ++step) {
+      const char* const chunk = next();
+      if (step < key_steps) {
+        add_pair<Key>(score, piece, chunk);
+      } else if (step < key_steps + value_steps) {
+        add_pair<Value>(slope, piece, chunk);
+      }
+      if (step + 1 == key_steps + value_steps) weigh(tile, score, slope);
+      if constexpr (kSide != Side::kUsage) {
+        STM_UNROLL
+        for (int factor_step = 0; factor_step < Traits::kChunks; ++factor_step)
+          if (step == key_steps + value_steps + factor_step)
+            add_chunk(result[factor_step], operand, reinterpret_cast<const Operand*>(chunk));
+      }
     }
   }
 

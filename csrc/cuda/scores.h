@@ -42,6 +42,57 @@ STM_DEVICE void add_products(float (&sum)[kParts][4], const Piece<kParts>& piece
   }
 }
 
+// 64 queries, and tiles of 32 tokens one after another, as their channels pass through shared memory: all of them at
+// once, or where that is too much in chunks of `depth`, the queries' again with every tile. Chunk by chunk, the next is
+// copied while one is computed.
+template <class Key>
+struct ScoreStream {
+  static constexpr int kQueries = 64;
+  static constexpr int kTokens = 32;
+  static constexpr int kStages = 2;
+  static constexpr int kQueryStride = stride_of<Key>(kQueries);
+  static constexpr int kTokenStride = stride_of<Key>(kTokens);
+
+  Rows<Key> query;
+  Rows<Key> key;
+  int64_t first_query;
+  int depth;
+  int chunks;
+  Key* query_chunks;
+  Key* key_chunks;
+
+  // Shared memory of so many channels, a multiple of 16.
+  static constexpr std::size_t bytes(int channels, int depth) {
+    const int query_stages = depth < channels ? kStages : 1;
+    return sizeof(Key) * static_cast<std::size_t>(depth) * (query_stages * kQueryStride + kStages * kTokenStride);
+  }
+
+  STM_DEVICE ScoreStream(char* memory, const Scores& scores, const Sizes& sizes, int64_t batch, int64_t query_begin,
+                         int depth_of_chunks, Unit query_unit, Unit key_unit)
+      : query(rows_of<Key>(scores.query, batch, static_cast<int>(sizes.key_channels), sizes.queries, query_unit)),
+        key(rows_of<Key>(scores.key, batch, static_cast<int>(sizes.key_channels), sizes.tokens, key_unit)),
+        first_query(query_begin),
+        depth(depth_of_chunks),
+        chunks(whole(sizes.key_channels, depth) / depth),
+        query_chunks(reinterpret_cast<Key*>(memory)),
+        key_chunks(query_chunks + (chunks > 1 ? kStages : 1) * depth * kQueryStride) {}
+
+  // Asks for a chunk of a tile of tokens; `step` counts chunks from 0.
+  STM_DEVICE void fetch(int64_t tile, int chunk, int step) const {
+    const int stage = step % kStages * depth, row = chunk * depth;
+    load_tile<kTokens>(key_chunks + stage * kTokenStride, key, row, depth, tile * kTokens);
+    if (chunks > 1 || step == 0)
+      load_tile<kQueries>(query_chunks + (chunks > 1 ? stage : 0) * kQueryStride, query, row, depth, first_query);
+  }
+
+  // Adds what a chunk gives to the scores.
+  STM_DEVICE void add(float (&score)[2][4], const Piece<2>& piece, int step) const {
+    const int stage = step % kStages * depth;
+    add_products(score, piece, query_chunks + (chunks > 1 ? stage : 0) * kQueryStride, kQueryStride,
+                 key_chunks + stage * kTokenStride, kTokenStride, depth);
+  }
+};
+
 // The vectors of one batch's scores.
 struct Affine {
   Vector gain;

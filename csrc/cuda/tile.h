@@ -41,14 +41,15 @@ struct Rows {
   }
 };
 
-// Copies rows [first_row, first_row + kept) x columns [first, first + kColumns) to `to`, a row every `stride` numbers,
-// with zeros where there is nothing. The caller commits the copies and waits for them.
+// Copies rows [first_row, first_row + kept) x columns [first, first + kColumns) to `to`, a row every
+// stride_of(kColumns) numbers, with zeros where there is nothing. The caller commits the copies and waits for them.
 template <int kColumns, class T>
 STM_DEVICE void load_tile(T* to, const Rows<T>& rows, int first_row, int kept, int64_t first) {
   constexpr int stride = stride_of<T>(kColumns);
   const auto copy = [&]<int kBytes>() {
     constexpr int kNumbers = kBytes / static_cast<int>(sizeof(T));
     constexpr int kChunks = kColumns / kNumbers;
+    STM_ROLLED
     for (int chunk = simt::thread(); chunk < kept * kChunks; chunk += kThreads) {
       const int row = chunk / kChunks, column = chunk % kChunks * kNumbers;
       const int64_t left = first_row + row < rows.count ? rows.columns - first - column : 0;
@@ -67,6 +68,7 @@ STM_DEVICE void load_tile(T* to, const Rows<T>& rows, int first_row, int kept, i
   }
   // Neighbouring threads read neighbouring numbers, whichever way they lie.
   const bool along_rows = rows.channel_stride == 1;
+  STM_ROLLED
   for (int index = simt::thread(); index < kept * kColumns; index += kThreads) {
     const int row = along_rows ? index % kept : index / kColumns;
     const int column = along_rows ? index / kept : index % kColumns;

@@ -11,9 +11,8 @@
 
 namespace stm::cuda {
 
-constexpr int kBestQueries = 64;
-constexpr int kBestTokens = 32;
-constexpr int kBestStages = 2;
+constexpr int kBestQueries = ScoreStream<float>::kQueries;
+constexpr int kBestTokens = ScoreStream<float>::kTokens;
 constexpr int kScoreStride = kBestTokens + 1;
 constexpr int kGatherRows = 64;
 constexpr int kNoCandidate = -2147483647 - 1;
@@ -70,11 +69,12 @@ struct Best {
         order[slot] = moved_order, token[slot] = moved_token;
       }
     }
-    int last = kNoCandidate;
+    // A slot that k chose would have to lie in memory: all are asked.
     STM_UNROLL
-    for (int slot = 0; slot < kSlots; ++slot)
-      if (slot == (k - 1) / 32) last = order[slot];
-    worst = simt::shuffle(last, (k - 1) % 32);
+    for (int slot = 0; slot < kSlots; ++slot) {
+      const int last = simt::shuffle(order[slot], (k - 1) % 32);
+      if (slot <= (k - 1) / 32) worst = last;
+    }
   }
 };
 
@@ -86,26 +86,21 @@ struct CandidatesArguments {
   int* tokens = nullptr;
   int parts = 1;
   int k = 1;
+  // Channels of a chunk of keys, a multiple of 16.
+  int depth = 0;
   Unit query_unit;
   Unit key_unit;
 };
 
 template <class Key>
-constexpr std::size_t candidates_bytes(int channels) {
-  return sizeof(Key) * channels * (stride_of<Key>(kBestQueries) + kBestStages * stride_of<Key>(kBestTokens)) +
-         sizeof(float) * kBestQueries * kScoreStride;
+constexpr std::size_t candidates_bytes(int channels, int depth) {
+  return ScoreStream<Key>::bytes(channels, depth) + sizeof(float) * kBestQueries * kScoreStride;
 }
 
 template <class Key, int kSlots>
 STM_KERNEL void candidates_kernel(const CandidatesArguments arguments) {
-  constexpr int kQueryStride = stride_of<Key>(kBestQueries), kKeyStride = stride_of<Key>(kBestTokens);
   constexpr int kMine = kBestQueries / kWarps;
   const Sizes& sizes = arguments.sizes;
-  const int channels = whole(sizes.key_channels, 16);
-  Key* const query_tile = reinterpret_cast<Key*>(simt::shared_memory());
-  Key* const key_tile = query_tile + channels * kQueryStride;
-  float* const scores = reinterpret_cast<float*>(key_tile + kBestStages * channels * kKeyStride);
-
   const int query_tiles = whole(sizes.queries, kBestQueries) / kBestQueries;
   const int64_t first_query = static_cast<int64_t>(simt::block_x() % query_tiles) * kBestQueries;
   const int part = simt::block_x() / query_tiles;
@@ -116,27 +111,29 @@ STM_KERNEL void candidates_kernel(const CandidatesArguments arguments) {
   const int64_t end = first + tiles_a_part < tiles ? first + tiles_a_part : tiles;
 
   const Affine affine(arguments.scores, sizes, batch);
-  const int key_channels = static_cast<int>(sizes.key_channels);
-  const auto query = rows_of<Key>(arguments.scores.query, batch, key_channels, sizes.queries, arguments.query_unit);
-  const auto key = rows_of<Key>(arguments.scores.key, batch, key_channels, sizes.tokens, arguments.key_unit);
-  const auto stage_of = [&](int64_t tile) {
-    return key_tile + static_cast<int>((tile - first) % kBestStages) * channels * kKeyStride;
-  };
-  const auto fetch = [&](int64_t tile) {
-    load_tile<kBestTokens>(stage_of(tile), key, 0, channels, tile * kBestTokens);
+  char* const shared = simt::shared_memory();
+  const ScoreStream<Key> stream(shared, arguments.scores, sizes, batch, first_query, arguments.depth,
+                                arguments.query_unit, arguments.key_unit);
+  float* const scores = reinterpret_cast<float*>(shared + stream.bytes(stream.chunks * stream.depth, stream.depth));
+  const auto fetch = [&](int64_t tile, int chunk, int step) {
+    if (tile < end) stream.fetch(tile, chunk, step);
     simt::commit_copies();
   };
 
   const Piece<2> piece;
   Best<kSlots> best[kMine];
-  load_tile<kBestQueries>(query_tile, query, 0, channels, first_query);
-  if (first < end) fetch(first);
+  int step = 0;
+  fetch(first, 0, 0);
   for (int64_t tile = first; tile < end; ++tile) {
-    simt::wait_copies<0>();
-    simt::sync_block();
-    if (tile + 1 < end) fetch(tile + 1);
     float score[2][4] = {};
-    add_products(score, piece, query_tile, kQueryStride, stage_of(tile), kKeyStride, channels);
+    STM_ROLLED
+    for (int chunk = 0; chunk < stream.chunks; ++chunk, ++step) {
+      simt::wait_copies<0>();
+      simt::sync_block();
+      const bool last = chunk + 1 == stream.chunks;
+      fetch(last ? tile + 1 : tile, last ? 0 : chunk + 1, step + 1);
+      stream.add(score, piece, step);
+    }
     STM_UNROLL
     for (int j = 0; j < 8; ++j) {
       const int row = piece.row(j / 2 % 2), column = piece.column(j / 4, j % 2);

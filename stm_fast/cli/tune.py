@@ -1,5 +1,6 @@
 """`stm-fast tune`: tiles of the GPU kernels, measured on the GPU at hand."""
 
+import json
 from typing import Annotated
 
 import typer
@@ -17,11 +18,13 @@ def tune(
     frames: Annotated[int, typer.Option(min=1, help="Memory frames of 1620 tokens.")] = 10,
     dtype: Annotated[Dtype, typer.Option(help="Of keys and values.")] = Dtype.auto,
 ) -> None:
-    """Measure the tiles of the Triton kernels on this GPU and keep those that are faster than the table's.
+    """Measure tiles and backends on this GPU, and keep what is faster than the table's.
 
     They are kept in the cache folder for this GPU and this triton, and taken from then on by reads of these dtypes and
-    about these channels. The memory's length takes no part: any number of frames that fills the GPU will do.
+    about these channels. The memory's length takes no part: any number of frames that fills the GPU will do. Where the
+    CUDA kernels serve too, each operation is from then on done by the backend that was faster.
     """
+    from stm_fast.ops import preference
     from stm_fast.ops.backends import registry, triton
 
     reason = registry.unavailable("triton") or ("kernels are interpreted" if triton.interpreting() else None)
@@ -60,3 +63,13 @@ def tune(
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, tuning.with_winners(file, chosen, operands, value))
     stdout.print(f"{len(chosen)} of {len(tuning.OPERATIONS)} tiles replaced; {file}", markup=False, soft_wrap=True)
+    tiles.use_tuned(device, file)
+    if registry.unavailable("cuda"):
+        return
+    seconds = preference.measure(operands, value, ["triton", "cuda"], tuning.median_seconds_on_gpu)
+    for operation, times in seconds.items():
+        say(f"{operation}: " + ", ".join(f"{name} {1e3 * time:.3f} ms" for name, time in times.items()))
+    kept = preference.file_of(device)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    write_text(kept, json.dumps(preference.winners(seconds), indent=1) + "\n")
+    stdout.print(f"the faster backend of each operation is kept in {kept}", markup=False, soft_wrap=True)

@@ -2,6 +2,7 @@
 // checks.
 #include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cuda/engine.cu"
@@ -90,6 +91,78 @@ Results compute(const Case& c, Inputs& inputs, int parts, const std::string& whe
   return r;
 }
 
+// Gradients asked for one at a time are those of all together.
+void check_alone(const Case& c, int parts) {
+  Random random(7);
+  Inputs inputs(c, random);
+  const std::string where = std::string(c.name) + ", one at a time";
+  Results all = compute(c, inputs, parts, where);
+  const stm::Sizes& sizes = c.sizes;
+  const Sorted sorted(c, all.indices);
+  GradientRoom apart(c), best_apart(c);
+  for (int wanted = 0; wanted < 6; ++wanted) {
+    const auto only = [&](GradientRoom& from) {
+      const stm::Gradients g = from.wanted(sizes, true, true, true);
+      stm::Gradients one;
+      if (wanted == 0) one.query = g.query;
+      if (wanted == 1) one.offset = g.offset;
+      if (wanted == 2) one.key = g.key;
+      if (wanted == 3) one.gain = g.gain;
+      if (wanted == 4) one.bias = g.bias;
+      if (wanted == 5) one.value = g.value;
+      return one;
+    };
+    const stm::Scores scores = inputs.scores(sizes);
+    const stm::ObjectMatrix value = inputs.value.objects(), upstream = inputs.upstream.objects();
+    const stm::Vector lse = vector(all.lse, sizes.queries), upstream_lse = vector(inputs.upstream_lse, sizes.queries);
+    const stm::Backward backward{sizes, scores, value, all.out.objects(), lse, upstream, upstream_lse, only(apart)};
+    const stm::cuda::Machine machine;
+    Numbers workspace = room(stm::cuda::backward_workspace(backward, machine, parts));
+    expect(!stm::cuda::backward(backward, machine, workspace.data(), parts), where + ": refused");
+    const stm::TopKBackward best{sizes,
+                                 scores,
+                                 value,
+                                 all.best_out.objects(),
+                                 upstream,
+                                 upstream_lse,
+                                 c.top_k,
+                                 all.indices.data(),
+                                 all.weights.data(),
+                                 only(best_apart)};
+    workspace = room(stm::cuda::top_k_backward_workspace(best));
+    expect(!stm::cuda::top_k_backward(best, {sorted.order.data(), sorted.starts.data()}, machine, workspace.data()),
+           where + ": refused");
+  }
+  expect(apart == all.gradients && best_apart == all.best_gradients, where + ": they are others");
+}
+
+// Where shared memory is short the keys' channels come in chunks, and every bit is as it was.
+void check_chunks(const Case& c) {
+  Random random(7);
+  Inputs inputs(c, random);
+  const auto read = [&](std::size_t kilobytes, std::size_t kilobytes_for_best) {
+    const std::string where = std::string(c.name) + ", " + std::to_string(kilobytes) + " KB";
+    const stm::Sizes& sizes = c.sizes;
+    Results r(c);
+    const stm::Forward forward{sizes, inputs.scores(sizes), inputs.value.objects(), r.out.objects(),
+                               vector(r.lse, sizes.queries)};
+    const stm::cuda::Machine machine{1, kilobytes * 1024};
+    expect(!stm::cuda::read(forward, machine, nullptr, 1), where + ": refused");
+    const stm::TopK top_k{
+        sizes,   forward.scores,   forward.value,   r.best_out.objects(), vector(r.best_lse, sizes.queries),
+        c.top_k, r.indices.data(), r.weights.data()};
+    const stm::cuda::Machine machine_for_best{1, kilobytes_for_best * 1024};
+    Numbers workspace = room(stm::cuda::top_k_workspace(top_k, machine_for_best, 1) / 4);
+    expect(!stm::cuda::top_k(top_k, machine_for_best, workspace.data(), 1), where + ": refused");
+    const int depth = stm::cuda::choose(forward, machine).depth;
+    return std::pair(depth, std::move(r));
+  };
+  const auto [all, at_once] = read(163, 163);
+  const auto [few, in_chunks] = read(61, 25);
+  expect(few < all, std::string(c.name) + ": there are no chunks");
+  expect(at_once == in_chunks, std::string(c.name) + ": chunks of channels change the results");
+}
+
 bool passes(const Case& c, int parts) {
   const int before = failures;
   Random random(7);
@@ -134,6 +207,9 @@ int main(int count, char** words) {
       if (c.sizes.queries >= 60) passes(c, 1);
     stm::simt::eager_copies = false;
     check_omitted_wait();
+    check_chunks({"chunks of float32", {2, 70, 75, 70, 2, 19}});
+    check_chunks({"chunks of bfloat16", {1, 20, 40, 70, 1, 24}, Dtype::kBFloat16, Dtype::kBFloat16, true, true});
+    check_alone({"affine", {1, 20, 40, 20, 1, 10}, Dtype::kFloat32, Dtype::kFloat32, true}, 2);
   }
   std::printf(failures == 0 ? "all passed\n" : "%d checks failed\n", failures);
   return std::min(failures, 125);

@@ -1,19 +1,71 @@
-"""Where the Triton kernels run: on a GPU if there is one, else interpreted on the CPU, in a process made for that."""
+"""Where the GPU kernels run: on a GPU, or interpreted or emulated on the CPU, in a process made for that."""
 
 import importlib.util
 import os
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 
+from stm_fast.ops.backends import registry
 
-@pytest.fixture(scope="session")
-def device() -> torch.device:
-    """The device of the kernels' tensors."""
-    if importlib.util.find_spec("triton") is None:
-        pytest.skip("triton is not installed")
-    if os.environ.get("TRITON_INTERPRET") == "1":
+
+def _device(imitation: str) -> torch.device:
+    if os.environ.get(imitation) == "1":
         return torch.device("cpu")
     if torch.cuda.is_available():
         return torch.device("cuda")
-    pytest.skip("no GPU, and not interpreting: `make test` runs these once more with TRITON_INTERPRET=1")
+    pytest.skip(f"no GPU; `make test` runs these once more with {imitation}=1")
+
+
+@pytest.fixture(scope="session")
+def device() -> torch.device:
+    """The device of the Triton kernels' tensors."""
+    if importlib.util.find_spec("triton") is None:
+        pytest.skip("triton is not installed")
+    return _device("TRITON_INTERPRET")
+
+
+class Engine(NamedTuple):
+    """A kind of kernels.
+
+    Attributes:
+        name: of the backend.
+        ops: the backend.
+        device: of tensors.
+    """
+
+    name: str
+    ops: Any
+    device: torch.device
+
+
+@pytest.fixture(params=["triton", "cuda"], scope="session")
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """One kind of kernels after the other."""
+    name = str(request.param)
+    device = request.getfixturevalue("device") if name == "triton" else _device("STM_FAST_EMULATE_CUDA")
+    backend = registry.load(name)
+    assert backend.unavailable() is None
+    return Engine(name, backend, device)
+
+
+@pytest.fixture
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiles of the Triton kernels so small that even a tiny read crosses them."""
+    from stm_fast.kernels import tiles
+
+    small = tiles.Tile(queries=16, tokens=16, rows=16, warps=1, stages=1)
+    monkeypatch.setattr(tiles, "TABLE", [row._replace(tile=small) for row in tiles.TABLE])
+    monkeypatch.setattr("stm_fast.kernels.top_k_backward.GATHER_TILE", small)
+    monkeypatch.setattr("stm_fast.kernels.top_k.GATHER_TILE", small)
+
+
+@pytest.fixture(params=[1, 2, 7])
+def parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Into how many parts the memory is split; some of 7 are empty."""
+    monkeypatch.setattr("stm_fast.ops.backends.cuda.PARTS", request.param)
+    if importlib.util.find_spec("triton") is not None:
+        for module in ("dense", "dense_backward", "top_k"):
+            monkeypatch.setattr(f"stm_fast.kernels.{module}.split", lambda *_: request.param)
+    return int(request.param)

@@ -47,7 +47,7 @@ L2 = {"similarity": "l2"}
         ({"top_k": 2.0}, TypeError, "top_k is a float; allowed are an int and None"),
         ({"memory_mask": torch.ones(2, 5)}, TypeError, "memory_mask is torch.float32; allowed are torch.bool"),
         ({"memory_mask": torch.ones(1, 5, dtype=torch.bool)}, ValueError, "memory_mask has shape (1, 5); allowed is"),
-        ({"backend": "tpu"}, ValueError, "backend is 'tpu'; allowed are 'auto', 'cpu', 'triton', 'reference'"),
+        ({"backend": "tpu"}, ValueError, "backend is 'tpu'; allowed are 'auto', 'cpu', 'triton', 'cuda', 'reference'"),
     ],
 )
 def test_bad_argument(changed: dict[str, object], error: type[Exception], message: str) -> None:
@@ -95,7 +95,7 @@ def test_availability_of_backends() -> None:
     availability = registry.availability()
     assert availability["cpu"] is availability["reference"] is None
     if not torch.cuda.is_available():
-        assert availability["triton"] == "torch sees no GPU"
+        assert availability["triton"] == availability["cuda"] == "torch sees no GPU"
 
 
 def test_a_backend_that_cannot_be_imported_leaves_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from stm_fast.ops.compiled import location, recipe
 
@@ -25,17 +26,17 @@ print(torch.equal(result, torch.ones(1, 3, 5)), compiled.instruction_sets()[-1])
 
 def test_the_packaged_library_is_that_of_the_sources() -> None:
     """`make` builds it anew when a source has changed."""
-    packaged = location.PACKAGE / location.PACKAGED
-    assert location.find_library() == packaged
-    assert recipe.source_key(CSRC).encode() in packaged.read_bytes()
+    packaged = location.PACKAGE / recipe.LIBRARIES["cpu"]
+    assert location.find_library("cpu") == packaged
+    assert recipe.source_key(CSRC, "cpu").encode() in packaged.read_bytes()
 
 
 def test_a_changed_source_makes_another_key(tmp_path: Path) -> None:
     copy = tmp_path / "csrc"
     shutil.copytree(CSRC, copy)
-    assert recipe.source_key(copy) == recipe.source_key(CSRC)
+    assert recipe.source_key(copy, "cpu") == recipe.source_key(CSRC, "cpu")
     (copy / "cpu" / "simd.h").write_text("// something else\n")
-    assert recipe.source_key(copy) != recipe.source_key(CSRC)
+    assert recipe.source_key(copy, "cpu") != recipe.source_key(CSRC, "cpu")
 
 
 def test_built_when_first_needed_by_one_process_of_several(tmp_path: Path) -> None:
@@ -54,7 +55,7 @@ def test_built_when_first_needed_by_one_process_of_several(tmp_path: Path) -> No
     said = "".join(errors for _, errors in outputs)
     assert said.count("compiling the CPU kernels") == 1
     (built,) = (tmp_path / "a cache").rglob("*.so")
-    assert built.name == location.PACKAGED
+    assert built.name == recipe.LIBRARIES["cpu"]
     assert not list((tmp_path / "a cache").rglob("*.partial"))
 
 
@@ -63,7 +64,7 @@ def test_a_compiler_that_fails_is_quoted(tmp_path: Path) -> None:
     shutil.copytree(CSRC, copy)
     (copy / "cpu" / "select.cpp").write_text("this is not C++;\n")
     with pytest.raises(recipe.BuildError, match=r"failed: .*select\.cpp.* error: .*\(all it said is in"):
-        recipe.build(copy, tmp_path / "build", "library.so")
+        recipe.build(copy, tmp_path / "build", "cpu")
     assert "select.cpp" in (tmp_path / "build.log").read_text()
 
 
@@ -74,6 +75,29 @@ def test_missing_tools_are_named(tool: str, message: str, monkeypatch: pytest.Mo
         monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(recipe.BuildError, match=message):
         recipe.find_toolchain()
+
+
+def test_the_cuda_kernels_are_installed_where_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    for asked, wanted in (("1", True), ("0", False), ("", False)):
+        monkeypatch.setenv("STM_FAST_CUDA", asked)
+        assert recipe.cuda_is_wanted() is wanted
+    monkeypatch.delenv("STM_FAST_CUDA")
+    if torch.version.cuda is None:
+        assert not recipe.cuda_is_wanted()
+
+
+def test_each_engine_has_its_own_key(tmp_path: Path) -> None:
+    copy = tmp_path / "csrc"
+    shutil.copytree(CSRC, copy)
+    (copy / "cuda" / "dense.h").write_text("// something else\n")
+    (copy / "bindings" / "cuda.cpp").write_text("// something else\n")
+    assert recipe.source_key(copy, "cpu") == recipe.source_key(CSRC, "cpu")
+    assert recipe.source_key(copy, "cuda") != recipe.source_key(CSRC, "cuda")
+
+
+def test_chips_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STM_FAST_CUDA_CHIPS", "86,90")
+    assert "arch=compute_86,code=[sm_86,sm_90,compute_86]" in recipe.cuda_flags(CSRC)
 
 
 def test_recipe_is_free_of_the_package_and_of_torch() -> None:

@@ -260,8 +260,8 @@ def test_the_reference_serves_where_nothing_can_be_compiled(tmp_path: object) ->
     program = """
 import warnings
 from pathlib import Path
-from stm_fast.ops.compiled import location
-location.PACKAGED = "nothing.so"
+from stm_fast.ops.compiled import recipe
+recipe.LIBRARIES["cpu"] = "nothing.so"
 import torch
 from stm_fast.ops import memory_read
 with warnings.catch_warnings(record=True) as caught:

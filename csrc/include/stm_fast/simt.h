@@ -43,10 +43,13 @@ struct Float16 {
 #define STM_DEVICE __device__ __forceinline__
 // Before a loop over registers: an array that is indexed by a variable would lie in memory.
 #define STM_UNROLL _Pragma("unroll")
+// Before a loop whose copies would only be code.
+#define STM_ROLLED _Pragma("unroll 1")
 #include "stm_fast/simt_device.h"
 #else
 #define STM_KERNEL inline
 #define STM_DEVICE inline
 #define STM_UNROLL
+#define STM_ROLLED
 #include "stm_fast/simt_host.h"
 #endif

@@ -1,19 +1,18 @@
-// The instructions of simt.h on a CPU, to prove kernels where there is no GPU: every thread of a block is a thread of
-// the machine, a warp meets wherever its instructions do, and copies happen at the latest moment that is allowed.
+// The instructions of simt.h on a CPU, to prove kernels where there is no GPU: a warp meets wherever its instructions
+// do, and copies happen at the latest moment that is allowed.
 #pragma once
 
 #include <atomic>
-#include <barrier>
 #include <bit>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <new>
-#include <thread>
 #include <vector>
 
 #include "stm_fast/simt.h"
+#include "stm_fast/simt_team.h"
 
 namespace stm::simt {
 
@@ -26,7 +25,7 @@ struct Warp {
     uint32_t words[6];
     const void* row;
   };
-  std::barrier<> gate{kWarp};
+  Gate gate{kWarp};
   Shown shown[2][kWarp];
 };
 
@@ -40,7 +39,7 @@ struct Block {
     void operator()(char* memory) const { ::operator delete[](memory, std::align_val_t(128)); }
   };
 
-  std::barrier<> gate;
+  Gate gate;
   std::atomic<bool> votes[3] = {};
   std::vector<Warp> warps;
   std::unique_ptr<char[], Free> shared;
@@ -76,6 +75,13 @@ struct Self {
 
 inline thread_local Self* self = nullptr;
 
+// What other threads do meanwhile, they do as themselves.
+inline void wait_at(Gate& gate) {
+  Self* const me = self;
+  gate.arrive_and_wait();
+  self = me;
+}
+
 STM_DEVICE int thread() { return self->thread; }
 STM_DEVICE int warp() { return self->thread / kWarp; }
 STM_DEVICE int lane() { return self->thread % kWarp; }
@@ -84,7 +90,7 @@ STM_DEVICE int block_y() { return self->place[1]; }
 STM_DEVICE int block_z() { return self->place[2]; }
 STM_DEVICE char* shared_memory() { return self->block->shared.get(); }
 STM_DEVICE void sync_block() {
-  if (++self->barriers != omitted_barrier) self->block->gate.arrive_and_wait();
+  if (++self->barriers != omitted_barrier) wait_at(self->block->gate);
 }
 
 STM_DEVICE bool sync_block_or(bool flag) {
@@ -104,7 +110,7 @@ inline const Warp::Shown* meet(const Warp::Shown& mine) {
   Warp::Shown* shown = warp.shown[self->parity];
   self->parity = 1 - self->parity;
   shown[lane()] = mine;
-  warp.gate.arrive_and_wait();
+  wait_at(warp.gate);
   return shown;
 }
 
@@ -240,17 +246,14 @@ void emulate(const int (&grid)[3], int threads, std::size_t shared_bytes, Kernel
     for (int y = 0; y < grid[1]; ++y)
       for (int x = 0; x < grid[0]; ++x) {
         Block block(threads, shared_bytes);
-        std::vector<std::thread> team;
-        for (int index = 0; index < threads; ++index)
-          team.emplace_back([&, index] {
-            Self me;
-            me.block = &block;
-            me.thread = index;
-            me.place[0] = x, me.place[1] = y, me.place[2] = z;
-            self = &me;
-            kernel();
-          });
-        for (std::thread& member : team) member.join();
+        run_team(threads, [&](int index) {
+          Self me;
+          me.block = &block;
+          me.thread = index;
+          me.place[0] = x, me.place[1] = y, me.place[2] = z;
+          self = &me;
+          kernel();
+        });
       }
 }
 

@@ -19,14 +19,16 @@ from typing import Any, NamedTuple
 import torch
 
 from stm_fast.errors import BackendUnavailableError
+from stm_fast.ops import preference
 from stm_fast.ops.operands import Operands
 
 BACKENDS = {
     "cpu": "stm_fast.ops.backends.cpu",
     "triton": "stm_fast.ops.backends.triton",
+    "cuda": "stm_fast.ops.backends.cuda",
     "reference": "stm_fast.ops.backends.reference",
 }
-"""Module of each backend, the fastest first. "auto" takes the first that supports a call."""
+"""Module of each backend, the fastest first. "auto" takes the first that supports a call; see `_in_order`."""
 
 
 class Call(NamedTuple):
@@ -44,7 +46,7 @@ class Call(NamedTuple):
 
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-"""Of queries, keys and values that fused kernels read; those of floats of 64 bits are the reference's."""
+"""Of the tensors that fused kernels read; float64 is for the reference alone."""
 
 
 def unreadable(call: Call, device: str) -> str | None:
@@ -85,13 +87,20 @@ def choose(name: str, call: Call) -> ModuleType:
     """
     check_name(name)
     reasons: list[str] = []
-    for candidate in BACKENDS if name == "auto" else [name]:
+    for candidate in _in_order(call) if name == "auto" else [name]:
         # Whether a backend is available may take a build to find out: that is asked last.
         reason = _import_failure(candidate) or load(candidate).supports(call) or load(candidate).unavailable()
         if reason is None:
             return load(candidate)
         reasons.append(f"backend {candidate!r} cannot serve {call.operation}: {reason}")
     raise BackendUnavailableError("; ".join(reasons))
+
+
+def _in_order(call: Call) -> list[str]:
+    """All backends, the fastest first: what was measured on the call's GPU goes before the order of `BACKENDS`."""
+    device = call.operands.query.device
+    first = preference.fastest(device, call.operation) if device.type == "cuda" else None
+    return sorted(BACKENDS, key=lambda name: name != first)
 
 
 def availability() -> dict[str, str | None]:

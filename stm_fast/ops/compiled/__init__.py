@@ -1,4 +1,4 @@
-"""The compiled library: found, built if need be, and loaded when a read first asks for it."""
+"""The compiled libraries: found, built if need be, and loaded when a read first asks for one."""
 
 import ctypes
 import warnings
@@ -13,37 +13,42 @@ from stm_fast.ops.compiled.recipe import BuildError
 
 
 @cache
-def _load() -> Path | str:
-    """Load the library; its path, or the reason why it cannot be had."""
+def _load(name: str) -> Path | str:
+    """Load a library; its path, or the reason why it cannot be had."""
     try:
-        path = location.find_library()
+        path = location.find_library(name)
         torch.ops.load_library(path)  # type: ignore[no-untyped-call]
     except (BuildError, OSError, RuntimeError) as error:
         reason = str(error)
-        warnings.warn(
-            f"the compiled CPU kernels cannot be used, so reads take the slower 'reference' backend: {reason}",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+        if name == "cpu":
+            warnings.warn(
+                f"the compiled CPU kernels cannot be used, so reads take the slower 'reference' backend: {reason}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         return reason
     return path
 
 
-def failure() -> str | None:
-    """Why there is no compiled library, or None if it is loaded. The first call loads it, and warns if it cannot."""
-    loaded = _load()
+def failure(name: str = "cpu") -> str | None:
+    """Why a library cannot be had, or None if it is loaded. The first call loads it; for the CPU it warns if it cannot.
+
+    Args:
+        name: one of `recipe.LIBRARIES`.
+    """
+    loaded = _load(name)
     return loaded if isinstance(loaded, str) else None
 
 
-def ops() -> Any:
-    """The library's ops; loaded by `failure`."""
-    return torch.ops.stm_fast_cpu
+def ops(engine: str = "cpu") -> Any:
+    """An engine's ops, "cpu" or "cuda"; loaded by `failure`."""
+    return getattr(torch.ops, f"stm_fast_{engine}")
 
 
 @cache
 def functions() -> ctypes.CDLL | None:
-    """The library's functions that need no torch, or None where it cannot be had."""
-    loaded = _load()
+    """The CPU library's functions that need no torch, or None where it cannot be had."""
+    loaded = _load("cpu")
     if isinstance(loaded, str):
         return None
     library = ctypes.CDLL(str(loaded))

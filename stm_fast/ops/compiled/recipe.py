@@ -1,8 +1,9 @@
-"""How the compiled library is built. Imports nothing of the package and no torch: setup.py runs this file by itself."""
+"""How the compiled libraries are built. Imports nothing of the package and no torch: setup.py runs this file alone."""
 
 import hashlib
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -33,8 +34,26 @@ INSTRUCTION_SETS: dict[str, dict[str, tuple[str, ...]]] = {
 """Flags of each instruction set of a machine; "baseline" is what every such machine executes."""
 
 
+LIBRARIES = {"cpu": "_cpu.abi3.so", "cuda": "_cuda.abi3.so", "cuda_emulated": "_cuda_emulated.abi3.so"}
+"""File of each library. The emulated one does on CPU tensors what that for CUDA does on a GPU; it is for tests."""
+
+CUDA_FLAGS = (
+    "-std=c++20",
+    "-O3",
+    "--expt-relaxed-constexpr",
+    "--threads",
+    "0",
+    "-Xcompiler",
+    "-fPIC,-fvisibility=hidden",
+)
+CUDA_STRICT_FLAGS = ("-Werror", "all-warnings", "-Xptxas", "-warn-spills")
+CUDA_CHIPS = ("80", "86", "89", "90", "100", "120")
+"""Compute capabilities that binaries are made for; later ones compile the code for the first of them when it is loaded.
+STM_FAST_CUDA_CHIPS, such as "86" or "80,90", names others."""
+
+
 class BuildError(Exception):
-    """The library cannot be built; the message says why and what to do."""
+    """A library cannot be built; the message says why and what to do."""
 
 
 class Toolchain(NamedTuple):
@@ -82,17 +101,47 @@ def find_ninja() -> str:
     return ninja
 
 
-def source_key(csrc: Path) -> str:
-    """Tells one state of the CPU library's sources and recipe from another. The library carries its own."""
+def find_nvcc() -> str:
+    """The command of CUDA's compiler; raises BuildError."""
+    homes = filter(None, (os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), "/usr/local/cuda"))
+    tried = [os.environ.get("CUDACXX"), *(str(Path(home) / "bin" / "nvcc") for home in homes), "nvcc"]
+    nvcc = next((command for command in tried if command and shutil.which(command)), None)
+    if nvcc is None:
+        raise BuildError("CUDA's compiler is not installed (CUDACXX, CUDA_HOME, /usr/local/cuda and nvcc were tried)")
+    return nvcc
+
+
+def cuda_is_wanted() -> bool:
+    """Whether to install the CUDA kernels: STM_FAST_CUDA says so, or torch is one for CUDA and nvcc is there."""
+    asked = os.environ.get("STM_FAST_CUDA")
+    if asked is not None:
+        return asked not in ("", "0")
+    torch = find_spec("torch")
+    if torch is None or torch.origin is None:
+        return False
+    version = Path(torch.origin).with_name("version.py")
+    if not version.exists() or not re.search(r"^cuda\b.*=\s*['\"]", version.read_text(), re.MULTILINE):
+        return False
+    try:
+        find_nvcc()
+    except BuildError:
+        return False
+    return True
+
+
+def source_key(csrc: Path, engine: str) -> str:
+    """Tells one state of an engine's sources and recipe from another. Its library carries its own."""
     digest = hashlib.sha256(Path(__file__).read_bytes())
-    sources = (path for folder in ("bindings", "cpu", "include") for path in (csrc / folder).rglob("*"))
-    for path in sorted(path for path in sources if path.suffix in (".h", ".cpp")):
-        digest.update(path.relative_to(csrc).as_posix().encode() + b"\0" + path.read_bytes())
+    others = {"cpu", "cuda"} - {engine}
+    for path in sorted(path for path in csrc.rglob("*") if path.suffix in (".h", ".cpp", ".cu")):
+        place = path.relative_to(csrc)
+        if others.isdisjoint((place.parts[0], place.stem)):
+            digest.update(place.as_posix().encode() + b"\0" + path.read_bytes())
     return f"stm-fast-source-{digest.hexdigest()[:24]}"
 
 
 def build(csrc: Path, folder: Path, library: str) -> Path:
-    """Compile `csrc` in `folder`, which may hold an earlier build, into `folder / library`.
+    """Compile a library, named as in `LIBRARIES`, in `folder`, which may hold an earlier build; its path.
 
     Raises:
         BuildError: it cannot be compiled; the message has the first error.
@@ -105,31 +154,56 @@ def build(csrc: Path, folder: Path, library: str) -> Path:
     if run.returncode != 0:
         log = folder.with_name("build.log")
         log.write_text(run.stdout + run.stderr)
-        said = next((line for line in run.stdout.splitlines() if " error: " in line), "it did not say why")
-        raise BuildError(f"{toolchain.compiler} failed: {said.strip()} (all it said is in {log})")
-    return folder / library
+        said = next(
+            (line for line in run.stdout.splitlines() if re.search(r"\berror\b.*:", line)), "it did not say why"
+        )
+        raise BuildError(f"the compiler failed: {said.strip()} (all it said is in {log})")
+    return folder / LIBRARIES[library]
 
 
 def ninja_file(csrc: Path, toolchain: Toolchain, library: str) -> str:
     """A build.ninja whose target is the library."""
+    engine = library.partition("_")[0]
     torch_include = toolchain.torch / "include"
     binding = (
         f"-DTORCH_TARGET_VERSION={TORCH_TARGET_VERSION}",
         *("-isystem", str(torch_include), "-isystem", str(torch_include / "torch" / "csrc" / "api" / "include")),
     )
-    objects = [*kernel_objects(csrc, platform.machine()), Object("binding.o", csrc / "bindings" / "cpu.cpp", binding)]
     # The key is in the flags of all files: an older object file does not pass for one of these sources.
-    common = (*common_flags(csrc), f'-DSTM_SOURCE_KEY="{source_key(csrc)}"')
-    link = ("-shared", f"-L{toolchain.torch / 'lib'}", "-ltorch", "-ltorch_cpu", "-lc10")
-    return ninja_rules(toolchain.compiler, common, objects, link, library)
+    key = f'-DSTM_SOURCE_KEY="{source_key(csrc, engine)}"'
+    common: tuple[str, ...] = (*common_flags(csrc), key)
+    link: tuple[str, ...] = ("-shared", f"-L{toolchain.torch / 'lib'}", "-ltorch", "-ltorch_cpu", "-lc10")
+    linker = toolchain.compiler
+    if library == "cpu":
+        kernels = kernel_objects(csrc, platform.machine())
+    elif library == "cuda_emulated":
+        common = (*common, "-DSTM_EMULATED")
+        kernels = [Object("engine.o", csrc / "cuda" / "engine.cu", ("-x", "c++"))]
+    else:
+        linker = find_nvcc()
+        link = (*link, "-cudart", "static")
+        command = (linker, "-ccbin", shlex.split(toolchain.compiler)[0], *cuda_flags(csrc), key)
+        kernels = [Object("engine.o", csrc / "cuda" / "engine.cu", command=shlex.join(command))]
+    objects = [*kernels, Object("binding.o", csrc / "bindings" / f"{engine}.cpp", binding)]
+    return ninja_rules(toolchain.compiler, common, objects, link, LIBRARIES[library], linker)
+
+
+def cuda_flags(csrc: Path) -> tuple[str, ...]:
+    """Flags of nvcc: binaries for all chips from code that is made once."""
+    chips = tuple(os.environ.get("STM_FAST_CUDA_CHIPS", ",".join(CUDA_CHIPS)).split(","))
+    codes = ",".join([*(f"sm_{chip}" for chip in chips), f"compute_{chips[0]}"])
+    strict = CUDA_STRICT_FLAGS if os.environ.get("STM_FAST_STRICT") else ()
+    target = ("-gencode", f"arch=compute_{chips[0]},code=[{codes}]")
+    return (*CUDA_FLAGS, *strict, *target, f"-I{csrc}", f"-I{csrc / 'include'}")
 
 
 class Object(NamedTuple):
-    """An object file, the source it is compiled from, and the flags of its own."""
+    """An object file, its source and flags, and the command that compiles it, if that is not everyone's."""
 
     name: str
     source: Path
     flags: tuple[str, ...] = ()
+    command: str | None = None
 
 
 def kernel_objects(csrc: Path, machine: str) -> list[Object]:
@@ -151,19 +225,27 @@ def common_flags(csrc: Path) -> tuple[str, ...]:
 
 
 def ninja_rules(
-    compiler: str, common: tuple[str, ...], objects: list[Object], link: tuple[str, ...], target: str
+    compiler: str,
+    common: tuple[str, ...],
+    objects: list[Object],
+    link: tuple[str, ...],
+    target: str,
+    linker: str | None = None,
 ) -> str:
     """A build.ninja that compiles `objects` and links them to `target`."""
     lines = [
         "rule compile",
-        f"  command = {compiler} {_shell(common)} $flags -MMD -MF $out.d -c $in -o $out",
+        "  command = $compiler $flags -MMD -MF $out.d -c $in -o $out",
         "  depfile = $out.d",
         "  deps = gcc",
         "rule link",
-        f"  command = {compiler} $in {_shell(link)} -o $out",
+        f"  command = {linker or compiler} $in {_shell(link)} -o $out",
     ]
+    everyones = f"{compiler} {_shell(common)}"
     for item in objects:
-        lines += [f"build {item.name}: compile {_path(item.source)}", f"  flags = {_shell(item.flags)}"]
+        command = everyones if item.command is None else item.command.replace("$", "$$")
+        lines += [f"build {item.name}: compile {_path(item.source)}"]
+        lines += [f"  compiler = {command}", f"  flags = {_shell(item.flags)}"]
     lines += [f"build {target}: link {' '.join(item.name for item in objects)}", f"default {target}"]
     return "\n".join(lines) + "\n"
 

@@ -1,0 +1,183 @@
+"""The read on NVIDIA GPUs without Triton: the CUDA kernels of `csrc/cuda`.
+
+With STM_FAST_EMULATE_CUDA=1 in the environment the kernels are emulated, on CPU tensors, for tests.
+"""
+
+import os
+from functools import cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from stm_fast.ops import compiled
+from stm_fast.ops.backends.registry import Call, unreadable
+from stm_fast.ops.operands import Gradients, Operands, empty_gradients, empty_outputs, empty_top_k_outputs
+
+LEAST_CAPABILITY = (8, 0)
+MOST_BLOCKS = 65535
+"""Along the second and third dimension of a grid: batches, channels, rows of values."""
+MOST_ITEMS = 2**31 - 2**20
+"""Queries, or memory tokens: they are counted in 32 bits."""
+MOST_CHOSEN = 128
+"""Candidates that a warp keeps for a query, in registers."""
+
+
+PARTS = 0
+"""Into how many the memory is split; 0: as many as fill the GPU."""
+
+
+class Machine(NamedTuple):
+    """Where kernels are launched.
+
+    Attributes:
+        processors: multiprocessors of the GPU.
+        shared_bytes: of shared memory that a block may have.
+    """
+
+    processors: int
+    shared_bytes: int
+
+
+EMULATED = Machine(processors=2, shared_bytes=163 * 1024)
+
+
+def emulating() -> bool:
+    """Whether kernels are emulated on the CPU."""
+    return os.environ.get("STM_FAST_EMULATE_CUDA") == "1"
+
+
+def unavailable() -> str | None:
+    """Why the kernels cannot run on this machine, or None."""
+    if emulating():
+        return compiled.failure("cuda_emulated")
+    return _without_gpu() or compiled.failure("cuda")
+
+
+@cache
+def _without_gpu() -> str | None:
+    if torch.version.hip is not None:
+        return "it is for NVIDIA GPUs"
+    if not torch.cuda.is_available():
+        return "torch sees no GPU"
+    reasons = [_refused(torch.device("cuda", index)) for index in range(torch.cuda.device_count())]
+    return reasons[0] if all(reasons) else None
+
+
+@cache
+def _refused(device: torch.device) -> str | None:
+    """Why a GPU cannot run the kernels, or None."""
+    capability = torch.cuda.get_device_capability(device)
+    if capability < LEAST_CAPABILITY:
+        least, seen = (".".join(map(str, version)) for version in (LEAST_CAPABILITY, capability))
+        return f"it needs compute capability {least}; {torch.cuda.get_device_name(device)} has {seen}"
+    return None
+
+
+def supports(call: Call) -> str | None:
+    """It serves GPU tensors of 16 and 32 bits, of any strides; keys of 16 bits with values of the same dtype."""
+    operands, other = call.operands, call.arguments[0]
+    reason = unreadable(call, "cpu" if emulating() else "cuda")
+    if reason is None and not emulating():
+        reason = _without_gpu() or _refused(operands.query.device)
+    if reason:
+        return reason
+    if call.operation != "usage" and operands.key.dtype not in (torch.float32, other.dtype):
+        return f"it reads keys of {operands.key.dtype} with values of that dtype, not of {other.dtype}"
+    batch, channels, queries = operands.query.shape
+    rows = 1 if call.operation == "usage" else other.shape[1] * other.shape[2]
+    for name, size, most in (
+        ("batches", batch, MOST_BLOCKS),
+        ("key channels", channels, MOST_BLOCKS),
+        ("value channels of all objects", rows, MOST_BLOCKS),
+        ("queries", queries, MOST_ITEMS),
+        ("memory tokens", operands.key.shape[2], MOST_ITEMS),
+    ):
+        if size > most:
+            return f"it reads at most {most} {name}, not {size}"
+    if call.operation == "top_k_read" and not 1 <= call.arguments[1] <= MOST_CHOSEN:
+        return f"it reads the best 1 to {MOST_CHOSEN} tokens, not {call.arguments[1]}"
+    return None
+
+
+def read(operands: Operands, value: Tensor) -> tuple[Tensor, Tensor]:
+    """Softmax over all memory tokens; see the reference."""
+    out, lse = empty_outputs(operands, value)
+    _launch("read", *operands, value, out, lse)
+    return out, lse
+
+
+def read_backward(
+    operands: Operands,
+    value: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    grad_out: Tensor,
+    grad_lse: Tensor,
+    query_side: bool,
+    key_side: bool,
+    value_side: bool,
+) -> Gradients:
+    """Gradients of `read`; see the reference."""
+    gradients = empty_gradients(operands, value, query_side, key_side, value_side)
+    upstream = grad_out.to(out.dtype), grad_lse.to(lse.dtype)
+    _launch("read_backward", *operands, value, out, lse.contiguous(), *upstream, *gradients)
+    return gradients
+
+
+def usage(operands: Operands, lse: Tensor) -> Tensor:
+    """How much each memory token is read; see the reference."""
+    result = lse.new_empty(operands.key.shape[0], operands.key.shape[2])
+    _launch("usage", *operands, lse.contiguous(), result)
+    return result
+
+
+def top_k_read(operands: Operands, value: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Softmax over the best memory tokens of each query; see the reference."""
+    out, lse, indices, weights = empty_top_k_outputs(operands, value, top_k)
+    _launch("top_k_read", *operands, value, out, lse, indices, weights)
+    return out, lse, indices, weights
+
+
+def top_k_read_backward(
+    operands: Operands,
+    value: Tensor,
+    out: Tensor,
+    indices: Tensor,
+    weights: Tensor,
+    grad_out: Tensor,
+    grad_lse: Tensor,
+    query_side: bool,
+    key_side: bool,
+    value_side: bool,
+) -> Gradients:
+    """Gradients of `top_k_read` through the chosen tokens; see the reference."""
+    gradients = empty_gradients(operands, value, query_side, key_side, value_side)
+    upstream = grad_out.to(out.dtype), grad_lse.to(weights.dtype)
+    chosen = indices.contiguous(), weights.contiguous()
+    by_token = _sorted_by_token(indices, operands.key.shape[2])
+    _launch("top_k_read_backward", *operands, value, out, *chosen, *upstream, *gradients, *by_token)
+    return gradients
+
+
+def _sorted_by_token(indices: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
+    """Places of choices `(B, Nq, k)` in the order of their tokens `(B, Nq · k)`, and where each token's begin."""
+    chosen, order = indices.flatten(1).sort(dim=1, stable=True)
+    bounds = torch.arange(tokens + 1, device=indices.device).expand(len(indices), -1).contiguous()
+    return order, torch.searchsorted(chosen, bounds)
+
+
+def _launch(operation: str, query: Tensor, *arguments: Tensor | float | None) -> None:
+    """Queue an op on the current stream of the query's device."""
+    op = getattr(compiled.ops("cuda"), operation)
+    if emulating():
+        op(query, *arguments, *EMULATED, 0, PARTS)
+        return
+    with torch.cuda.device(query.device):
+        op(query, *arguments, *_machine(query.device), torch.cuda.current_stream().cuda_stream, PARTS)
+
+
+@cache
+def _machine(device: torch.device) -> Machine:
+    properties = torch.cuda.get_device_properties(device)
+    return Machine(properties.multi_processor_count, properties.shared_memory_per_block_optin)  # type: ignore[attr-defined]

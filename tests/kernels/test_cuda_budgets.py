@@ -1,0 +1,46 @@
+"""What the CUDA kernels need on chips that are not here, as `tests/csrc/budgets.py` found it."""
+
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+
+SCRIPT = runpy.run_path(str(Path(__file__).parents[1] / "csrc" / "budgets.py"))
+COMMITTED = json.loads(SCRIPT["FILE"].read_text())
+CHIPS = ["sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"]
+REGISTERS = 65536
+"""Of a multiprocessor of every chip."""
+THREADS = 256
+"""Of a block."""
+
+
+def test_every_chip_has_the_same_kernels() -> None:
+    assert [*COMMITTED] == [*CHIPS, "nvcc"]
+    assert len({tuple(COMMITTED[chip]) for chip in CHIPS}) == 1
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_nothing_spills_and_a_block_fits(chip: str) -> None:
+    for kernel, needs in COMMITTED[chip].items():
+        assert needs["spilled"] == 0, kernel
+        assert needs["registers"] * THREADS <= REGISTERS, kernel
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_products_run_on_tensor_cores_and_tiles_are_copied_asynchronously(chip: str) -> None:
+    products = [kernel for kernel in COMMITTED[chip] if kernel.startswith(("dense", "gradient", "candidates"))]
+    assert len(products) == 34
+    for kernel in products:
+        assert COMMITTED[chip][kernel]["matrix"] > 0, kernel
+        assert COMMITTED[chip][kernel]["copies"] > 0, kernel
+
+
+def test_what_is_worse_than_its_budget_is_told() -> None:
+    dense = "dense<float, float, 256>"
+    needs = COMMITTED["sm_80"][dense]
+    for worse in ({"registers": needs["registers"] + 1}, {"spilled": 8}, {"matrix": 0}, {"copies": 0}):
+        (fault,) = SCRIPT["faults"]({"sm_80": {dense: needs | worse}}, COMMITTED)
+        assert fault.startswith(dense + " on sm_80: " + next(iter(worse))) or " instructions" in fault
+    assert list(SCRIPT["faults"]({"sm_80": {"new": needs}}, COMMITTED)) == ["new on sm_80 has no budget"]
+    assert not list(SCRIPT["faults"]({"sm_80": {dense: needs}}, COMMITTED))
