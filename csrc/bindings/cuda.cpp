@@ -114,5 +114,8 @@ STABLE_TORCH_LIBRARY_IMPL(stm_fast_cuda, STM_DEVICE_TYPE, library) {
 
 }  // namespace
 
+// Why the kernels cannot run on the current GPU, or null.
+extern "C" __attribute__((visibility("default"))) const char* stm_fast_cuda_unusable() { return stm::cuda::unusable(); }
+
 // What the library was built from; see stm_fast/ops/compiled/recipe.py.
 extern "C" __attribute__((visibility("default"))) const char* stm_fast_source_key() { return STM_SOURCE_KEY; }

@@ -13,6 +13,8 @@ namespace {
 
 // Blocks along a grid's second and third side.
 constexpr int64_t kMostBlocks = 65535;
+// Queries and tokens: tiles are counted in 32 bits.
+constexpr int64_t kMostItems = (int64_t{1} << 31) - (1 << 20);
 
 int64_t blocks(int64_t size, int64_t block) { return (size + block - 1) / block; }
 
@@ -110,6 +112,7 @@ const char* unreadable(const Sizes& sizes, const Scores& scores) {
     if (size < 1) return "batches, queries, tokens and channels must be at least 1";
   if (sizes.batches > kMostBlocks) return "there are more than 65535 batches";
   if (sizes.key_channels > kMostBlocks) return "there are more than 65535 key channels";
+  if (std::max(sizes.queries, sizes.tokens) > kMostItems) return "there are about 2^31 queries or tokens";
   if (scores.key.dtype != scores.query.dtype) return "queries and keys are of different dtypes";
   return nullptr;
 }
@@ -290,6 +293,8 @@ const char* queue_delta(const DeltaArguments& arguments, const Machine& machine)
 }
 
 }  // namespace
+
+const char* unusable() { return simt::unusable(merge_kernel); }
 
 int64_t read_workspace(const Forward& forward, const Machine& machine, int parts) {
   const Dense* dense = choose(forward, machine).dense;

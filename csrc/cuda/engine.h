@@ -16,6 +16,10 @@ struct Machine {
   void* stream = nullptr;
 };
 
+// Why no kernel can run on the current GPU, or null: there is no binary for it, or the driver is older than CUDA's
+// runtime.
+const char* unusable();
+
 // Numbers of float32 that a read needs beside its operands; none if one block a tile of queries fills the GPU.
 // `parts` is into how many the memory is split; 0: as many as fill the GPU.
 int64_t read_workspace(const Forward& forward, const Machine& machine, int parts = 0);

@@ -129,7 +129,7 @@ class SegmenterOptions:
         """The shorter side that the network sees; None for the frames' own."""
         if self.size is None:
             best = model.best_size(shorter_side)
-            return None if best == shorter_side else best
+            return None if best == shorter_side or best < model.stride else best
         return self.size if 0 < self.size < shorter_side else None
 
     def settings(self) -> dict[str, object]:

@@ -1,6 +1,5 @@
 """`stm-fast tune`: tiles of the GPU kernels, measured on the GPU at hand."""
 
-import json
 from typing import Annotated
 
 import typer
@@ -71,5 +70,5 @@ def tune(
         say(f"{operation}: " + ", ".join(f"{name} {1e3 * time:.3f} ms" for name, time in times.items()))
     kept = preference.file_of(device)
     kept.parent.mkdir(parents=True, exist_ok=True)
-    write_text(kept, json.dumps(preference.winners(seconds), indent=1) + "\n")
+    write_text(kept, preference.with_winners(kept, preference.winners(seconds), operands, value))
     stdout.print(f"the faster backend of each operation is kept in {kept}", markup=False, soft_wrap=True)

@@ -11,6 +11,7 @@ import argparse
 import json
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "csrc" / "cuda" / "budgets.json"
 RECIPE = runpy.run_path(str(ROOT / "stm_fast" / "ops" / "compiled" / "recipe.py"))
-INSTRUCTIONS = {"matrix": r"\bHMMA\b", "copies": r"\bLDGSTS\b"}
+INSTRUCTIONS = {"matrix": "HMMA", "copies": "LDGSTS"}
 """Products on tensor cores, and asynchronous copies from global to shared memory."""
 
 
@@ -43,15 +44,11 @@ def measure(nvcc: str) -> dict[str, Any]:
         elif found := re.search(r"REG:(\d+) STACK:(\d+)", line):
             needs = {"registers": int(found[1]), "spilled": int(found[2]), **dict.fromkeys(INSTRUCTIONS, 0)}
             table.setdefault(chip, {})[kernel] = needs
-    for line in code.splitlines():
-        if found := re.search(r"arch = (sm_\d+)", line):
-            chip = found[1]
-        elif found := re.search(r"Function : (\w+)", line):
-            kernel = found[1]
-        else:
-            for name, pattern in INSTRUCTIONS.items():
-                if re.search(pattern, line):
-                    table[chip][kernel][name] += 1
+    of_instruction = {mnemonic: name for name, mnemonic in INSTRUCTIONS.items()}
+    for found in re.finditer(rf"arch = (sm_\d+)|Function : (\w+)|\b({'|'.join(of_instruction)})\b", code):
+        chip, kernel = found[1] or chip, found[2] or kernel
+        if found[3]:
+            table[chip][kernel][of_instruction[found[3]]] += 1
     names = sorted({kernel for kernels in table.values() for kernel in kernels})
     spoken = dict(zip(names, _run("c++filt", *names).splitlines(), strict=True))
     return {
@@ -70,7 +67,8 @@ def _short(signature: str) -> str:
 
 def _tool(name: str) -> str:
     """One of CUDA's tools: beside nvcc, or in triton's package."""
-    beside = Path(RECIPE["find_nvcc"]()).with_name(name)
+    nvcc = shutil.which(RECIPE["find_nvcc"]())
+    beside = Path(nvcc or "").with_name(name)
     if beside.exists():
         return str(beside)
     import triton
@@ -86,7 +84,10 @@ def _run(*command: str) -> str:
 
 
 def faults(found: dict[str, Any], budgets: dict[str, Any]) -> Iterator[str]:
-    """What is worse than the budgets allow, one sentence each."""
+    """What is worse than the budgets allow, or missing, one sentence each."""
+    for chip, kernels in budgets.items():
+        if chip != "nvcc":
+            yield from (f"{kernel} on {chip} is missing" for kernel in kernels if kernel not in found.get(chip, {}))
     for chip, kernels in found.items():
         for kernel, needs in kernels.items():
             allowed = budgets.get(chip, {}).get(kernel)
@@ -132,8 +133,11 @@ def main() -> None:
     if arguments.write:
         FILE.write_text(json.dumps({**found, "nvcc": version[1] if version else ""}, indent=1) + "\n")
         return
-    broken = list(faults(found, json.loads(FILE.read_text())))
+    budgets = json.loads(FILE.read_text())
+    broken = list(faults(found, budgets))
     print("\n".join([*broken, f"{len(broken)} faults"]))
+    if broken and version and version[1] != budgets["nvcc"]:
+        print(f"the budgets are those of nvcc {budgets['nvcc']}; this is {version[1]}")
     sys.exit(bool(broken))
 
 

@@ -8,12 +8,13 @@ from torch import Tensor
 
 from stm_fast.ops import memory_read
 from stm_fast.ops.backends import registry
+from tests.kernels.conftest import cuda_can_be_built
 
 if not torch.cuda.is_available():
     pytest.skip("no GPU", allow_module_level=True)
 
-# The CUDA kernels are not everywhere: without a compiler they are left out, and off an NVIDIA GPU there are none.
-ENGINES = ["triton", *(["cuda"] if registry.unavailable("cuda") is None else [])]
+# Where they can be built the CUDA kernels must serve.
+ENGINES = ["triton", "cuda"] if cuda_can_be_built() else ["triton"]
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 3e-3}
 DTYPES = list(TOLERANCE)
 

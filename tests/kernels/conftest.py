@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from stm_fast.ops.backends import registry
+from stm_fast.ops.compiled import recipe
 
 
 def _device(imitation: str) -> torch.device:
@@ -24,6 +25,15 @@ def device() -> torch.device:
     if importlib.util.find_spec("triton") is None:
         pytest.skip("triton is not installed")
     return _device("TRITON_INTERPRET")
+
+
+def cuda_can_be_built() -> bool:
+    """Whether this machine has what the CUDA kernels need: then they must serve."""
+    try:
+        recipe.find_nvcc()
+    except recipe.BuildError:
+        return False
+    return torch.version.hip is None
 
 
 class Engine(NamedTuple):
@@ -46,6 +56,8 @@ def engine(request: pytest.FixtureRequest) -> Engine:
     name = str(request.param)
     device = request.getfixturevalue("device") if name == "triton" else _device("STM_FAST_EMULATE_CUDA")
     backend = registry.load(name)
+    if name == "cuda" and device.type == "cuda" and not cuda_can_be_built():
+        pytest.skip("no NVIDIA GPU, or no nvcc to build the CUDA kernels with")
     assert backend.unavailable() is None
     return Engine(name, backend, device)
 

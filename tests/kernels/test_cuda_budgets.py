@@ -38,9 +38,11 @@ def test_products_run_on_tensor_cores_and_tiles_are_copied_asynchronously(chip: 
 
 def test_what_is_worse_than_its_budget_is_told() -> None:
     dense = "dense<float, float, 256>"
-    needs = COMMITTED["sm_80"][dense]
+    needs, budgets = COMMITTED["sm_80"][dense], {"sm_80": {dense: COMMITTED["sm_80"][dense]}, "nvcc": "13.0"}
     for worse in ({"registers": needs["registers"] + 1}, {"spilled": 8}, {"matrix": 0}, {"copies": 0}):
-        (fault,) = SCRIPT["faults"]({"sm_80": {dense: needs | worse}}, COMMITTED)
-        assert fault.startswith(dense + " on sm_80: " + next(iter(worse))) or " instructions" in fault
-    assert list(SCRIPT["faults"]({"sm_80": {"new": needs}}, COMMITTED)) == ["new on sm_80 has no budget"]
-    assert not list(SCRIPT["faults"]({"sm_80": {dense: needs}}, COMMITTED))
+        (fault,) = SCRIPT["faults"]({"sm_80": {dense: needs | worse}}, budgets)
+        assert fault.startswith(dense + " on sm_80: ")
+        assert next(iter(worse)) in fault
+    assert list(SCRIPT["faults"]({"sm_80": {dense: needs, "new": needs}}, budgets)) == ["new on sm_80 has no budget"]
+    assert list(SCRIPT["faults"]({}, budgets)) == [dense + " on sm_80 is missing"]
+    assert not list(SCRIPT["faults"]({"sm_80": {dense: needs}}, budgets))

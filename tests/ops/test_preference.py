@@ -1,11 +1,11 @@
 """The backend that was measured to be the fastest goes first."""
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from stm_fast.ops import preference
 from stm_fast.ops.backends import registry
@@ -19,29 +19,37 @@ GPU = torch.device("cuda", 0)
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("STM_FAST_CACHE", str(tmp_path))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "A GPU (80 GB)")
-    preference.fastest.cache_clear()
+    preference.preferred.cache_clear()
     file = preference.file_of(GPU)
     file.parent.mkdir()
     yield file
-    preference.fastest.cache_clear()
+    preference.preferred.cache_clear()
 
 
-def test_what_was_measured_is_remembered(file: Path) -> None:
-    assert file.name == "A-GPU-80-GB-.json"
-    file.write_text(
-        json.dumps(preference.winners({"read": {"triton": 2.0, "cuda": 1.0}, "usage": {"triton": 1.0, "cuda": 2.0}}))
-    )
-    assert [preference.fastest(GPU, operation) for operation in ("read", "usage", "top_k_read")] == [
-        "cuda",
-        "triton",
-        None,
-    ]
+def operands(dtype: torch.dtype) -> tuple[Operands, Tensor]:
+    query = torch.ones(1, 4, 5, dtype=dtype)
+    return Operands(query, query, None, None, None, 1.0), query[:, None]
+
+
+def test_what_was_measured_is_remembered_by_dtype(file: Path) -> None:
+    assert file.name.startswith("A-GPU-80-GB-")
+    seconds = {"read": {"triton": 2.0, "cuda": 1.0}, "usage": {"triton": 1.0, "cuda": 0.99}}
+    assert preference.winners(seconds) == {"read": "cuda", "usage": "triton"}
+    for dtype in (torch.bfloat16, torch.float32):
+        file.write_text(preference.with_winners(file, preference.winners(seconds), *operands(dtype)))
+        seconds["read"]["cuda"] = 3.0
+    assert preference.preferred(GPU) == {
+        "read bfloat16 bfloat16": "cuda",
+        "usage bfloat16": "triton",
+        "read float32 float32": "triton",
+        "usage float32": "triton",
+    }
 
 
 @pytest.mark.parametrize("text", ["", "[]", "3", '{"read": 3}', "{"])
 def test_a_broken_file_is_ignored(text: str, file: Path) -> None:
     file.write_text(text)
-    assert preference.fastest(GPU, "read") is None
+    assert preference.preferred(GPU) == {}
 
 
 def test_every_operation_is_measured_with_every_backend() -> None:
@@ -52,8 +60,7 @@ def test_every_operation_is_measured_with_every_backend() -> None:
         asked.append(run())
         return float(len(asked))
 
-    operands = Operands(query, key, None, None, None, 0.5)
-    seconds = preference.measure(operands, value, ["cpu", "reference"], stopwatch)
+    seconds = preference.measure(Operands(query, key, None, None, None, 0.5), value, ["cpu", "reference"], stopwatch)
     assert list(seconds) == ["read", "read_backward", "usage", "top_k_read", "top_k_read_backward"]
     assert set(preference.winners(seconds).values()) == {"cpu"}
     for fast, exact in zip(asked[::2], asked[1::2], strict=True):
@@ -61,13 +68,14 @@ def test_every_operation_is_measured_with_every_backend() -> None:
 
 
 def test_auto_asks_the_fastest_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    query = torch.ones(1, 4, 5)
-    call = Call("read", Operands(query, query, None, None, None, 1.0), (query[:, None],))
+    parts, value = operands(torch.float32)
+    call = Call("read", parts, (value,))
     assert registry._in_order(call) == list(registry.BACKENDS)
 
     class OnGPU:
         device = GPU
 
-    monkeypatch.setattr(preference, "fastest", lambda device, operation: "cuda")
-    there = call._replace(operands=call.operands._replace(query=OnGPU()))
+    monkeypatch.setattr(preference, "preferred", lambda device: {"read float32 float32": "cuda"})
+    there = call._replace(operands=parts._replace(query=OnGPU()))
     assert registry._in_order(there) == ["cuda", *(name for name in registry.BACKENDS if name != "cuda")]
+    assert registry._in_order(there._replace(operation="usage")) == list(registry.BACKENDS)

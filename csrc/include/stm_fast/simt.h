@@ -16,6 +16,7 @@
 //   exp2(x), log2(x), is_finite(x), bits(x), from_bits(word)     of float32
 //   narrow<T>(x), widen(x), pack<T>(first, second)               to 16 bits, from them, two in a word
 //   ones(word), first_one(word)         how many bits are set, and which is the lowest
+//   unusable(kernel)                    why a kernel cannot run on the current GPU, or null
 //   launch(kernel, grid, threads, shared_bytes, stream, arguments)    queues blocks; null, or what went wrong
 //
 // Layouts are those of mma.sync.m16n8k16: with g = lane / 4 and t = lane % 4, pairs of neighbours in 32 bits,

@@ -128,6 +128,14 @@ STM_DEVICE float widen(Float16 x) {
 }
 
 template <class Arguments>
+const char* unusable(void (*kernel)(Arguments)) {
+  cudaFuncAttributes attributes;
+  const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel);
+  if (error != cudaSuccess) cudaGetLastError();
+  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+}
+
+template <class Arguments>
 const char* launch(void (*kernel)(Arguments), const int (&grid)[3], int threads, std::size_t shared_bytes, void* stream,
                    const Arguments& arguments) {
   cudaError_t error =

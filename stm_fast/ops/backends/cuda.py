@@ -51,7 +51,14 @@ def unavailable() -> str | None:
     """Why the kernels cannot run on this machine, or None."""
     if emulating():
         return compiled.failure("cuda_emulated")
-    return _without_gpu() or compiled.failure("cuda")
+    return _without_gpu() or compiled.failure("cuda") or _unusable(torch.cuda.current_device())
+
+
+@cache
+def _unusable(device: int) -> str | None:
+    """Why the library's binaries do not run on a GPU, or None."""
+    with torch.cuda.device(device):
+        return compiled.cuda_unusable()
 
 
 @cache
@@ -155,7 +162,8 @@ def top_k_read_backward(
     gradients = empty_gradients(operands, value, query_side, key_side, value_side)
     upstream = grad_out.to(out.dtype), grad_lse.to(weights.dtype)
     chosen = indices.contiguous(), weights.contiguous()
-    by_token = _sorted_by_token(indices, operands.key.shape[2])
+    nothing = indices.new_empty(0), indices.new_empty(0)
+    by_token = _sorted_by_token(indices, operands.key.shape[2]) if key_side or value_side else nothing
     _launch("top_k_read_backward", *operands, value, out, *chosen, *upstream, *gradients, *by_token)
     return gradients
 

@@ -99,7 +99,9 @@ def choose(name: str, call: Call) -> ModuleType:
 def _in_order(call: Call) -> list[str]:
     """All backends, the fastest first: what was measured on the call's GPU goes before the order of `BACKENDS`."""
     device = call.operands.query.device
-    first = preference.fastest(device, call.operation) if device.type == "cuda" else None
+    if device.type != "cuda":
+        return list(BACKENDS)
+    first = preference.preferred(device).get(preference.key_of(call.operation, call.operands, call.arguments[0]))
     return sorted(BACKENDS, key=lambda name: name != first)
 
 

@@ -63,3 +63,11 @@ def instruction_sets() -> list[str]:
     """Those that the library has kernels for and this machine executes, best first."""
     library = functions()
     return [] if library is None else str(library.stm_fast_instruction_sets().decode()).split(",")
+
+
+def cuda_unusable() -> str | None:
+    """Why the CUDA library's kernels cannot run on the current GPU, or None; the library must be there."""
+    library = ctypes.CDLL(str(_load("cuda")))
+    library.stm_fast_cuda_unusable.restype = ctypes.c_char_p
+    reason: bytes | None = library.stm_fast_cuda_unusable()
+    return None if reason is None else f"its kernels cannot run on this GPU: {reason.decode()}"

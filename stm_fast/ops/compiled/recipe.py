@@ -132,6 +132,8 @@ def cuda_is_wanted() -> bool:
 def source_key(csrc: Path, engine: str) -> str:
     """Tells one state of an engine's sources and recipe from another. Its library carries its own."""
     digest = hashlib.sha256(Path(__file__).read_bytes())
+    if engine == "cuda":
+        digest.update(os.environ.get("STM_FAST_CUDA_CHIPS", "").encode())
     others = {"cpu", "cuda"} - {engine}
     for path in sorted(path for path in csrc.rglob("*") if path.suffix in (".h", ".cpp", ".cu")):
         place = path.relative_to(csrc)
@@ -155,7 +157,7 @@ def build(csrc: Path, folder: Path, library: str) -> Path:
         log = folder.with_name("build.log")
         log.write_text(run.stdout + run.stderr)
         said = next(
-            (line for line in run.stdout.splitlines() if re.search(r"\berror\b.*:", line)), "it did not say why"
+            (line for line in run.stdout.splitlines() if re.search(r"\b(error|fatal)\b.*:", line)), "it did not say why"
         )
         raise BuildError(f"the compiler failed: {said.strip()} (all it said is in {log})")
     return folder / LIBRARIES[library]
@@ -180,21 +182,32 @@ def ninja_file(csrc: Path, toolchain: Toolchain, library: str) -> str:
         common = (*common, "-DSTM_EMULATED")
         kernels = [Object("engine.o", csrc / "cuda" / "engine.cu", ("-x", "c++"))]
     else:
-        linker = find_nvcc()
+        host = [word for word in shlex.split(toolchain.compiler) if word not in ("ccache", "sccache", "distcc")]
+        nvcc = (find_nvcc(), "-ccbin", host[0])
+        linker = shlex.join(nvcc)
         link = (*link, "-cudart", "static")
-        command = (linker, "-ccbin", shlex.split(toolchain.compiler)[0], *cuda_flags(csrc), key)
-        kernels = [Object("engine.o", csrc / "cuda" / "engine.cu", command=shlex.join(command))]
+        command = shlex.join((*nvcc, *cuda_flags(csrc), key))
+        kernels = [Object("engine.o", csrc / "cuda" / "engine.cu", command=command)]
     objects = [*kernels, Object("binding.o", csrc / "bindings" / f"{engine}.cpp", binding)]
     return ninja_rules(toolchain.compiler, common, objects, link, LIBRARIES[library], linker)
 
 
 def cuda_flags(csrc: Path) -> tuple[str, ...]:
     """Flags of nvcc: binaries for all chips from code that is made once."""
-    chips = tuple(os.environ.get("STM_FAST_CUDA_CHIPS", ",".join(CUDA_CHIPS)).split(","))
+    chips = _chips()
     codes = ",".join([*(f"sm_{chip}" for chip in chips), f"compute_{chips[0]}"])
     strict = CUDA_STRICT_FLAGS if os.environ.get("STM_FAST_STRICT") else ()
     target = ("-gencode", f"arch=compute_{chips[0]},code=[{codes}]")
     return (*CUDA_FLAGS, *strict, *target, f"-I{csrc}", f"-I{csrc / 'include'}")
+
+
+def _chips() -> list[str]:
+    """Those asked for, or those of `CUDA_CHIPS` that this nvcc knows, the least first."""
+    asked = os.environ.get("STM_FAST_CUDA_CHIPS")
+    if asked:
+        return sorted(filter(None, re.split(r"[,;\s]+", asked)), key=lambda chip: int(re.sub(r"\D", "", chip) or 0))
+    run = subprocess.run([find_nvcc(), "--list-gpu-code"], capture_output=True, text=True, check=False)
+    return [chip for chip in CUDA_CHIPS if f"sm_{chip}" in run.stdout.split()] or list(CUDA_CHIPS)
 
 
 class Object(NamedTuple):
@@ -239,7 +252,7 @@ def ninja_rules(
         "  depfile = $out.d",
         "  deps = gcc",
         "rule link",
-        f"  command = {linker or compiler} $in {_shell(link)} -o $out",
+        f"  command = {(linker or compiler).replace('$', '$$')} $in {_shell(link)} -o $out",
     ]
     everyones = f"{compiler} {_shell(common)}"
     for item in objects:
