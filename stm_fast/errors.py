@@ -23,3 +23,7 @@ class MediaError(StmFastError):
     """A video, picture or mask cannot be read or written, or does not fit the rest of the input."""
 
     exit_code = 2
+
+
+class IntegrationError(StmFastError):
+    """Code of others cannot be given the fused read; the message says why."""

@@ -14,6 +14,7 @@ LEVELS = {
     "inference": 3,
     "training": 3,
     "evaluation": 3,
+    "integrations": 4,
     "models": 2,
     "memory": 2,
     "data": 2,

@@ -14,11 +14,13 @@ def python_blocks(page: str) -> str:
     return "\n".join(re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), flags=re.M | re.S))
 
 
-def test_memory_read_page_runs() -> None:
+@pytest.mark.parametrize(("page", "holds"), [("docs/memory_read.md", "merge_reads"), ("docs/drop-in.md", "SAM 2")])
+def test_code_of_the_page_runs(page: str, holds: str) -> None:
     torch.manual_seed(0)
-    code = python_blocks("docs/memory_read.md")
-    assert "merge_reads" in code
-    exec(compile(code, "docs/memory_read.md", "exec"), {})
+    assert holds in (ROOT / page).read_text()
+    code = python_blocks(page)
+    assert code.count("memory_read(") > 3
+    exec(compile(code, page, "exec"), {})
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -18,7 +18,7 @@ def run_example(name: str) -> str:
 
 def test_every_example_is_tested() -> None:
     scripts = {path.name for path in EXAMPLES.glob("*.py") if "__main__" in path.read_text()}
-    tested = {"segment_frames.py", "edit_objects.py", "swap_the_read.py", "long_memory.py"}
+    tested = {"segment_frames.py", "edit_objects.py", "swap_the_read.py", "long_memory.py", "drop_in.py"}
     assert scripts == tested
 
 
@@ -38,3 +38,12 @@ def test_edit_objects_adds_corrects_and_removes() -> None:
     objects = [re.search(r"objects \((.*?)\)", line).group(1) for line in lines]
     assert objects == ["1,"] * 2 + ["1, 2"] * 10 + ["1,"] * 3
     assert "J(1) 1.00" in lines[9]
+
+
+def test_drop_in_takes_the_matrix_away() -> None:
+    pytest.importorskip("cutie", reason="rf-cutie is not installed")
+    output = run_example("drop_in.py")
+    matrix, plain, fused = (int(number) for number in re.findall(r"(\d+) MB", output))
+    assert "equal" in output
+    assert plain > matrix
+    assert fused < matrix / 2

@@ -1,0 +1,232 @@
+"""Stand-ins for the matrices of others' reads: they know what they would hold, and hold nothing.
+
+A family's code first computes the similarity of all memory tokens with all queries, takes slices of it, turns them
+into an affinity by softmax and multiplies values with that. With `LazySimilarity` and `FusedAffinity` in place of the
+first two, the product is the fused read.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from stm_fast.ops import MemoryReadout, memory_read
+from stm_fast.ops.api import Similarity
+
+MAX_VALUE_CHANNELS = 1024
+
+
+class LazySimilarity:
+    """What `(B, N, Q)` similarities would be computed from. Slices and concatenations of it are lazy too.
+
+    Args:
+        memory_key: `(B, Ck, N)`.
+        shrinkage: `(B, 1, N)` or None for ones.
+        query_key: `(B, Ck, Q)`.
+        selection: `(B, Ck, Q)` or None for ones.
+        parts: ranges of memory tokens that take part, in order; None for all.
+    """
+
+    def __init__(
+        self,
+        memory_key: Tensor,
+        shrinkage: Tensor | None,
+        query_key: Tensor,
+        selection: Tensor | None,
+        parts: Sequence[range] | None = None,
+    ) -> None:
+        self.memory_key, self.shrinkage = memory_key, shrinkage
+        self.query_key, self.selection = query_key, selection
+        self.parts = _joined([range(memory_key.shape[2])] if parts is None else parts)
+
+    @property
+    def shape(self) -> torch.Size:
+        """`(B, N, Q)`."""
+        return torch.Size((self.memory_key.shape[0], sum(map(len, self.parts)), self.query_key.shape[2]))
+
+    def affinity(self, top_k: int | None = None) -> "FusedAffinity":
+        """Its softmax over the memory, or over the `top_k` best tokens of each query."""
+        key = self._of_parts(self.memory_key)
+        shrinkage = None if self.shrinkage is None else self._of_parts(self.shrinkage)
+        return FusedAffinity(
+            key, self.query_key, similarity="l2", shrinkage=shrinkage, selection=self.selection, top_k=top_k
+        )
+
+    def __getitem__(self, index: Any) -> "LazySimilarity":
+        """`similarity[:, a:b]` or `similarity[:, a:b, queries]`."""
+        batch, tokens, *rest = index if isinstance(index, tuple) else (index, slice(None))
+        queries = rest[0] if rest else slice(None)
+        if batch != slice(None) or not isinstance(tokens, slice) or tokens.step not in (None, 1) or len(rest) > 1:
+            _refuse(f"the index {index!r}", "[:, a:b] and [:, a:b, queries]")
+        start, stop, _ = tokens.indices(self.shape[1])
+        selection = None if self.selection is None else self.selection[:, :, queries]
+        return LazySimilarity(
+            self.memory_key,
+            self.shrinkage,
+            self.query_key[:, :, queries],
+            selection,
+            _sliced(self.parts, start, stop),
+        )
+
+    def _of_parts(self, tensor: Tensor) -> Tensor:
+        views = [tensor[:, :, part.start : part.stop] for part in self.parts]
+        return views[0] if len(views) == 1 else torch.cat(views, 2)
+
+    @classmethod
+    def __torch_function__(
+        cls, function: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> "LazySimilarity":
+        if function is not torch.cat:
+            _refuse(f"{function.__name__} of a similarity", "slices along the memory and torch.cat of them")
+        return _concatenated(*args, **(kwargs or {}))
+
+
+class FusedAffinity:
+    """A softmax affinity `(B, N, Q)` that is never held. Values multiplied with it are read by `memory_read`.
+
+    `values @ affinity`, `torch.matmul` and `torch.bmm` take values `(B, C, N)`, or `(O, C, N)` of O objects
+    that share an affinity with B = 1. The read is as differentiable as `memory_read` is.
+
+    Args:
+        memory_key: `(B, Ck, N)`.
+        query_key: `(B, Ck, Q)`.
+        similarity: and the options below, see `stm_fast.memory_read`.
+        scale: see there.
+        shrinkage: `(B, 1, N)`.
+        selection: `(B, Ck, Q)`.
+        top_k: see there.
+    """
+
+    def __init__(
+        self,
+        memory_key: Tensor,
+        query_key: Tensor,
+        *,
+        similarity: Similarity,
+        scale: float | None = None,
+        shrinkage: Tensor | None = None,
+        selection: Tensor | None = None,
+        top_k: int | None = None,
+    ) -> None:
+        self.memory_key, self.query_key = memory_key, query_key
+        self.similarity, self.scale, self.top_k = similarity, scale, top_k
+        self.shrinkage, self.selection = shrinkage, selection
+        self.rows = memory_key.shape[0]
+
+    @property
+    def shape(self) -> torch.Size:
+        """`(B, N, Q)`."""
+        return torch.Size((self.rows, self.memory_key.shape[2], self.query_key.shape[2]))
+
+    def expand(self, rows: int, *others: int) -> "FusedAffinity":
+        """The same affinity for `rows` objects, as `Tensor.expand(rows, -1, -1)`."""
+        if others != (-1, -1) or self.memory_key.shape[0] != 1:
+            _refuse(f"expand{(rows, *others)} of an affinity {tuple(self.shape)}", "expand(objects, -1, -1) of one row")
+        expanded = object.__new__(FusedAffinity)
+        expanded.__dict__.update(self.__dict__, rows=rows)
+        return expanded
+
+    def usage(self) -> Tensor:
+        """The weight that each memory token is read with, summed over the queries `(B, N)`; without gradients."""
+        with torch.no_grad():
+            nothing = self.memory_key.new_zeros(1).expand(self.memory_key.shape[0], 1, self.memory_key.shape[2])
+            usage = self._readout(nothing, return_usage=True).usage
+        assert usage is not None
+        return usage.expand(self.rows, -1)
+
+    def sum(self, dim: int) -> Tensor:
+        """`sum(dim=2)` is the usage."""
+        if dim not in (2, -1):
+            _refuse(f"the sum of an affinity over dimension {dim}", "2, the queries")
+        return self.usage()
+
+    def read(self, values: Tensor) -> Tensor:
+        """Values `(O or B, C, N)` or `(C, N)` times the affinity: `(O or B, C, Q)`."""
+        product = f"values {tuple(values.shape)} times an affinity {tuple(self.shape)}"
+        if values.ndim not in (2, 3) or values.shape[-1] != self.shape[1]:
+            _refuse(product, "(objects, C, N) or (B, C, N)")
+        values = values.expand(self.rows, -1, -1) if values.ndim == 2 or values.shape[0] == 1 else values
+        batch, rows = self.memory_key.shape[0], values.shape[0]
+        if batch != 1 and rows != batch:
+            _refuse(product, f"({batch}, C, N)")
+        shared = values.unsqueeze(0) if batch == 1 else values.unsqueeze(1)
+        return self._readout(_in_groups(shared)).value.reshape(rows, values.shape[1], -1)
+
+    def __rmatmul__(self, values: Tensor) -> Tensor:
+        """`values @ affinity`; a tensor asks for it once more where the product is refused, for the reason."""
+        return self.read(values)
+
+    def _readout(self, values: Tensor, *, return_usage: bool = False) -> MemoryReadout:
+        return memory_read(
+            self.query_key,
+            self.memory_key,
+            values,
+            similarity=self.similarity,
+            scale=self.scale,
+            shrinkage=self.shrinkage,
+            selection=self.selection,
+            top_k=self.top_k,
+            return_usage=return_usage,
+            return_lse=True,
+        )
+
+    @classmethod
+    def __torch_function__(
+        cls, function: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Tensor:
+        products = ("matmul", "__matmul__", "bmm")
+        if function.__name__ not in products or kwargs or not isinstance(args[1], FusedAffinity):
+            _refuse(f"{function.__name__} of an affinity", "values @ affinity, torch.matmul, torch.bmm and sum(dim=2)")
+        values, affinity = args
+        readout: Tensor = affinity.read(values)
+        return readout
+
+
+def _in_groups(values: Tensor) -> Tensor:
+    """Values `(B, O, C, N)` as `(B, O·g, C/g, N)`, with no more channels than one read takes."""
+    channels = values.shape[2]
+    groups = -(-channels // MAX_VALUE_CHANNELS)
+    while channels % groups:
+        groups += 1
+    batch, objects, _, tokens = values.shape
+    if groups == 1:
+        return values
+    return values.reshape(batch, objects * groups, channels // groups, tokens)
+
+
+def _concatenated(tensors: Sequence[LazySimilarity], dim: int = 0) -> LazySimilarity:
+    first = tensors[0]
+    if dim != 1 or not all(
+        isinstance(other, LazySimilarity)
+        and other.memory_key is first.memory_key
+        and other.query_key.shape == first.query_key.shape
+        for other in tensors
+    ):
+        _refuse(f"torch.cat along dimension {dim}", "1, of slices of one similarity with the same queries")
+    parts = [part for similarity in tensors for part in similarity.parts]
+    return LazySimilarity(first.memory_key, first.shrinkage, first.query_key, first.selection, parts)
+
+
+def _sliced(parts: Sequence[range], start: int, stop: int) -> list[range]:
+    """The tokens `start:stop` of those in `parts`."""
+    chosen, offset = [], 0
+    for part in parts:
+        chosen.append(part[max(0, start - offset) : max(0, stop - offset)])
+        offset += len(part)
+    return chosen
+
+
+def _joined(parts: Sequence[range]) -> list[range]:
+    """The same tokens in fewer ranges: empty ones left out, neighbours made one."""
+    joined: list[range] = []
+    for part in parts:
+        if joined and len(part) and joined[-1].stop == part.start:
+            joined[-1] = range(joined[-1].start, part.stop)
+        elif len(part):
+            joined.append(part)
+    return joined or [range(0)]
+
+
+def _refuse(seen: str, allowed: str) -> NoReturn:
+    raise TypeError(f"{seen} needs the matrix that stm-fast does not build; allowed are {allowed}")

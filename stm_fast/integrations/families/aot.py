@@ -1,0 +1,125 @@
+"""AOT (Yang et al., NeurIPS 2021) and DeAOT (Yang and Yang, NeurIPS 2022): attention over the whole memory.
+
+Their short-term attention looks at a window and is left alone.
+"""
+
+import inspect
+import math
+from collections.abc import Iterator, Sequence
+from functools import wraps
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stm_fast.integrations.affinity import FusedAffinity
+from stm_fast.integrations.families.replacement import Function, Replacement, check_alike, defined_in
+
+READS = "AOT's MultiheadAttention, DeAOT's GatedPropagation"
+
+
+def find(modules: Sequence[ModuleType]) -> Iterator[Replacement]:
+    """The forward passes of both classes."""
+    for owner in defined_in(modules, "MultiheadAttention", type):
+        if _takes(owner, "Q", "K", "V"):
+            replacement = Replacement.of(owner, "forward", _multihead)
+            _check(replacement, {"d_model": 16, "num_head": 2}, [(5, 16), (12, 16), (12, 16)])
+            yield replacement
+    for owner in defined_in(modules, "GatedPropagation", type):
+        if _takes(owner, "Q", "K", "V", "U", "size_2d"):
+            replacement = Replacement.of(owner, "forward", _gated)
+            _check(replacement, {"d_qk": 8, "d_vu": 16, "num_head": 1}, [(6, 8), (6, 8), (6, 16), (6, 16)], (3, 2))
+            yield replacement
+
+
+def _takes(owner: type, *names: str) -> bool:
+    forward = vars(owner).get("forward")
+    return forward is not None and tuple(inspect.signature(forward).parameters)[1:] == names
+
+
+def _multihead(original: Function) -> Function:
+    @wraps(original)
+    def forward(self: Any, Q: Tensor, K: Tensor, V: Tensor) -> tuple[Tensor, None]:
+        if _drops(self):
+            return original(self, Q, K, V)  # type: ignore[no-any-return]
+        if self.use_linear:
+            Q, K, V = self.linear_Q(Q), self.linear_K(K), self.linear_V(V)
+        return self.projection(_attend(self, Q, K, V)), None
+
+    return forward
+
+
+def _gated(original: Function) -> Function:
+    @wraps(original)
+    def forward(self: Any, Q: Tensor, K: Tensor, V: Tensor, U: Tensor, size_2d: tuple[int, int]) -> tuple[Tensor, None]:
+        if _drops(self):
+            return original(self, Q, K, V, U, size_2d)  # type: ignore[no-any-return]
+        if self.use_linear:
+            Q = K = self.linear_QK(Q)
+            V = _halves(self, V, self.linear_V1, self.linear_V2)
+            U = _halves(self, U, self.linear_U1, self.linear_U2)
+        gated = _attend(self, Q, K, V) * U
+        return self.projection(self.dw_conv(gated, size_2d)), None
+
+    return forward
+
+
+def _drops(module: Any) -> bool:
+    """Dropout in training acts on the affinity itself, which the fused read does not have."""
+    return bool(module.training and module.drop_prob > 0)
+
+
+def _attend(module: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention of each head: queries `(Tq, B, ·)`, keys and values `(Tk, B, ·)` -> `(Tq, B, heads · channels)`."""
+    heads, scale = module.num_head, 1 / module.T
+    evaluates = not module.training
+    longest = getattr(module, "max_mem_len_ratio", -1)
+    ratio = key.shape[0] / query.shape[0]
+    if evaluates and longest > 0 and ratio > longest:
+        scale *= math.log(ratio) / math.log(longest)
+    top_k = getattr(module, "top_k", -1)
+    affinity = FusedAffinity(
+        _by_head(key, heads),
+        _by_head(query, heads) * (scale if module.use_dis else 1),
+        similarity="l2" if module.use_dis else "dot",
+        scale=1.0 if module.use_dis else scale,
+        top_k=top_k if evaluates and top_k > 0 else None,
+    )
+    readout = affinity.read(_by_head(value, heads))
+    return readout.view(-1, heads, *readout.shape[1:]).permute(3, 0, 1, 2).flatten(2)
+
+
+def _by_head(tokens: Tensor, heads: int) -> Tensor:
+    """`(T, B, heads · C)` -> `(B · heads, C, T)`, a view."""
+    return tokens.view(*tokens.shape[:2], heads, -1).permute(1, 2, 3, 0).flatten(0, 1)
+
+
+def _halves(module: Any, tokens: Tensor, first: Function, second: Function) -> Tensor:
+    """Both halves of the channels projected by their own layer, head by head beside one another, then SiLU."""
+    halves = first(tokens[..., : module.d_vu // 2]), second(tokens[..., module.d_vu // 2 :])
+    by_head = [half.view(*half.shape[:2], module.num_head, -1) for half in halves]
+    return torch.nn.functional.silu(torch.cat(by_head, -1).flatten(2))
+
+
+def _check(
+    replacement: Replacement, arguments: dict[str, int], shapes: Sequence[tuple[int, int]], *others: object
+) -> None:
+    """Compare on all options that this version of the class knows."""
+    options: list[dict[str, object]] = [{}]
+    known = inspect.signature(replacement.owner).parameters  # type: ignore[arg-type]
+    options += [
+        {name: value} for name, value in (("use_dis", True), ("top_k", 3), ("use_linear", False)) if name in known
+    ]
+
+    def reads(forward: Function) -> list[Tensor]:
+        results = []
+        for option in options:
+            module = replacement.instance(**arguments, **option).eval()
+            tokens = [torch.randn(length, 2, channels) for length, channels in shapes]
+            if option.get("use_linear") is False and "d_vu" in arguments:
+                tokens[2:] = [torch.randn(length, 2, module.expand_d_vu) for length, _ in shapes[2:]]
+            results.append(forward(module, *tokens, *others)[0])
+        return results
+
+    check_alike(replacement.label, lambda: reads(replacement.original), lambda: reads(replacement.ours))

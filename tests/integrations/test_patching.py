@@ -1,0 +1,117 @@
+"""Finding the reads of others, replacing them, and leaving no trace."""
+
+import json
+from collections.abc import Callable
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import torch
+
+from stm_fast.errors import IntegrationError
+from stm_fast.integrations import patch, patched
+from stm_fast.integrations.affinity import FusedAffinity, LazySimilarity
+
+Load = Callable[[str], ModuleType]
+FUNCTIONS = ("get_similarity", "do_softmax", "get_affinity")
+
+
+def toy() -> list[torch.Tensor]:
+    return [torch.randn(1, 4, 6), 1 + torch.rand(1, 1, 6), torch.randn(1, 4, 5), torch.rand(1, 4, 5)]
+
+
+def test_functions_are_replaced_wherever_they_were_imported_and_put_back(other: Load) -> None:
+    manager, functions = other("xmem_manager"), other("xmem_functions")
+    originals = [getattr(functions, name) for name in FUNCTIONS]
+    with patched(manager) as patch_of_manager:
+        assert patch_of_manager.replaced == tuple(f"{functions.__name__}.{name}" for name in FUNCTIONS)
+        for module in (manager, functions):
+            assert isinstance(module.get_similarity(*toy()), LazySimilarity)
+            assert isinstance(module.get_affinity(*toy()), FusedAffinity)
+    for module in (manager, functions):
+        assert [getattr(module, name) for name in FUNCTIONS] == originals
+
+
+def test_a_module_imported_while_patched_is_put_back_too(other: Load) -> None:
+    functions = other("xmem_functions")
+    with patched(functions):
+        manager = other("xmem_manager")
+        assert isinstance(manager.get_similarity(*toy()), LazySimilarity)
+    assert manager.get_similarity is functions.get_similarity
+    assert isinstance(manager.get_similarity(*toy()), torch.Tensor)
+
+
+def test_the_original_returns_after_an_error(other: Load) -> None:
+    stcn = other("stcn")
+    original = stcn.MemoryBank._global_matching
+    with pytest.raises(ZeroDivisionError), patched(stcn):
+        raise ZeroDivisionError
+    assert stcn.MemoryBank._global_matching is original
+
+
+def test_patching_twice_is_patching_once(other: Load) -> None:
+    stcn = other("stcn")
+    original = stcn.MemoryBank._global_matching
+    first = patch(stcn)
+    with patched(stcn) as second:
+        assert second.replaced == ()
+    assert stcn.MemoryBank._global_matching is not original
+    first.undo()
+    first.undo()
+    assert stcn.MemoryBank._global_matching is original
+
+
+def test_targets_may_be_modules_packages_classes_networks_and_what_holds_them(other: Load) -> None:
+    aot, stm = other("aot"), other("stm")
+    network = torch.nn.Sequential(torch.nn.Identity(), aot.MultiheadAttention(8, 2))
+    package = ModuleType("tests.integrations.others")
+    for target in (aot, network, SimpleNamespace(network=network, name="x"), aot.MultiheadAttention):
+        with patched(target) as patch_of_target:
+            assert f"{aot.__name__}.MultiheadAttention.forward" in patch_of_target.replaced
+    with patched(package) as patch_of_package:
+        assert {f"{stm.__name__}.Memory.forward", f"{aot.__name__}.GatedPropagation.forward"} <= {
+            *patch_of_package.replaced
+        }
+
+
+def test_what_is_not_known_is_refused() -> None:
+    for target, name in (
+        (json, "'json'"),
+        (torch.nn.Linear(2, 2), "Linear"),
+        (3, "int"),
+        (torch.nn.MultiheadAttention(8, 2), "MultiheadAttention"),
+    ):
+        with pytest.raises(IntegrationError, match=f"target .*{name}.* holds no read that is known.*XMem"):
+            patch(target)
+
+
+def test_other_parameters_are_another_version(other: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    functions = other("xmem_functions")
+
+    def get_similarity(keys: object, queries: object) -> None: ...
+
+    get_similarity.__module__ = functions.__name__
+    monkeypatch.setattr(functions, "get_similarity", get_similarity)
+    with pytest.raises(IntegrationError, match=r"get_similarity .*its parameters are keys, queries; known are mk, ms"):
+        patch(functions)
+
+
+def test_another_formula_is_another_version(other: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    stcn = other("stcn")
+    monkeypatch.setattr(stcn, "_similarity", lambda mk, qk: mk.mT @ qk)
+    with pytest.raises(
+        IntegrationError, match=r"MemoryBank._global_matching .*does not give what the fused read gives"
+    ):
+        patch(stcn)
+
+
+def test_a_read_that_fails_is_another_version(other: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    aot = other("aot")
+    monkeypatch.setattr(aot, "attention", lambda *_: 1 / 0)
+    with pytest.raises(IntegrationError, match=r"MultiheadAttention.forward .*ZeroDivisionError: division by zero"):
+        patch(aot)
+
+
+def test_looking_leaves_the_random_state_alone(other: Load) -> None:
+    aot, state = other("aot"), torch.get_rng_state()
+    patch(aot).undo()
+    assert torch.equal(torch.get_rng_state(), state)
