@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     import torch
 
     from stm_fast.inference.resumable import ResumableSegmenter
+    from stm_fast.memory.offload import Store
     from stm_fast.models.stm import STM
 
 MODEL_PANEL = "Model and memory"
@@ -22,6 +24,14 @@ class Dtype(str, Enum):
     float32 = "float32"
     bfloat16 = "bfloat16"
     float16 = "float16"
+
+
+class Offload(str, Enum):
+    """Where kept frames go: they stay on the device, or move to the host's memory or to the output's disk."""
+
+    none = "none"
+    host = "host"
+    disk = "disk"
 
 
 Model = Annotated[
@@ -56,6 +66,14 @@ MemoryMax = Annotated[
         min=1, help="Most frames remembered; no bound if left out.", show_default=False, rich_help_panel=MODEL_PANEL
     ),
 ]
+OffloadOption = Annotated[
+    Offload,
+    typer.Option(
+        "--offload",
+        help="Where remembered frames move to, so that the memory may outgrow the device's; disk is that of OUT.",
+        rich_help_panel=MODEL_PANEL,
+    ),
+]
 TopK = Annotated[
     int | None,
     typer.Option(
@@ -88,6 +106,7 @@ class SegmenterOptions:
     device: str = "auto"
     dtype: Dtype = Dtype.auto
     backend: str = "auto"
+    offload: Offload = Offload.none
 
     def load(self) -> "STM":
         """Load the model.
@@ -104,12 +123,13 @@ class SegmenterOptions:
         dtype = resolve_dtype(self.dtype, device)
         return stm_fast.load_model(self.model, weights=self.weights, device=device, dtype=dtype)
 
-    def segmenter(self, model: "STM", frame_size: tuple[int, int]) -> "ResumableSegmenter":
+    def segmenter(self, model: "STM", frame_size: tuple[int, int], folder: Path | None = None) -> "ResumableSegmenter":
         """A segmenter for frames of a size.
 
         Args:
             model: see `load`.
             frame_size: height and width; frames whose shorter side is not above a `size` that was given keep theirs.
+            folder: where a memory goes that moves to disk.
 
         Raises:
             ValueError: an option is out of range.
@@ -123,7 +143,26 @@ class SegmenterOptions:
             size=self._size(model, min(frame_size)),
             top_k=self.top_k,
             backend=self.backend,
+            store=self._store(next(model.parameters()).device.type, folder),
         )
+
+    def _store(self, device: str, folder: Path | None) -> "Store | None":
+        """Where remembered frames move to."""
+        from stm_fast.memory.offload import DiskStore, HostStore
+
+        if self.offload is Offload.none:
+            return None
+        if self.memory_max is not None:
+            raise ValueError(f"--offload {self.offload.value} goes with a memory without bound: leave out --memory-max")
+        if self.top_k is not None:
+            raise ValueError(f"--offload {self.offload.value} goes with reads of the whole memory: leave out --top-k")
+        if self.offload is Offload.host:
+            if device == "cpu":
+                raise ValueError("--offload host is for a GPU: on a CPU the memory is there already; allowed is disk")
+            return HostStore()
+        if folder is None:
+            raise ValueError("--offload disk needs a folder to write to")
+        return DiskStore(folder)
 
     def _size(self, model: "STM", shorter_side: int) -> int | None:
         """The shorter side that the network sees; None for the frames' own."""
@@ -134,7 +173,7 @@ class SegmenterOptions:
 
     def settings(self) -> dict[str, object]:
         """The options as they were given, for reports and to compare runs."""
-        return asdict(self) | {"dtype": self.dtype.value}
+        return asdict(self) | {"dtype": self.dtype.value, "offload": self.offload.value}
 
 
 def resolve_device(name: str) -> str:

@@ -112,7 +112,7 @@ def release() -> None:
         os.close(_locked.pop())
 
 
-_FREE = ("memory_max", "device", "backend")
+_FREE = ("memory_max", "device", "backend", "offload")
 """Settings that may change when a run is resumed: what it takes to finish one that ran out of memory."""
 
 

@@ -56,6 +56,7 @@ def segment(
     device: options.Device = "auto",
     dtype: options.DtypeOption = options.Dtype.auto,
     backend: options.Backend = "auto",
+    offload: options.OffloadOption = options.Offload.none,
 ) -> None:
     """Segment a video from the mask of its first frame.
 
@@ -65,7 +66,9 @@ def segment(
     from stm_fast.inference.prompts import find_prompts
     from stm_fast.media.video import open_frames
 
-    chosen = options.SegmenterOptions(model, weights, size, memory_every, memory_max, top_k, device, dtype, backend)
+    chosen = options.SegmenterOptions(
+        model, weights, size, memory_every, memory_max, top_k, device, dtype, backend, offload
+    )
     frames = open_frames(source)
     prompts = find_prompts(mask, frames)
     folder = OutputFolder(out)
@@ -76,7 +79,7 @@ def segment(
             raise ValueError(f"{result} is or holds what is given as INPUT or --mask: choose another --out")
     if folder.root.resolve() == source.resolve():
         raise ValueError(f"--out {out} is the folder of frames given as INPUT: choose another --out")
-    segmenter = chosen.segmenter(chosen.load(), frames.size)
+    segmenter = chosen.segmenter(chosen.load(), frames.size, folder.root)
     claim(
         folder.summary,
         (folder.masks, folder.overlay, folder.contact_sheet),

@@ -11,6 +11,7 @@ from torch import Tensor
 from stm_fast.inference.frames import Frame, Geometry, to_rgb
 from stm_fast.inference.objects import MAX_ID, Mask, corrected, ids_in, one_hot, to_ids, to_mask
 from stm_fast.memory.bank import MemoryBank
+from stm_fast.memory.offload import OffloadedBank, Store
 from stm_fast.memory.policies import MemoryPolicy
 from stm_fast.models.aggregation import PROBABILITY_FLOOR, aggregate, other_masks
 from stm_fast.models.fusion import inference_copy
@@ -66,6 +67,8 @@ class Segmenter:
         size: shorter side, in pixels, of the frames that the network sees; None for their own size.
         top_k: read only the k best memory tokens of each location; None for all of them.
         backend: of the memory read, see `stm_fast.memory_read`.
+        store: where kept frames move, the host's memory or a disk, so that the memory is not bounded by the device's;
+            see `stm_fast.memory.offload`. None keeps them on the device.
 
     Attributes:
         model: the inference copy.
@@ -83,16 +86,20 @@ class Segmenter:
         size: int | None = None,
         top_k: int | None = None,
         backend: str = "auto",
+        store: Store | None = None,
     ) -> None:
         if size is not None and size < model.stride:
             raise ValueError(f"size must be at least {model.stride} pixels or None, got {size}")
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k must be at least 1 or None, got {top_k}")
+        if store is not None and top_k is not None:
+            raise ValueError(f"top_k must be None with a store: the best tokens of parts are not the best, got {top_k}")
         check_name(backend)
         self.model = inference_copy(model)
         self.size = size
         self.top_k = top_k
         self.backend = backend
+        self.store = store
         weight = next(self.model.parameters())
         self._device, self._dtype = weight.device, weight.dtype
         self._forget(policy)
@@ -194,7 +201,7 @@ class Segmenter:
 
     def _forget(self, policy: MemoryPolicy | None) -> None:
         self._state = None
-        self.memory = MemoryBank(policy)
+        self.memory = MemoryBank(policy) if self.store is None else OffloadedBank(policy, self.store)
         self.timings = dict.fromkeys(STAGES, 0.0)
 
     def _started(self) -> "_State":

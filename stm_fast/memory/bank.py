@@ -157,12 +157,13 @@ class MemoryBank:
             raise ValueError(
                 f"keys must have a row for each of at least {max(self.objects, 1)} objects, got {len(keys)}"
             )
-        if not self._frames:
-            return
-        if index < max(self._frames):
-            raise ValueError(
-                f"index must not be below that of the last frame memorised ({max(self._frames)}), got {index}"
-            )
+        if self._frames:
+            self._check_alike(index, keys, values, max(self._frames))
+
+    def _check_alike(self, index: int, keys: Tensor, values: Tensor, last: int) -> None:
+        """Whether a frame goes with those in memory, of which `last` is the last."""
+        if index < last:
+            raise ValueError(f"index must not be below that of the last frame memorised ({last}), got {index}")
         for name, given, block in (("keys", keys, self._keys), ("values", values, self._values)):
             channels, grid = block.shape[1], block.shape[3:]
             if (given.shape[1], *given.shape[2:]) != (channels, *grid):
@@ -190,10 +191,18 @@ class MemoryBank:
         objects, _, capacity = self._keys.shape[:3]
         if slots > capacity:
             capacity = self._grown(capacity, slots)
-        if self._frames and (len(keys), capacity) == (objects, self._keys.shape[2]):
+        if (len(keys), capacity) == (objects, self._keys.shape[2]) and self._holds(keys, values):
             return
         moved = self._moved(self._keys, keys, capacity), self._moved(self._values, values, capacity)
         self._keys, self._values = moved
+
+    def _holds(self, keys: Tensor, values: Tensor) -> bool:
+        """Whether the block is of the channels, grid, dtype and device of these."""
+        return all(
+            (block.shape[1], *block.shape[3:], block.dtype, block.device)
+            == (given.shape[1], *given.shape[2:], given.dtype, given.device)
+            for block, given in ((self._keys, keys), (self._values, values))
+        )
 
     def _grown(self, capacity: int, slots: int) -> int:
         capacity = max(_FIRST_CAPACITY, int(capacity * _GROWTH))

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from stm_fast.inference import propagation
 from stm_fast.media.masks import read_mask, write_mask
 from stm_fast.media.overlay import video_writer
 from stm_fast.media.video import open_frames
+from stm_fast.memory.offload import DiskStore, OffloadedBank
 
 pytestmark = pytest.mark.usefixtures("colour_model")
 
@@ -79,6 +81,19 @@ def test_options_reach_model_and_memory(segment, colour_model, tmp_path):
     assert summary["memory_tokens"] == 3 * 2
     assert summary["settings"]["top_k"] == 4
     assert not (tmp_path / "out" / "overlay.mp4").exists()
+
+
+def test_a_memory_on_disk_leaves_nothing_behind(segment, clip, tmp_path, monkeypatch):
+    moved = []
+    put = DiskStore.put
+    monkeypatch.setattr(DiskStore, "put", lambda self, *tensors: moved.append(self.folder) or put(self, *tensors))
+    monkeypatch.setattr(OffloadedBank.__init__, "__defaults__", (1,))
+    result = segment("--offload", "disk", "--memory-every", 1)
+    assert result.exit_code == 0, result.output
+    assert masks(tmp_path / "out" / "masks") == masks(clip / "masks")
+    assert moved == [Path("out")] * 4
+    written = {"contact_sheet.png", "masks", "overlay.mp4", "summary.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == written
 
 
 def test_folder_of_masks_and_video(segment, clip, tmp_path):
@@ -293,6 +308,9 @@ def test_inputs_that_are_not_there(segment, tmp_path, inputs, code, sentence):
         (("--size", "8"), "size must be at least 16"),
         (("--memory-max", "1"), "max_frames must be at least 2"),
         (("--backend", "abacus"), "abacus"),
+        (("--offload", "host"), "on a CPU the memory is there already; allowed is disk"),
+        (("--offload", "disk", "--top-k", "3"), "leave out --top-k"),
+        (("--offload", "disk", "--memory-max", "3"), "leave out --memory-max"),
     ],
 )
 def test_options_out_of_range(segment, tmp_path, options, sentence):

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import torch
 
 from stm_fast import MemoryPolicy, Segmenter
 from stm_fast.inference import segmenter as module
+from stm_fast.memory.offload import DiskStore, HostStore
 from stm_fast.models.stm import STM
 
 Blocks = Callable[..., np.ndarray]
@@ -128,6 +130,24 @@ def test_the_official_policy_by_default(model: STM, paint: Blocks, ids: Blocks) 
         *([0], [0, 1], [0, 2], [0, 3], [0, 4], [0, 5]),
         *([0, 5, 6], [0, 5, 7], [0, 5, 8], [0, 5, 9], [0, 5, 10], [0, 5, 10, 11]),
     ]
+
+
+def test_a_store_changes_nothing_but_the_place(model: STM, paint: Blocks, ids: Blocks, tmp_path: Path) -> None:
+    results = []
+    for store in (None, DiskStore(tmp_path)):
+        segmenter = Segmenter(model, policy=MemoryPolicy(every=2), store=store)
+        segmenter.start(paint("r.", ".b"), ids("10", "00"))
+        if store is not None:
+            segmenter.memory.part_bytes = 1
+        for index in range(9):
+            segmenter.step(paint("r.", "gb") if index % 2 else paint(".r", "g."))
+            if index == 3:
+                segmenter.annotate(ids("10", "20"))
+        segmenter.remove(1)
+        results.append(segmenter.step(paint("r.", "gb")))
+    assert segmenter.memory.stored_bytes > 0
+    assert results[0].objects == results[1].objects == (2,)
+    torch.testing.assert_close(results[1].probabilities, results[0].probabilities, rtol=0, atol=1e-5)
 
 
 def test_frames_that_are_not_kept_are_not_encoded(model: STM, paint: Blocks, ids: Blocks) -> None:
@@ -360,6 +380,8 @@ def test_the_model_given_is_left_alone(model: STM, paint: Blocks, ids: Blocks) -
     [
         ({"size": 8}, "size must be at least 16 pixels or None, got 8"),
         ({"top_k": 0}, "top_k must be at least 1 or None"),
+        ({"top_k": 3, "store": HostStore()}, "top_k must be None with a store.*got 3"),
+        ({"policy": MemoryPolicy(max_frames=3), "store": HostStore()}, "max_frames must be None.*got 3"),
     ],
 )
 def test_bad_options(model: STM, arguments: dict, message: str) -> None:

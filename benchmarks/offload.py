@@ -1,0 +1,156 @@
+"""A memory on disk: what it costs beside one in memory, and what ten million tokens take.
+
+    python -m benchmarks.offload [FOLDER]
+
+FOLDER (default build/offload) must be on a disk, with 13 GB free. First 2,000 frames of the official network's size
+(480 × 854: 30 × 54 locations; 128 + 512 channels; bfloat16), on disk and in memory: both are read by the 1,620
+locations of a frame, in turns, once the file has been read before; results are compared, and medians given. Then ten
+million tokens on disk, checked at some queries against float64. Anonymous memory is what is not of a file.
+Prints Markdown.
+"""
+
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks.accuracy import processor
+from stm_fast import MemoryPolicy
+from stm_fast.media.summary import versions
+from stm_fast.memory.bank import MemoryBank
+from stm_fast.memory.offload import DiskStore, OffloadedBank
+
+KEY, VALUE, HEIGHT, WIDTH = 128, 512, 30, 54
+FRAMES, MANY_TOKENS, ROUNDS, CHECKED = 2_000, 10_000_000, 5, 8
+KINDS = 16
+GIGABYTE = 1e9
+POLICY = MemoryPolicy(every=1, keep_previous=False)
+
+
+def main(folder: str = "build/offload") -> None:
+    """Print both tables."""
+    print(f"{processor()}, {torch.get_num_threads()} threads, ", end="")
+    print(", ".join(f"{package} {version}" for package, version in versions().items()), end="\n\n")
+    store = DiskStore(Path(folder))
+    query = torch.randn(1, KEY, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(1)).bfloat16()
+    beside_memory(store, query)
+    many_tokens(store, query)
+
+
+def beside_memory(store: DiskStore, query: Tensor) -> None:
+    """2,000 frames on disk and in memory."""
+    with anonymous_memory() as peak:
+        stored = filled(OffloadedBank(POLICY, store), FRAMES)
+        first = seconds_of(stored, query)
+        stored.read(query)
+    held = filled(MemoryBank(POLICY), FRAMES)
+    on_disk, in_memory = stored.read(query), held.read(query)
+    difference = (on_disk.double() - in_memory.double()).abs().max() / in_memory.double().abs().max()
+    turns = [(seconds_of(stored, query), seconds_of(held, query)) for _ in range(ROUNDS)]
+    disk, memory = (statistics.median(column) for column in zip(*turns, strict=True))
+    ratio = statistics.median(one / other for one, other in turns)
+    print(f"| {FRAMES} frames, {held.tokens:,} tokens | on disk | in memory |\n|---|---|---|")
+    print(f"| keys and values | {stored.stored_bytes / GIGABYTE:.1f} GB | {held.nbytes / GIGABYTE:.1f} GB reserved |")
+    print(f"| most anonymous memory while filled and read | {peak[0] / GIGABYTE:.2f} GB | |")
+    print(f"| first read | {first:.2f} s | |")
+    print(f"| a read | {disk:.2f} s | {memory:.2f} s |")
+    print(f"| ratio, median of {ROUNDS} turns | {ratio:.2f} | 1 |")
+    print(f"| largest difference, of the largest number | {difference:.1e} | |\n", flush=True)
+
+
+def many_tokens(store: DiskStore, query: Tensor) -> None:
+    """Ten million tokens on disk."""
+    frames = -(-MANY_TOKENS // (HEIGHT * WIDTH))
+    with anonymous_memory() as peak:
+        begin = time.perf_counter()
+        bank = filled(OffloadedBank(POLICY, store), frames)
+        filling = time.perf_counter() - begin
+        seconds = seconds_of(bank, query)
+        readout = bank.read(query)
+    chosen = torch.linspace(0, HEIGHT * WIDTH - 1, CHECKED).long()
+    truth = exactly(query.flatten(2)[0, :, chosen].double(), frames)
+    found = readout.flatten(2)[0, :, chosen].double()
+    error = (found - truth).abs().max() / truth.abs().max()
+    operations = 2 * HEIGHT * WIDTH * bank.tokens * (KEY + VALUE)
+    print(f"| {bank.tokens:,} tokens on disk | |\n|---|---|")
+    print(f"| keys and values | {bank.stored_bytes / GIGABYTE:.1f} GB |")
+    print(f"| filling | {filling:.0f} s |")
+    print(f"| a read by {HEIGHT * WIDTH} queries | {seconds:.1f} s, {operations / seconds / 1e9:.0f} GFLOP/s |")
+    print(f"| most anonymous memory | {peak[0] / GIGABYTE:.2f} GB |")
+    print(f"| error at {CHECKED} queries against float64, of the largest number | {error:.1e} |")
+
+
+def frame(index: int) -> tuple[Tensor, Tensor]:
+    """Keys and values of a frame: one of a few kinds, shifted: no two are alike, and making them costs little."""
+    kind, shift = index % KINDS, index // KINDS
+    if not _kinds:
+        generator = torch.Generator().manual_seed(0)
+        shape = (KINDS, 1, KEY + VALUE, HEIGHT * WIDTH)
+        _kinds.extend(torch.randn(shape, generator=generator).bfloat16())
+    both = _kinds[kind].roll(shift, 1).view(1, KEY + VALUE, HEIGHT, WIDTH)
+    return both[:, :KEY], both[:, KEY:]
+
+
+_kinds: list[Tensor] = []
+
+
+def filled(bank: MemoryBank, frames: int) -> MemoryBank:
+    """The bank with that many frames."""
+    for index in range(frames):
+        bank.memorise(index, *frame(index))
+    return bank
+
+
+def seconds_of(bank: MemoryBank, query: Tensor) -> float:
+    """How long a read takes."""
+    begin = time.perf_counter()
+    bank.read(query)
+    return time.perf_counter() - begin
+
+
+def exactly(queries: Tensor, frames: int) -> Tensor:
+    """The read of some queries `(KEY, n)` in float64, frame by frame: `(VALUE, n)`."""
+    count = queries.shape[1]
+    most, total = queries.new_full((count,), -torch.inf), queries.new_zeros(count)
+    value = queries.new_zeros(VALUE, count)
+    for index in range(frames):
+        keys, values = (part.flatten(2)[0].double() for part in frame(index))
+        scores = keys.T @ queries / KEY**0.5
+        above = torch.maximum(most, scores.amax(0))
+        weights, shrink = (scores - above).exp(), (most - above).exp()
+        value, total, most = value * shrink + values @ weights, total * shrink + weights.sum(0), above
+    return value / total
+
+
+@contextmanager
+def anonymous_memory() -> Iterator[list[float]]:
+    """The most anonymous memory of this process during the block, in bytes, beyond that before it."""
+    before, peak, done = anonymous_bytes(), [0.0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.02):
+            peak[0] = max(peak[0], anonymous_bytes() - before)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield peak
+    finally:
+        done.set()
+        watcher.join()
+
+
+def anonymous_bytes() -> int:
+    """Memory of this process that is not of a file."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("RssAnon:")[2].split()[0]) * 1024
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

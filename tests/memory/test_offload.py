@@ -1,0 +1,149 @@
+"""A memory whose frames move out reads as one that keeps them."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from stm_fast import MemoryPolicy
+from stm_fast.memory.bank import MemoryBank
+from stm_fast.memory.offload import DiskStore, HostStore, OffloadedBank
+
+KEY, VALUE, HEIGHT, WIDTH = 4, 3, 2, 3
+FRAME_BYTES = 4 * (KEY + VALUE) * HEIGHT * WIDTH
+
+
+def frame_of(objects: int, seed: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    keys = torch.randn(objects, KEY, HEIGHT, WIDTH, generator=generator)
+    return keys.to(dtype), torch.randn(objects, VALUE, HEIGHT, WIDTH, generator=generator).to(dtype)
+
+
+def offloaded(folder: Path, policy: MemoryPolicy | None = None, frames: int = 3) -> OffloadedBank:
+    return OffloadedBank(policy, DiskStore(folder), part_bytes=frames * FRAME_BYTES)
+
+
+policies = st.builds(
+    MemoryPolicy, every=st.sampled_from([None, 1, 2, 3]), keep_first=st.just(True), keep_previous=st.booleans()
+)
+steps = st.lists(st.tuples(st.sampled_from([0, 0, 0, 1, 2]), st.booleans(), st.none() | st.integers(0, 3)), max_size=18)
+
+
+@settings(max_examples=40)
+@given(policies, steps, st.integers(1, 4))
+def test_equals_a_bank_that_keeps_everything(
+    tmp_path_factory: pytest.TempPathFactory,
+    policy: MemoryPolicy,
+    video: list[tuple[int, bool, int | None]],
+    frames: int,
+) -> None:
+    store = DiskStore(tmp_path_factory.mktemp("memory"))
+    bank, whole, objects = OffloadedBank(policy, store, frames * FRAME_BYTES), MemoryBank(policy), 0
+    for index, (joining, corrected, leaving) in enumerate([(1, True, None), *video]):
+        objects += joining
+        if objects:
+            keys, values = frame_of(objects, index)
+            for each in (bank, whole):
+                each.memorise(index, keys, values, annotated=corrected or joining > 0)
+        if leaving is not None and leaving < objects:
+            objects -= 1
+            for each in (bank, whole):
+                each.remove(leaving)
+        assert bank.objects == whole.objects
+        assert sorted(bank.frames) == sorted(whole.frames)
+        if bank.frames:
+            query, _ = frame_of(1, 10_000 + index)
+            torch.testing.assert_close(bank.read(query), whole.read(query), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("store", ["host", "disk"])
+def test_what_is_on_the_device_stays_small(tmp_path: Path, store: str) -> None:
+    store = HostStore() if store == "host" else DiskStore(tmp_path)
+    bank = OffloadedBank(MemoryPolicy(every=1), store, part_bytes=10 * FRAME_BYTES)
+    for index in range(200):
+        bank.memorise(index, *frame_of(1, index))
+        assert bank.nbytes <= 16 * FRAME_BYTES
+    assert bank.frames == tuple(range(200))
+    assert bank.tokens == 200 * HEIGHT * WIDTH
+    assert bank.stored_bytes >= 180 * FRAME_BYTES
+
+
+def test_files_have_no_name_and_their_room_returns(tmp_path: Path) -> None:
+    bank = offloaded(tmp_path / "new", MemoryPolicy(every=1))
+    for index in range(20):
+        bank.memorise(index, *frame_of(2, index))
+    assert bank.stored_bytes > 0
+    assert list((tmp_path / "new").iterdir()) == []
+
+    def mapped() -> int:
+        return Path("/proc/self/maps").read_text().count(".stm-fast-memory-")
+
+    before = mapped()
+    bank.remove(0)
+    bank.remove(0)
+    assert bank.stored_bytes == 0
+    assert mapped() < before
+
+
+def test_a_full_disk_is_said_and_can_be_repaired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bank, whole = offloaded(tmp_path, MemoryPolicy(every=1)), MemoryBank(MemoryPolicy(every=1))
+    for index in range(3):
+        for each in (bank, whole):
+            each.memorise(index, *frame_of(1, index))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", full)
+        with pytest.raises(OSError, match="No space left"):
+            bank.memorise(3, *frame_of(1, 3))
+    assert bank.frames == (0, 1, 2)
+    assert list(tmp_path.iterdir()) == []
+    for each in (bank, whole):
+        each.memorise(3, *frame_of(1, 3))
+    query, _ = frame_of(1, 99)
+    torch.testing.assert_close(bank.read(query), whole.read(query), rtol=1e-4, atol=1e-5)
+
+
+def test_many_parts_round_once(tmp_path: Path) -> None:
+    """Sums of parts are kept in float32, so that their number does not blur 16-bit values."""
+    policy, bits = MemoryPolicy(every=1), torch.bfloat16
+    bank, exact = offloaded(tmp_path, policy, frames=1), MemoryBank(policy)
+    for index in range(60):
+        keys, values = frame_of(1, index, bits)
+        bank.memorise(index, keys, values)
+        exact.memorise(index, keys.double(), values.double())
+    query, _ = frame_of(1, 99, bits)
+    readout, truth = bank.read(query), exact.read(query.double())
+    assert readout.dtype == bits
+    torch.testing.assert_close(readout.double(), truth, rtol=2**-8, atol=1e-3)
+
+
+def test_what_does_not_fit_is_refused_when_all_has_moved_out(tmp_path: Path) -> None:
+    bank = offloaded(tmp_path, MemoryPolicy(every=1, keep_previous=False), frames=1)
+    for index in range(3):
+        bank.memorise(index, *frame_of(1, index))
+    bank._move_out()
+    with pytest.raises(ValueError, match=r"index must not be below .*\(2\), got 1"):
+        bank.memorise(1, *frame_of(1, 1))
+    with pytest.raises(TypeError, match=r"keys must be torch.float32 as in memory, got torch.bfloat16"):
+        bank.memorise(3, *frame_of(1, 3, torch.bfloat16))
+    keys, values = frame_of(1, 3)
+    with pytest.raises(ValueError, match=r"keys must be \(O, 4, 2, 3\), got \(1, 4, 2, 2\)"):
+        bank.memorise(3, keys[..., :2], values[..., :2])
+
+
+def test_options_that_do_not_go_with_a_store_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="max_frames must be None for a memory that moves to a store, got 5"):
+        offloaded(tmp_path, MemoryPolicy(max_frames=5))
+    bank = offloaded(tmp_path, MemoryPolicy(every=1))
+    for index in range(9):
+        bank.memorise(index, *frame_of(1, index))
+    with pytest.raises(ValueError, match="top_k must be None for a memory of which parts have moved to a store, got 3"):
+        bank.read(frame_of(1, 9)[0], top_k=3)
