@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 Mask: TypeAlias = "NDArray[np.integer] | NDArray[np.bool_] | Tensor"
 
@@ -52,6 +53,22 @@ def ids_in(mask: Tensor) -> tuple[int, ...]:
 def one_hot(mask: Tensor, ids: Sequence[int]) -> Tensor:
     """Ids `(H, W)` -> a float32 mask for each of `ids`, `(O, H, W)`."""
     return (mask == torch.tensor(ids, device=mask.device).view(-1, 1, 1)).float()
+
+
+def without_holes(masks: Tensor, others: Tensor, size: int) -> Tensor:
+    """Masks `(O, 1, H, W)` in [0, 1] with holes and gaps up to `size` pixels wide filled where no other object is.
+
+    Args:
+        masks: of each object.
+        others: what the other objects hold, likewise.
+        size: of the square that closes them (dilation, then erosion); 0 leaves the masks as they are.
+    """
+    if size == 0:
+        return masks
+    side = size + 1 - size % 2
+    dilated = F.max_pool2d(masks, side, stride=1, padding=side // 2)
+    closed = -F.max_pool2d(-dilated, side, stride=1, padding=side // 2)
+    return torch.maximum(masks, torch.minimum(closed, 1 - others))
 
 
 def to_mask(labels: Tensor, ids: Sequence[int]) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stm_fast.inference.frames import Frame, Geometry, to_rgb
-from stm_fast.inference.objects import MAX_ID, Mask, corrected, ids_in, one_hot, to_ids, to_mask
+from stm_fast.inference.objects import MAX_ID, Mask, corrected, ids_in, one_hot, to_ids, to_mask, without_holes
 from stm_fast.memory.bank import MemoryBank
 from stm_fast.memory.offload import OffloadedBank, Store
 from stm_fast.memory.policies import MemoryPolicy
@@ -236,12 +236,22 @@ class Segmenter:
         if not state.objects or not self.memory.policy.memorises(state.index, annotated=annotated):
             return
         with self._timed("encode_memory"):
-            masks = state.inner[1:, None]
+            masks = self._remembered(state)
             others = other_masks(masks)
             masks, others = (state.geometry.pad(planes).to(self._dtype) for planes in (masks, others))
             parts = [self.model.encode_memory(state.frame, masks[few], others[few]) for few in self._groups(state)]
             keys, values = (torch.cat(rows) if len(rows) > 1 else rows[0] for rows in zip(*parts, strict=True))
             self.memory.memorise(state.index, keys, values, annotated=annotated)
+
+    def _remembered(self, state: "_State") -> Tensor:
+        """Masks `(O, 1, *inner)` of the objects as they go into memory."""
+        masks = state.inner[1:, None]
+        given = [row for row, found in enumerate(state.objects) if found in state.annotated]
+        if not given or not self.model.hole_size:
+            return masks
+        filled = masks.clone()
+        filled[given] = without_holes(masks[given], other_masks(masks)[given], self.model.hole_size)
+        return filled
 
     def _segment(self, state: "_State") -> Tensor:
         """Aggregated logits `(O + 1, *inner)` of a frame."""

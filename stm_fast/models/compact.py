@@ -99,6 +99,7 @@ def compact_stm() -> STM:
         ),
         working_size=608,
         most_enlargement=4 / 3,
+        hole_size=STM.stride,
     )
 
 

@@ -38,6 +38,9 @@ class STM(nn.Module):
         decoder: readout, query value, skips -> logits `(N, 2, H, W)`.
         working_size: shorter side, in pixels, of the frames that it segments best.
         most_enlargement: by how much smaller frames may be enlarged towards it; 1 leaves them as they are.
+        hole_size: holes and gaps of a given mask up to this many pixels wide are filled in what is remembered of it; 0
+            for none. An object that shows through spray or leaves has more of them than two memory locations can tell
+            apart, and fades where they are.
     """
 
     stride = 16
@@ -51,6 +54,7 @@ class STM(nn.Module):
         decoder: nn.Module,
         working_size: int = 480,
         most_enlargement: float = 1.0,
+        hole_size: int = 0,
     ) -> None:
         super().__init__()
         self.query_encoder = query_encoder
@@ -60,6 +64,7 @@ class STM(nn.Module):
         self.decoder = decoder
         self.working_size = working_size
         self.most_enlargement = most_enlargement
+        self.hole_size = hole_size
 
     def best_size(self, shorter_side: int) -> int:
         """The shorter side, in pixels, at which frames of this shorter side are segmented best."""

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stm_fast.inference.objects import MAX_ID, corrected, ids_in, one_hot, to_ids, to_mask
+from stm_fast.inference.objects import MAX_ID, corrected, ids_in, one_hot, to_ids, to_mask, without_holes
 
 CPU = torch.device("cpu")
 
@@ -63,3 +63,28 @@ def test_what_a_correction_frees_goes_to_who_is_there() -> None:
     before = torch.tensor([[0.1, 0.0], [0.6, 1.0], [0.3, 0.0]])[:, None]
     after = corrected(before, [1], torch.zeros(1, 1, 2))
     torch.testing.assert_close(after[:, 0], torch.tensor([[0.25, 1.0], [0.0, 0.0], [0.75, 0.0]]), rtol=0, atol=2e-3)
+
+
+def drawn(*rows: str) -> torch.Tensor:
+    """A mask `(1, 1, H, W)`, one where there is a letter."""
+    return torch.tensor([[float(cell != ".") for cell in row] for row in rows])[None, None]
+
+
+def test_small_holes_and_gaps_are_filled_and_large_ones_stay() -> None:
+    mask = drawn("xxxxxx....x", "x.xxxx....x", "xxxxxx....x", "xx.xxx....x", "xxxxxx....x")
+    filled = drawn("xxxxxx....x", "xxxxxx....x", "xxxxxx....x", "xxxxxx....x", "xxxxxx....x")
+    assert torch.equal(without_holes(mask, torch.zeros_like(mask), 2), filled)
+    assert torch.equal(without_holes(mask, torch.zeros_like(mask), 0), mask)
+    assert without_holes(mask, torch.zeros_like(mask), 5).all()
+
+
+def test_nothing_grows_outwards() -> None:
+    mask = drawn(".......", "..xxx..", "..x.x..", "..xxx..", ".......")
+    assert torch.equal(without_holes(mask, torch.zeros_like(mask), 3), drawn(".......", *["..xxx.."] * 3, "......."))
+
+
+def test_holes_that_others_fill_are_theirs() -> None:
+    masks = torch.cat([drawn("xxx", "x.x", "xxx"), drawn("...", ".x.", "...")])
+    assert torch.equal(without_holes(masks, masks.flip(0), 3), masks)
+    soft = masks * torch.tensor([1, 0.25]).view(2, 1, 1, 1)
+    assert without_holes(soft, soft.flip(0), 3)[:, 0, 1, 1].tolist() == [0.75, 0.25]

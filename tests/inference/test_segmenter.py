@@ -161,6 +161,22 @@ def test_frames_that_are_not_kept_are_not_encoded(model: STM, paint: Blocks, ids
     assert encoded == [0, 3, 6]
 
 
+def test_holes_are_filled_in_what_is_remembered_of_given_masks_alone(model: STM, paint: Blocks, ids: Blocks) -> None:
+    segmenter = Segmenter(model)
+    segmenter.model.hole_size, seen = 16, []
+    encode = segmenter.model.encode_memory
+    segmenter.model.encode_memory = lambda frame, masks, others: seen.append(masks) or encode(frame, masks, others)
+    frame, holed = paint("...", "rrr", "..."), ids("000", "101", "000")
+    first = segmenter.start(frame, holed)
+    second = segmenter.step(frame)
+    segmenter.step(frame)
+    assert blocks_of(first.mask) == ["000", "101", "000"]
+    assert [int(masks.sum()) // 256 for masks in seen] == [3, int((second.mask > 0).sum()) // 256]
+    segmenter.annotate(holed)
+    segmenter.step(frame)
+    assert int(seen[-1].sum()) == 3 * 256
+
+
 @pytest.mark.parametrize("steps", [0, 2])
 def test_an_object_is_removed(model: STM, paint: Blocks, ids: Blocks, steps: int) -> None:
     segmenter = Segmenter(model)

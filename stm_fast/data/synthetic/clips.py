@@ -168,7 +168,7 @@ def _hide_some_in_the_scene(layers: list[Layer], poses: list[Floats], scene: "_S
 def _screens(
     library: AssetLibrary, rng: Rng, layers: list[Layer], poses: list[Floats], scene: "_Scene"
 ) -> list[Screen]:
-    """At times posts that a target passes behind, at times spray around one."""
+    """At times posts that a target passes behind, and spray around targets."""
     screens: list[Screen] = []
     targets = [index for index, layer in enumerate(layers) if layer.target]
     frames, size = len(scene.view), scene.size
@@ -176,12 +176,13 @@ def _screens(
         chosen, time = poses[int(rng.choice(targets))], int(rng.integers(frames))
         place = chosen[time, :, 2] + rng.normal(0, 0.05 * size, 2)
         screens.append(Posts(scene.view, place.astype(np.float32), time, size, photo_crop(library, rng, 448), rng))
-    if rng.random() < 0.12:
-        chosen = poses[int(rng.choice(targets))]
-        half = np.linalg.norm(chosen[0, :, 1])
-        place = chosen[:, :, 2] + np.array([rng.normal(0, 0.5), rng.uniform(0, 1)]) * half
-        place = place + rng.normal(0, 0.05, (frames, 2)) * half
-        screens.append(Spray(place.astype(np.float32), float(half * rng.uniform(0.4, 1.4)), size, rng))
+    for index in targets:
+        if rng.random() < 0.35:
+            chosen = poses[index]
+            half = np.linalg.norm(chosen[0, :, 1])
+            place = chosen[:, :, 2] + np.array([rng.normal(0, 0.5), rng.uniform(-0.3, 1)]) * half
+            place = place + rng.normal(0, 0.05, (frames, 2)) * half
+            screens.append(Spray(place.astype(np.float32), float(half * np.exp(rng.uniform(-0.9, 0.8))), size, rng))
     return screens
 
 

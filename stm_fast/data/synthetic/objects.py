@@ -31,7 +31,7 @@ def random_sprite(library: AssetLibrary, rng: Rng) -> Picture:
     else:
         sprite = join(_cutout(library, rng), _cutout(library, rng), rng)
     sprite = tint(sprite, rng) if rng.random() < 0.5 else sprite
-    if rng.random() < 0.25:
+    if rng.random() < 0.4:
         sprite = add_limbs(sprite, photo_crop(library, rng, 256), rng)
     return np.ascontiguousarray(sprite[:, ::-1]) if rng.random() < 0.5 else sprite
 

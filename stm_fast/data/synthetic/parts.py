@@ -15,13 +15,16 @@ def add_limbs(sprite: Picture, texture: Picture, rng: Rng) -> Picture:
     """The sprite with one to four thin parts that grow out of it: legs, poles, ropes.
 
     They are bent or straight, scattered, side by side or from one point, in a colour of the sprite, a colour of their
-    own or `texture` `(h, w, 3)`. The canvas grows by what they need.
+    own or `texture` `(h, w, 3)`; at times thin lines that run far, as those of kites and fishing rods do. The canvas
+    grows by what they need.
     """
-    reach = float(rng.uniform(0.3, 1.1)) * max(sprite.shape[:2])
+    lines = rng.random() < 0.4
+    reach = float(rng.uniform(0.8, 1.8) if lines else rng.uniform(0.3, 1.1)) * max(sprite.shape[:2])
     pad = round(reach)
     canvas = cv2.copyMakeBorder(sprite, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=(0, 0, 0, 0))
     solid = np.argwhere(canvas[..., 3] > 127)
-    width = float(np.exp(rng.uniform(np.log(0.008), np.log(0.06)))) * max(canvas.shape[:2])
+    thinnest, thickest = (0.003, 0.012) if lines else (0.008, 0.06)
+    width = float(np.exp(rng.uniform(np.log(thinnest), np.log(thickest)))) * max(canvas.shape[:2])
     limbs = np.zeros(canvas.shape[:2], np.uint8)
     start, angle = solid[rng.integers(len(solid))][::-1], float(rng.uniform(0, 2 * np.pi))
     spread = float(rng.choice([0.1, 0.4, 3.0]))

@@ -70,7 +70,9 @@ class Posts:
 
 
 class Spray:
-    """A cloud of drops, foam or dust that goes with an object and never looks the same twice.
+    """A cloud of foam and dust, or of drops, that goes with an object and never looks the same twice.
+
+    Foam hides; between drops most of the object still shows, in pieces of a few pixels.
 
     Args:
         where: centre of the cloud in pixels `(T, 2)`.
@@ -80,9 +82,10 @@ class Spray:
     def __init__(self, where: Floats, extent: float, size: int, rng: Rng) -> None:
         self.where = where
         self.radii = extent * np.exp(rng.normal(0, 0.4, 2))
-        self.density = float(rng.uniform(0.3, 1.6))
-        self.turn = float(rng.uniform(0.1, 1.0))
-        self.noises = [_fractal_noise(size, rng) for _ in range(2)]
+        drops = rng.random() < 0.7
+        self.density = float(rng.uniform(-0.8, 0.9) if drops else rng.uniform(0.3, 1.6))
+        self.turn = float(rng.uniform(0.1, 1.6))
+        self.noises = [_fractal_noise(size, rng, coarsest=size // 32 if drops else 4) for _ in range(2)]
         brightness = rng.uniform(0.75, 1.0) if rng.random() < 0.7 else rng.uniform(0.1, 0.75)
         self.colour = (brightness * np.exp(rng.normal(0, 0.04, 3))).astype(np.float32)
         self.grain = _fractal_noise(size, rng)
@@ -93,7 +96,7 @@ class Spray:
         axis = np.arange(size, dtype=np.float32)
         across = (axis - self.where[frame, 0]) / self.radii[0]
         down = (axis - self.where[frame, 1]) / self.radii[1]
-        distance = np.sqrt(across[None] ** 2 + down[:, None] ** 2)
+        distance = np.hypot(across[None], down[:, None])
         phase = self.turn * frame
         noise = np.cos(phase) * self.noises[0] + np.sin(phase) * self.noises[1]
         alpha = np.clip(4 * (noise + self.density - 1.6 * distance) + 0.5, 0, 1)[..., None]
@@ -103,10 +106,10 @@ class Spray:
         return np.asarray(alpha[..., 0], np.float32)
 
 
-def _fractal_noise(size: int, rng: Rng) -> Floats:
-    """Noise of variance about 1 with detail at every scale down to about two pixels `(S, S)`."""
+def _fractal_noise(size: int, rng: Rng, coarsest: int = 4) -> Floats:
+    """Noise `(S, S)` of variance about 1, its detail from a `coarsest`-th of the frame down to about two pixels."""
     total = np.zeros((size, size), np.float32)
-    cells, weight, power = 4, 1.0, 0.0
+    cells, weight, power = coarsest, 1.0, 0.0
     while cells <= size // 2:
         grid = rng.standard_normal((cells, cells), np.float32)
         total += weight * cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC)
