@@ -65,9 +65,10 @@ def without_holes(masks: Tensor, others: Tensor, size: int) -> Tensor:
     """
     if size == 0:
         return masks
-    side = size + 1 - size % 2
-    dilated = F.max_pool2d(masks, side, stride=1, padding=side // 2)
-    closed = -F.max_pool2d(-dilated, side, stride=1, padding=side // 2)
+    reach = size // 2
+    surrounded = F.pad(masks, [2 * reach] * 4)
+    dilated = F.max_pool2d(surrounded, 2 * reach + 1, stride=1)
+    closed = -F.max_pool2d(-dilated, 2 * reach + 1, stride=1)
     return torch.maximum(masks, torch.minimum(closed, 1 - others))
 
 
