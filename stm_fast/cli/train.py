@@ -48,8 +48,9 @@ def synthetic(
 ) -> None:
     """Train the compact model on clips synthesised from still pictures.
 
-    Fetches freely licensed pictures from Debian packages, synthesises clips, trains, and leaves the weights in
-    OUT/run/best.safetensors. Whatever is in OUT already is kept: the same command goes on where it was interrupted.
+    Fetches freely licensed pictures from Debian packages, synthesises clips, trains, and leaves in OUT/run the weights
+    that each round of the recipe ended with; those of the last round are the result. Whatever is in OUT already is
+    kept: the same command goes on where it was interrupted.
     """
     if recipe not in ("compact", "smoke"):
         raise ValueError(f"--recipe is {recipe!r}; allowed are compact and smoke")
@@ -91,6 +92,8 @@ def synthetic(
                         say(f"step {step.step}: loss {step.loss:.3f}, validation J {step.validation_j:.3f}")
         except KeyboardInterrupt as error:
             raise Interrupted(f"Stopped at step {trainer.step}; the same command goes on from there.") from error
+    rounds = len(RECIPES[recipe].rounds)
+    stdout.print(f"{out / 'run' / f'round_{rounds}.safetensors'}: the weights at the end", markup=False, soft_wrap=True)
     stdout.print(f"{out / 'run' / 'best.safetensors'}: validation J {trainer.best:.3f}", markup=False, soft_wrap=True)
 
 

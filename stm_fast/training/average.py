@@ -29,6 +29,20 @@ class WeightAverage:
         for name, weight in _trained(model):
             self.state[name].lerp_(weight, 1 - decay)
 
+    @torch.no_grad()
+    def meet(self, other: dict[str, Tensor]) -> None:
+        """Go halfway to other weights."""
+        for name, weight in self.state.items():
+            weight.lerp_(other[name], 0.5)
+
+    def copy(self) -> dict[str, Tensor]:
+        """The average as it is now."""
+        return {name: weight.clone() for name, weight in self.state.items()}
+
+    def assign(self, model: nn.Module) -> None:
+        """Give the model the averaged weights."""
+        _assign(model, self.state)
+
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:
         """A context in which the model has the averaged weights."""

@@ -14,52 +14,91 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """A training run.
+class Round:
+    """Stages after which the weights come to rest: the learning rate rises, stays, and falls to zero.
+
+    Every round after the first ends halfway between the weights it began with and those it came to, which segment
+    better than either.
 
     Attributes:
         stages: in order.
-        learning_rate: of heads and decoder. It rises over the first `warmup` steps and falls to zero over the last
-            `decay` steps; between them it is constant, so that a run can be lengthened.
-        trunk_learning_rate: of the pretrained trunks.
-        weight_decay: AdamW's.
-        gradient_norm: gradients are clipped to it.
-        ema: decay of the averaged weights, which are what is validated and kept.
+        decay: steps over which the rate falls at the end.
+        rate: its height, as a fraction of the recipe's learning rates.
     """
 
     stages: tuple[Stage, ...]
-    learning_rate: float = 1e-3
-    trunk_learning_rate: float = 2e-4
-    warmup: int = 100
     decay: int = 600
-    weight_decay: float = 1e-4
-    gradient_norm: float = 1.0
-    ema: float = 0.998
+    rate: float = 1.0
 
     @property
     def steps(self) -> int:
         """Steps of all stages."""
         return sum(stage.steps for stage in self.stages)
 
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training run.
+
+    Attributes:
+        rounds: in order.
+        learning_rate: of heads and decoder.
+        trunk_learning_rate: of the pretrained trunks.
+        warmup: steps over which the rate rises at the beginning of every round.
+        weight_decay: AdamW's.
+        gradient_norm: gradients are clipped to it.
+        ema: decay of the averaged weights, which are what is validated and kept.
+    """
+
+    rounds: tuple[Round, ...]
+    learning_rate: float = 1e-3
+    trunk_learning_rate: float = 2e-4
+    warmup: int = 100
+    weight_decay: float = 1e-4
+    gradient_norm: float = 1.0
+    ema: float = 0.998
+
+    @property
+    def steps(self) -> int:
+        """Steps of all rounds."""
+        return sum(part.steps for part in self.rounds)
+
+    def round(self, step: int) -> tuple[Round, int]:
+        """The round of a step (0-based) and the step's number in it; steps after the last are the last round's."""
+        for part in self.rounds[:-1]:
+            if step < part.steps:
+                return part, step
+            step -= part.steps
+        return self.rounds[-1], step
+
     def sampling(self, step: int) -> Sampling:
         """What batch `step` (0-based) is made of."""
-        for stage in self.stages:
+        part, step = self.round(step)
+        for stage in part.stages[:-1]:
             if step < stage.steps:
                 return stage.sampling
             step -= stage.steps
-        return self.stages[-1].sampling
+        return part.stages[-1].sampling
 
+
+_FINE = Sampling(clips=2, frames=5, size=448, smallest_crop=0.7)
 
 COMPACT = Recipe(
-    stages=(
-        Stage(1000, Sampling(clips=4, frames=3, size=256)),
-        Stage(1600, Sampling(clips=4, frames=3, size=320)),
-        Stage(1600, Sampling(clips=3, frames=5, size=384)),
-        Stage(4000, Sampling(clips=2, frames=5, size=448, smallest_crop=0.7)),
-    ),
-    decay=3000,
+    rounds=(
+        Round(
+            stages=(
+                Stage(1000, Sampling(clips=4, frames=3, size=256)),
+                Stage(1600, Sampling(clips=4, frames=3, size=320)),
+                Stage(1600, Sampling(clips=3, frames=5, size=384)),
+                Stage(2400, _FINE),
+            ),
+            decay=1500,
+        ),
+        Round((Stage(1500, _FINE),), decay=1000, rate=0.6),
+        Round((Stage(1400, _FINE),), decay=700, rate=0.5),
+    )
 )
-SMOKE = Recipe(stages=(Stage(4, Sampling(clips=2, frames=3, size=64)),), warmup=1, decay=2)
+SMOKE = Recipe((Round((Stage(4, Sampling(clips=2, frames=3, size=64)),), decay=2),), warmup=1)
 """A few steps at toy size: proves that a machine can train."""
 
 RECIPES = {"compact": COMPACT, "smoke": SMOKE}

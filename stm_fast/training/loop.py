@@ -3,6 +3,7 @@
 import time
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -25,8 +26,9 @@ from stm_fast.training.validation import Validation, validate
 class Trainer:
     """Trains an STM on a pool of clips; everything it knows is in `folder` and a run continues from there.
 
-    Files: `checkpoint.pt` (all state), `best.safetensors` (averaged weights with the best validation J), `log.jsonl`,
-    and TensorBoard events where tensorboard is installed.
+    Files: `checkpoint.pt` (all state), `best.safetensors` (averaged weights with the best validation J),
+    `round_1.safetensors` and so on (the weights that a round ended with; the last are the recipe's result),
+    `log.jsonl`, and TensorBoard events where tensorboard is installed.
 
     Args:
         model: its weights are trained in place.
@@ -71,6 +73,7 @@ class Trainer:
         self.validated = 0
         self.optimizer = make_optimizer(model, recipe)
         self.average = WeightAverage(model, recipe.ema)
+        self._rest = self.average.copy()
         folder.mkdir(parents=True, exist_ok=True)
         if self._checkpoint.exists():
             self._restore()
@@ -86,9 +89,9 @@ class Trainer:
                 examples, upcoming = upcoming.result(), background.submit(self._draw, self.step + 1)
                 loss = self._train_step(collate(examples))
                 seconds = time.perf_counter() - started
-                last = self.step == self.recipe.steps
-                score = self._validate() if last or self.step % self.validate_every == 0 else None
-                if self.step % self.checkpoint_every == 0:
+                rests = self._end_round()
+                score = self._validate() if rests or self.step % self.validate_every == 0 else None
+                if rests or self.step % self.checkpoint_every == 0:
                     self._save()
                 progress = Progress(self.step, loss, seconds, score)
                 log.write(progress)
@@ -114,23 +117,36 @@ class Trainer:
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.gradient_norm)
         if torch.isfinite(norm):
             self.optimizer.step()
-            self.average.update(self.model, self.step)
+            self.average.update(self.model, self.recipe.round(self.step)[1])
         self.step += 1
         return float(loss.detach())
+
+    def _end_round(self) -> bool:
+        """Whether a round ends here. If so the weights come to rest, and training goes on from there."""
+        ends = list(accumulate(part.steps for part in self.recipe.rounds))
+        if self.step not in ends:
+            return False
+        number = 1 + ends.index(self.step)
+        if number > 1:
+            self.average.meet(self._rest)
+        self.average.assign(self.model)
+        self._rest = self.average.copy()
+        self.optimizer = make_optimizer(self.model, self.recipe)
+        self._save_weights(f"round_{number}", {"step": str(self.step)})
+        return True
 
     def _validate(self) -> float:
         with self.average.applied(self.model):
             score = validate(self.model, self.validation, self.dtype)
             if score > self.best:
                 self.best = score
-                save_model(
-                    self.model,
-                    self.folder / "best.safetensors",
-                    architecture=self.architecture,
-                    metadata={"step": str(self.step), "validation_j": f"{score:.4f}"},
-                )
+                self._save_weights("best", {"step": str(self.step), "validation_j": f"{score:.4f}"})
         self.validated = self.step
         return score
+
+    def _save_weights(self, name: str, metadata: dict[str, str]) -> None:
+        path = self.folder / f"{name}.safetensors"
+        save_model(self.model, path, architecture=self.architecture, metadata=metadata)
 
     @property
     def _checkpoint(self) -> Path:
@@ -143,6 +159,7 @@ class Trainer:
             "validated": self.validated,
             "model": self.model.state_dict(),
             "average": self.average.state,
+            "rest": self._rest,
             "optimizer": self.optimizer.state_dict(),
         }
         with atomic_path(self._checkpoint) as partial:
@@ -152,7 +169,7 @@ class Trainer:
         state = torch.load(self._checkpoint, weights_only=True)
         self.step, self.best, self.validated = state["step"], state["best"], state["validated"]
         self.model.load_state_dict(state["model"])
-        self.average.state = state["average"]
+        self.average.state, self._rest = state["average"], state["rest"]
         peaks = [group["peak"] for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
         for group, peak in zip(self.optimizer.param_groups, peaks, strict=True):

@@ -46,7 +46,8 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def schedule(step: int, recipe: Recipe) -> float:
-    """The learning rate of a 0-based step as a fraction of its peak: a linear rise, a plateau, a linear fall."""
+    """The learning rate of a 0-based step as a fraction of its peak: in each round a rise, a plateau and a fall."""
+    part, step = recipe.round(step)
     rise = (step + 1) / max(1, recipe.warmup)
-    fall = (recipe.steps - step) / (recipe.decay + 1)
-    return min(1.0, rise, fall)
+    fall = (part.steps - step) / (part.decay + 1)
+    return part.rate * min(1.0, rise, fall)

@@ -14,7 +14,7 @@ from stm_fast.data.synthetic.pool import ClipPool, PoolSpec, make_pool
 from stm_fast.models.compact import compact_stm
 from stm_fast.training.average import WeightAverage
 from stm_fast.training.batches import BatchSampler, Sampling, collate
-from stm_fast.training.curriculum import Recipe, Stage
+from stm_fast.training.curriculum import Recipe, Round, Stage
 from stm_fast.training.loop import Trainer
 from stm_fast.training.losses import hard_iou, segmentation_loss, soft_iou_loss
 from stm_fast.training.parameters import freeze, schedule
@@ -51,6 +51,7 @@ def test_rollout_is_what_the_segmenter_does(pool: ClipPool) -> None:
     """Training and inference are two programs over one network: on a clip of one batch they must agree."""
     torch.manual_seed(0)
     model = compact_stm().eval()
+    model.hole_size = 0  # holes are filled where masks are drawn by hand
     clip = next(pool[index] for index in range(len(pool)) if pool[index].objects >= 2)
     batch = collate([(np.asarray(clip.frames), np.asarray(clip.masks))])
     with torch.no_grad():
@@ -91,7 +92,7 @@ def test_losses_at_known_values(pool: ClipPool) -> None:
 
 
 def test_schedule_rises_rests_and_falls_to_zero() -> None:
-    recipe = Recipe((Stage(50, TINY), Stage(50, TINY)), warmup=10, decay=19)
+    recipe = Recipe((Round((Stage(50, TINY), Stage(50, TINY)), decay=19),), warmup=10)
     rates = [schedule(step, recipe) for step in range(recipe.steps)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[10:80] == [1.0] * 70
@@ -99,16 +100,48 @@ def test_schedule_rises_rests_and_falls_to_zero() -> None:
     assert rates[-1] == pytest.approx(1 / 20)
 
 
+def test_every_round_has_a_rise_and_a_fall_of_its_own() -> None:
+    rounds = Round((Stage(20, TINY),), decay=4), Round((Stage(10, TINY),), decay=1, rate=0.5)
+    recipe = Recipe(rounds, warmup=2)
+    rates = [schedule(step, recipe) for step in range(recipe.steps)]
+    assert rates[:20] == pytest.approx([0.5, *[1.0] * 15, 0.8, 0.6, 0.4, 0.2])
+    assert rates[20:] == pytest.approx([0.25, *[0.5] * 8, 0.25])
+
+
+def test_a_round_ends_halfway_between_where_it_began_and_what_it_came_to(
+    pool: ClipPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    came_to = []
+    meet = WeightAverage.meet
+
+    def watched(self: WeightAverage, other: dict[str, torch.Tensor]) -> None:
+        came_to.append(self.copy())
+        meet(self, other)
+
+    monkeypatch.setattr(WeightAverage, "meet", watched)
+    recipe = Recipe(tuple(Round((Stage(2, TINY),), decay=0) for _ in range(3)), warmup=1)
+    trainer = Trainer(compact_stm(), "compact", recipe, pool, pool, tmp_path, dtype=torch.float32)
+    for _ in trainer.run():
+        pass
+    ends = [load_model(tmp_path / f"round_{number}.safetensors").state_dict() for number in (1, 2, 3)]
+    name = "decoder.predict.bias"
+    assert len(came_to) == 2
+    for before, after, seen in zip(ends[:-1], ends[1:], came_to, strict=True):
+        torch.testing.assert_close(after[name], (before[name] + seen[name]) / 2)
+        assert not torch.equal(after[name], before[name])
+    torch.testing.assert_close(dict(trainer.model.named_parameters())[name], ends[-1][name])
+
+
 def test_recipe_gives_each_step_its_stage() -> None:
     large = Sampling(clips=1, frames=3, size=64)
-    recipe = Recipe((Stage(3, TINY), Stage(2, large)))
-    assert [recipe.sampling(step) for step in range(recipe.steps)] == [TINY] * 3 + [large] * 2
+    recipe = Recipe((Round((Stage(3, TINY), Stage(2, large))), Round((Stage(1, TINY),))))
+    assert [recipe.sampling(step) for step in range(recipe.steps)] == [TINY] * 3 + [large] * 2 + [TINY]
 
 
 def test_frozen_weights_do_not_move_and_others_do(pool: ClipPool, tmp_path: Path) -> None:
     model = compact_stm()
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
-    recipe = Recipe((Stage(2, TINY),), warmup=1, decay=0, weight_decay=0.1)
+    recipe = Recipe((Round((Stage(2, TINY),), decay=0),), warmup=1, weight_decay=0.1)
     for _ in Trainer(model, "compact", recipe, pool, pool, tmp_path, dtype=torch.float32).run():
         pass
     moved = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
@@ -119,7 +152,7 @@ def test_frozen_weights_do_not_move_and_others_do(pool: ClipPool, tmp_path: Path
 
 
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(pool: ClipPool, tmp_path: Path) -> None:
-    recipe = Recipe((Stage(4, TINY),), warmup=1, decay=1)
+    recipe = Recipe((Round((Stage(2, TINY),), decay=1), Round((Stage(2, TINY),), decay=1)), warmup=1)
 
     def trainer(folder: Path) -> Trainer:
         torch.manual_seed(0)
@@ -129,10 +162,10 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(pool: ClipPool, tmp_
     for _ in whole.run():
         pass
     steps = trainer(tmp_path / "parts").run()
-    next(steps), next(steps)
+    next(steps), next(steps), next(steps)
     steps.close()
     resumed = trainer(tmp_path / "parts")
-    assert resumed.step == 2
+    assert resumed.step == 3
     for _ in resumed.run():
         pass
     for (name, expected), (_, seen) in zip(
@@ -148,7 +181,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(pool: ClipPool, tmp_
 def test_a_validation_that_was_interrupted_is_made_up_for(
     pool: ClipPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = Recipe((Stage(1, TINY),), warmup=1, decay=0)
+    recipe = Recipe((Round((Stage(1, TINY),), decay=0),), warmup=1)
     interrupted = Trainer(compact_stm(), "compact", recipe, pool, pool, tmp_path, dtype=torch.float32)
 
     def interrupt(*_: object) -> float:
