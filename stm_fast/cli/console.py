@@ -106,7 +106,7 @@ def _sentence(error: BaseException) -> tuple[str, int] | None:
         return f"{error.strerror or error}{place}; files written before are whole", SYSTEM_ERROR
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate" in str(error):
         return (
-            "out of memory; a bound by --memory-max (also with --resume) or a smaller --size needs less",
+            "out of memory; --memory-max or --offload disk, also with --resume, or a smaller --size needs less",
             SYSTEM_ERROR,
         )
     if isinstance(error, ValueError | TypeError):

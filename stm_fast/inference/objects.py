@@ -61,14 +61,12 @@ def without_holes(masks: Tensor, others: Tensor, size: int) -> Tensor:
     Args:
         masks: of each object.
         others: what the other objects hold, likewise.
-        size: of the square that closes them (dilation, then erosion); 0 leaves the masks as they are.
+        size: they are closed (dilation, then erosion) by a square of one pixel more; 0 leaves the masks as they are.
     """
     if size == 0:
         return masks
-    reach = size // 2
-    surrounded = F.pad(masks, [2 * reach] * 4)
-    dilated = F.max_pool2d(surrounded, 2 * reach + 1, stride=1)
-    closed = -F.max_pool2d(-dilated, 2 * reach + 1, stride=1)
+    dilated = F.max_pool2d(F.pad(masks, [size] * 4), size + 1, stride=1)
+    closed = -F.max_pool2d(-dilated, size + 1, stride=1)
     return torch.maximum(masks, torch.minimum(closed, 1 - others))
 
 

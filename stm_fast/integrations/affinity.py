@@ -69,6 +69,12 @@ class LazySimilarity:
             _sliced(self.parts, start, stop),
         )
 
+    def is_slice_of_the_same(self, other: "LazySimilarity") -> bool:
+        """Whether both are of the same numbers, perhaps of other memory tokens."""
+        mine = (self.memory_key, self.shrinkage, self.query_key, self.selection)
+        theirs = (other.memory_key, other.shrinkage, other.query_key, other.selection)
+        return all(_same(one, two) for one, two in zip(mine, theirs, strict=True))
+
     def _of_parts(self, tensor: Tensor) -> Tensor:
         views = [tensor[:, :, part.start : part.stop] for part in self.parts]
         return views[0] if len(views) == 1 else torch.cat(views, 2)
@@ -198,14 +204,17 @@ def _in_groups(values: Tensor) -> Tensor:
 def _concatenated(tensors: Sequence[LazySimilarity], dim: int = 0) -> LazySimilarity:
     first = tensors[0]
     if dim != 1 or not all(
-        isinstance(other, LazySimilarity)
-        and other.memory_key is first.memory_key
-        and other.query_key.shape == first.query_key.shape
-        for other in tensors
+        isinstance(other, LazySimilarity) and other.is_slice_of_the_same(first) for other in tensors
     ):
         _refuse(f"torch.cat along dimension {dim}", "1, of slices of one similarity with the same queries")
     parts = [part for similarity in tensors for part in similarity.parts]
     return LazySimilarity(first.memory_key, first.shrinkage, first.query_key, first.selection, parts)
+
+
+def _same(one: Tensor | None, two: Tensor | None) -> bool:
+    if one is None or two is None:
+        return one is two
+    return (one.data_ptr(), one.shape, one.stride()) == (two.data_ptr(), two.shape, two.stride())
 
 
 def _sliced(parts: Sequence[range], start: int, stop: int) -> list[range]:

@@ -1,8 +1,11 @@
 """A memory larger than the device's: kept frames move to the host or to disk, and are read from there part by part."""
 
+import errno
 import itertools
 import os
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +18,7 @@ from stm_fast.memory.policies import MemoryPolicy
 from stm_fast.ops import memory_read, merge_reads
 
 PART_BYTES = 128 * 2**20
+_ALIGNMENT = 64
 
 
 class Store(Protocol):
@@ -34,7 +38,8 @@ class HostStore:
 
     def put(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """See `Store.put`."""
-        kept = [torch.empty(part.shape, dtype=part.dtype, pin_memory=part.is_cuda) for part in (keys, values)]
+        with _room():
+            kept = [torch.empty(part.shape, dtype=part.dtype, pin_memory=part.is_cuda) for part in (keys, values)]
         return kept[0].copy_(keys), kept[1].copy_(values)
 
 
@@ -48,34 +53,44 @@ class DiskStore:
         folder: on a file system with room for the memory; made if it is missing.
     """
 
-    _numbers = itertools.count()
-
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
 
     def put(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """See `Store.put`."""
-        room = self._map(keys.nbytes + values.nbytes)
+        begin = -(-keys.nbytes // _ALIGNMENT) * _ALIGNMENT
+        room = self._map(begin + values.nbytes)
         kept = [
             bytes_.view(part.dtype).view(part.shape)
-            for bytes_, part in zip((room[: keys.nbytes], room[keys.nbytes :]), (keys, values), strict=True)
+            for bytes_, part in ((room[: keys.nbytes], keys), (room[begin:], values))
         ]
         return kept[0].copy_(keys), kept[1].copy_(values)
 
     def _map(self, size: int) -> Tensor:
         """Bytes of a new file."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f".stm-fast-memory-{os.getpid()}-{next(self._numbers)}"
+        descriptor, name = tempfile.mkstemp(prefix=".stm-fast-memory-", dir=self.folder)
         try:
-            with path.open("xb") as file:
-                # Without blocks of its own a mapped file ends the process when the disk is full.
-                if hasattr(os, "posix_fallocate"):
-                    os.posix_fallocate(file.fileno(), 0, size)
-                else:
-                    file.truncate(size)
-            return torch.from_file(str(path), shared=True, size=size, dtype=torch.uint8)
+            # Without blocks of its own a mapped file ends the process when the disk is full.
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(descriptor, 0, size)
+            else:
+                os.truncate(descriptor, size)
+            with _room():
+                return torch.from_file(name, shared=True, size=size, dtype=torch.uint8)
         finally:
-            path.unlink(missing_ok=True)
+            os.close(descriptor)
+            Path(name).unlink(missing_ok=True)
+
+
+@contextmanager
+def _room() -> Iterator[None]:
+    """A context in which torch's want of memory is an `OSError`."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = next(iter(str(error).splitlines()), "")
+        raise OSError(errno.ENOMEM, f"{os.strerror(errno.ENOMEM)} ({reason})") from error
 
 
 @dataclass(frozen=True)
@@ -146,7 +161,9 @@ class OffloadedBank(MemoryBank):
             OSError: the store has no room.
         """
         self._check(index, keys, values)
-        if index not in self._frames and (len(keys) > self.objects or self._kept_bytes >= self.part_bytes):
+        if not self.policy.memorises(index, annotated=annotated):
+            return
+        if index not in self._frames and self._kept_bytes >= self.part_bytes:
             self._move_out()
         super().memorise(index, keys, values, annotated=annotated)
         self._ids += [next(self._new_ids) for _ in range(self.objects - len(self._ids))]
@@ -155,7 +172,7 @@ class OffloadedBank(MemoryBank):
         """See `MemoryBank.remove`."""
         super().remove(row)
         del self._ids[row]
-        self._parts = [part for part in self._parts if set(part.objects) & set(self._ids)]
+        self._parts = [self._without_the_removed(part) for part in self._parts if set(part.objects) & set(self._ids)]
 
     def read(self, query_key: Tensor, *, top_k: int | None = None, backend: str = "auto") -> Tensor:
         """See `MemoryBank.read`.
@@ -169,12 +186,9 @@ class OffloadedBank(MemoryBank):
             raise ValueError(f"top_k must be None for a memory of which parts have moved to a store, got {top_k}")
         whole = self._nothing(query_key)
         if self._frames:
-            rows = list(range(self.objects))
-            self._add(whole, rows, rows, query_key, self.keys, self.values, self.mask, backend)
-        for part, keys, values in self._on_device(query_key.device):
-            known = [row for row, found in enumerate(part.objects) if found in self._ids]
-            rows = [self._ids.index(part.objects[row]) for row in known]
-            self._add(whole, rows, known, query_key, keys, values, None, backend)
+            self._add(whole, list(range(self.objects)), query_key, self.keys, self.values, self.mask, backend)
+        for rows, keys, values in self._on_device(query_key.device):
+            self._add(whole, rows, query_key, keys, values, None, backend)
         return whole[0].to(self._values.dtype)
 
     @property
@@ -188,17 +202,20 @@ class OffloadedBank(MemoryBank):
             self._check_alike(index, keys, values, max(self.frames))
 
     def _move_out(self) -> None:
-        """Kept frames go to the store; the previous one stays. Nothing has changed if the store refuses."""
+        """Kept frames go to the store; the previous one stays. Nothing has changed if the store refuses.
+
+        Objects are rows in the order in which they joined: those that know a frame are the first ones. Frames that are
+        known to the same ones make a part.
+        """
         slots = [slot for slot in range(len(self._frames)) if slot != self._previous]
-        if not slots:
-            return
-        first, last = slots[0], slots[-1] + 1
-        if last - first == len(slots):
-            keys, values = self.keys[:, :, first:last], self.values[:, :, first:last]
-        else:
-            keys, values = self.keys[:, :, slots], self.values[:, :, slots]
-        frames = tuple(self._frames[slot] for slot in slots)
-        self._parts.append(Part(frames, tuple(self._ids), *self.store.put(keys, values)))
+        known = [sum(joined <= self._frames[slot] for joined in self._joined) for slot in slots]
+        parts = []
+        for count in sorted(set(known)):
+            chosen = [slot for slot, rows in zip(slots, known, strict=True) if rows == count]
+            keys, values = (_of_slots(block, count, chosen) for block in (self._keys, self._values))
+            frames = tuple(self._frames[slot] for slot in chosen)
+            parts.append(Part(frames, tuple(self._ids[:count]), *self.store.put(keys, values)))
+        self._parts += parts
         if self._previous is None:
             self._frames = []
         else:
@@ -207,50 +224,82 @@ class OffloadedBank(MemoryBank):
             self._frames, self._previous = [self._frames[self._previous]], 0
         self._pinned.clear()
 
+    def _without_the_removed(self, part: Part) -> Part:
+        """The part, stored anew without the rows of removed objects once these are most of it."""
+        alive = [row for row, found in enumerate(part.objects) if found in self._ids]
+        if 2 * len(alive) >= len(part.objects):
+            return part
+        try:
+            stored = self.store.put(part.keys[alive], part.values[alive])
+        except OSError:
+            return part
+        return Part(part.frames, tuple(part.objects[row] for row in alive), *stored)
+
     def _nothing(self, query_key: Tensor) -> tuple[Tensor, Tensor]:
         """Value and log-sum-exp of a read of nothing."""
-        grid = query_key.shape[2:]
-        value = query_key.new_zeros(self.objects, self._values.shape[1], *grid, dtype=torch.float32)
+        grid, dtype = query_key.shape[2:], torch.promote_types(self._values.dtype, torch.float32)
+        value = query_key.new_zeros(self.objects, self._values.shape[1], *grid, dtype=dtype)
         return value, value.new_full((self.objects, *grid), -torch.inf)
 
     def _add(
         self,
         whole: tuple[Tensor, Tensor],
         rows: list[int],
-        known: list[int],
         query_key: Tensor,
         keys: Tensor,
         values: Tensor,
         mask: Tensor | None,
         backend: str,
     ) -> None:
-        """Merges the read of a part, of whose rows those `known` belong to `rows`, into the whole, in place."""
+        """Merges the read of keys and values that belong to some rows into the whole, in place."""
         query_key = query_key.expand(len(keys), -1, -1, -1)
         part = memory_read(query_key, keys, values, memory_mask=mask, return_lse=True, backend=backend)
         assert part.lse is not None
-        merged = merge_reads([(whole[0][rows], whole[1][rows]), (part.value[known].float(), part.lse[known])])
+        merged = merge_reads([(whole[0][rows], whole[1][rows]), (part.value.to(whole[0].dtype), part.lse)])
         for held, new in zip(whole, merged, strict=True):
             held[rows] = new
 
-    def _on_device(self, device: torch.device) -> Iterator[tuple[Part, Tensor, Tensor]]:
-        """Each part with its keys and values where they are read."""
+    def _runs(self) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+        """What is stored of the objects: their rows, and their keys and values, which lie side by side."""
+        for part in self._parts:
+            known = [row for row, found in enumerate(part.objects) if found in self._ids]
+            for _, run in itertools.groupby(enumerate(known), key=lambda item: item[1] - item[0]):
+                stored = [row for _, row in run]
+                rows = [self._ids.index(part.objects[row]) for row in stored]
+                some = slice(stored[0], stored[-1] + 1)
+                yield rows, part.keys[some], part.values[some]
+
+    def _on_device(self, device: torch.device) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+        """What is stored, where it is read."""
         if device.type != "cuda":
-            for part in self._parts:
-                yield part, part.keys.to(device), part.values.to(device)
+            for rows, keys, values in self._runs():
+                yield rows, keys.to(device), values.to(device)
             return
         copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        upcoming = _copied(self._parts[0], device, copies)
-        for part, following in itertools.zip_longest(self._parts, self._parts[1:]):
-            keys, values = upcoming
+        runs = self._runs()
+        upcoming = _copied(next(runs, None), device, copies)
+        while upcoming is not None:
+            rows, keys, values = upcoming
             torch.cuda.current_stream(device).wait_stream(copies)
             for tensor in (keys, values):
                 tensor.record_stream(torch.cuda.current_stream(device))
-            if following is not None:
-                upcoming = _copied(following, device, copies)
-            yield part, keys, values
+            upcoming = _copied(next(runs, None), device, copies)
+            yield rows, keys, values
 
 
-def _copied(part: Part, device: torch.device, stream: torch.cuda.Stream) -> tuple[Tensor, Tensor]:
+def _of_slots(block: Tensor, rows: int, slots: list[int]) -> Tensor:
+    """The first rows of some slots `(rows, C, len(slots), h, w)`: a view where slots follow one another."""
+    if slots == list(range(slots[0], slots[-1] + 1)):
+        return block[:rows, :, slots[0] : slots[-1] + 1]
+    return block[:rows, :, slots]
+
+
+def _copied(
+    run: tuple[list[int], Tensor, Tensor] | None, device: torch.device, stream: torch.cuda.Stream
+) -> tuple[list[int], Tensor, Tensor] | None:
     """Keys and values on their way to the device."""
+    if run is None:
+        return None
+    rows, keys, values = run
     with torch.cuda.stream(stream):
-        return part.keys.to(device, non_blocking=True), part.values.to(device, non_blocking=True)
+        return rows, keys.to(device, non_blocking=True), values.to(device, non_blocking=True)

@@ -75,7 +75,9 @@ def test_small_holes_and_gaps_are_filled_and_large_ones_stay() -> None:
     filled = drawn("xxxxxx....x", "xxxxxx....x", "xxxxxx....x", "xxxxxx....x", "xxxxxx....x")
     assert torch.equal(without_holes(mask, torch.zeros_like(mask), 2), filled)
     assert torch.equal(without_holes(mask, torch.zeros_like(mask), 0), mask)
-    assert without_holes(mask, torch.zeros_like(mask), 5).all()
+    assert torch.equal(without_holes(mask, torch.zeros_like(mask), 1), filled)
+    assert torch.equal(without_holes(mask, torch.zeros_like(mask), 3), filled)
+    assert without_holes(mask, torch.zeros_like(mask), 4).all()
 
 
 def test_nothing_grows_outwards() -> None:

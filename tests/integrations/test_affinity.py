@@ -95,6 +95,7 @@ def test_what_needs_the_matrix_is_refused() -> None:
         lambda: torch.softmax(lazy, 1),
         lambda: torch.cat([lazy, lazy], 2),
         lambda: torch.cat([lazy, similarity()[0]], 1),
+        lambda: torch.cat([lazy[:, :5, :3], lazy[:, 5:, 3:6]], 1),
         lambda: affinity.sum(dim=1),
         lambda: affinity.expand(3, 12, 7),
         lambda: batched.expand(3, -1, -1),

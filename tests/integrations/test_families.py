@@ -81,6 +81,22 @@ class TestXMem:
         for result, wanted in zip(results, expected, strict=True):
             torch.testing.assert_close(result, wanted, rtol=1e-3, atol=1e-5)
 
+    @pytest.mark.parametrize("with_selection", [False, True])
+    @pytest.mark.parametrize("with_shrinkage", [False, True])
+    def test_shrinkage_and_selection_may_be_left_out(
+        self, other: Load, with_shrinkage: bool, with_selection: bool
+    ) -> None:
+        functions = other("xmem_functions")
+        shrinkage = 1 + torch.rand(1, 1, 12) if with_shrinkage else None
+        selection = torch.rand(1, 6, 7) if with_selection else None
+        arguments, values = (torch.randn(1, 6, 12), shrinkage, torch.randn(1, 6, 7), selection), torch.randn(1, 4, 12)
+        expected = values @ functions.get_affinity(*arguments)
+        with patched(functions):
+            whole = values @ functions.get_affinity(*arguments)
+            apart = values @ functions.do_softmax(functions.get_similarity(*arguments))
+        torch.testing.assert_close(whole, expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(apart, expected, rtol=1e-4, atol=1e-5)
+
     def test_tensors_of_the_callers_own_are_left_to_the_original(self, other: Load) -> None:
         functions = other("xmem_functions")
         with patched(functions):

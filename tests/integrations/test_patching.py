@@ -111,7 +111,31 @@ def test_a_read_that_fails_is_another_version(other: Load, monkeypatch: pytest.M
         patch(aot)
 
 
-def test_looking_leaves_the_random_state_alone(other: Load) -> None:
+def test_another_affinity_is_another_version(other: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    functions = other("xmem_functions")
+
+    def get_affinity(mk: object, ms: object, qk: object, qe: object) -> torch.Tensor:
+        return functions.do_softmax(2 * functions.get_similarity(mk, ms, qk, qe))
+
+    monkeypatch.setattr(functions, "get_affinity", get_affinity)
+    with pytest.raises(IntegrationError, match="does not give what the fused read gives"):
+        patch(functions)
+
+
+def test_looking_does_not_depend_on_the_callers_settings(other: Load) -> None:
+    functions = other("xmem_functions")
+    with torch.autocast("cpu", torch.bfloat16):
+        patch(functions).undo()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        patch(functions).undo()
+        assert torch.get_default_dtype() == torch.bfloat16
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_looking_leaves_the_random_state_alone(other: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     aot, state = other("aot"), torch.get_rng_state()
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: pytest.fail("this seeds GPUs as well"))
     patch(aot).undo()
     assert torch.equal(torch.get_rng_state(), state)

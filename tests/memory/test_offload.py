@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from stm_fast import MemoryPolicy
+from stm_fast.memory import offload
 from stm_fast.memory.bank import MemoryBank
 from stm_fast.memory.offload import DiskStore, HostStore, OffloadedBank
 
@@ -35,21 +36,24 @@ steps = st.lists(st.tuples(st.sampled_from([0, 0, 0, 1, 2]), st.booleans(), st.n
 
 
 @settings(max_examples=40)
-@given(policies, steps, st.integers(1, 4))
+@given(policies, steps, st.integers(1, 4), st.booleans())
 def test_equals_a_bank_that_keeps_everything(
     tmp_path_factory: pytest.TempPathFactory,
     policy: MemoryPolicy,
     video: list[tuple[int, bool, int | None]],
     frames: int,
+    interrupted: bool,
 ) -> None:
+    """Also where every frame at which objects join is memorised without them first, as after a step that failed."""
     store = DiskStore(tmp_path_factory.mktemp("memory"))
     bank, whole, objects = OffloadedBank(policy, store, frames * FRAME_BYTES), MemoryBank(policy), 0
     for index, (joining, corrected, leaving) in enumerate([(1, True, None), *video]):
+        for count in sorted({objects, objects + joining} if interrupted else {objects + joining}):
+            if count:
+                keys, values = frame_of(count, index)
+                for each in (bank, whole):
+                    each.memorise(index, keys, values, annotated=corrected or joining > 0)
         objects += joining
-        if objects:
-            keys, values = frame_of(objects, index)
-            for each in (bank, whole):
-                each.memorise(index, keys, values, annotated=corrected or joining > 0)
         if leaving is not None and leaving < objects:
             objects -= 1
             for each in (bank, whole):
@@ -147,3 +151,45 @@ def test_options_that_do_not_go_with_a_store_are_refused(tmp_path: Path) -> None
         bank.memorise(index, *frame_of(1, index))
     with pytest.raises(ValueError, match="top_k must be None for a memory of which parts have moved to a store, got 3"):
         bank.read(frame_of(1, 9)[0], top_k=3)
+
+
+def test_what_was_of_removed_objects_is_neither_read_nor_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bank = offloaded(tmp_path, MemoryPolicy(every=1), frames=30)
+    for index in range(12):
+        bank.memorise(index, *frame_of(10, index))
+    stored, parts, rows = bank.stored_bytes, len(bank._parts), []
+    read = offload.memory_read
+
+    def watched(query: Tensor, *rest: Tensor, **more: object) -> object:
+        rows.append(len(query))
+        return read(query, *rest, **more)
+
+    monkeypatch.setattr(offload, "memory_read", watched)
+    for _ in range(3):
+        bank.remove(1)
+    bank.read(frame_of(1, 99)[0])
+    assert sum(rows) == 7 * (parts + 1)
+    for _ in range(6):
+        bank.remove(1)
+    assert bank.stored_bytes <= stored // 4
+
+
+def test_double_precision_and_mixed_dtypes(tmp_path: Path) -> None:
+    for dtypes in ((torch.float64, torch.float64), (torch.bfloat16, torch.float32)):
+        bank, whole = offloaded(tmp_path, MemoryPolicy(every=1), frames=1), MemoryBank(MemoryPolicy(every=1))
+        for index in range(5):
+            pair = [part[..., :1, :1].to(dtype) for part, dtype in zip(frame_of(1, index), dtypes, strict=True)]
+            for each in (bank, whole):
+                each.memorise(index, *pair)
+        query = frame_of(1, 99)[0].to(dtypes[0])
+        torch.testing.assert_close(bank.read(query), whole.read(query))
+
+
+def test_want_of_memory_is_an_os_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("unable to mmap 5 bytes")
+
+    monkeypatch.setattr(torch, "from_file", refuse)
+    with pytest.raises(OSError, match=r"Cannot allocate memory .unable to mmap"):
+        DiskStore(tmp_path).put(*frame_of(1, 0))
+    assert list(tmp_path.iterdir()) == []

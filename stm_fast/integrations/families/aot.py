@@ -109,7 +109,9 @@ def _check(
     options: list[dict[str, object]] = [{}]
     known = inspect.signature(replacement.owner).parameters  # type: ignore[arg-type]
     options += [
-        {name: value} for name, value in (("use_dis", True), ("top_k", 3), ("use_linear", False)) if name in known
+        {name: value}
+        for name, value in (("use_dis", True), ("top_k", 3), ("max_mem_len_ratio", 1.5), ("use_linear", False))
+        if name in known
     ]
 
     def reads(forward: Function) -> list[Tensor]:

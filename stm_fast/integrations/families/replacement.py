@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -92,8 +93,7 @@ def check_alike(label: str, theirs: Callable[[], Sequence[Tensor]], ours: Callab
         IntegrationError: theirs fails, or gives something else.
     """
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]), torch.autocast("cpu", enabled=False):
-            torch.manual_seed(0)
+        with _same_numbers():
             expected = theirs()
     except Exception as error:
         reason = next(iter(str(error).splitlines()), "")
@@ -101,8 +101,7 @@ def check_alike(label: str, theirs: Callable[[], Sequence[Tensor]], ours: Callab
             f"{label} is of a version that is not known: called as known versions are, it raised "
             f"{type(error).__name__}: {reason}"
         ) from error
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with _same_numbers():
         found = ours()
     for read, wanted in zip(found, expected, strict=True):
         if read.shape != wanted.shape or not _close(read, wanted):
@@ -110,6 +109,19 @@ def check_alike(label: str, theirs: Callable[[], Sequence[Tensor]], ours: Callab
                 f"{label} is of a version that is not known: on the same numbers it does not give what the fused read "
                 f"gives"
             )
+
+
+@contextmanager
+def _same_numbers() -> Iterator[None]:
+    """A context of plain float32 on the CPU with the same random numbers each time; the caller's are left alone."""
+    default = torch.get_default_dtype()
+    with torch.no_grad(), torch.device("cpu"), torch.autocast("cpu", enabled=False), torch.random.fork_rng(devices=[]):
+        torch.set_default_dtype(torch.float32)
+        torch.default_generator.manual_seed(0)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(default)
 
 
 def _close(read: Tensor, wanted: Tensor) -> bool:

@@ -25,21 +25,21 @@ def find(modules: Sequence[ModuleType]) -> Iterator[Replacement]:
         home = sys.modules[getattr(function, "stm_fast_replaces", function).__module__]
         if "do_softmax" not in vars(home):
             continue
-        found = [
-            Replacement.of(home, "get_similarity", _get_similarity),
-            Replacement.of(home, "do_softmax", _do_softmax),
-        ]
-        if "get_affinity" in vars(home):
-            found.append(Replacement.of(home, "get_affinity", _get_affinity))
-        _check(found[0], found[1])
-        yield from found
+        makers = {"get_similarity": _get_similarity, "do_softmax": _do_softmax, "get_affinity": _get_affinity}
+        found = {name: Replacement.of(home, name, make) for name, make in makers.items() if name in vars(home)}
+        _check(found)
+        yield from found.values()
 
 
 def _get_similarity(original: Function) -> Function:
     @wraps(original)
     def get_similarity(
         mk: Tensor, ms: Tensor | None, qk: Tensor, qe: Tensor | None, add_batch_dim: bool = False
-    ) -> LazySimilarity:
+    ) -> LazySimilarity | Tensor:
+        if ms is not None and qe is None:
+            # Their formula then leaves out |q|², which a shrinkage does not let cancel; no fused score does so.
+            options = {"add_batch_dim": True} if add_batch_dim else {}
+            return original(mk, ms, qk, qe, **options)  # type: ignore[no-any-return]
         if add_batch_dim:
             mk, qk = mk.unsqueeze(0), qk.unsqueeze(0)
             ms, qe = (None if tensor is None else tensor.unsqueeze(0) for tensor in (ms, qe))
@@ -67,15 +67,18 @@ def _get_affinity(original: Function) -> Function:
     similarity_of = _get_similarity(original)
 
     @wraps(original)
-    def get_affinity(mk: Tensor, ms: Tensor | None, qk: Tensor, qe: Tensor | None) -> FusedAffinity:
+    def get_affinity(mk: Tensor, ms: Tensor | None, qk: Tensor, qe: Tensor | None) -> FusedAffinity | Tensor:
+        if ms is not None and qe is None:
+            return original(mk, ms, qk, qe)  # type: ignore[no-any-return]
         similarity: LazySimilarity = similarity_of(mk, ms, qk, qe)
         return similarity.affinity()
 
     return get_affinity
 
 
-def _check(similarity: Replacement, softmax: Replacement) -> None:
-    for replacement, known in ((similarity, _SIMILARITY), (softmax, _SOFTMAX)):
+def _check(found: dict[str, Replacement]) -> None:
+    for name, replacement in found.items():
+        known = _SOFTMAX if name == "do_softmax" else _SIMILARITY
         names = tuple(inspect.signature(replacement.original).parameters)
         if names[: len(known)] != known:
             raise IntegrationError(
@@ -83,22 +86,25 @@ def _check(similarity: Replacement, softmax: Replacement) -> None:
                 f"are {', '.join(known)}"
             )
 
-    def reads(get_similarity: Function, do_softmax: Function) -> list[Tensor]:
-        mk, ms, qk, qe = (
-            torch.randn(1, 6, 2, 3, 2),
-            1 + torch.rand(1, 1, 2, 3, 2),
-            torch.randn(1, 6, 3, 2),
-            torch.rand(1, 6, 3, 2),
-        )
+    def reads(functions: dict[str, Function]) -> list[Tensor]:
+        memory_key, query_key = torch.randn(1, 6, 2, 3, 2), torch.randn(1, 6, 3, 2)
+        shrinkage, selection = 1 + torch.rand(1, 1, 2, 3, 2), torch.rand(1, 6, 3, 2)
         values, results = torch.randn(2, 4, 12), []
-        for shrinkage, selection, top_k in ((ms, qe, None), (ms, qe, 3), (None, None, None)):
-            scores = get_similarity(mk, shrinkage, qk, selection)
-            affinity, usage = do_softmax(scores, top_k=top_k, return_usage=True)
+        for ms, qe, top_k in (
+            (shrinkage, selection, None),
+            (shrinkage, selection, 3),
+            (None, selection, None),
+            (None, None, 3),
+        ):
+            scores = functions["get_similarity"](memory_key, ms, query_key, qe)
+            affinity, usage = functions["do_softmax"](scores, top_k=top_k, return_usage=True)
             results += [values @ affinity, usage]
+        if "get_affinity" in functions:
+            results.append(values @ functions["get_affinity"](memory_key, shrinkage, query_key, selection))
         return results
 
     check_alike(
-        similarity.label,
-        lambda: reads(similarity.original, softmax.original),
-        lambda: reads(similarity.ours, softmax.ours),
+        found["get_similarity"].label,
+        lambda: reads({name: replacement.original for name, replacement in found.items()}),
+        lambda: reads({name: replacement.ours for name, replacement in found.items()}),
     )
