@@ -60,8 +60,12 @@ class FloatTiles {
     finite_.forget();
   }
 
-  // Adds the taken tokens to what a panel of queries has read.
-  void read(int64_t panel, Statistics& statistics, float* rows, const float*) {
+  // Panels that are read at a time.
+  static constexpr int64_t panels() { return 1; }
+
+  // Adds the taken tokens to what one panel of queries has read.
+  void read(int64_t panel, int64_t, Statistics* of_panel, float* rows, const float*) {
+    Statistics& statistics = *of_panel;
     Floats decay[kVectors];
     scores_.compute(panel, count_, tile_.data());
     switch (weigh(tile_.data(), count_, statistics, decay)) {

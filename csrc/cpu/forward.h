@@ -1,7 +1,8 @@
 // The dense read.
 //
 // The memory is split among tasks, and so are the queries where the memory is short. A task walks over its tokens tile
-// by tile; a tile's keys and values are packed once and then meet one panel of queries after another:
+// by tile; a tile's keys and values are packed once and then meet one panel of queries after another, or a few at a
+// time:
 //
 //   scores of the panel   [token][query]    in the first-level cache, turned into softmax weights where they stand
 //   readout of the panel  [row][query]      in the second-level cache, with the packed values
@@ -86,10 +87,11 @@ class DenseRead {
       tiles.take_queries(piece.batch, piece.first_query, piece.queries);
       for (int64_t done = 0; done < piece.tokens; done += Tiles::kTokens) {
         tiles.take_tokens(piece.first_token + done, smaller(Tiles::kTokens, piece.tokens - done));
-        for (int64_t panel = 0; panel < piece.panels; ++panel) {
-          const int64_t next = panel + 1 < piece.panels ? panel + 1 : 0;
+        for (int64_t panel = 0; panel < piece.panels; panel += tiles.panels()) {
+          const int64_t together = smaller(tiles.panels(), piece.panels - panel);
+          const int64_t next = panel + together < piece.panels ? panel + together : 0;
           float* const rows = readout.rows.data();
-          tiles.read(panel, readout.statistics.data()[panel], rows + panel * padded_rows_ * kWidth,
+          tiles.read(panel, together, readout.statistics.data() + panel, rows + panel * padded_rows_ * kWidth,
                      rows + next * padded_rows_ * kWidth);
         }
       }

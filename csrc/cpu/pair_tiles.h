@@ -17,6 +17,8 @@ namespace stm {
 inline namespace STM_ISA {
 
 constexpr float kSlack = 6.0f;
+constexpr int64_t kPanelsTogether = 6;
+constexpr int64_t kNearBytes = int64_t{1} << 19;  // of values that stay near while a panel is read
 
 template <int kParts>
 class PairTiles {
@@ -29,8 +31,9 @@ class PairTiles {
         rows_(read.sizes.objects * round_up(read.sizes.value_channels, kPairBlock)),
         scores_(read.sizes, read.scores, most_panels, kTokens),
         values_(pair_rows_size<kParts>(rows_, kTokens)),
+        panels_(kParts > 1 && 2 * pair_rows_size<kParts>(rows_, kTokens) > kNearBytes ? kPanelsTogether : 1),
         tile_(kTokens * kWidth),
-        weights_(pair_columns_size<kParts>(kTokens)) {}
+        weights_(panels_ * pair_columns_size<kParts>(kTokens)) {}
 
   void take_queries(int64_t batch, int64_t first, int64_t count) {
     batch_ = batch;
@@ -54,22 +57,51 @@ class PairTiles {
     }
   }
 
-  // Adds the taken tokens to what a panel of queries has read; `next_rows` is the sum that is wanted after this one.
-  void read(int64_t panel, Statistics& statistics, float* rows, const float* next_rows) {
-    scores_.compute_unscaled(panel, count_, tile_.data());
-    if (!weigh_pairs(statistics, rows)) {
-      // Weights of zero times values give zeros, or NaN.
-      const int64_t packed = read_.sizes.objects * pair_rows_size<kParts>(read_.sizes.value_channels, count_);
-      if (finite_.holds<uint16_t>(values_.data(), packed)) return;
-      std::memset(weights_.data(), 0, static_cast<std::size_t>(pair_columns_size<kParts>(count_)) * sizeof(uint16_t));
+  // Panels that are read at a time. Many values in several parts come from the last cache: each block of them then
+  // meets a few panels while it is in a nearer one.
+  int64_t panels() const { return panels_; }
+
+  // Adds the taken tokens to what some panels of queries have read. Their statistics and sums follow one another;
+  // `next_rows` are the sums that are wanted after these.
+  void read(int64_t first_panel, int64_t panels, Statistics* statistics, float* rows, const float* next_rows) {
+    float* sums[kPanelsTogether];
+    int64_t count = 0;
+    for (int64_t panel = 0; panel < panels; ++panel, rows += rows_ * kWidth) {
+      scores_.compute_unscaled(first_panel + panel, count_, tile_.data());
+      uint16_t* const weights = weights_.data() + count * kWeights;
+      if (!weigh_pairs(statistics[panel], rows, weights)) {
+        // Weights of zero times values give zeros, or NaN.
+        const int64_t packed = read_.sizes.objects * pair_rows_size<kParts>(read_.sizes.value_channels, count_);
+        if (finite_.holds<uint16_t>(values_.data(), packed)) continue;
+        std::memset(weights, 0, static_cast<std::size_t>(pair_columns_size<kParts>(count_)) * sizeof(uint16_t));
+      }
+      sums[count++] = rows;
     }
-    multiply_pairs<kParts, true>(values_.data(), weights_.data(), rows_ / kPairBlock, count_, rows,
-                                 Ahead(next_rows, rows_ * kWidth));
+    if (panels_ > 1) {
+      add_together(sums, count);
+    } else if (count > 0) {
+      multiply_pairs<kParts, true>(values_.data(), weights_.data(), rows_ / kPairBlock, count_, sums[0],
+                                   Ahead(next_rows, rows_ * kWidth));
+    }
   }
 
  private:
+  static constexpr int64_t kWeights = pair_columns_size<kParts>(kTokens);
+
+  // Adds weighed values to the sums of a few panels, block by block.
+  void add_together(float* const* sums, int64_t count) {
+    constexpr int64_t kSums = kPairBlock * kWidth;
+    const uint16_t* values = values_.data();
+    for (int64_t at = 0; at < rows_ * kWidth; at += kSums, values += pair_rows_size<kParts>(kPairBlock, count_)) {
+      for (int64_t i = 0; i < count; ++i) {
+        const Ahead next = i + 1 < count ? Ahead(sums[i + 1] + at, kSums) : Ahead();
+        multiply_pairs<kParts, true>(values, weights_.data() + i * kWeights, 1, count_, sums[i] + at, next);
+      }
+    }
+  }
+
   // Scores to weights; false if none of them counts.
-  bool weigh_pairs(Statistics& statistics, float* rows) {
+  bool weigh_pairs(Statistics& statistics, float* rows, uint16_t* weights) {
     const float* const scores = tile_.data();
     const Floats scale = broadcast(scores_.scale());
     Floats level[kVectors], highest[kVectors];
@@ -87,7 +119,7 @@ class PairTiles {
     for (int v = 0; v < kVectors; ++v) total[v] = load(statistics.total + v * kLanes);
     // The reduction goes on to a whole number of steps, over values that are zero; so must the weights be.
     for (int64_t j = 0; j < round_up(count_, kPairDepth); j += 2) {
-      uint16_t* const out = weights_.data() + j / kPairDepth * kColumnTile * kParts + j % kPairDepth * kWidth;
+      uint16_t* const out = weights + j / kPairDepth * kColumnTile * kParts + j % kPairDepth * kWidth;
 #pragma GCC unroll 3
       for (int v = 0; v < kVectors; ++v) {
         const float* const at = scores + j * kWidth + v * kLanes;
@@ -124,6 +156,7 @@ class PairTiles {
   int64_t rows_;
   PairScores<kParts> scores_;
   Buffer<uint16_t> values_;
+  int64_t panels_;
   Buffer<float> tile_;
   Buffer<uint16_t> weights_;
   Finiteness finite_;
