@@ -280,29 +280,34 @@ class DenseBackward {
   }
 
   void write_tokens(int64_t batch, int64_t first, int64_t tokens, const Desk& desk) const {
-    for (int64_t row = 0; row < tokens; ++row) {
-      if (value_side_) {
-        const float* from = desk.value_sums.data() + row * kWidth;
-        for (int64_t object = 0; object < sizes_.objects; ++object) {
-          write_channels(object_of(read_.gradients.value, object), sizes_.value_channels, batch, first + row, 1.0f,
-                         from);
-          from += divide_up(sizes_.value_channels, kWidth) * kWidth * kTileTokens;
-        }
+    float factors[kTileTokens];
+    if (value_side_) {
+      for (int64_t j = 0; j < tokens; ++j) factors[j] = 1.0f;
+      const float* from = desk.value_sums.data();
+      for (int64_t object = 0; object < sizes_.objects; ++object) {
+        write_sums(object_of(read_.gradients.value, object), sizes_.value_channels, batch, first, tokens, factors,
+                   from);
+        from += divide_up(sizes_.value_channels, kWidth) * kWidth * kTileTokens;
       }
-      if (key_side_) write_token(batch, first + row, row, desk);
+    }
+    if (!key_side_) return;
+    const Vector gain = read_.scores.gain.batch(batch);
+    if (read_.gradients.key) {
+      for (int64_t j = 0; j < tokens; ++j) factors[j] = read_.scores.scale * (gain ? gain[first + j] : 1.0f);
+      write_sums(read_.gradients.key, sizes_.key_channels, batch, first, tokens, factors, desk.key_sums.data());
+    }
+    for (int64_t j = 0; j < tokens; ++j) {
+      const float* const row_sums = desk.row_sums.data() + j * 2;
+      if (read_.gradients.bias) read_.gradients.bias.batch(batch)[first + j] = row_sums[0];
+      if (read_.gradients.gain) {
+        const float product = product_with_key(batch, first + j, desk.key_sums.data() + j * kWidth);
+        read_.gradients.gain.batch(batch)[first + j] = read_.scores.scale * product + row_sums[1];
+      }
     }
   }
 
-  void write_token(int64_t batch, int64_t token, int64_t row, const Desk& desk) const {
-    const Vector gain = read_.scores.gain.batch(batch);
-    const float* const sums = desk.key_sums.data() + row * kWidth;
-    const float* const row_sums = desk.row_sums.data() + row * 2;
-    if (read_.gradients.bias) read_.gradients.bias.batch(batch)[token] = row_sums[0];
-    if (read_.gradients.key) {
-      const float factor = read_.scores.scale * (gain ? gain[token] : 1.0f);
-      write_channels(read_.gradients.key, sizes_.key_channels, batch, token, factor, sums);
-    }
-    if (!read_.gradients.gain) return;
+  // Of the sums of a token with its key.
+  float product_with_key(int64_t batch, int64_t token, const float* sums) const {
     const Matrix& key = read_.scores.key;
     float product = 0;
     with_type(key.dtype, [&](auto type) {
@@ -310,17 +315,21 @@ class DenseBackward {
           static_cast<const decltype(type)*>(key.data) + batch * key.batch_stride + token * key.column_stride;
       for (int64_t c = 0; c < sizes_.key_channels; ++c) product += sums[place(c)] * to_float(x[c * key.channel_stride]);
     });
-    read_.gradients.gain.batch(batch)[token] = read_.scores.scale * product + row_sums[1];
+    return product;
   }
 
   // Where a channel stands in the sums of a token: panel by panel.
   static int64_t place(int64_t channel) { return channel / kWidth * kTileTokens * kWidth + channel % kWidth; }
 
-  static void write_channels(const Matrix& out, int64_t channels, int64_t batch, int64_t column, float factor,
-                             const float* from) {
+  // Channel by channel: tokens mostly lie side by side in what is written.
+  static void write_sums(const Matrix& out, int64_t channels, int64_t batch, int64_t first, int64_t tokens,
+                         const float* factors, const float* sums) {
     with_type(out.dtype, [&](auto type) {
-      auto* to = static_cast<decltype(type)*>(out.data) + batch * out.batch_stride + column * out.column_stride;
-      for (int64_t c = 0; c < channels; ++c) from_float(factor * from[place(c)], to[c * out.channel_stride]);
+      auto* to = static_cast<decltype(type)*>(out.data) + batch * out.batch_stride + first * out.column_stride;
+      for (int64_t c = 0; c < channels; ++c, to += out.channel_stride) {
+        const float* const from = sums + place(c);
+        for (int64_t j = 0; j < tokens; ++j) from_float(factors[j] * from[j * kWidth], to[j * out.column_stride]);
+      }
     });
   }
 

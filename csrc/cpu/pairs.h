@@ -113,11 +113,41 @@ STM_INLINE __m512 gather16(const T* x, int64_t count, int64_t stride) {
   return _mm512_loadu_ps(values);
 }
 
+// Transposes a square of 16 x 16 pairs.
+STM_INLINE void transpose_pairs(const uint16_t* from, uint16_t* to) {
+  __m512i x[16], y[16];
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) x[i] = _mm512_loadu_si512(from + 32 * i);
+#pragma GCC unroll 8
+  for (int i = 0; i < 16; i += 2) {
+    y[i] = _mm512_unpacklo_epi32(x[i], x[i + 1]);
+    y[i + 1] = _mm512_unpackhi_epi32(x[i], x[i + 1]);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 16; i += 4) {
+    x[i] = _mm512_unpacklo_epi64(y[i], y[i + 2]);
+    x[i + 1] = _mm512_unpackhi_epi64(y[i], y[i + 2]);
+    x[i + 2] = _mm512_unpacklo_epi64(y[i + 1], y[i + 3]);
+    x[i + 3] = _mm512_unpackhi_epi64(y[i + 1], y[i + 3]);
+  }
+  // Quarter q of x[4 i + j] is now column 4 q + j of rows 4 i to 4 i + 3.
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) {
+    y[j] = _mm512_shuffle_i32x4(x[j], x[4 + j], 0x88);
+    y[4 + j] = _mm512_shuffle_i32x4(x[j], x[4 + j], 0xdd);
+    y[8 + j] = _mm512_shuffle_i32x4(x[8 + j], x[12 + j], 0x88);
+    y[12 + j] = _mm512_shuffle_i32x4(x[8 + j], x[12 + j], 0xdd);
+  }
+#pragma GCC unroll 8
+  for (int j = 0; j < 8; ++j) {
+    _mm512_storeu_si512(to + 32 * j, _mm512_shuffle_i32x4(y[j], y[8 + j], 0x88));
+    _mm512_storeu_si512(to + 32 * (8 + j), _mm512_shuffle_i32x4(y[j], y[8 + j], 0xdd));
+  }
+}
+
 // Packs rows `stride` apart whose steps are `depth_stride` apart.
 template <int kParts, class T>
 void pack_pair_rows(const T* x, int64_t rows, int64_t stride, int64_t depth, int64_t depth_stride, uint16_t* out) {
-  // A pair of steps lies 64 bytes from that of the next row.
-  const __m512i places = _mm512_slli_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0), 4);
   for (int64_t first = 0; first < round_up(rows, kPairBlock); first += kPairRows) {
     const int64_t count = larger<int64_t>(0, smaller(kPairRows, rows - first));
     for (int64_t k = 0; k < depth; k += kPairDepth, out += kRowTile * kParts) {
@@ -132,17 +162,17 @@ void pack_pair_rows(const T* x, int64_t rows, int64_t stride, int64_t depth, int
           put_parts<kParts>(gather16(row + 16, there ? larger<int64_t>(0, steps - 16) : 0, 1), to + 16);
         }
       } else {
+        uint16_t pairs[kParts][kPairDepth / 2][kPairRows][2];
         for (int64_t s = 0; s < kPairDepth; s += 2) {
           const __m512 even = gather16(from + (s < steps ? s * depth_stride : 0), s < steps ? count : 0, stride);
           const __m512 odd =
               gather16(from + (s + 1 < steps ? (s + 1) * depth_stride : 0), s + 1 < steps ? count : 0, stride);
-          __m512i pairs[kParts];
-          split_pairs<kParts>(even, odd, pairs);
+          __m512i parts[kParts];
+          split_pairs<kParts>(even, odd, parts);
 #pragma GCC unroll 3
-          for (int part = 0; part < kParts; ++part) {
-            _mm512_i32scatter_epi32(out + part * kRowTile + s, places, pairs[part], 4);
-          }
+          for (int part = 0; part < kParts; ++part) _mm512_storeu_si512(pairs[part][s / 2], parts[part]);
         }
+        for (int part = 0; part < kParts; ++part) transpose_pairs(pairs[part][0][0], out + part * kRowTile);
       }
     }
   }
