@@ -24,7 +24,7 @@ from benchmarks.accuracy import processor
 from stm_fast import MemoryPolicy
 from stm_fast.media.summary import versions
 from stm_fast.memory.bank import MemoryBank
-from stm_fast.memory.offload import DiskStore, OffloadedBank
+from stm_fast.memory.offload import DiskStore
 
 KEY, VALUE, HEIGHT, WIDTH = 128, 512, 30, 54
 FRAMES, MANY_TOKENS, ROUNDS, CHECKED = 2_000, 10_000_000, 5, 8
@@ -46,7 +46,7 @@ def main(folder: str = "build/offload") -> None:
 def beside_memory(store: DiskStore, query: Tensor) -> None:
     """2,000 frames on disk and in memory."""
     with anonymous_memory() as peak:
-        stored = filled(OffloadedBank(POLICY, store), FRAMES)
+        stored = filled(MemoryBank(POLICY, store=store), FRAMES)
         first = seconds_of(stored, query)
         stored.read(query)
     held = filled(MemoryBank(POLICY), FRAMES)
@@ -69,7 +69,7 @@ def many_tokens(store: DiskStore, query: Tensor) -> None:
     frames = -(-MANY_TOKENS // (HEIGHT * WIDTH))
     with anonymous_memory() as peak:
         begin = time.perf_counter()
-        bank = filled(OffloadedBank(POLICY, store), frames)
+        bank = filled(MemoryBank(POLICY, store=store), frames)
         filling = time.perf_counter() - begin
         seconds = seconds_of(bank, query)
         readout = bank.read(query)

@@ -1,4 +1,4 @@
-"""Plots of a report of memory_read.py: time, fraction of the peak and extra memory against T."""
+"""Plots of the reports of memory_read.py (time, fraction of the peak and extra memory against T) and long_video.py."""
 
 import re
 from collections import defaultdict
@@ -15,6 +15,14 @@ COLOURS = {
     "FlexAttention": "#d9822b",
 }
 MARKERS = {"stm-fast": "o", "plain": "s", "SDPA": "^", "SDPA, padded keys": "v", "FlexAttention": "D"}
+
+POLICY_COLOURS = {
+    "window": "#c0392b",
+    "least-used": "#d9822b",
+    "long-term": "#2e6da4",
+    "diverse": "#0b6e4f",
+    "official": "#7f7f7f",
+}
 
 Lines = dict[str, list[tuple[int, float]]]
 
@@ -52,6 +60,28 @@ def draw_gpu(results: list[dict[str, Any]], frames: tuple[int, ...], out: Path) 
                         )
         panels.append((f"{dtype}, keys 128, values 512", lines))
     _save(out / "gpu_time.png", panels, "ms a read")
+
+
+def draw_long_video(panels: dict[str, Lines], path: Path) -> None:
+    """Write one picture of panels above one another: numbers by policy, against the frame's number."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(len(panels), 1, figsize=(9, 3.1 * len(panels)), sharex=True)
+    for axis, (unit, lines) in zip(axes, panels.items(), strict=True):
+        for name, points in lines.items():
+            axis.plot(*zip(*points, strict=True), label=name, linewidth=1.8, color=POLICY_COLOURS.get(name))
+        axis.set_ylabel(unit)
+        axis.set_ylim(bottom=0)
+        axis.grid(True, alpha=0.3)
+    axes[0].legend(frameon=False, ncols=len(panels) + 2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    axes[-1].set_xlabel("frame")
+    figure.tight_layout()
+    with atomic_path(path) as partial:
+        figure.savefig(partial, dpi=130, format="png")
+    pyplot.close(figure)
 
 
 def _save(path: Path, panels: list[tuple[str, Lines]], unit: str, log: bool = True, floor: float = 0.0) -> None:

@@ -66,8 +66,8 @@ def say(message: str) -> None:
 @contextmanager
 def progress_bar(
     description: str, total: int | None, unit: str = "frames", *, done: int = 0
-) -> Iterator[Callable[[], None]]:
-    """A progress bar with rate and remaining time; yields a function to call after each unit.
+) -> Iterator[Callable[..., None]]:
+    """A progress bar with rate and remaining time; yields a function to call after each unit, with a note beside it.
 
     Args:
         description: what is under way.
@@ -82,15 +82,16 @@ def progress_bar(
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(compact=True, elapsed_when_finished=True),
     )
     with Progress(*columns, console=stderr) as progress:
-        task = progress.add_task(description, total=total, completed=done, rate="")
+        task = progress.add_task(description, total=total, completed=done, rate="", note="")
 
-        def advance() -> None:
+        def advance(note: str = "") -> None:
             progress.advance(task)
             speed = progress.tasks[0].finished_speed or progress.tasks[0].speed
-            progress.update(task, rate=f"{speed:.1f} {unit}/s" if speed else "")
+            progress.update(task, rate=f"{speed:.1f} {unit}/s" if speed else "", note=note)
 
         yield advance
 
@@ -105,10 +106,8 @@ def _sentence(error: BaseException) -> tuple[str, int] | None:
         place = f": {error.filename}" if error.filename else ""
         return f"{error.strerror or error}{place}; files written before are whole", SYSTEM_ERROR
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate" in str(error):
-        return (
-            "out of memory; --memory-max or --offload disk, also with --resume, or a smaller --size needs less",
-            SYSTEM_ERROR,
-        )
+        remedies = "--memory long-term, --memory-limit or --offload disk, also with --resume, or a smaller --size"
+        return f"out of memory; {remedies} needs less", SYSTEM_ERROR
     if isinstance(error, ValueError | TypeError):
         return str(error), OPTION_ERROR
     return None

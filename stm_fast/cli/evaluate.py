@@ -41,7 +41,8 @@ def evaluate(
     weights: options.Weights = None,
     size: options.Size = None,
     memory_every: options.MemoryEvery = 5,
-    memory_max: options.MemoryMax = None,
+    memory: options.MemoryName = "official",
+    memory_limit: options.MemoryLimit = None,
     top_k: options.TopK = None,
     device: options.Device = "auto",
     dtype: options.DtypeOption = options.Dtype.auto,
@@ -57,7 +58,9 @@ def evaluate(
 
     check_scoring()
     clips = open_dataset(root, subset, dataset)
-    chosen = options.SegmenterOptions(model, weights, size, memory_every, memory_max, top_k, device, dtype, backend)
+    chosen = options.SegmenterOptions(
+        model, weights, size, memory_every, memory, memory_limit, top_k, device, dtype, backend
+    )
     settings = {"root": str(root), "set": subset, "dataset": dataset.value} | chosen.settings()
     if out.resolve() == root.resolve():
         raise ValueError(f"{out} is the dataset itself: choose another --out")

@@ -1,5 +1,6 @@
 """Options that several commands share, and the segmenter they make."""
 
+import re
 from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
     from stm_fast.inference.resumable import ResumableSegmenter
     from stm_fast.memory.offload import Store
+    from stm_fast.memory.policies import MemoryPolicy
     from stm_fast.models.stm import STM
 
 MODEL_PANEL = "Model and memory"
@@ -24,6 +26,65 @@ class Dtype(str, Enum):
     float32 = "float32"
     bfloat16 = "bfloat16"
     float16 = "float16"
+
+
+@dataclass(frozen=True)
+class MemoryOption:
+    """A policy by name, as `--memory` takes it.
+
+    Attributes:
+        name: of a function in `stm_fast.memory.presets`, with hyphens.
+        frames: that follow the name after a colon; None if there are none.
+    """
+
+    name: str
+    frames: int | None = None
+
+    NEEDED = ("window", "least-used")
+    OPTIONAL = ("long-term", "diverse")
+
+    @classmethod
+    def parse(cls, text: str) -> "MemoryOption":
+        """The option of a text such as "official" or "window:20".
+
+        Raises:
+            ValueError: it is no such text.
+        """
+        name, colon, frames = text.partition(":")
+        known = name in ("official", *cls.NEEDED, *cls.OPTIONAL)
+        fits = not colon if name == "official" else (frames.isdecimal() if colon else name in cls.OPTIONAL)
+        if not (known and fits):
+            raise ValueError(
+                "--memory must be official, window:N, least-used:N, long-term or diverse (also with :N), N being a "
+                f"number of frames, got {text}"
+            )
+        return cls(name, int(frames) if colon else None)
+
+    def policy(self, every: int, max_bytes: int | None) -> "MemoryPolicy":
+        """The policy.
+
+        Raises:
+            ValueError: there are too few frames for it.
+        """
+        from stm_fast.memory import presets
+
+        make = getattr(presets, self.name.replace("-", "_"))
+        frames = {} if self.frames is None else {"frames": self.frames}
+        policy: MemoryPolicy = make(**frames, every=every, max_bytes=max_bytes)
+        return policy
+
+
+def parse_bytes(text: str) -> int:
+    """The number of bytes of a text such as "4GB", "500 MB" or "1.5GiB".
+
+    Raises:
+        ValueError: it is no such text.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", text.strip().lower())
+    if match is None:
+        raise ValueError(f"--memory-limit must be a number of bytes such as 4GB, 500MB or 1.5GiB, got {text}")
+    number, prefix, binary = match.groups()
+    return int(float(number) * (1024 if binary else 1000) ** " kmgt".index(prefix or " "))
 
 
 class Offload(str, Enum):
@@ -60,10 +121,23 @@ MemoryEvery = Annotated[
         min=1, help="Remember every n-th frame, besides the first and the previous.", rich_help_panel=MODEL_PANEL
     ),
 ]
-MemoryMax = Annotated[
-    int | None,
+MemoryName = Annotated[
+    str,
     typer.Option(
-        min=1, help="Most frames remembered; no bound if left out.", show_default=False, rich_help_panel=MODEL_PANEL
+        "--memory",
+        metavar="POLICY",
+        help="What stays when frames are many: official (all), window:N (the last N), least-used:N, long-term "
+        "(prototypes of what has gone) or diverse (frames that differ).",
+        rich_help_panel=MODEL_PANEL,
+    ),
+]
+MemoryLimit = Annotated[
+    str | None,
+    typer.Option(
+        metavar="BYTES",
+        help="Most bytes remembered, such as 4GB; no bound if left out.",
+        show_default=False,
+        rich_help_panel=MODEL_PANEL,
     ),
 ]
 OffloadOption = Annotated[
@@ -101,7 +175,8 @@ class SegmenterOptions:
     weights: str | None = None
     size: int | None = None
     memory_every: int = 5
-    memory_max: int | None = None
+    memory: str = "official"
+    memory_limit: str | None = None
     top_k: int | None = None
     device: str = "auto"
     dtype: Dtype = Dtype.auto
@@ -135,11 +210,11 @@ class SegmenterOptions:
             ValueError: an option is out of range.
         """
         from stm_fast.inference.resumable import ResumableSegmenter
-        from stm_fast.memory.policies import MemoryPolicy
 
+        most = None if self.memory_limit is None else parse_bytes(self.memory_limit)
         return ResumableSegmenter(
             model,
-            policy=MemoryPolicy(every=self.memory_every, max_frames=self.memory_max),
+            policy=MemoryOption.parse(self.memory).policy(self.memory_every, most),
             size=self._size(model, min(frame_size)),
             top_k=self.top_k,
             backend=self.backend,
@@ -152,8 +227,11 @@ class SegmenterOptions:
 
         if self.offload is Offload.none:
             return None
-        if self.memory_max is not None:
-            raise ValueError(f"--offload {self.offload.value} goes with a memory without bound: leave out --memory-max")
+        if self.memory != "official" or self.memory_limit is not None:
+            raise ValueError(
+                f"--offload {self.offload.value} goes with a memory without bound: leave out --memory and "
+                "--memory-limit"
+            )
         if self.top_k is not None:
             raise ValueError(f"--offload {self.offload.value} goes with reads of the whole memory: leave out --top-k")
         if self.offload is Offload.host:

@@ -36,9 +36,14 @@ class OutputFolder:
         """What the run did."""
         return self.root / "summary.json"
 
+    @property
+    def checkpoint(self) -> Path:
+        """The state of a run that is under way."""
+        return self.root / ".checkpoint.safetensors"
+
     def clear(self) -> None:
         """Remove the results of an earlier run, which may have had more frames or other pictures."""
-        for result in (*self.masks.glob("*.png"), self.overlay, self.contact_sheet):
+        for result in (*self.masks.glob("*.png"), self.overlay, self.contact_sheet, self.checkpoint):
             result.unlink(missing_ok=True)
 
 
@@ -112,7 +117,7 @@ def release() -> None:
         os.close(_locked.pop())
 
 
-_FREE = ("memory_max", "device", "backend", "offload")
+_FREE = ("memory", "memory_limit", "device", "backend", "offload")
 """Settings that may change when a run is resumed: what it takes to finish one that ran out of memory."""
 
 

@@ -15,6 +15,7 @@ from stm_fast.cli.outputs import OutputFolder, claim
 from stm_fast.errors import MediaError
 
 if TYPE_CHECKING:
+    from stm_fast.inference.checkpoint import Checkpoint
     from stm_fast.inference.resumable import ResumableSegmenter
     from stm_fast.media.summary import RunSummary
     from stm_fast.media.video import FrameSource
@@ -51,23 +52,35 @@ def segment(
     weights: options.Weights = None,
     size: options.Size = None,
     memory_every: options.MemoryEvery = 5,
-    memory_max: options.MemoryMax = None,
+    memory: options.MemoryName = "official",
+    memory_limit: options.MemoryLimit = None,
     top_k: options.TopK = None,
     device: options.Device = "auto",
     dtype: options.DtypeOption = options.Dtype.auto,
     backend: options.Backend = "auto",
     offload: options.OffloadOption = options.Offload.none,
+    checkpoint_every: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="How often the state is written, from which --resume goes on to the same masks; 0 for never.",
+            rich_help_panel=OUTPUT_PANEL,
+        ),
+    ] = 120.0,
 ) -> None:
     """Segment a video from the mask of its first frame.
 
     Writes OUT/masks (palette PNGs, index = object id), OUT/overlay.mp4, OUT/contact_sheet.png and OUT/summary.json.
-    Masks are written as they are made: an interrupted run leaves valid files and goes on with --resume.
+    Masks are written as they are made, and the state every few minutes: a run that was interrupted or killed leaves
+    valid files and goes on with --resume.
     """
+    from stm_fast.inference.checkpoint import Checkpoint
     from stm_fast.inference.prompts import find_prompts
     from stm_fast.media.video import open_frames
 
     chosen = options.SegmenterOptions(
-        model, weights, size, memory_every, memory_max, top_k, device, dtype, backend, offload
+        model, weights, size, memory_every, memory, memory_limit, top_k, device, dtype, backend, offload
     )
     frames = open_frames(source)
     prompts = find_prompts(mask, frames)
@@ -90,7 +103,15 @@ def segment(
     )
     rate = Fraction(fps) if fps else frames.fps or IMAGES_FPS
     summary = follow(
-        segmenter, frames, prompts, folder, settings, resume=resume, fps=rate if overlay else None, opacity=opacity
+        segmenter,
+        frames,
+        prompts,
+        folder,
+        settings,
+        resume=resume,
+        checkpoint=Checkpoint(folder.checkpoint, checkpoint_every),
+        fps=rate if overlay else None,
+        opacity=opacity,
     )
     stdout.print(
         f"{summary.frames} frames, {len(summary.objects)} objects, {summary.frames_per_second:.1f} frames/s; "
@@ -108,6 +129,7 @@ def follow(
     settings: dict[str, object],
     *,
     resume: bool = False,
+    checkpoint: "Checkpoint | None" = None,
     fps: Fraction | None = IMAGES_FPS,
     opacity: float = 0.4,
     remedy: str = "The same command with --resume goes on.",
@@ -120,7 +142,8 @@ def follow(
         prompts: mask files by frame name.
         folder: where results go.
         settings: for the summary.
-        resume: take over the masks in the folder.
+        resume: go on with the masks in the folder.
+        checkpoint: where the state goes from time to time.
         fps: of the overlay; None for no overlay.
         opacity: of the overlay's tint.
         remedy: what to tell a user who stopped it.
@@ -144,7 +167,7 @@ def follow(
         with ExitStack() as stack:
             encoder = stack.enter_context(video_writer(folder.overlay, fps)) if fps else None
             advance = stack.enter_context(progress_bar("Segmenting", frames.count))
-            for frame in propagate(segmenter, frames, prompts, folder.masks, resume=resume):
+            for frame in propagate(segmenter, frames, prompts, folder.masks, resume=resume, checkpoint=checkpoint):
                 picture = blend(frame.image, frame.mask, opacity)
                 if encoder:
                     encoder.write(picture)
@@ -152,9 +175,11 @@ def follow(
                 objects.update(object_ids(frame.mask))
                 done += 1
                 resumed += frame.resumed
-                advance()
+                advance(f"memory {_bytes(segmenter.memory.nbytes + segmenter.memory.stored_bytes)}")
     except (KeyboardInterrupt, MediaError) as error:
         stopped = error
+        if checkpoint:
+            checkpoint.keep(segmenter)
     sheet.save(folder.contact_sheet)
     summary = _summary(segmenter, done, resumed, objects, time.perf_counter() - begin, settings, complete=not stopped)
     summary.write(folder.summary)
@@ -192,10 +217,14 @@ def _summary(
     )
 
 
+def _bytes(number: int) -> str:
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
+
+
 def _serving(segmenter: "ResumableSegmenter") -> str:
     """The backend that reads, where the choice is left to "auto"."""
     from stm_fast.ops.backends.registry import Call, choose
     from stm_fast.ops.similarity import dot
 
-    key = segmenter.memory.keys.new_zeros(1, 1, 1)
+    key = next(segmenter.model.parameters()).new_zeros(1, 1, 1)
     return choose(segmenter.backend, Call("read", dot(key, key, 1.0), (key[None],))).__name__.rpartition(".")[2]

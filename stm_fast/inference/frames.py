@@ -66,6 +66,20 @@ class Geometry:
         return x[..., top : top + height, left : left + width]
 
 
+def fitted(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Frames or ids `(N, C, h, w)` enlarged or shrunk to fit `size`, zeros beside them; ids, int64, stay ids."""
+    if x.shape[2:] == size:
+        return x
+    scale = min(new / old for new, old in zip(size, x.shape[2:], strict=True))
+    height, width = (min(new, max(1, round(old * scale))) for new, old in zip(size, x.shape[2:], strict=True))
+    if x.is_floating_point():
+        x = F.interpolate(x, size=(height, width), mode="bilinear", align_corners=False, antialias=True)
+    else:
+        x = F.interpolate(x.double(), size=(height, width), mode="nearest-exact").to(x.dtype)
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    return F.pad(x, (left, size[1] - width - left, top, size[0] - height - top))
+
+
 def to_rgb(frame: Frame, device: torch.device) -> Tensor:
     """A frame as float32 `(1, 3, H, W)` in [0, 1] on a device, always a copy.
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stm_fast.errors import MediaError
+from stm_fast.inference.checkpoint import Checkpoint
 from stm_fast.inference.prompts import Prompter
 from stm_fast.inference.resumable import ResumableSegmenter
 from stm_fast.media.masks import object_ids, read_mask, write_mask
@@ -40,22 +41,25 @@ def propagate(
     out: str | Path,
     *,
     resume: bool = False,
+    checkpoint: Checkpoint | None = None,
 ) -> Iterator[SegmentedFrame]:
     """Segment a clip and write `out/<frame>.png` for each frame.
 
     Objects join in the frame of the first mask they are in; before any has joined masks are empty. Each mask is whole
     on disk when its frame is yielded: whoever stops iterating can resume later.
 
-    Resuming takes over the masks that are on disk, up to the first frame that has none, and fills the memory anew from
-    them. They are hard where the memory of an uninterrupted run is soft, and the network sees them at its own size, so
-    masks after the seam can differ by some pixels at outlines from those of one run.
+    With a checkpoint, resuming goes on after the frame that it was made at, to the very masks of an uninterrupted run;
+    masks of later frames are made again. Without one, the masks that are on disk are taken over, up to the first frame
+    that has none, and the memory is filled anew from them. They are hard where the memory of an uninterrupted run is
+    soft, and the network sees them at its own size, so masks after the seam can differ by some pixels at outlines.
 
     Args:
         segmenter: started here.
         frames: the clip.
         prompts: mask files by frame name; see `stm_fast.inference.prompts.find_prompts`.
         out: folder of the masks.
-        resume: take over the masks that are there.
+        resume: go on with what is there.
+        checkpoint: where the state goes from time to time, and is taken from to resume; deleted at the end.
 
     Yields:
         Every frame in order.
@@ -67,17 +71,27 @@ def propagate(
     prompter = Prompter(prompts, frames.size)
     follower = _Follower(segmenter)
     resumed = resume
+    at = checkpoint.take(segmenter, sum(1 for _ in Path(out).glob("*.png"))) if checkpoint and resume else None
+    follower.started = at is not None
     for index, frame in enumerate(frames):
         path = Path(out) / f"{frame.name}.png"
-        resumed = resumed and path.exists()
+        if at is None:
+            resumed = resumed and path.exists()
+        elif resumed := index <= at:
+            _check_there(path)
         new = prompter.new_objects(frame)
         if resumed:
             mask = _saved(path, frames.size)
-            follower.recall(frame.image, mask, new)
+            if at is None:
+                follower.recall(frame.image, mask, new)
         else:
             mask = follower.segment(frame.image, new)
             write_mask(path, mask)
+            if checkpoint and follower.started:
+                checkpoint.reach(segmenter, index)
         yield SegmentedFrame(index, frame.name, frame.image, mask, resumed)
+    if checkpoint:
+        checkpoint.clear()
 
 
 class _Follower:
@@ -109,6 +123,11 @@ class _Follower:
     def _start(self, image: NDArray[np.uint8], new: NDArray[np.uint8]) -> NDArray[np.uint8]:
         self.started = True
         return self.segmenter.start(image, new).mask.cpu().numpy()
+
+
+def _check_there(path: Path) -> None:
+    if not path.exists():
+        raise MediaError(f"{path} is missing though masks after it are there: put it back, or start the run again")
 
 
 def _saved(path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:

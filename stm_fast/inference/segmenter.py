@@ -1,17 +1,21 @@
 """A video segmented frame by frame, as the frames arrive."""
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from stm_fast.inference.frames import Frame, Geometry, to_rgb
-from stm_fast.inference.objects import MAX_ID, Mask, corrected, ids_in, one_hot, to_ids, to_mask, without_holes
+from stm_fast.inference import snapshot
+from stm_fast.inference.frames import Frame, Geometry, fitted, to_rgb
+from stm_fast.inference.objects import MAX_ID, Mask, ids_in, to_ids, to_mask, without_holes
+from stm_fast.inference.state import FrameState
 from stm_fast.memory.bank import MemoryBank
-from stm_fast.memory.offload import OffloadedBank, Store
+from stm_fast.memory.offload import Store
 from stm_fast.memory.policies import MemoryPolicy
 from stm_fast.models.aggregation import PROBABILITY_FLOOR, aggregate, other_masks
 from stm_fast.models.fusion import inference_copy
@@ -69,14 +73,16 @@ class Segmenter:
         backend: of the memory read, see `stm_fast.memory_read`.
         store: where kept frames move, the host's memory or a disk, so that the memory is not bounded by the device's;
             see `stm_fast.memory.offload`. None keeps them on the device.
+        value_dtype: what memory values are stored in, see `stm_fast.memory.bank.MemoryBank`.
 
     Attributes:
         model: the inference copy.
-        memory: the memory bank.
+        memory: the memory bank. `memory.frozen = True` keeps it as it is, `memory.forget(frame)` drops a frame that was
+            a mistake, and `memory.table()` shows what is in it.
         timings: seconds spent since `start` in each of "encode_query", "read", "decode" and "encode_memory".
     """
 
-    _state: "_State | None"
+    _state: "FrameState | None"
 
     def __init__(
         self,
@@ -87,6 +93,7 @@ class Segmenter:
         top_k: int | None = None,
         backend: str = "auto",
         store: Store | None = None,
+        value_dtype: torch.dtype | None = None,
     ) -> None:
         if size is not None and size < model.stride:
             raise ValueError(f"size must be at least {model.stride} pixels or None, got {size}")
@@ -94,12 +101,15 @@ class Segmenter:
             raise ValueError(f"top_k must be at least 1 or None, got {top_k}")
         if store is not None and top_k is not None:
             raise ValueError(f"top_k must be None with a store: the best tokens of parts are not the best, got {top_k}")
+        if top_k is not None and value_dtype == torch.int8:
+            raise ValueError(f"top_k must be None with values in int8: they are read part by part, got {top_k}")
         check_name(backend)
         self.model = inference_copy(model)
         self.size = size
         self.top_k = top_k
         self.backend = backend
         self.store = store
+        self.value_dtype = value_dtype
         weight = next(self.model.parameters())
         self._device, self._dtype = weight.device, weight.dtype
         self._forget(policy)
@@ -115,25 +125,40 @@ class Segmenter:
         return self._state.index if self._state else 0
 
     @torch.inference_mode()
-    def start(self, frame: Frame, mask: Mask) -> Segmentation:
+    def start(
+        self, frame: Frame, mask: "Mask | None" = None, *, references: Sequence[tuple[Frame, Mask]] = ()
+    ) -> Segmentation:
         """Begins a video; whatever was remembered of another one is forgotten.
 
         Args:
             frame: the first frame.
-            mask: its objects, at least one.
+            mask: its objects, at least one; None where references show the objects.
+            references: frames of other videos, or pictures, with their masks. They stay in memory for ever, as frames
+                before the first. Of any size: they are fitted into that of the frames. An object that is in no pixel of
+                a reference is nowhere in it.
 
         Raises:
             TypeError: the frame or the mask has another type or dtype than those above.
-            ValueError: they have another shape or range, or the mask holds no object.
+            ValueError: they have another shape or range, the mask or a reference holds no object, or there is neither.
         """
         rgb = to_rgb(frame, self._device)
         geometry = Geometry.of((rgb.shape[2], rgb.shape[3]), self.size, self.model.stride)
-        ids = to_ids(mask, geometry.outer, self._device)
-        objects = _annotated_objects(ids, None)
-        state = _State.without_objects(0, geometry, self._for_network(rgb, geometry))
-        state.annotate(ids, objects)
+        state = FrameState.without_objects(0, geometry, self._for_network(rgb, geometry))
+        ids = None if mask is None else to_ids(mask, geometry.outer, self._device)
+        objects = () if ids is None else _annotated_objects(ids, None)
+        before = self._referred(references, geometry)
+        if ids is None and not before:
+            raise ValueError("mask must be given, or references that show the objects; got neither")
         self._forget(self.memory.policy)
-        return self._commit(state)
+        logits = None
+        for reference in before:
+            self._memorise(reference)
+        if before:
+            logits = self._follow(before[-1], state)
+        if ids is not None:
+            state.annotate(ids, objects)
+            logits = None
+        return self._commit(state, logits)
 
     @torch.inference_mode()
     def step(self, frame: Frame) -> Segmentation:
@@ -150,15 +175,7 @@ class Segmenter:
         last = self._started()
         state = self._next(last, frame)
         self._memorise(last)
-        if not last.objects:
-            return self._commit(state)
-        inner = self._segment(state)
-        logits = state.geometry.to_outer(inner[None])[0]
-        state.objects = last.objects
-        state.outer = torch.softmax(logits, dim=0)
-        same = state.geometry.inner == state.geometry.outer
-        state.inner = state.outer if same else torch.softmax(inner, dim=0)
-        return self._commit(state, logits)
+        return self._commit(state, self._follow(last, state) if last.objects else None)
 
     @torch.inference_mode()
     def annotate(self, mask: Mask, objects: Collection[int] | None = None) -> Segmentation:
@@ -182,6 +199,46 @@ class Segmenter:
         state.annotate(ids, _annotated_objects(ids, objects))
         return self._commit(state)
 
+    def remember(self) -> None:
+        """Keeps the current frame in memory for ever, as if its masks had been given.
+
+        Raises:
+            RuntimeError: `start` was not called.
+        """
+        self._state = replace(self._started(), chosen=True)
+
+    def save(self, path: str | Path, extra: object = None) -> None:
+        """Writes everything that the next step depends on, memory and current frame, to a .safetensors file.
+
+        A segmenter of the same model and settings goes on from there with `restore`, to the very same masks.
+
+        Args:
+            path: of the file.
+            extra: anything that JSON can hold, which `restore` returns.
+
+        Raises:
+            RuntimeError: `start` was not called.
+            OSError: the file cannot be written; one that was there before stays.
+        """
+        snapshot.save(path, self._started(), self.memory, self._identity(), extra)
+
+    @torch.inference_mode()
+    def restore(self, path: str | Path) -> object:
+        """Goes on where `save` was called; whatever was remembered before is forgotten.
+
+        Returns:
+            The `extra` that was saved.
+
+        Raises:
+            CheckpointError: the file is missing, damaged, or of another model or other settings.
+            OSError: the store has no room.
+        """
+        state, tensors, rest, extra = snapshot.load(path, self._identity(), self._device)
+        self._forget(self.memory.policy)
+        self.memory.restore(tensors, rest)
+        self._state = state
+        return extra
+
     @torch.inference_mode()
     def remove(self, object_id: int) -> None:
         """Stops following an object and forgets it, also as a reason to keep the current frame.
@@ -201,27 +258,63 @@ class Segmenter:
 
     def _forget(self, policy: MemoryPolicy | None) -> None:
         self._state = None
-        self.memory = MemoryBank(policy) if self.store is None else OffloadedBank(policy, self.store)
+        self.memory = MemoryBank(policy, store=self.store, value_dtype=self.value_dtype)
         self.timings = dict.fromkeys(STAGES, 0.0)
 
-    def _started(self) -> "_State":
+    def _identity(self) -> dict[str, str]:
+        """What a saved state belongs to."""
+        return {
+            "model": snapshot.fingerprint(self.model),
+            "policy": repr(self.memory.policy),
+            "size": str(self.size),
+            "value_dtype": str(self.value_dtype),
+        }
+
+    def _started(self) -> FrameState:
         if self._state is None:
             raise RuntimeError("call start(frame, mask) first: there is no video yet")
         return self._state
 
-    def _next(self, last: "_State", frame: Frame) -> "_State":
+    def _next(self, last: FrameState, frame: Frame) -> FrameState:
         """The frame after the last one, without objects as yet; nothing changes before it is committed."""
         geometry = last.geometry
         rgb = to_rgb(frame, self._device)
         if (size := (rgb.shape[2], rgb.shape[3])) != geometry.outer:
             raise ValueError(f"frame must have the first frame's size {geometry.outer}, got {size}")
-        return _State.without_objects(last.index + 1, geometry, self._for_network(rgb, geometry))
+        return FrameState.without_objects(last.index + 1, geometry, self._for_network(rgb, geometry))
+
+    def _referred(self, references: Sequence[tuple[Frame, Mask]], geometry: Geometry) -> list[FrameState]:
+        """References as frames before the first, each with the objects of all of them."""
+        parts = []
+        for picture, mask in references:
+            rgb = to_rgb(picture, self._device)
+            ids = to_ids(mask, (rgb.shape[2], rgb.shape[3]), self._device)
+            shown = _annotated_objects(ids, None)
+            parts.append((fitted(rgb, geometry.outer), fitted(ids[None, None], geometry.outer)[0, 0], shown))
+        objects = tuple(sorted({found for *_, shown in parts for found in shown}))
+        states = []
+        for index, (rgb, ids, _) in enumerate(parts, start=-len(parts)):
+            state = FrameState.without_objects(index, geometry, self._for_network(rgb, geometry))
+            state.annotate(ids, objects)
+            state.chosen = True
+            states.append(state)
+        return states
+
+    def _follow(self, last: FrameState, state: FrameState) -> Tensor:
+        """Finds the objects of the last frame in a new one, which gets them; logits `(O + 1, *outer)`."""
+        inner = self._segment(state, len(last.objects))
+        logits = state.geometry.to_outer(inner[None])[0]
+        state.objects = last.objects
+        state.outer = torch.softmax(logits, dim=0)
+        same = state.geometry.inner == state.geometry.outer
+        state.inner = state.outer if same else torch.softmax(inner, dim=0)
+        return logits
 
     def _for_network(self, rgb: Tensor, geometry: Geometry) -> Tensor:
         padded = geometry.pad(geometry.to_inner(rgb))
         return padded.to(self._dtype, memory_format=torch.channels_last)
 
-    def _commit(self, state: "_State", logits: Tensor | None = None) -> Segmentation:
+    def _commit(self, state: FrameState, logits: Tensor | None = None) -> Segmentation:
         """Makes a frame the current one; logits are None for those of its probabilities."""
         if logits is None:
             logits = state.outer.clamp(min=PROBABILITY_FLOOR).log()
@@ -230,20 +323,25 @@ class Segmenter:
         self._state = state
         return Segmentation(state.index, state.objects, logits, state.outer, mask)
 
-    def _memorise(self, state: "_State") -> None:
+    def _memorise(self, state: FrameState) -> None:
         """Puts the current frame with its masks into memory (STM paper, section 3.1); a second time changes nothing."""
         annotated = bool(state.annotated)
-        if not state.objects or not self.memory.policy.memorises(state.index, annotated=annotated):
+        wanted = state.chosen or self.memory.policy.memorises(state.index, annotated=annotated)
+        if not state.objects or not wanted or (self.memory.frozen and not (annotated or state.chosen)):
             return
         with self._timed("encode_memory"):
             masks = self._remembered(state)
             others = other_masks(masks)
             masks, others = (state.geometry.pad(planes).to(self._dtype) for planes in (masks, others))
-            parts = [self.model.encode_memory(state.frame, masks[few], others[few]) for few in self._groups(state)]
+            groups = self._groups(state, len(state.objects))
+            parts = [self.model.encode_memory(state.frame, masks[few], others[few]) for few in groups]
             keys, values = (torch.cat(rows) if len(rows) > 1 else rows[0] for rows in zip(*parts, strict=True))
-            self.memory.memorise(state.index, keys, values, annotated=annotated)
+            presence = F.adaptive_avg_pool2d(masks.float(), (keys.shape[2], keys.shape[3]))[:, 0]
+            self.memory.memorise(
+                state.index, keys, values, annotated=annotated, permanent=state.chosen, presence=presence
+            )
 
-    def _remembered(self, state: "_State") -> Tensor:
+    def _remembered(self, state: FrameState) -> Tensor:
         """Masks `(O, 1, *inner)` of the objects as they go into memory."""
         masks = state.inner[1:, None]
         given = [row for row, found in enumerate(state.objects) if found in state.annotated]
@@ -253,21 +351,23 @@ class Segmenter:
         filled[given] = without_holes(masks[given], other_masks(masks)[given], self.model.hole_size)
         return filled
 
-    def _segment(self, state: "_State") -> Tensor:
+    def _segment(self, state: FrameState, objects: int) -> Tensor:
         """Aggregated logits `(O + 1, *inner)` of a frame."""
         with self._timed("encode_query"):
             query = self.model.encode_query(state.frame)
         with self._timed("read"):
             readout = self.memory.read(query.key, top_k=self.top_k, backend=self.backend)
         with self._timed("decode"):
-            parts = [state.geometry.unpad(self.model.decode(readout[few], query)) for few in self._groups(state)]
+            parts = [
+                state.geometry.unpad(self.model.decode(readout[few], query)) for few in self._groups(state, objects)
+            ]
             return aggregate(torch.cat(parts) if len(parts) > 1 else parts[0])
 
-    def _groups(self, state: "_State") -> list[slice]:
+    def _groups(self, state: FrameState, objects: int) -> list[slice]:
         """Slices of the objects, few enough at a time for activations to stay bounded whatever their number."""
         height, width = state.frame.shape[2:]
         few = max(1, _PIXELS_AT_ONCE // (height * width))
-        return [slice(first, first + few) for first in range(0, len(self.objects), few)]
+        return [slice(first, first + few) for first in range(0, objects, few)]
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -279,64 +379,6 @@ class Segmenter:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         return time.perf_counter()
-
-
-@dataclass
-class _State:
-    """A frame and where the objects are in it.
-
-    Attributes:
-        index: its number.
-        geometry: its sizes.
-        frame: as the network sees it, padded, `(1, 3, H, W)`.
-        inner: probabilities of background and objects at the inner size, which will be memorised.
-        outer: the same at the input's size; the same tensor when the sizes are.
-        objects: ids of the objects.
-        annotated: those whose masks were given in this frame.
-    """
-
-    index: int
-    geometry: Geometry
-    frame: Tensor
-    inner: Tensor
-    outer: Tensor
-    objects: tuple[int, ...] = ()
-    annotated: frozenset[int] = frozenset()
-
-    @classmethod
-    def without_objects(cls, index: int, geometry: Geometry, frame: Tensor) -> "_State":
-        outer = torch.ones(1, *geometry.outer, device=frame.device)
-        inner = outer if geometry.inner == geometry.outer else torch.ones(1, *geometry.inner, device=frame.device)
-        return cls(index, geometry, frame, inner, outer)
-
-    def annotate(self, mask: Tensor, objects: Sequence[int]) -> None:
-        """Puts objects where the user says they are."""
-        self.place(mask, objects)
-        self.annotated |= set(objects)
-
-    def place(self, mask: Tensor, objects: Sequence[int]) -> None:
-        """Puts objects where a mask of ids, at the outer size, says; those that are new join."""
-        joining = tuple(found for found in objects if found not in self.objects)
-        self._edit(lambda planes: torch.cat([planes, planes.new_zeros(len(joining), *planes.shape[1:])]))
-        self.objects += joining
-        self._correct([self.objects.index(found) + 1 for found in objects], one_hot(mask, objects))
-
-    def remove(self, found: int) -> None:
-        """Takes out an object; the others get what it held."""
-        row = self.objects.index(found) + 1
-        self._correct([row], torch.zeros(1, *self.geometry.outer, device=self.frame.device))
-        self._edit(lambda planes: torch.cat([planes[:row], planes[row + 1 :]]))
-        self.objects = self.objects[: row - 1] + self.objects[row:]
-        self.annotated -= {found}
-
-    def _correct(self, rows: Sequence[int], masks: Tensor) -> None:
-        shrunk = self.geometry.to_inner(masks[None])[0]
-        self._edit(lambda planes: corrected(planes, rows, masks if planes is self.outer else shrunk))
-
-    def _edit(self, change: Callable[[Tensor], Tensor]) -> None:
-        same = self.inner is self.outer
-        inner = change(self.inner)
-        self.inner, self.outer = inner, inner if same else change(self.outer)
 
 
 def _annotated_objects(mask: Tensor, objects: Collection[int] | None) -> tuple[int, ...]:

@@ -1,80 +1,102 @@
-"""The memory of a video: keys and values of past frames, in one block that the read sees without a copy."""
+"""The memory of a video: what each object remembers of past frames."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from stm_fast.memory.arena import Arena
+from stm_fast.memory.offload import PART_BYTES, OffloadedArena, Store
 from stm_fast.memory.policies import MemoryPolicy
-from stm_fast.ops import memory_read
+from stm_fast.memory.table import MemoryTable, rows_of
+from stm_fast.memory.tokens import TokenBlock, Tokens
 
-_FIRST_CAPACITY = 8
-_GROWTH = 1.5
+_VALUE_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.int8)
 
 
 class MemoryBank:
-    """Keys and values of O objects in T frames, kept by a policy.
+    """Keys and values of O objects in past frames, kept by a policy.
 
-    Frames live in slots of a block `(O, C, capacity, h, w)` that grows by half when it is full, so a frame costs one
-    copy of itself and, on average, at most three more as it grows. A frame that leaves is overwritten in place; slots
-    are therefore not in order of time, which a softmax over all of them does not see.
-
-    Objects are rows in the order in which they joined. One that joined later has no memory of earlier frames, and
-    `mask` says so. When an object joins or is removed, the block is copied once.
+    Objects are rows in the order in which they joined. Those that joined in one frame share an `Arena`, one block that
+    the read sees without a copy; an object that joined later has no memory of earlier frames and takes no room for
+    them.
 
     Args:
         policy: which frames stay.
+        store: where kept frames move, see `stm_fast.memory.offload`; None keeps them on the device.
+        value_dtype: what values are stored in; None for the dtype they come in. Half the bytes in bfloat16 of a network
+            in float32; a half of that again in `torch.int8`, with a scale a token, but the read then decodes them part
+            by part.
+        part_bytes: keys and values that are gathered before they move to the store.
+
+    Attributes:
+        frozen: while True, nothing is memorised but annotated frames.
+
+    Raises:
+        TypeError: values cannot be stored in `value_dtype`.
+        ValueError: a store is given with a policy that has a bound or long-term tokens, or with values in int8.
     """
 
-    def __init__(self, policy: MemoryPolicy | None = None) -> None:
+    def __init__(
+        self,
+        policy: MemoryPolicy | None = None,
+        *,
+        store: Store | None = None,
+        value_dtype: torch.dtype | None = None,
+        part_bytes: int = PART_BYTES,
+    ) -> None:
         self.policy = policy or MemoryPolicy()
-        self._keys = torch.empty(0, 0, 0, 0, 0)
-        self._values = torch.empty(0, 0, 0, 0, 0)
-        self._frames: list[int] = []
-        self._pinned: set[int] = set()
-        self._previous: int | None = None
-        self._joined: list[int] = []
+        if value_dtype not in (None, *_VALUE_DTYPES):
+            raise TypeError(
+                f"value_dtype must be None or one of {', '.join(map(str, _VALUE_DTYPES))}, got {value_dtype}"
+            )
+        if store is not None and (self.policy.bounded or self.policy.long_term_tokens):
+            raise ValueError(f"policy must have no bound and no long-term tokens with a store, got {self.policy}")
+        if store is not None and value_dtype == torch.int8:
+            raise ValueError("value_dtype must not be torch.int8 with a store")
+        self.store = store
+        self.value_dtype = value_dtype
+        self.part_bytes = part_bytes
+        self.frozen = False
+        self.arenas: list[Arena] = []
+        self._last = -1
 
     @property
     def objects(self) -> int:
         """Number of objects O."""
-        return len(self._joined)
+        return sum(arena.objects for arena in self.arenas)
 
     @property
     def frames(self) -> tuple[int, ...]:
-        """Index of the frame in each of the T slots."""
-        return tuple(self._frames)
+        """Numbers of the frames in memory, sorted."""
+        return tuple(sorted({frame for arena in self.arenas for frame in arena.frames}))
 
     @property
     def tokens(self) -> int:
-        """Number of memory tokens of an object, T·h·w."""
-        return len(self._frames) * self._keys.shape[-2] * self._keys.shape[-1]
+        """Number of memory tokens of the object that has most."""
+        return max((arena.tokens for arena in self.arenas), default=0)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the block, free slots included."""
-        return self._keys.nbytes + self._values.nbytes
+        """Bytes on the device, free slots included."""
+        return sum(arena.block.nbytes for arena in self.arenas)
 
     @property
-    def keys(self) -> Tensor:
-        """Memory keys `(O, Ck, T, h, w)`, a view."""
-        return self._keys[: self.objects, :, : len(self._frames)]
+    def stored_bytes(self) -> int:
+        """Bytes of keys and values in the store."""
+        return sum(arena.stored_bytes for arena in self.arenas)
 
-    @property
-    def values(self) -> Tensor:
-        """Memory values `(O, Cv, T, h, w)`, a view."""
-        return self._values[: self.objects, :, : len(self._frames)]
-
-    @property
-    def mask(self) -> Tensor | None:
-        """Bool `(O, T, h, w)`, True where an object has a memory; None when every object has all of it."""
-        if not self._frames or max(self._joined) <= min(self._frames):
-            return None
-        valid = torch.tensor(self._frames) >= torch.tensor(self._joined)[:, None]
-        height, width = self._keys.shape[-2:]
-        return valid.to(self._keys.device)[:, :, None, None].expand(-1, -1, height, width)
-
-    def memorise(self, index: int, keys: Tensor, values: Tensor, *, annotated: bool = False) -> None:
+    def memorise(
+        self,
+        index: int,
+        keys: Tensor,
+        values: Tensor,
+        *,
+        annotated: bool = False,
+        permanent: bool = False,
+        presence: Tensor | None = None,
+    ) -> None:
         """Puts a frame into memory, in place of the previous frame unless the policy keeps that one.
 
         The last frame can be memorised again and takes its own place then, whether or not the first attempt came to its
@@ -86,43 +108,66 @@ class MemoryBank:
                 objects that join.
             values: `(O, Cv, h, w)`, likewise.
             annotated: the frame's masks were given, not predicted.
+            permanent: the frame stays for ever, whatever the policy says.
+            presence: share of each location that the object covers, `(O, h, w)` in [0, 1]. Policies weigh tokens by it;
+                without it, all count alike.
 
         Raises:
             TypeError: another dtype than that of the frames in memory.
-            ValueError: shapes that do not fit one another or the memory, another device than its own, or an index that
-                is below the last.
+            ValueError: shapes that do not fit one another or the memory, another device than its own, an index that is
+                below the last, or frames that are too large for a bound of the policy.
+            OSError: the store has no room.
         """
-        self._check(index, keys, values)
-        if not self.policy.memorises(index, annotated=annotated):
+        self._check(index, keys, values, presence)
+        permanent = permanent or self.policy.pins(annotated=annotated)
+        if not (permanent or self.policy.memorises(index, annotated=annotated)) or (
+            self.frozen and not annotated and not permanent
+        ):
             return
-        slot = self._slot_of(index)
-        keeps, pins = self.policy.keeps(index, annotated=annotated), self.policy.pins(annotated=annotated)
-        self._reserve(keys, values, slots=max(slot + 1, len(self._frames)))
-        self._keys[:, :, slot] = keys
-        self._values[:, :, slot] = values
-        self._frames[slot : slot + 1] = [index]
-        self._joined += [index] * (len(keys) - self.objects)
-        self._previous = None if keeps else slot
-        self._pinned.discard(index)
-        if pins:
-            self._pinned.add(index)
+        tokens = _tokens(keys, values, presence)
+        known = self.objects
+        joining = self._new_arena(_rows(tokens, known, len(keys)), keys, len(keys)) if len(keys) > known else None
+        kept = permanent or self.policy.keeps(index, annotated=annotated)
+        first = 0
+        for arena in self.arenas:
+            arena.limit(self._max_slots(arena, len(keys)))
+            arena.memorise(index, _rows(tokens, first, first + arena.objects), permanent=permanent, kept=kept)
+            first += arena.objects
+        if joining is not None:
+            joining.memorise(index, _rows(tokens, known, len(keys)), permanent=permanent, kept=kept)
+            self.arenas.append(joining)
+        self._last = index
 
     def remove(self, row: int) -> None:
-        """Forgets the object in a row, and the frames that no other object remembers. Later rows move up.
+        """Forgets the object in a row. Later rows move up.
 
         Raises:
             IndexError: no such row.
         """
         if not 0 <= row < self.objects:
             raise IndexError(f"row must be in 0..{self.objects - 1}, got {row}")
-        rows = [other for other in range(self.objects) if other != row]
-        joined = [self._joined[other] for other in rows]
-        slots = [slot for slot, frame in enumerate(self._frames) if joined and frame >= min(joined)]
-        self._keys, self._values = _selected(self._keys, rows, slots), _selected(self._values, rows, slots)
-        self._joined = joined
-        self._previous = slots.index(self._previous) if self._previous in slots else None
-        self._frames = [self._frames[slot] for slot in slots]
-        self._pinned.intersection_update(self._frames)
+        for arena in self.arenas:
+            if row < arena.objects:
+                break
+            row -= arena.objects
+        if arena.objects > 1:
+            arena.remove(row)
+        else:
+            self.arenas.remove(arena)
+
+    def forget(self, frame: int) -> None:
+        """Forgets a frame, permanent or not.
+
+        Raises:
+            ValueError: it is not in memory, has moved to a store, or is all that an object remembers.
+        """
+        holding = [arena for arena in self.arenas if frame in arena.frames]
+        if not holding:
+            raise ValueError(f"frame must be one of {self.frames}, got {frame}")
+        if any(arena.tokens == arena.tokens_a_frame for arena in holding):
+            raise ValueError(f"frame {frame} is all that an object remembers: remove the object instead")
+        for arena in holding:
+            arena.forget(frame)
 
     def read(self, query_key: Tensor, *, top_k: int | None = None, backend: str = "auto") -> Tensor:
         """What each object's memory says about a frame (STM paper, section 3.2).
@@ -136,14 +181,70 @@ class MemoryBank:
             Readout `(O, Cv, h, w)`.
 
         Raises:
-            ValueError: the memory is empty.
+            ValueError: the memory is empty, or `top_k` is given for a memory that is read part by part.
         """
-        if not self._frames:
+        if not self.arenas:
             raise ValueError("the memory is empty: memorise a frame before reading")
-        query_key = query_key.expand(self.objects, -1, -1, -1)
-        return memory_read(query_key, self.keys, self.values, top_k=top_k, memory_mask=self.mask, backend=backend)
+        parts = [arena.read(query_key, top_k=top_k, backend=backend) for arena in self.arenas]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
 
-    def _check(self, index: int, keys: Tensor, values: Tensor) -> None:
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What makes an equal memory by `restore`: tensors by name, and all else as JSON has it."""
+        tensors: dict[str, Tensor] = {}
+        arenas = []
+        for number, arena in enumerate(self.arenas):
+            parts, rest = arena.state()
+            tensors |= {f"arena{number}.{name}": part for name, part in parts.items()}
+            arenas.append(rest)
+        return tensors, {"arenas": arenas, "last": self._last, "frozen": self.frozen}
+
+    def restore(self, tensors: dict[str, Tensor], rest: dict[str, Any]) -> None:
+        """Takes over what another memory of this policy held.
+
+        Args:
+            tensors: of its `state`, on the device that they belong to.
+            rest: likewise.
+
+        Raises:
+            OSError: the store has no room.
+        """
+        arenas = []
+        for number, of_arena in enumerate(rest["arenas"]):
+            begin = f"arena{number}."
+            parts = {name.removeprefix(begin): part for name, part in tensors.items() if name.startswith(begin)}
+            if self.store is None:
+                arenas.append(Arena.from_state(self.policy, parts, of_arena))
+            else:
+                arenas.append(
+                    OffloadedArena.from_state_and_store(self.policy, parts, of_arena, self.store, self.part_bytes)
+                )
+        self.arenas, self._last, self.frozen = arenas, rest["last"], rest["frozen"]
+
+    def table(self, names: Sequence[object] | None = None) -> MemoryTable:
+        """What is in memory: a row for each frame, and one for prototypes, of objects that joined together.
+
+        Args:
+            names: what to call the objects; their rows if left out.
+        """
+        called = list(range(self.objects)) if names is None else list(names)
+        rows, first = [], 0
+        for arena in self.arenas:
+            rows += rows_of(arena, called[first : first + arena.objects])
+            first += arena.objects
+        return MemoryTable(tuple(rows))
+
+    def _new_arena(self, tokens: Tokens, keys: Tensor, objects: int) -> Arena:
+        """An arena for objects that join."""
+        grid = keys.shape[-2], keys.shape[-1]
+        slots = self.policy.max_slots(grid[0] * grid[1], _bytes_a_token(tokens, self.value_dtype), objects)
+        if self.store is not None:
+            return OffloadedArena(self.policy, tokens, grid, self.value_dtype, self.store, self.part_bytes)
+        return Arena(self.policy, tokens, grid, self.value_dtype, slots)
+
+    def _max_slots(self, arena: Arena, objects: int) -> int | None:
+        return self.policy.max_slots(arena.tokens_a_frame, arena.bytes_a_token, objects)
+
+    def _check(self, index: int, keys: Tensor, values: Tensor, presence: Tensor | None) -> None:
         if (
             keys.ndim != 4
             or values.ndim != 4
@@ -157,72 +258,39 @@ class MemoryBank:
             raise ValueError(
                 f"keys must have a row for each of at least {max(self.objects, 1)} objects, got {len(keys)}"
             )
-        if self._frames:
-            self._check_alike(index, keys, values, max(self._frames))
-
-    def _check_alike(self, index: int, keys: Tensor, values: Tensor, last: int) -> None:
-        """Whether a frame goes with those in memory, of which `last` is the last."""
-        if index < last:
-            raise ValueError(f"index must not be below that of the last frame memorised ({last}), got {index}")
-        for name, given, block in (("keys", keys, self._keys), ("values", values, self._values)):
-            channels, grid = block.shape[1], block.shape[3:]
+        if presence is not None and presence.shape != (keys.shape[0], *keys.shape[2:]):
+            raise ValueError(
+                f"presence must be {(keys.shape[0], *keys.shape[2:])} beside these keys, got {tuple(presence.shape)}"
+            )
+        if not self.arenas:
+            return
+        if index < self._last:
+            raise ValueError(f"index must not be below that of the last frame memorised ({self._last}), got {index}")
+        block, grid = self.arenas[0].block, self.arenas[0].grid
+        for name, given, held, dtype in (
+            ("keys", keys, block.keys, block.keys.dtype),
+            ("values", values, block.values, block.read_dtype),
+        ):
+            channels = held.shape[1]
             if (given.shape[1], *given.shape[2:]) != (channels, *grid):
                 raise ValueError(f"{name} must be (O, {channels}, {grid[0]}, {grid[1]}), got {tuple(given.shape)}")
-            if given.dtype != block.dtype:
-                raise TypeError(f"{name} must be {block.dtype} as in memory, got {given.dtype}")
-            if given.device != block.device:
-                raise ValueError(f"{name} must be on {block.device} as in memory, got {given.device}")
-
-    def _slot_of(self, index: int) -> int:
-        """The slot of a frame: its own if it has one, the previous frame's, one after the last, or one that must go."""
-        if index in self._frames:
-            return self._frames.index(index)
-        if self._previous is not None:
-            return self._previous
-        bound = self.policy.max_frames
-        if bound is not None and len(self._frames) >= bound:
-            removable = [frame for frame in self._frames if frame not in self._pinned]
-            if removable:
-                return self._frames.index(min(removable))
-        return len(self._frames)
-
-    def _reserve(self, keys: Tensor, values: Tensor, *, slots: int) -> None:
-        """Makes room for the rows of `keys` and for `slots` frames."""
-        objects, _, capacity = self._keys.shape[:3]
-        if slots > capacity:
-            capacity = self._grown(capacity, slots)
-        if (len(keys), capacity) == (objects, self._keys.shape[2]) and self._holds(keys, values):
-            return
-        moved = self._moved(self._keys, keys, capacity), self._moved(self._values, values, capacity)
-        self._keys, self._values = moved
-
-    def _holds(self, keys: Tensor, values: Tensor) -> bool:
-        """Whether the block is of the channels, grid, dtype and device of these."""
-        return all(
-            (block.shape[1], *block.shape[3:], block.dtype, block.device)
-            == (given.shape[1], *given.shape[2:], given.dtype, given.device)
-            for block, given in ((self._keys, keys), (self._values, values))
-        )
-
-    def _grown(self, capacity: int, slots: int) -> int:
-        capacity = max(_FIRST_CAPACITY, int(capacity * _GROWTH))
-        if self.policy.max_frames is not None:
-            capacity = min(capacity, self.policy.max_frames)
-        return max(capacity, slots)
-
-    def _moved(self, block: Tensor, like: Tensor, capacity: int) -> Tensor:
-        """A block of this capacity with a row for each of `like`, holding what `block` holds."""
-        objects, used = self.objects, len(self._frames)
-        rows, channels, height, width = like.shape
-        moved = like.new_empty(rows, channels, capacity, height, width)
-        if used:
-            moved[:objects, :, :used] = block[:objects, :, :used]
-            # The read masks these tokens, but a NaN in a value would survive a weight of zero.
-            moved[objects:, :, :used] = 0
-        return moved
+            if given.dtype != dtype:
+                raise TypeError(f"{name} must be {dtype} as in memory, got {given.dtype}")
+            if given.device != held.device:
+                raise ValueError(f"{name} must be on {held.device} as in memory, got {given.device}")
 
 
-def _selected(block: Tensor, rows: Sequence[int], slots: Sequence[int]) -> Tensor:
-    """Some rows and slots of a block, copied once."""
-    row, slot = (torch.tensor(chosen, dtype=torch.long) for chosen in (rows, slots))
-    return block[row[:, None, None], torch.arange(block.shape[1])[:, None], slot]
+def _tokens(keys: Tensor, values: Tensor, presence: Tensor | None) -> Tokens:
+    """A frame's tokens, new to the memory."""
+    nothing = torch.zeros(len(keys), keys.shape[2] * keys.shape[3], device=keys.device)
+    there = torch.ones_like(nothing) if presence is None else presence.flatten(1).float()
+    return Tokens(keys.flatten(2), values.flatten(2), nothing, nothing, there)
+
+
+def _rows(tokens: Tokens, first: int, last: int) -> Tokens:
+    return Tokens(*(part[first:last] for part in tokens))
+
+
+def _bytes_a_token(tokens: Tokens, value_dtype: torch.dtype | None) -> int:
+    """Bytes that a token of one object takes in a block."""
+    return TokenBlock.empty(_rows(tokens, 0, 1), 1, value_dtype).nbytes

@@ -6,16 +6,17 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from stm_fast.memory.bank import MemoryBank
+from stm_fast.memory.arena import Arena, Holding, Role
+from stm_fast.memory.parts import Part, read_in_parts
 from stm_fast.memory.policies import MemoryPolicy
-from stm_fast.ops import memory_read, merge_reads
+from stm_fast.memory.tokens import Tokens
 
 PART_BYTES = 128 * 2**20
 _ALIGNMENT = 64
@@ -94,186 +95,174 @@ def _room() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Part:
+class StoredPart:
     """Frames that have moved out.
 
     Attributes:
-        frames: their indices.
-        objects: who the rows belong to; numbers that are never given twice.
-        keys: `(O, Ck, T, h, w)` on the CPU.
-        values: `(O, Cv, T, h, w)`, likewise.
+        frames: their numbers.
+        rows: which of the objects each row belonged to when the arena began.
+        keys: `(O, Ck, n)` on the CPU.
+        values: `(O, Cv, n)`, likewise.
     """
 
     frames: tuple[int, ...]
-    objects: tuple[int, ...]
+    rows: tuple[int, ...]
     keys: Tensor
     values: Tensor
 
 
-class OffloadedBank(MemoryBank):
-    """A `MemoryBank` whose kept frames move to a store, so that only the last few are on the device.
+class OffloadedArena(Arena):
+    """An `Arena` whose kept frames move to a store, so that only the last few are on the device.
 
     What is read is the same to rounding: parts are read one after the other and merged by their log-sum-exp. On a CPU
-    they are read where they lie; for a GPU the next part is copied while one is read. `keys`, `values` and `mask` show
-    what has not moved out; `frames` and `tokens` count everything, `nbytes` the device's memory, `stored_bytes` the
-    store's.
+    they are read where they lie; for a GPU the next part is copied while one is read. `keys`, `values` and `slots` show
+    what has not moved out; `frames` and `tokens` count everything.
 
     Args:
         policy: which frames stay; without a bound on their number, which is what a store is for.
+        first: tokens of the first frame; nothing is written yet.
+        grid: height and width of a frame in tokens.
+        value_dtype: what values are stored in; None for the dtype they come in.
         store: where they go.
         part_bytes: keys and values that are gathered before they move.
-
-    Raises:
-        ValueError: the policy has a bound.
     """
 
-    def __init__(self, policy: MemoryPolicy | None, store: Store, part_bytes: int = PART_BYTES) -> None:
-        super().__init__(policy)
-        if self.policy.max_frames is not None:
-            raise ValueError(
-                f"max_frames must be None for a memory that moves to a store, got {self.policy.max_frames}"
-            )
+    def __init__(
+        self,
+        policy: MemoryPolicy,
+        first: Tokens,
+        grid: tuple[int, int],
+        value_dtype: torch.dtype | None,
+        store: Store,
+        part_bytes: int = PART_BYTES,
+    ) -> None:
+        super().__init__(policy, first, grid, value_dtype)
         self.store = store
         self.part_bytes = part_bytes
-        self._parts: list[Part] = []
-        self._ids: list[int] = []
-        self._new_ids = itertools.count()
+        self._parts: list[StoredPart] = []
+        self._rows = list(range(self.objects))
 
     @property
     def frames(self) -> tuple[int, ...]:
-        """Index of each frame in memory: those in the store, then those in the slots of the block."""
-        return (*(frame for part in self._parts for frame in part.frames), *self._frames)
+        """See `Arena.frames`."""
+        return (*self._stored_frames, *super().frames)
 
     @property
     def tokens(self) -> int:
-        """Number of memory tokens of an object that was there from the first frame on."""
-        return len(self.frames) * self._keys.shape[-2] * self._keys.shape[-1]
+        """See `Arena.tokens`."""
+        return super().tokens + len(self._stored_frames) * self.tokens_a_frame
+
+    @property
+    def holdings(self) -> list[Holding]:
+        """See `Arena.holdings`."""
+        stored = [Holding(frame, Role.stored, self.tokens_a_frame) for frame in sorted(self._stored_frames)]
+        return stored + super().holdings
 
     @property
     def stored_bytes(self) -> int:
-        """Bytes of keys and values in the store."""
+        """See `Arena.stored_bytes`."""
         return sum(part.keys.nbytes + part.values.nbytes for part in self._parts)
 
-    def memorise(self, index: int, keys: Tensor, values: Tensor, *, annotated: bool = False) -> None:
-        """See `MemoryBank.memorise`.
+    def memorise(self, index: int, tokens: Tokens, *, permanent: bool, kept: bool) -> None:
+        """See `Arena.memorise`.
 
         Raises:
             OSError: the store has no room.
         """
-        self._check(index, keys, values)
-        if not self.policy.memorises(index, annotated=annotated):
-            return
-        if index not in self._frames and self._kept_bytes >= self.part_bytes:
-            self._move_out()
-        super().memorise(index, keys, values, annotated=annotated)
-        self._ids += [next(self._new_ids) for _ in range(self.objects - len(self._ids))]
-
-    def remove(self, row: int) -> None:
-        """See `MemoryBank.remove`."""
-        super().remove(row)
-        del self._ids[row]
-        self._parts = [self._without_the_removed(part) for part in self._parts if set(part.objects) & set(self._ids)]
+        kept_bytes = len(self.slots) * self.tokens_a_frame * self.bytes_a_token * self.objects
+        if self._slot_of(index) is None and kept_bytes >= self.part_bytes:
+            self._settle()
+            if self.slots:
+                self._move_out()
+        super().memorise(index, tokens, permanent=permanent, kept=kept)
 
     def read(self, query_key: Tensor, *, top_k: int | None = None, backend: str = "auto") -> Tensor:
-        """See `MemoryBank.read`.
+        """See `Arena.read`.
 
         Raises:
-            ValueError: the memory is empty, or `top_k` is given: the best tokens of parts are not those of the whole.
+            ValueError: `top_k` is given: the best tokens of parts are not those of the whole.
         """
         if not self._parts:
             return super().read(query_key, top_k=top_k, backend=backend)
         if top_k is not None:
             raise ValueError(f"top_k must be None for a memory of which parts have moved to a store, got {top_k}")
-        whole = self._nothing(query_key)
-        if self._frames:
-            self._add(whole, list(range(self.objects)), query_key, self.keys, self.values, self.mask, backend)
-        for rows, keys, values in self._on_device(query_key.device):
-            self._add(whole, rows, query_key, keys, values, None, backend)
-        return whole[0].to(self._values.dtype)
+        query_key = query_key.expand(self.objects, -1, -1, -1)
+        channels = self.block.values.shape[1]
+        value, _ = read_in_parts(query_key, channels, self._all_parts(query_key.device), backend)
+        return value.to(self.block.read_dtype)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """See `Arena.state`; of what is stored, all that belongs to the objects."""
+        tensors, rest = super().state()
+        for number, part in enumerate(self._parts):
+            alive = [row for row, found in enumerate(part.rows) if found in self._rows]
+            tensors |= {f"stored{number}.keys": part.keys[alive], f"stored{number}.values": part.values[alive]}
+        return tensors, rest | {"stored": [list(part.frames) for part in self._parts]}
+
+    @classmethod
+    def from_state_and_store(
+        cls,
+        policy: MemoryPolicy,
+        tensors: dict[str, Tensor],
+        rest: dict[str, Any],
+        store: Store,
+        part_bytes: int = PART_BYTES,
+    ) -> "OffloadedArena":
+        """The arena whose `state` this is, with a store of its own.
+
+        Raises:
+            OSError: the store has no room.
+        """
+        arena = cls.__new__(cls)
+        arena._restore(policy, {name: part for name, part in tensors.items() if not name.startswith("stored")}, rest)
+        arena.store, arena.part_bytes = store, part_bytes
+        arena._rows = list(range(arena.objects))
+        arena._parts = [
+            StoredPart(
+                tuple(frames),
+                tuple(arena._rows),
+                *store.put(tensors[f"stored{number}.keys"], tensors[f"stored{number}.values"]),
+            )
+            for number, frames in enumerate(rest["stored"])
+        ]
+        return arena
+
+    def remove(self, row: int) -> None:
+        """See `Arena.remove`."""
+        super().remove(row)
+        del self._rows[row]
+        self._parts = [self._without_the_removed(part) for part in self._parts]
 
     @property
-    def _kept_bytes(self) -> int:
-        kept = len(self._frames) - (self._previous is not None)
-        return kept * self.nbytes // max(1, self._keys.shape[2])
-
-    def _check(self, index: int, keys: Tensor, values: Tensor) -> None:
-        super()._check(index, keys, values)
-        if self._parts and not self._frames:
-            self._check_alike(index, keys, values, max(self.frames))
+    def _stored_frames(self) -> list[int]:
+        return [frame for part in self._parts for frame in part.frames]
 
     def _move_out(self) -> None:
-        """Kept frames go to the store; the previous one stays. Nothing has changed if the store refuses.
+        """Frames in slots go to the store. Nothing has changed if it refuses."""
+        first, last = self._begin, self._end
+        stored = self.store.put(self.block.keys[..., first:last], self.block.values[..., first:last])
+        frames = tuple(slot.frame for slot in self.slots)
+        self._parts.append(StoredPart(frames, tuple(self._rows), *stored))
+        self.slots = []
 
-        Objects are rows in the order in which they joined: those that know a frame are the first ones. Frames that are
-        known to the same ones make a part.
-        """
-        slots = [slot for slot in range(len(self._frames)) if slot != self._previous]
-        known = [sum(joined <= self._frames[slot] for joined in self._joined) for slot in slots]
-        parts = []
-        for count in sorted(set(known)):
-            chosen = [slot for slot, rows in zip(slots, known, strict=True) if rows == count]
-            keys, values = (_of_slots(block, count, chosen) for block in (self._keys, self._values))
-            frames = tuple(self._frames[slot] for slot in chosen)
-            parts.append(Part(frames, tuple(self._ids[:count]), *self.store.put(keys, values)))
-        self._parts += parts
-        if self._previous is None:
-            self._frames = []
-        else:
-            for block in (self._keys, self._values):
-                block[:, :, 0] = block[:, :, self._previous].clone()
-            self._frames, self._previous = [self._frames[self._previous]], 0
-        self._pinned.clear()
-
-    def _without_the_removed(self, part: Part) -> Part:
+    def _without_the_removed(self, part: StoredPart) -> StoredPart:
         """The part, stored anew without the rows of removed objects once these are most of it."""
-        alive = [row for row, found in enumerate(part.objects) if found in self._ids]
-        if 2 * len(alive) >= len(part.objects):
+        alive = [row for row, found in enumerate(part.rows) if found in self._rows]
+        if 2 * len(alive) >= len(part.rows):
             return part
         try:
-            stored = self.store.put(part.keys[alive], part.values[alive])
+            keys, values = self.store.put(part.keys[alive], part.values[alive])
         except OSError:
             return part
-        return Part(part.frames, tuple(part.objects[row] for row in alive), *stored)
+        return replace(part, rows=tuple(part.rows[row] for row in alive), keys=keys, values=values)
 
-    def _nothing(self, query_key: Tensor) -> tuple[Tensor, Tensor]:
-        """Value and log-sum-exp of a read of nothing."""
-        grid, dtype = query_key.shape[2:], torch.promote_types(self._values.dtype, torch.float32)
-        value = query_key.new_zeros(self.objects, self._values.shape[1], *grid, dtype=dtype)
-        return value, value.new_full((self.objects, *grid), -torch.inf)
-
-    def _add(
-        self,
-        whole: tuple[Tensor, Tensor],
-        rows: list[int],
-        query_key: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        mask: Tensor | None,
-        backend: str,
-    ) -> None:
-        """Merges the read of keys and values that belong to some rows into the whole, in place."""
-        query_key = query_key.expand(len(keys), -1, -1, -1)
-        part = memory_read(query_key, keys, values, memory_mask=mask, return_lse=True, backend=backend)
-        assert part.lse is not None
-        merged = merge_reads([(whole[0][rows], whole[1][rows]), (part.value.to(whole[0].dtype), part.lse)])
-        for held, new in zip(whole, merged, strict=True):
-            held[rows] = new
-
-    def _runs(self) -> Iterator[tuple[list[int], Tensor, Tensor]]:
-        """What is stored of the objects: their rows, and their keys and values, which lie side by side."""
-        for part in self._parts:
-            known = [row for row, found in enumerate(part.objects) if found in self._ids]
-            for _, run in itertools.groupby(enumerate(known), key=lambda item: item[1] - item[0]):
-                stored = [row for _, row in run]
-                rows = [self._ids.index(part.objects[row]) for row in stored]
-                some = slice(stored[0], stored[-1] + 1)
-                yield rows, part.keys[some], part.values[some]
-
-    def _on_device(self, device: torch.device) -> Iterator[tuple[list[int], Tensor, Tensor]]:
-        """What is stored, where it is read."""
+    def _all_parts(self, device: torch.device) -> Iterator[Part]:
+        """What is in slots, then what is stored, where it is read."""
+        if self.slots:
+            yield Part(slice(None), self.keys, self.values)
         if device.type != "cuda":
             for rows, keys, values in self._runs():
-                yield rows, keys.to(device), values.to(device)
+                yield Part(rows, keys.to(device), values.to(device))
             return
         copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         runs = self._runs()
@@ -284,22 +273,22 @@ class OffloadedBank(MemoryBank):
             for tensor in (keys, values):
                 tensor.record_stream(torch.cuda.current_stream(device))
             upcoming = _copied(next(runs, None), device, copies)
-            yield rows, keys, values
+            yield Part(rows, keys, values)
+
+    def _runs(self) -> Iterator[Part]:
+        """What is stored of the objects: of rows that lie side by side, here and there, a view."""
+        for part in self._parts:
+            alive = [row for row, found in enumerate(part.rows) if found in self._rows]
+            for _, run in itertools.groupby(enumerate(alive), key=lambda pair: pair[1] - pair[0]):
+                pairs = list(run)
+                here, stored = (slice(pairs[0][side], pairs[-1][side] + 1) for side in (0, 1))
+                yield Part(here, part.keys[stored], part.values[stored])
 
 
-def _of_slots(block: Tensor, rows: int, slots: list[int]) -> Tensor:
-    """The first rows of some slots `(rows, C, len(slots), h, w)`: a view where slots follow one another."""
-    if slots == list(range(slots[0], slots[-1] + 1)):
-        return block[:rows, :, slots[0] : slots[-1] + 1]
-    return block[:rows, :, slots]
-
-
-def _copied(
-    run: tuple[list[int], Tensor, Tensor] | None, device: torch.device, stream: torch.cuda.Stream
-) -> tuple[list[int], Tensor, Tensor] | None:
+def _copied(run: Part | None, device: torch.device, stream: torch.cuda.Stream) -> Part | None:
     """Keys and values on their way to the device."""
     if run is None:
         return None
     rows, keys, values = run
     with torch.cuda.stream(stream):
-        return rows, keys.to(device, non_blocking=True), values.to(device, non_blocking=True)
+        return Part(rows, keys.to(device, non_blocking=True), values.to(device, non_blocking=True))

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stm_fast.cli.options import parse_bytes
 from stm_fast.inference import propagation
 from stm_fast.media.masks import read_mask, write_mask
 from stm_fast.media.overlay import video_writer
 from stm_fast.media.video import open_frames
-from stm_fast.memory.offload import DiskStore, OffloadedBank
+from stm_fast.memory.bank import MemoryBank
+from stm_fast.memory.offload import DiskStore
 
 pytestmark = pytest.mark.usefixtures("colour_model")
 
@@ -72,7 +74,7 @@ def test_everything_is_written(segment, clip, tmp_path):
 
 def test_options_reach_model_and_memory(segment, colour_model, tmp_path):
     result = segment(
-        "--model", "m.pth", "--memory-every", 2, "--memory-max", 3, "--size", 16, "--top-k", 4, "--no-overlay"
+        "--model", "m.pth", "--memory-every", 2, "--memory", "window:3", "--size", 16, "--top-k", 4, "--no-overlay"
     )
     assert result.exit_code == 0, result.output
     name, options = colour_model[0]
@@ -87,7 +89,7 @@ def test_a_memory_on_disk_leaves_nothing_behind(segment, clip, tmp_path, monkeyp
     moved = []
     put = DiskStore.put
     monkeypatch.setattr(DiskStore, "put", lambda self, *tensors: moved.append(self.folder) or put(self, *tensors))
-    monkeypatch.setattr(OffloadedBank.__init__, "__defaults__", (1,))
+    monkeypatch.setitem(MemoryBank.__init__.__kwdefaults__, "part_bytes", 1)
     result = segment("--offload", "disk", "--memory-every", 1)
     assert result.exit_code == 0, result.output
     assert masks(tmp_path / "out" / "masks") == masks(clip / "masks")
@@ -177,7 +179,30 @@ def test_resume_needs_the_same_options(segment):
 
 def test_what_ran_out_of_memory_goes_on_with_less(segment):
     assert segment().exit_code == 0
-    assert segment("--resume", "--memory-max", 2, "--backend", "reference").exit_code == 0
+    assert segment("--resume", "--memory", "window:2", "--backend", "reference").exit_code == 0
+
+
+def test_a_limit_that_is_too_small_says_what_it_takes(segment):
+    result = segment("--memory-limit", "200 B")
+    assert result.exit_code == 1
+    assert "max_bytes must be at least" in result.output
+    least = result.output.split("at least ")[1].split()[0]
+    assert segment("--overwrite", "--memory-limit", least).exit_code == 0
+
+
+@pytest.mark.parametrize("memory", ["window:3", "least-used:3", "long-term:4", "diverse", "official"])
+def test_each_policy_follows_the_clip(segment, clip, tmp_path, memory):
+    result = segment("--memory", memory, "--memory-every", 1)
+    assert result.exit_code == 0, result.output
+    assert masks(tmp_path / "out" / "masks") == masks(clip / "masks")
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("4GB", 4 * 10**9), ("1.5 GiB", 3 * 2**29), ("500mb", 5 * 10**8), ("70000", 70000), ("2k", 2000)],
+)
+def test_bytes_are_read(text, number):
+    assert parse_bytes(text) == number
 
 
 def test_one_run_at_a_time(segment, tmp_path):
@@ -306,11 +331,15 @@ def test_inputs_that_are_not_there(segment, tmp_path, inputs, code, sentence):
     [
         (("--device", "abacus"), "device 'abacus' cannot be used"),
         (("--size", "8"), "size must be at least 16"),
-        (("--memory-max", "1"), "max_frames must be at least 2"),
+        (("--memory", "window:1"), "max_frames must be at least 2"),
+        (("--memory", "window"), "--memory must be official, window:N"),
+        (("--memory", "official:3"), "got official:3"),
+        (("--memory", "best"), "got best"),
+        (("--memory-limit", "much"), "--memory-limit must be a number of bytes such as 4GB"),
         (("--backend", "abacus"), "abacus"),
         (("--offload", "host"), "on a CPU the memory is there already; allowed is disk"),
         (("--offload", "disk", "--top-k", "3"), "leave out --top-k"),
-        (("--offload", "disk", "--memory-max", "3"), "leave out --memory-max"),
+        (("--offload", "disk", "--memory", "window:3"), "leave out --memory and --memory-limit"),
     ],
 )
 def test_options_out_of_range(segment, tmp_path, options, sentence):

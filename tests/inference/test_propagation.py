@@ -1,18 +1,23 @@
 """Whole clips: objects join where their masks are, masks are on disk, and an interrupted run goes on."""
 
 import itertools
+import time
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from stm_fast.errors import MediaError
+from stm_fast.inference import checkpoint as checkpoint_module
+from stm_fast.inference.checkpoint import Checkpoint
 from stm_fast.inference.prompts import find_prompts
 from stm_fast.inference.propagation import propagate
 from stm_fast.inference.resumable import ResumableSegmenter
 from stm_fast.media.masks import read_mask, write_mask
 from stm_fast.media.notices import MediaNotice
 from stm_fast.media.video import open_frames
+from stm_fast.memory import presets
 from stm_fast.memory.policies import MemoryPolicy
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*masks add objects but do not correct")
@@ -91,10 +96,105 @@ def test_resuming_fills_the_memory_as_one_run_does(clip, model):
     (clip / "out" / "5.png").unlink()
     list(propagate(resumed, frames, prompts, clip / "out", resume=True))
     assert sorted(resumed.memory.frames) == sorted(whole.memory.frames)
-    order = [resumed.memory.frames.index(frame) for frame in whole.memory.frames]
-    for kind in ("keys", "values"):
-        expected = getattr(whole.memory, kind).numpy()
-        np.testing.assert_allclose(getattr(resumed.memory, kind)[:, :, order].numpy(), expected, atol=1e-3)
+    for ours, theirs in zip(resumed.memory.arenas, whole.memory.arenas, strict=True):
+        for slot, frame in enumerate(theirs.frames):
+            tokens, expected = ours.tokens_of(ours.frames.index(frame)), theirs.tokens_of(slot)
+            for kind in ("keys", "values"):
+                found, wanted = (getattr(part, kind).numpy() for part in (tokens, expected))
+                np.testing.assert_allclose(found, wanted, atol=1e-3)
+
+
+@pytest.fixture
+def at_every_frame(monkeypatch):
+    """Checkpoints are made however long they take."""
+    monkeypatch.setattr(checkpoint_module, "_MOST_SHARE", 1e9)
+
+
+@pytest.mark.usefixtures("at_every_frame")
+@pytest.mark.parametrize("preset", [presets.official, presets.least_used, presets.long_term, presets.diverse])
+@pytest.mark.parametrize("stop", [1, 4, 6])
+def test_a_checkpoint_is_gone_on_from_to_the_same_masks(clip, model, preset, stop):
+    """Without one, memory is filled with hard masks: the probabilities are others."""
+
+    def segmenter():
+        few = {} if preset is presets.official else {"frames": 3}
+        return ResumableSegmenter(model, policy=preset(every=1, **few))
+
+    def run(segmenter, out, stop=None, **options):
+        prompts = find_prompts(clip / "true", frames)
+        return list(itertools.islice(propagate(segmenter, frames, prompts, clip / out, **options), stop))
+
+    frames = open_frames(clip / "frames")
+    whole, killed, resumed = segmenter(), segmenter(), segmenter()
+    run(whole, "whole")
+    path = clip / "state.safetensors"
+    run(killed, "out", stop, checkpoint=Checkpoint(path, 1e-9))
+    assert path.exists()
+    found = run(resumed, "out", resume=True, checkpoint=Checkpoint(path, 1e-9))
+    assert [frame.resumed for frame in found] == [index < stop for index in range(6)]
+    assert masks(clip / "out") == masks(clip / "whole")
+    assert resumed.memory.table() == whole.memory.table()
+    for ours, theirs in zip(resumed.memory.arenas, whole.memory.arenas, strict=True):
+        assert torch.equal(ours.values, theirs.values)
+    assert not path.exists()
+
+
+@pytest.mark.usefixtures("at_every_frame")
+def test_masks_after_the_checkpoint_are_made_again(clip, segment):
+    path = clip / "state.safetensors"
+    segment("whole", "true")
+    segment("out", "true", stop=3, checkpoint=Checkpoint(path, 1e-9))
+    segment("out", "true", stop=2, resume=True, checkpoint=Checkpoint(path, 0))
+    write_mask(clip / "out" / "4.png", np.full((32, 64), 9, np.uint8))
+    frames = segment("out", "true", resume=True, checkpoint=Checkpoint(path))
+    assert [frame.resumed for frame in frames] == [True, True, True, False, False, False]
+    assert masks(clip / "out") == masks(clip / "whole")
+
+
+@pytest.mark.usefixtures("at_every_frame")
+@pytest.mark.parametrize("damage", ["cut", "other", "ahead", "changed"])
+def test_a_checkpoint_that_cannot_be_used_is_told_of_and_done_without(clip, segment, damage):
+    path = clip / "state.safetensors"
+    segment("whole", "true")
+    segment("out", "true", stop=4, checkpoint=Checkpoint(path, 1e-9))
+    content = path.read_bytes()
+    if damage == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "other":
+        path.write_bytes(b"not a checkpoint at all")
+    elif damage == "changed":
+        path.write_bytes(content.replace(b"every=2", b"every=3"))
+    else:
+        (clip / "out" / "3.png").unlink()
+    with pytest.warns(MediaNotice, match="memory is filled anew"):
+        segment("out", "true", resume=True, checkpoint=Checkpoint(path, 0))
+    assert masks(clip / "out") == masks(clip / "whole")
+
+
+@pytest.mark.usefixtures("at_every_frame")
+def test_a_mask_missing_before_the_checkpoint(clip, segment):
+    path = clip / "state.safetensors"
+    segment("out", "true", stop=3, checkpoint=Checkpoint(path, 1e-9))
+    (clip / "out" / "1.png").unlink()
+    write_mask(clip / "out" / "5.png", np.zeros((32, 64), np.uint8))
+    with pytest.raises(MediaError, match=r"1\.png is missing though masks after it are there"):
+        segment("out", "true", resume=True, checkpoint=Checkpoint(path))
+
+
+def test_a_large_state_is_saved_less_often(clip, model, monkeypatch):
+    now, saved = [0.0], []
+
+    class Slow(ResumableSegmenter):
+        def save(self, path, extra=None):
+            saved.append(extra["index"])
+            now[0] += 1.0
+
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    checkpoint, segmenter = Checkpoint(clip / "state", 5.0), Slow(model)
+    for index in range(100):
+        now[0] += 1.0
+        checkpoint.reach(segmenter, index)
+    assert saved == [4, 24, 44, 64, 84]
 
 
 def test_without_resume_masks_are_made_anew(clip, segment):

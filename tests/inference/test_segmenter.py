@@ -20,6 +20,12 @@ def blocks_of(mask: torch.Tensor) -> list[str]:
     return ["".join(map(str, row)) for row in cells.tolist()]
 
 
+def frames_of(segmenter: Segmenter) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keys and values `(O, C, T, h, w)` of the objects of the first frame."""
+    arena = segmenter.memory.arenas[0]
+    return arena.keys.unflatten(2, (-1, *arena.grid)), arena.values.unflatten(2, (-1, *arena.grid))
+
+
 def test_objects_are_followed(model: STM, paint: Blocks, ids: Blocks) -> None:
     segmenter = Segmenter(model)
     first = segmenter.start(paint("r..", "g.b"), ids("100", "200"))
@@ -71,7 +77,7 @@ def test_others_are_told_to_the_memory_encoder(model: STM, paint: Blocks, ids: B
     segmenter = Segmenter(model)
     segmenter.start(paint("r.", "g."), ids("10", "20"))
     segmenter.step(paint("r.", "g."))
-    own_and_others = segmenter.memory.values[:, :, 0]
+    own_and_others = frames_of(segmenter)[1][:, :, 0]
     torch.testing.assert_close(own_and_others[0], own_and_others[1].flip(0))
     assert own_and_others[0].tolist() == [[[1, 0], [0, 0]], [[0, 0], [1, 0]]]
 
@@ -85,8 +91,7 @@ def test_an_object_joins_later(model: STM, paint: Blocks, ids: Blocks) -> None:
     assert result.index == 1
     assert blocks_of(result.mask) == ["107", "000"]
     assert blocks_of(segmenter.step(paint(".r.", "b..")).mask) == ["010", "700"]
-    assert segmenter.memory.mask is not None
-    assert segmenter.memory.mask[:, :, 0, 0].tolist() == [[True, True], [False, True]]
+    assert [arena.frames for arena in segmenter.memory.arenas] == [(0, 1), (1,)]
 
 
 def test_a_known_object_is_corrected(model: STM, paint: Blocks, ids: Blocks) -> None:
@@ -270,8 +275,9 @@ def test_an_edit_between_a_failed_step_and_its_repetition(
     expected, result = (segmenter.step(paint("b..", "g.r")) for segmenter in (calm, shaken))
     assert result.objects == expected.objects
     assert torch.equal(result.probabilities, expected.probabilities)
-    assert torch.equal(shaken.memory.keys, calm.memory.keys)
-    assert torch.equal(shaken.memory.values, calm.memory.values)
+    for ours, theirs in zip(shaken.memory.arenas, calm.memory.arenas, strict=True):
+        assert torch.equal(ours.keys, theirs.keys)
+        assert torch.equal(ours.values, theirs.values)
 
 
 def test_a_buffer_can_be_used_for_every_frame(model: STM, paint: Blocks, ids: Blocks) -> None:
@@ -335,7 +341,7 @@ def test_internal_size(model: STM, paint: Blocks, ids: Blocks, size: int) -> Non
     first = segmenter.start(frame, ids("1100", "1100", "0022", "0022"))
     assert blocks_of(first.mask) == ["1100", "1100", "0022", "0022"]
     result = segmenter.step(frame[:, ::-1])
-    assert segmenter.memory.keys.shape[-2:] == (size // 16, size // 16)
+    assert segmenter.memory.arenas[0].grid == (size // 16, size // 16)
     assert result.probabilities.shape == (3, 64, 64)
     expected = torch.from_numpy(ids("0011", "0011", "2200", "2200"))
     assert (result.mask == expected).float().mean() > 0.9
@@ -367,7 +373,7 @@ def test_bfloat16(model: STM, paint: Blocks, ids: Blocks) -> None:
     segmenter = Segmenter(model.to(torch.bfloat16))
     segmenter.start(paint("r.", "g."), ids("10", "20"))
     result = segmenter.step(paint("g.", "r."))
-    assert segmenter.memory.keys.dtype == segmenter.memory.values.dtype == torch.bfloat16
+    assert {part.dtype for part in frames_of(segmenter)} == {torch.bfloat16}
     assert result.probabilities.dtype == torch.float32
     assert blocks_of(result.mask) == ["20", "10"]
 
@@ -397,7 +403,8 @@ def test_the_model_given_is_left_alone(model: STM, paint: Blocks, ids: Blocks) -
         ({"size": 8}, "size must be at least 16 pixels or None, got 8"),
         ({"top_k": 0}, "top_k must be at least 1 or None"),
         ({"top_k": 3, "store": HostStore()}, "top_k must be None with a store.*got 3"),
-        ({"policy": MemoryPolicy(max_frames=3), "store": HostStore()}, "max_frames must be None.*got 3"),
+        ({"policy": MemoryPolicy(max_frames=3), "store": HostStore()}, "policy must have no bound.*max_frames=3"),
+        ({"top_k": 3, "value_dtype": torch.int8}, "top_k must be None with values in int8.*got 3"),
     ],
 )
 def test_bad_options(model: STM, arguments: dict, message: str) -> None:

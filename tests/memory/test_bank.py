@@ -8,11 +8,15 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from stm_fast import MemoryPolicy
+from stm_fast.memory.arena import Arena
 from stm_fast.memory.bank import MemoryBank
+from stm_fast.memory.tokens import TokenBlock
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 
 KEY, VALUE, HEIGHT, WIDTH = 4, 3, 2, 3
+BYTES_A_TOKEN = 4 * (KEY + VALUE + 3)
+"""Key, value, and what is known of a token: usage, birth and presence."""
 
 
 def frame_of(objects: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -30,33 +34,62 @@ class Remembered:
 
 
 @dataclass
-class NaiveBank:
-    """What `MemoryBank` promises, written as a list of frames that are dictionaries by object."""
+class NaiveCohort:
+    """What objects that joined together remember, written as a list of frames that are dictionaries by object."""
 
     policy: MemoryPolicy
+    objects: list[int]
     frames: list[Remembered] = field(default_factory=list)
 
-    def memorise(self, index: int, tokens: dict[int, tuple[Tensor, Tensor]], annotated: bool) -> None:
+    def memorise(self, index: int, tokens: dict[int, tuple[Tensor, Tensor]], pinned: bool, kept: bool) -> None:
         self.frames = [frame for frame in self.frames if frame.kept]
+        bound = self.policy.max_frames
+        while bound is not None and len(self.frames) >= bound:
+            going = next((frame for frame in self.frames if not frame.pinned), None)
+            if going is None:
+                if len(self.frames) == 1 and not pinned:
+                    return
+                going = self.frames[min(1, len(self.frames) - 1)]
+            self.frames = [frame for frame in self.frames if frame is not going]
+        self.frames.append(Remembered(index, pinned, kept, {key: tokens[key] for key in self.objects}))
+
+
+@dataclass
+class NaiveBank:
+    """What `MemoryBank` promises, without a block."""
+
+    policy: MemoryPolicy
+    cohorts: list[NaiveCohort] = field(default_factory=list)
+
+    @property
+    def indices(self) -> list[int]:
+        return sorted({frame.index for cohort in self.cohorts for frame in cohort.frames})
+
+    def memorise(self, index: int, tokens: dict[int, tuple[Tensor, Tensor]], annotated: bool) -> None:
         pinned = self.policy.keep_first and annotated
         periodic = self.policy.every is not None and index % self.policy.every == 0
         if not (pinned or periodic or self.policy.keep_previous):
             return
-        bound = self.policy.max_frames
-        if bound is not None and len(self.frames) >= bound:
-            oldest = next((frame for frame in self.frames if not frame.pinned), None)
-            self.frames = [frame for frame in self.frames if frame is not oldest]
-        self.frames.append(Remembered(index, pinned, pinned or periodic, tokens))
+        known = {key for cohort in self.cohorts for key in cohort.objects}
+        joining = [key for key in tokens if key not in known]
+        if joining:
+            self.cohorts.append(NaiveCohort(self.policy, joining))
+        for cohort in self.cohorts:
+            cohort.memorise(index, tokens, pinned, pinned or periodic)
 
     def remove(self, key: int) -> None:
-        for frame in self.frames:
-            frame.tokens.pop(key, None)
-        self.frames = [frame for frame in self.frames if frame.tokens]
+        for cohort in self.cohorts:
+            cohort.objects = [other for other in cohort.objects if other != key]
+        self.cohorts = [cohort for cohort in self.cohorts if cohort.objects]
+
+    def remembered(self, key: int) -> dict[int, tuple[Tensor, Tensor]]:
+        """Keys and values by frame."""
+        cohort = next(cohort for cohort in self.cohorts if key in cohort.objects)
+        return {frame.index: frame.tokens[key] for frame in cohort.frames}
 
     def read(self, key: int, query: Tensor) -> Tensor:
-        frames = [frame.tokens[key] for frame in self.frames if key in frame.tokens]
-        keys = torch.cat([keys.flatten(1) for keys, _ in frames], 1).double()
-        values = torch.cat([values.flatten(1) for _, values in frames], 1).double()
+        keys, values = zip(*self.remembered(key).values(), strict=True)
+        keys, values = (torch.cat([part.flatten(1) for part in parts], 1).double() for parts in (keys, values))
         weights = torch.softmax(keys.T @ query.flatten(1).double() / KEY**0.5, 0)
         return (values @ weights).view(VALUE, HEIGHT, WIDTH).float()
 
@@ -97,26 +130,28 @@ def test_bank_equals_a_list_of_frames(policy: MemoryPolicy, video: list[tuple[in
     assert_same_reads(bank, naive, objects)
 
 
+def frames_of(arena: Arena) -> tuple[Tensor, Tensor]:
+    """Keys and values of an arena's slots `(O, C, T, h, w)`."""
+    keys, values = (part.unflatten(2, (-1, HEIGHT, WIDTH)) for part in (arena.keys, arena.values))
+    return keys, values
+
+
 def assert_same(bank: MemoryBank, naive: NaiveBank, objects: list[int]) -> None:
     assert bank.objects == len(objects)
-    assert sorted(bank.frames) == [frame.index for frame in naive.frames]
-    assert bank.tokens == len(naive.frames) * HEIGHT * WIDTH
-    assert bank.keys.isfinite().all()
-    assert bank.values.isfinite().all()
-    mask = torch.ones(len(objects), len(bank.frames), HEIGHT, WIDTH).bool() if bank.mask is None else bank.mask
-    frames = {frame.index: frame for frame in naive.frames}
-    for slot, index in enumerate(bank.frames):
-        for row, key in enumerate(objects):
-            remembered = key in frames[index].tokens
-            assert mask[row, slot].tolist() == [[remembered] * WIDTH] * HEIGHT
-            if remembered:
-                keys, values = frames[index].tokens[key]
-                assert torch.equal(bank.keys[row, :, slot], keys)
-                assert torch.equal(bank.values[row, :, slot], values)
+    assert list(bank.frames) == naive.indices
+    rows = iter(objects)
+    for arena in bank.arenas:
+        keys, values = frames_of(arena)
+        for row in range(arena.objects):
+            remembered = naive.remembered(next(rows))
+            assert sorted(arena.frames) == sorted(remembered)
+            for slot, index in enumerate(arena.frames):
+                assert torch.equal(keys[row, :, slot], remembered[index][0])
+                assert torch.equal(values[row, :, slot], remembered[index][1])
 
 
 def assert_same_reads(bank: MemoryBank, naive: NaiveBank, objects: list[int]) -> None:
-    if naive.frames:
+    if objects:
         query, _ = frame_of(1, 10_000)
         readout = bank.read(query)
         for row, key in enumerate(objects):
@@ -136,7 +171,7 @@ def test_the_last_frame_memorised_again_takes_its_own_place(
         for bank in (once, again):
             bank.memorise(index, keys, values, annotated=corrected or joining > 0)
         assert again.frames == once.frames
-        contents = [(bank.keys, bank.values, bank.mask) for bank in (again, once)]
+        contents = [[frames_of(arena) for arena in bank.arenas] for bank in (again, once)]
         torch.testing.assert_close(*contents, rtol=0, atol=0)
 
 
@@ -144,12 +179,11 @@ def test_views_share_the_block() -> None:
     bank = MemoryBank(MemoryPolicy(every=1))
     for index in range(3):
         bank.memorise(index, *frame_of(2, index))
-    assert bank.keys.shape == (2, KEY, 3, HEIGHT, WIDTH)
-    assert bank.values.shape == (2, VALUE, 3, HEIGHT, WIDTH)
-    assert bank.keys.data_ptr() == bank.keys.data_ptr()
-    assert bank.keys.flatten(2).data_ptr() == bank.keys.data_ptr(), (
-        "the tokens of an object must flatten without a copy"
-    )
+    (arena,) = bank.arenas
+    assert arena.keys.shape == (2, KEY, 3 * HEIGHT * WIDTH)
+    assert arena.values.shape == (2, VALUE, 3 * HEIGHT * WIDTH)
+    assert arena.keys.data_ptr() == arena.block.keys.data_ptr()
+    assert arena.values.data_ptr() == arena.block.values.data_ptr()
 
 
 def test_growth_moves_the_block_seldom() -> None:
@@ -158,26 +192,55 @@ def test_growth_moves_the_block_seldom() -> None:
     for index in range(150):
         held = bank.tokens
         bank.memorise(index, *frame_of(1, index))
-        if bank.keys.data_ptr() != address:
-            address = bank.keys.data_ptr()
+        if bank.arenas[0].keys.data_ptr() != address:
+            address = bank.arenas[0].keys.data_ptr()
             moved += held
     assert moved <= 3 * bank.tokens
-    assert bank.nbytes <= 1.5 * 4 * (KEY + VALUE) * bank.tokens
+    assert bank.nbytes <= 1.5 * BYTES_A_TOKEN * bank.tokens
 
 
-def test_a_bounded_memory_never_reserves_more_than_its_bound() -> None:
+def test_a_bounded_memory_is_allocated_once() -> None:
     bank = MemoryBank(MemoryPolicy(every=1, max_frames=10))
+    addresses = set()
     for index in range(50):
         bank.memorise(index, *frame_of(1, index), annotated=index == 0)
-    assert sorted(bank.frames) == [0, *range(41, 50)]
-    assert bank.nbytes == 10 * HEIGHT * WIDTH * 4 * (KEY + VALUE)
+        addresses.add(bank.arenas[0].block.keys.data_ptr())
+        assert bank.nbytes == 10 * HEIGHT * WIDTH * BYTES_A_TOKEN
+    assert list(bank.frames) == [0, *range(41, 50)]
+    assert len(addresses) == 1
 
 
-def test_annotations_outgrow_the_bound_but_the_previous_frame_finds_a_place() -> None:
+def test_annotations_go_last_and_the_first_of_them_never_while_there_are_others() -> None:
     bank = MemoryBank(MemoryPolicy(every=5, max_frames=3))
+    seen = []
     for index in range(12):
-        bank.memorise(index, *frame_of(1, index), annotated=index < 4)
-    assert sorted(bank.frames) == [0, 1, 2, 3, 11]
+        bank.memorise(index, *frame_of(1, index), annotated=index < 5)
+        seen.append(bank.frames)
+    assert seen[2:8] == [(0, 1, 2), (0, 2, 3), (0, 3, 4), (0, 4, 5), (0, 4, 6), (0, 4, 7)]
+    assert seen[-1] == (0, 4, 11)
+
+
+@pytest.mark.parametrize("objects", [1, 3])
+def test_a_bound_in_bytes_holds_for_all_objects_together(objects: int) -> None:
+    most = 12 * HEIGHT * WIDTH * BYTES_A_TOKEN
+    bank = MemoryBank(MemoryPolicy(every=1, max_bytes=most))
+    for index in range(40):
+        joined = 1 if index < 20 else objects
+        bank.memorise(index, *frame_of(joined, index), annotated=index == 20)
+        assert bank.nbytes <= most
+    assert len(bank.arenas[0].frames) == 12 // objects
+    bank = MemoryBank(MemoryPolicy(every=1, max_tokens=7 * HEIGHT * WIDTH + 3))
+    for index in range(20):
+        bank.memorise(index, *frame_of(objects, index))
+    assert bank.tokens == 7 * HEIGHT * WIDTH
+
+
+def test_a_bound_that_leaves_no_room_says_what_it_takes() -> None:
+    bank = MemoryBank(MemoryPolicy(max_bytes=100))
+    least = 2 * HEIGHT * WIDTH * BYTES_A_TOKEN * 2
+    with pytest.raises(ValueError, match=f"max_bytes must be at least {least} for 2 objects .*, got 100"):
+        bank.memorise(0, *frame_of(2, 0), annotated=True)
+    assert bank.objects == 0
 
 
 def test_the_previous_frame_is_replaced_in_place() -> None:
@@ -187,17 +250,18 @@ def test_the_previous_frame_is_replaced_in_place() -> None:
         assert bank.frames == ((0, index) if index else (0,))
 
 
-def test_memory_of_late_objects_is_finite_where_it_is_masked() -> None:
+def test_late_objects_take_no_room_for_what_they_have_not_seen() -> None:
     bank = MemoryBank(MemoryPolicy(every=1))
-    bank.memorise(0, *frame_of(1, 0))
-    bank.memorise(1, *frame_of(3, 1), annotated=True)
-    assert bank.mask is not None
-    assert bank.mask[:, :, 0, 0].tolist() == [[True, True], [False, True], [False, True]]
-    assert bank.keys.isfinite().all()
-    assert bank.values.isfinite().all()
+    for index in range(8):
+        bank.memorise(index, *frame_of(1, index))
+    before = bank.nbytes
+    bank.memorise(8, *frame_of(3, 8), annotated=True)
+    assert [arena.objects for arena in bank.arenas] == [1, 2]
+    assert [arena.frames for arena in bank.arenas] == [tuple(range(9)), (8,)]
+    assert bank.nbytes - 1.5 * before <= 2 * 8 * HEIGHT * WIDTH * BYTES_A_TOKEN
 
 
-def test_memory_stays_finite_as_objects_come_and_go_and_it_grows() -> None:
+def test_what_is_read_stays_finite_as_objects_come_and_go_and_it_grows() -> None:
     bank = MemoryBank(MemoryPolicy(every=1))
     objects = 2
     for index in range(20):
@@ -205,9 +269,42 @@ def test_memory_stays_finite_as_objects_come_and_go_and_it_grows() -> None:
             bank.remove(0)
         objects += (index % 3 == 2) - (index % 3 == 1)
         bank.memorise(index, *frame_of(objects, index))
-        assert bank.keys.isfinite().all()
-        assert bank.values.isfinite().all()
         assert bank.read(frame_of(1, index)[0]).isfinite().all()
+
+
+def test_frozen_takes_annotated_frames_only() -> None:
+    bank = MemoryBank(MemoryPolicy(every=1))
+    bank.memorise(0, *frame_of(1, 0), annotated=True)
+    bank.frozen = True
+    bank.memorise(1, *frame_of(1, 1))
+    assert bank.frames == (0,)
+    bank.memorise(2, *frame_of(1, 2), annotated=True)
+    assert bank.frames == (0, 2)
+    bank.frozen = False
+    bank.memorise(3, *frame_of(1, 3))
+    assert bank.frames == (0, 2, 3)
+
+
+def test_permanent_frames_stay() -> None:
+    bank = MemoryBank(MemoryPolicy(every=1, max_frames=4))
+    for index in range(20):
+        bank.memorise(index, *frame_of(1, index), permanent=index == 3)
+    assert bank.frames == (3, 17, 18, 19)
+
+
+def test_forgetting_a_frame() -> None:
+    bank = MemoryBank(MemoryPolicy(every=1))
+    bank.memorise(0, *frame_of(1, 0))
+    with pytest.raises(ValueError, match="frame 0 is all that an object remembers"):
+        bank.forget(0)
+    for index in range(1, 4):
+        bank.memorise(index, *frame_of(2, index), annotated=index == 1)
+    bank.forget(2)
+    assert bank.frames == (0, 1, 3)
+    keys, _ = frames_of(bank.arenas[0])
+    assert torch.equal(keys[0, :, bank.arenas[0].frames.index(3)], frame_of(2, 3)[0][0])
+    with pytest.raises(ValueError, match=r"frame must be one of \(0, 1, 3\), got 2"):
+        bank.forget(2)
 
 
 class MadeElements(TorchDispatchMode):
@@ -229,28 +326,26 @@ def test_removing_copies_what_stays_once() -> None:
         bank.memorise(index, *frame_of(4, index))
     with MadeElements() as made:
         bank.remove(1)
-    assert made.count == 3 * 3 * HEIGHT * WIDTH * (KEY + VALUE)
-    assert torch.equal(bank.keys[1, :, 2], frame_of(4, 2)[0][2])
+    capacity = bank.arenas[0].block.capacity
+    assert made.count == 3 * capacity * BYTES_A_TOKEN // 4
+    assert torch.equal(frames_of(bank.arenas[0])[0][1, :, 2], frame_of(4, 2)[0][2])
 
 
 def test_a_failure_to_grow_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     bank = MemoryBank(MemoryPolicy(every=1))
     for index in range(8):
         bank.memorise(index, *frame_of(1, index))
-    move = MemoryBank._moved
-
-    def without_room_for_values(self: MemoryBank, block: Tensor, like: Tensor, capacity: int) -> Tensor:
-        if like.shape[1] == VALUE:
-            raise MemoryError
-        return move(self, block, like, capacity)
-
     with monkeypatch.context() as patch:
-        patch.setattr(MemoryBank, "_moved", without_room_for_values)
+        patch.setattr(TokenBlock, "resized", refuse)
         with pytest.raises(MemoryError):
             bank.memorise(8, *frame_of(1, 8))
     bank.memorise(8, *frame_of(1, 8))
     assert bank.frames == tuple(range(9))
-    assert torch.equal(bank.values[0, :, 8], frame_of(1, 8)[1][0])
+    assert torch.equal(frames_of(bank.arenas[0])[1][0, :, 8], frame_of(1, 8)[1][0])
+
+
+def refuse(*_: object) -> None:
+    raise MemoryError
 
 
 def test_top_k_reads_the_best_token_alone() -> None:
@@ -264,7 +359,7 @@ def test_top_k_reads_the_best_token_alone() -> None:
 
 def test_empty_memory() -> None:
     bank = MemoryBank()
-    assert (bank.objects, bank.frames, bank.tokens, bank.mask, bank.nbytes) == (0, (), 0, None, 0)
+    assert (bank.objects, bank.frames, bank.tokens, bank.nbytes, bank.table().rows) == (0, (), 0, 0, ())
     with pytest.raises(ValueError, match="the memory is empty"):
         bank.read(torch.zeros(1, KEY, HEIGHT, WIDTH))
     with pytest.raises(IndexError, match="row must be in"):
@@ -276,7 +371,7 @@ def test_a_bank_without_objects_takes_a_new_grid() -> None:
     bank.memorise(0, *frame_of(1, 0))
     bank.remove(0)
     bank.memorise(1, torch.ones(2, 7, 1, 1), torch.ones(2, 5, 1, 1))
-    assert bank.keys.shape == (2, 7, 1, 1, 1)
+    assert bank.arenas[0].keys.shape == (2, 7, 1)
     assert bank.frames == (1,)
 
 

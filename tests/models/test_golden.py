@@ -15,7 +15,9 @@ def run(official_model: STM, golden: dict[str, Tensor]) -> dict[str, Tensor]:
     for frame in golden["frames"][1:]:
         results.append(segmenter.step(frame))
         if len(results) == 2:
-            first_key, first_value = segmenter.memory.keys[:, :, 0].clone(), segmenter.memory.values[:, :, 0].clone()
+            (arena,) = segmenter.memory.arenas
+            first = arena.tokens_of(arena.frames.index(0))
+            first_key, first_value = (part.unflatten(2, arena.grid).clone() for part in (first.keys, first.values))
     return {
         "memory_key_0": first_key,
         "memory_value_0": first_value,
@@ -45,6 +47,6 @@ def test_bfloat16_stays_close(official_model: STM, golden: dict[str, Tensor], ru
         official_model.float()
     segmenter.start(golden["frames"][0], golden["first_mask"])
     result = segmenter.step(golden["frames"][1])
-    assert segmenter.memory.keys.dtype == torch.bfloat16
+    assert segmenter.memory.arenas[0].keys.dtype == torch.bfloat16
     assert result.probabilities.dtype == torch.float32
     torch.testing.assert_close(result.probabilities, run["probabilities"][1], rtol=0, atol=0.05)

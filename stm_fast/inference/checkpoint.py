@@ -1,0 +1,82 @@
+"""A run over a clip that can be killed: its state on disk, every few minutes."""
+
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from stm_fast.errors import CheckpointError
+from stm_fast.inference.segmenter import Segmenter
+from stm_fast.media.notices import notice
+
+SECONDS = 120.0
+_MOST_SHARE = 0.05
+"""Of the time, that writing may take: a large memory is written less often."""
+
+
+class Checkpoint:
+    """The state of a run after one of its frames.
+
+    Args:
+        path: of the file.
+        seconds: least time between two; 0 for none at all.
+    """
+
+    def __init__(self, path: str | Path, seconds: float = SECONDS) -> None:
+        self.path = Path(path)
+        self.seconds = seconds
+        self._wait = seconds
+        self._saved = time.monotonic()
+        self._reached: tuple[int, int] | None = None
+
+    def reach(self, segmenter: Segmenter, index: int) -> None:
+        """Notes that a frame's mask is on disk, and saves the state if it is time.
+
+        Args:
+            segmenter: which has segmented the frame.
+            index: number of the frame in the clip.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        self._reached = index, segmenter.frame_index
+        begin = time.monotonic()
+        if not self.seconds or begin - self._saved < self._wait:
+            return
+        segmenter.save(self.path, {"index": index})
+        self._saved = time.monotonic()
+        self._wait = max(self.seconds, (self._saved - begin) / _MOST_SHARE)
+
+    def keep(self, segmenter: Segmenter) -> None:
+        """Saves the state of a run that was stopped, if it is that of the last frame whose mask is on disk."""
+        if self.seconds and self._reached and self._reached[1] == segmenter.frame_index:
+            with suppress(OSError):
+                segmenter.save(self.path, {"index": self._reached[0]})
+
+    def take(self, segmenter: Segmenter, written: int) -> int | None:
+        """Puts a segmenter where the checkpoint was made.
+
+        Args:
+            segmenter: of the same model and settings.
+            written: number of masks that are on disk, from the first frame on.
+
+        Returns:
+            The number of the frame in the clip; None if there is no checkpoint that could be used, which is told of in
+            a notice if there is one at all.
+        """
+        if not self.path.exists():
+            return None
+        try:
+            extra: Any = segmenter.restore(self.path)
+        except CheckpointError as error:
+            notice(f"{error}; the memory is filled anew from the masks on disk")
+            return None
+        index: int = extra["index"]
+        if index < written:
+            return index
+        notice(f"{self.path} is of frame {index}, but only {written} masks are on disk: the memory is filled anew")
+        return None
+
+    def clear(self) -> None:
+        """Deletes the file; the run has come to its end."""
+        self.path.unlink(missing_ok=True)

@@ -1,0 +1,121 @@
+"""A segmenter's state on disk."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stm_fast.errors import CheckpointError
+from stm_fast.inference.frames import Geometry
+from stm_fast.inference.state import FrameState
+from stm_fast.media.files import atomic_path
+from stm_fast.memory.bank import MemoryBank
+
+_FORMAT = "stm-fast segmenter 1"
+_FRAME, _MEMORY = "frame.", "memory."
+
+
+def save(path: str | Path, state: FrameState, memory: MemoryBank, identity: dict[str, str], extra: object) -> None:
+    """Writes a frame and a memory.
+
+    Args:
+        path: of the .safetensors file.
+        state: the current frame.
+        memory: what is remembered.
+        identity: what they belong to; `load` asks for the same.
+        extra: anything that JSON can hold.
+
+    Raises:
+        OSError: the file cannot be written; one that was there before stays.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    remembered, rest = memory.state()
+    tensors = {_MEMORY + name: part for name, part in remembered.items()}
+    tensors |= {_FRAME + name: getattr(state, name) for name in ("frame", "inner", "outer")}
+    if state.inner is state.outer:
+        del tensors[_FRAME + "outer"]
+    frame = {
+        "index": state.index,
+        "outer": list(state.geometry.outer),
+        "inner": list(state.geometry.inner),
+        "padding": list(state.geometry.padding),
+        "objects": list(state.objects),
+        "annotated": sorted(state.annotated),
+        "chosen": state.chosen,
+    }
+    metadata = {"format": _FORMAT, "identity": identity, "frame": frame, "memory": rest, "extra": extra}
+    with atomic_path(path) as partial:
+        try:
+            save_file(
+                {name: part.contiguous() for name, part in tensors.items()},
+                partial,
+                {name: json.dumps(part) for name, part in metadata.items()},
+            )
+        except SafetensorError as error:
+            raise OSError(None, str(error), str(path)) from error
+
+
+def load(
+    path: str | Path, identity: dict[str, str], device: torch.device
+) -> tuple[FrameState, dict[str, Tensor], dict[str, Any], Any]:
+    """Reads what `save` wrote.
+
+    Args:
+        path: of the file.
+        identity: what the state must belong to.
+        device: where tensors go.
+
+    Returns:
+        The frame, tensors and the rest of the memory for `MemoryBank.restore`, and what else was saved.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, or belongs to something else.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not Path(path).is_file():
+        raise CheckpointError(f"{path} does not exist: a file written by Segmenter.save is needed")
+    try:
+        with safe_open(path, "pt", str(device)) as file:
+            metadata = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
+            if metadata.get("format") != _FORMAT:
+                raise CheckpointError(f"{path} was not written by Segmenter.save of this version")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}): it cannot be gone on with") from error
+    for name, wanted in identity.items():
+        if metadata["identity"].get(name) != wanted:
+            raise CheckpointError(
+                f"{path} was saved with {name} {metadata['identity'].get(name)}, this segmenter has {wanted}"
+            )
+    memory = {name.removeprefix(_MEMORY): part for name, part in tensors.items() if name.startswith(_MEMORY)}
+    return _frame(tensors, metadata["frame"]), memory, metadata["memory"], metadata["extra"]
+
+
+def fingerprint(model: nn.Module) -> str:
+    """A name for a model's weights and their dtype."""
+    digest = hashlib.sha256()
+    for name, part in sorted(model.state_dict().items()):
+        digest.update(f"{name} {part.dtype} {tuple(part.shape)}".encode())
+        digest.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _frame(tensors: dict[str, Tensor], rest: dict[str, Any]) -> FrameState:
+    inner = tensors[_FRAME + "inner"]
+    sizes = (tuple(rest[name]) for name in ("outer", "inner", "padding"))
+    return FrameState(
+        index=rest["index"],
+        geometry=Geometry(*sizes),
+        frame=tensors[_FRAME + "frame"].contiguous(memory_format=torch.channels_last),
+        inner=inner,
+        outer=tensors.get(_FRAME + "outer", inner),
+        objects=tuple(rest["objects"]),
+        annotated=frozenset(rest["annotated"]),
+        chosen=rest["chosen"],
+    )

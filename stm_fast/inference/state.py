@@ -1,0 +1,71 @@
+"""A frame and where the objects are in it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stm_fast.inference.frames import Geometry
+from stm_fast.inference.objects import corrected, one_hot
+
+
+@dataclass
+class FrameState:
+    """A frame and where the objects are in it.
+
+    Attributes:
+        index: its number.
+        geometry: its sizes.
+        frame: as the network sees it, padded, `(1, 3, H, W)`.
+        inner: probabilities of background and objects at the inner size, which will be memorised.
+        outer: the same at the input's size; the same tensor when the sizes are.
+        objects: ids of the objects.
+        annotated: those whose masks were given in this frame.
+        chosen: the frame is to be remembered for ever.
+    """
+
+    index: int
+    geometry: Geometry
+    frame: Tensor
+    inner: Tensor
+    outer: Tensor
+    objects: tuple[int, ...] = ()
+    annotated: frozenset[int] = frozenset()
+    chosen: bool = False
+
+    @classmethod
+    def without_objects(cls, index: int, geometry: Geometry, frame: Tensor) -> "FrameState":
+        """A frame that is all background."""
+        outer = torch.ones(1, *geometry.outer, device=frame.device)
+        inner = outer if geometry.inner == geometry.outer else torch.ones(1, *geometry.inner, device=frame.device)
+        return cls(index, geometry, frame, inner, outer)
+
+    def annotate(self, mask: Tensor, objects: Sequence[int]) -> None:
+        """Puts objects where the user says they are."""
+        self.place(mask, objects)
+        self.annotated |= set(objects)
+
+    def place(self, mask: Tensor, objects: Sequence[int]) -> None:
+        """Puts objects where a mask of ids, at the outer size, says; those that are new join."""
+        joining = tuple(found for found in objects if found not in self.objects)
+        self._edit(lambda planes: torch.cat([planes, planes.new_zeros(len(joining), *planes.shape[1:])]))
+        self.objects += joining
+        self._correct([self.objects.index(found) + 1 for found in objects], one_hot(mask, objects))
+
+    def remove(self, found: int) -> None:
+        """Takes out an object; the others get what it held."""
+        row = self.objects.index(found) + 1
+        self._correct([row], torch.zeros(1, *self.geometry.outer, device=self.frame.device))
+        self._edit(lambda planes: torch.cat([planes[:row], planes[row + 1 :]]))
+        self.objects = self.objects[: row - 1] + self.objects[row:]
+        self.annotated -= {found}
+
+    def _correct(self, rows: Sequence[int], masks: Tensor) -> None:
+        shrunk = self.geometry.to_inner(masks[None])[0]
+        self._edit(lambda planes: corrected(planes, rows, masks if planes is self.outer else shrunk))
+
+    def _edit(self, change: Callable[[Tensor], Tensor]) -> None:
+        same = self.inner is self.outer
+        inner = change(self.inner)
+        self.inner, self.outer = inner, inner if same else change(self.outer)

@@ -1,0 +1,85 @@
+"""What goes when a memory is full, by what its frames were good for."""
+
+from dataclasses import dataclass
+
+from stm_fast.memory.arena import Arena, Role
+from stm_fast.memory.novelty import distance
+
+
+@dataclass(frozen=True)
+class LeastUsed:
+    """That frame goes whose tokens were read least, on average over the reads since it came."""
+
+    tracks_usage = True
+    long_term_tokens = 0
+
+    def make_room(self, arena: Arena) -> None:
+        """See `stm_fast.memory.policies.Eviction.make_room`."""
+        arena.drop(min(arena.slots_of(Role.working), key=arena.usage_of))
+
+
+@dataclass(frozen=True)
+class MostAlike:
+    """That frame goes whose nearest other frame says most nearly the same: what stays is as diverse as it can be.
+
+    See `stm_fast.memory.novelty.distance`.
+    """
+
+    tracks_usage = False
+    long_term_tokens = 0
+
+    def make_room(self, arena: Arena) -> None:
+        """See `stm_fast.memory.policies.Eviction.make_room`."""
+
+        def nearest(slot: int) -> float:
+            return min(distance(arena, slot, other) for other in range(len(arena.slots)) if other != slot)
+
+        arena.drop(min(arena.slots_of(Role.working), key=nearest))
+
+
+@dataclass(frozen=True)
+class LongTerm:
+    """Frames become prototypes when the working memory is full (XMem, Cheng and Schwing, ECCV 2022, section 3.3).
+
+    Of the working frames all but the last few become prototypes: those tokens that were used most, each with the value
+    that its key reads from all of them. When there are more prototypes than there is room for, those used least go.
+
+    XMem chooses by usage alone. Most locations are background, and an object that is away is not used at all: here a
+    share of the prototypes is left to tokens of the object.
+
+    Attributes:
+        recent: working frames that stay.
+        prototypes: number of them from one consolidation, for each object.
+        tokens: room for prototypes, for each object.
+        object_share: part of the prototypes left to tokens where the object is.
+
+    Raises:
+        ValueError: a number below its minimum.
+    """
+
+    recent: int = 3
+    prototypes: int = 128
+    tokens: int = 10_000
+    object_share: float = 0.5
+
+    tracks_usage = True
+
+    def __post_init__(self) -> None:
+        for name, least in (("recent", 0), ("prototypes", 1), ("tokens", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if not 0 <= self.object_share <= 1:
+            raise ValueError(f"object_share must be between 0 and 1, got {self.object_share}")
+        if self.prototypes > self.tokens:
+            raise ValueError(f"prototypes must be at most tokens ({self.tokens}), got {self.prototypes}")
+
+    @property
+    def long_term_tokens(self) -> int:
+        """See `stm_fast.memory.policies.Eviction`."""
+        return self.tokens
+
+    def make_room(self, arena: Arena) -> None:
+        """See `stm_fast.memory.policies.Eviction.make_room`."""
+        working = sorted(arena.slots_of(Role.working), key=lambda slot: arena.slots[slot].frame)
+        going = working[: max(1, len(working) - self.recent)]
+        arena.consolidate(going, self.prototypes, self.object_share)

@@ -1,0 +1,33 @@
+"""Policies that have a name."""
+
+from stm_fast.memory.evictions import LeastUsed, LongTerm, MostAlike
+from stm_fast.memory.novelty import Novel
+from stm_fast.memory.policies import MemoryPolicy
+
+LONG_TERM_FRAMES = 10
+DIVERSE_FRAMES = 20
+
+
+def official(every: int = 5, max_bytes: int | None = None) -> MemoryPolicy:
+    """The first frame, every n-th and the previous one (STM paper, section 3.5); nothing goes while there is room."""
+    return MemoryPolicy(every=every, max_bytes=max_bytes)
+
+
+def window(frames: int, every: int = 5, max_bytes: int | None = None) -> MemoryPolicy:
+    """The same, but of so many frames: the oldest goes that was not annotated."""
+    return MemoryPolicy(every=every, max_frames=frames, max_bytes=max_bytes)
+
+
+def least_used(frames: int, every: int = 5, max_bytes: int | None = None) -> MemoryPolicy:
+    """So many frames: the one goes that was read least."""
+    return MemoryPolicy(every=every, max_frames=frames, max_bytes=max_bytes, eviction=LeastUsed())
+
+
+def long_term(frames: int = LONG_TERM_FRAMES, every: int = 5, max_bytes: int | None = None) -> MemoryPolicy:
+    """So many working frames, which become prototypes when there is no more room, as in XMem."""
+    return MemoryPolicy(every=every, max_frames=frames, max_bytes=max_bytes, eviction=LongTerm())
+
+
+def diverse(frames: int = DIVERSE_FRAMES, every: int = 5, max_bytes: int | None = None) -> MemoryPolicy:
+    """So many frames that differ: one that adds nothing is not kept, and the one goes that is most like another."""
+    return MemoryPolicy(every=every, max_frames=frames, max_bytes=max_bytes, admission=Novel(), eviction=MostAlike())

@@ -1,0 +1,155 @@
+"""Where memory tokens lie: keys, values and what is known of each token, in one block."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+_LARGEST_INT8 = 127
+_SMALLEST_SCALE = torch.finfo(torch.float32).tiny
+
+
+class Tokens(NamedTuple):
+    """Some tokens of O objects; the last dimension counts them.
+
+    Attributes:
+        keys: `(O, Ck, n)`.
+        values: `(O, Cv, n)`, of the dtype that the network made.
+        usage: how much each was read so far, softmax weights summed over locations and reads; float32 `(O, n)`.
+        born: number of reads that were made before it came, float32 `(O, n)`.
+        presence: share of its location that the object covers, in [0, 1], float32 `(O, n)`.
+    """
+
+    keys: Tensor
+    values: Tensor
+    usage: Tensor
+    born: Tensor
+    presence: Tensor
+
+    @property
+    def number(self) -> int:
+        """Number of tokens of an object."""
+        return self.keys.shape[2]
+
+
+@dataclass
+class TokenBlock:
+    """Room for the tokens of O objects, of which the read sees any range without a copy.
+
+    Attributes:
+        keys: `(O, Ck, capacity)`.
+        values: `(O, Cv, capacity)`, of the dtype that they are stored in.
+        usage: float32 `(O, capacity)`; this and the next two as in `Tokens`.
+        born: likewise.
+        presence: likewise.
+        scales: float32 `(O, capacity)`, what a token's values in int8 are multiplied by; None for other dtypes.
+        read_dtype: of the values that were put in.
+    """
+
+    keys: Tensor
+    values: Tensor
+    usage: Tensor
+    born: Tensor
+    presence: Tensor
+    scales: Tensor | None
+    read_dtype: torch.dtype
+
+    @classmethod
+    def empty(cls, like: Tokens, capacity: int, value_dtype: torch.dtype | None) -> "TokenBlock":
+        """A block for tokens like these, with values stored in `value_dtype`; None for the dtype they come in."""
+        return cls(
+            _room(like.keys, capacity),
+            _room(like.values, capacity, value_dtype),
+            _room(like.usage, capacity),
+            _room(like.born, capacity),
+            _room(like.presence, capacity),
+            scales=_room(like.usage, capacity) if value_dtype == torch.int8 else None,
+            read_dtype=like.values.dtype,
+        )
+
+    @property
+    def capacity(self) -> int:
+        """Tokens of an object that there is room for."""
+        return self.keys.shape[2]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the block."""
+        return sum(part.nbytes for part in self.tensors().values())
+
+    def put(self, first: int, tokens: Tokens) -> None:
+        """Writes tokens from place `first` on."""
+        place = slice(first, first + tokens.number)
+        self.keys[..., place] = tokens.keys
+        if self.scales is None:
+            self.values[..., place] = tokens.values
+        else:
+            values = tokens.values.float()
+            scales = values.abs().amax(1) / _LARGEST_INT8
+            self.scales[..., place] = scales
+            self.values[..., place] = (values / scales.clamp(min=_SMALLEST_SCALE)[:, None]).round().to(torch.int8)
+        self.usage[..., place], self.born[..., place], self.presence[..., place] = tokens[2:]
+
+    def get(self, first: int, last: int) -> Tokens:
+        """The tokens from `first` up to `last`; views, but for values that are stored in another dtype."""
+        place = slice(first, last)
+        values = self.values_to_read(first, last).to(self.read_dtype)
+        return Tokens(
+            self.keys[..., place], values, self.usage[..., place], self.born[..., place], self.presence[..., place]
+        )
+
+    def values_to_read(self, first: int, last: int) -> Tensor:
+        """Values `(O, Cv, n)` for a read; a view if they are stored in floating point."""
+        values = self.values[..., first:last]
+        if self.scales is None:
+            return values
+        return values.to(self.read_dtype) * self.scales[:, None, first:last].to(self.read_dtype)
+
+    def copy(self, source: int, target: int, count: int) -> None:
+        """Copies tokens from one place to another."""
+        for part in self.tensors().values():
+            part[..., target : target + count] = part[..., source : source + count].clone()
+
+    def of_rows(self, rows: Sequence[int]) -> "TokenBlock":
+        """A block of some objects."""
+        index = torch.tensor(rows, dtype=torch.long, device=self.keys.device)
+        return self._with({name: part[index] for name, part in self.tensors().items()})
+
+    def resized(self, first: int, last: int, target: int, capacity: int) -> "TokenBlock":
+        """A block of another capacity that holds the tokens from `first` up to `last` from place `target` on."""
+        moved = {name: _room(part, capacity) for name, part in self.tensors().items()}
+        for name, part in self.tensors().items():
+            moved[name][..., target : target + last - first] = part[..., first:last]
+        return self._with(moved)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors of the block by the names of its attributes."""
+        parts = {name: getattr(self, name) for name in ("keys", "values", "usage", "born", "presence")}
+        return parts if self.scales is None else parts | {"scales": self.scales}
+
+    def _with(self, tensors: dict[str, Tensor]) -> "TokenBlock":
+        """A block of other tensors, by the names of its attributes."""
+        others = {name: part for name, part in tensors.items() if name != "scales"}
+        return TokenBlock(**others, scales=tensors.get("scales"), read_dtype=self.read_dtype)
+
+
+def gathered(tokens: Tokens, index: Tensor) -> Tokens:
+    """The tokens at `index` `(O, n)`, other ones for each object."""
+
+    def take(part: Tensor) -> Tensor:
+        if part.ndim == 2:
+            return part.gather(1, index)
+        return part.gather(2, index[:, None].expand(-1, part.shape[1], -1))
+
+    return Tokens(*map(take, tokens))
+
+
+def joined(parts: Sequence[Tokens]) -> Tokens:
+    """Tokens side by side."""
+    return Tokens(*(torch.cat(few, -1) for few in zip(*parts, strict=True)))
+
+
+def _room(like: Tensor, capacity: int, dtype: torch.dtype | None = None) -> Tensor:
+    return like.new_empty(*like.shape[:-1], capacity, dtype=dtype or like.dtype)

@@ -1,0 +1,131 @@
+"""What a user does with a memory: shows references, chooses frames, freezes it, and goes on another day."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors
+import safetensors.torch
+import torch
+
+from stm_fast import MemoryPolicy, Segmenter
+from stm_fast.errors import CheckpointError
+from stm_fast.memory import presets
+from stm_fast.models.stm import STM
+
+Blocks = Callable[..., np.ndarray]
+
+
+def blocks_of(mask: torch.Tensor) -> list[str]:
+    """A mask of whole 16×16 blocks as the rows that drew it."""
+    return ["".join(map(str, row)) for row in mask[::16, ::16].tolist()]
+
+
+def test_references_show_what_to_follow(model: STM, paint: Blocks, ids: Blocks) -> None:
+    """Pictures of any size, each with some of the objects; they stay however long the video is."""
+    segmenter = Segmenter(model, policy=MemoryPolicy(every=1, max_frames=4))
+    large = paint("bb..", "bb..", "....", "...."), ids("3300", "3300", "0000", "0000")
+    references = [(paint("r.", "g."), ids("10", "20")), large]
+    first = segmenter.start(paint(".b", "rg"), references=references)
+    assert first.index == 0
+    assert first.objects == (1, 2, 3)
+    assert blocks_of(first.mask) == ["03", "12"]
+    for _ in range(6):
+        result = segmenter.step(paint("gr", "b."))
+    assert blocks_of(result.mask) == ["21", "30"]
+    assert segmenter.memory.frames == (-2, -1, 4, 5)
+
+
+def test_references_beside_a_mask(model: STM, paint: Blocks, ids: Blocks) -> None:
+    segmenter = Segmenter(model)
+    result = segmenter.start(paint("rb", ".."), ids("50", "00"), references=[(paint("b.", ".."), ids("70", "00"))])
+    assert result.objects == (7, 5)
+    assert blocks_of(result.mask) == ["57", "00"]
+    assert blocks_of(segmenter.step(paint(".r", "b.")).mask) == ["05", "70"]
+
+
+def test_neither_mask_nor_references(model: STM, paint: Blocks, ids: Blocks) -> None:
+    segmenter = Segmenter(model)
+    segmenter.start(paint("r."), ids("10"))
+    with pytest.raises(ValueError, match="mask must be given, or references that show the objects"):
+        segmenter.start(paint("r."))
+    with pytest.raises(ValueError, match="mask must hold an object"):
+        segmenter.start(paint("r."), references=[(paint("r."), ids("00"))])
+    assert segmenter.objects == (1,)
+
+
+def test_chosen_frames_stay_and_frozen_memories_do_not_change(model: STM, paint: Blocks, ids: Blocks) -> None:
+    segmenter = Segmenter(model, policy=MemoryPolicy(every=1, max_frames=4))
+    segmenter.start(paint("r."), ids("10"))
+    for index in range(1, 9):
+        segmenter.step(paint(".r"))
+        if index == 3:
+            segmenter.remember()
+    assert segmenter.memory.frames == (0, 3, 6, 7)
+    segmenter.memory.frozen = True
+    for _ in range(3):
+        segmenter.step(paint("r."))
+    assert segmenter.memory.frames == (0, 3, 6, 7)
+    segmenter.annotate(ids("10"))
+    segmenter.step(paint("r."))
+    assert segmenter.memory.frames == (0, 3, 7, 11)
+
+
+@pytest.mark.parametrize("size", [None, 16])
+def test_a_saved_segmenter_goes_on_to_the_same_bits(
+    model: STM, paint: Blocks, ids: Blocks, tmp_path: Path, size: int | None
+) -> None:
+    frames = [paint("r..", "g.b"), paint("..r", "gb."), paint(".r.", "bg."), paint("rgb", "...")]
+    whole, resumed = (Segmenter(model, policy=presets.least_used(4, every=1), size=size) for _ in range(2))
+    whole.start(frames[0], ids("100", "200"))
+    for frame in frames[1:]:
+        whole.step(frame)
+    whole.annotate(ids("003", "000"))
+    whole.save(tmp_path / "state.safetensors", {"note": [1, 2]})
+    assert resumed.restore(tmp_path / "state.safetensors") == {"note": [1, 2]}
+    assert (resumed.objects, resumed.frame_index) == (whole.objects, whole.frame_index)
+    for frame in frames:
+        expected, result = whole.step(frame), resumed.step(frame)
+        assert torch.equal(result.probabilities, expected.probabilities)
+        assert resumed.memory.table() == whole.memory.table()
+
+
+def test_a_state_goes_with_its_model_and_settings(model: STM, paint: Blocks, ids: Blocks, tmp_path: Path) -> None:
+    path = tmp_path / "state.safetensors"
+    segmenter = Segmenter(model)
+    with pytest.raises(RuntimeError, match="call start"):
+        segmenter.save(path)
+    with pytest.raises(CheckpointError, match="does not exist"):
+        segmenter.restore(path)
+    segmenter.start(paint("r."), ids("10"))
+    segmenter.save(path)
+    with pytest.raises(CheckpointError, match=r"saved with policy MemoryPolicy\(every=5.*this segmenter has .*every=2"):
+        Segmenter(model, policy=MemoryPolicy(every=2)).restore(path)
+    with pytest.raises(CheckpointError, match="saved with size None, this segmenter has 16"):
+        Segmenter(model, size=16).restore(path)
+    with torch.no_grad():
+        model.query_head.gain += 1
+    with pytest.raises(CheckpointError, match="saved with model"):
+        Segmenter(model).restore(path)
+    assert segmenter.objects == (1,)
+
+
+def test_a_full_disk_leaves_the_state_before(
+    model: STM, paint: Blocks, ids: Blocks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "state.safetensors"
+    segmenter = Segmenter(model)
+    segmenter.start(paint("r."), ids("10"))
+    segmenter.save(path)
+    before = path.read_bytes()
+
+    def full(*_: object) -> None:
+        raise safetensors.SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    segmenter.step(paint(".r"))
+    with pytest.raises(OSError, match="No space left"):
+        segmenter.save(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
