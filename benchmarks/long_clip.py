@@ -1,0 +1,211 @@
+"""A video of any length on which memory policies are compared, rendered as it is read.
+
+Three solids wander before a changing background and turn slowly, so that each shows sides which look different from
+frame 0. They leave, are gone for hundreds of frames, and come back: with their first side, or with one that was last
+shown longer ago than any window of recent frames reaches. Distractors of the same shapes, with other pictures, come and
+go among them. Whoever remembered can know the objects again; between two frames, little changes.
+
+    for image, mask in LongClip(10_000): ...
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from functools import cached_property
+from itertools import takewhile
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks import photographs
+from benchmarks.scenery import Scenery
+from benchmarks.solids import SIDES, Ball, Box, Form, Silhouette, Solid
+from benchmarks.visits import FIRST_SIDE, SIZE, Visit, visits
+
+Floats = NDArray[np.float32]
+Rng = np.random.Generator
+
+OBJECTS = 3
+_DISTRACTORS = 5
+_ONSTAGE_DISTRACTORS = 2  # in frame 0
+_LATEST_START = 700  # of the other distractors
+_SLOTS = (2, 3)  # rows and columns of places in frame 0, far enough apart for any two solids
+_JITTER = 10  # pixels about a slot's centre
+
+_BALL_AXES, _BOX_AXES = (28, 43), (19, 26)  # semi-axes, pixels
+_VISIBLE = 0.5  # share of a solid's full area above which it is back
+_SCORED = 100  # frames of a return
+_LEAST_SCORED = 40  # returns with fewer are left out
+
+
+class LongFrame(NamedTuple):
+    """A rendered frame: RGB uint8 `(240, 426, 3)`, and its true ids uint8 `(240, 426)`, 0 the background."""
+
+    image: NDArray[np.uint8]
+    mask: NDArray[np.uint8]
+
+
+class Return(NamedTuple):
+    """An object that comes back.
+
+    Attributes:
+        object_id: which one.
+        first: the first frame in which more than half of its full area is visible.
+        last: the frame after the last one to score: it shows the same side up to there.
+        absent: frames without a pixel of it before it entered.
+        view: "first" where it shows the side of frame 0, "other" where it shows another one that was seen earlier, for
+            about a hundred frames or more.
+    """
+
+    object_id: int
+    first: int
+    last: int
+    absent: int
+    view: Literal["first", "other"]
+
+
+class LongClip:
+    """A rendered video of `frames` frames, always the same for a seed.
+
+    A shorter clip is the beginning of a longer one. Rendering takes scikit-image's pictures.
+
+    Attributes:
+        objects: ids of the objects; all are fully visible in frame 0.
+
+    Raises:
+        ValueError: `frames` is below 1.
+        StmFastError: scikit-image is not installed.
+    """
+
+    def __init__(self, frames: int = 10_000, seed: int = 0) -> None:
+        if frames < 1:
+            raise ValueError(f"frames must be at least 1, got {frames}")
+        self.objects = tuple(range(1, OBJECTS + 1))
+        self._frames = frames
+        self._scenery = Scenery(frames, SIZE, seed)
+        self._actors = list(_cast(frames, seed))
+
+    def __len__(self) -> int:
+        return self._frames
+
+    def __iter__(self) -> Iterator[LongFrame]:
+        return map(self.frame, range(self._frames))
+
+    def frame(self, index: int) -> LongFrame:
+        """Any frame, from 0; the one that iteration gives."""
+        if not 0 <= index < self._frames:
+            raise IndexError(f"index must be in 0..{self._frames - 1}, got {index}")
+        canvas = self._scenery.background(index)
+        silhouettes = []
+        for actor, visit in self._on_stage(index):
+            layer = actor.solid.render(visit.pose(index))
+            silhouettes.append((actor.identity, layer.silhouette))
+            within, part = _overlap(layer.silhouette)
+            canvas[within] *= 1 - layer.silhouette.coverage[part][..., None]
+            canvas[within] += layer.colour[part]
+        return LongFrame(self._scenery.expose(canvas, index), _ids(silhouettes))
+
+    @cached_property
+    def returns(self) -> list[Return]:
+        """Every time that an object comes back and shows the side that it comes with for a while, in order."""
+        found = (
+            self._return(actor, before, visit)
+            for actor in self._actors[:OBJECTS]
+            for before, visit in zip(actor.visits, actor.visits[1:], strict=False)
+        )
+        return sorted((each for each in found if each is not None), key=lambda each: each.first)
+
+    def _return(self, actor: "_Actor", before: Visit, visit: Visit) -> Return | None:
+        """The return with which a visit begins; None where it is too short to score."""
+        last = min(visit.turns, self._frames)
+        entry = self._seen(actor, range(visit.start, last))
+        first = self._seen(actor, range(entry, last), _VISIBLE)
+        if last - first < _LEAST_SCORED:
+            return None
+        gone = 1 + self._seen(actor, range(before.start, before.stop)[::-1])
+        view = "first" if visit.side == FIRST_SIDE else "other"
+        return Return(actor.identity, first, min(last, first + _SCORED), entry - gone, view)
+
+    def _seen(self, actor: "_Actor", indices: range, share: float = 0) -> int:
+        """The first of `indices` where more than a share of an object is seen, or else their end."""
+        return next((index for index in indices if self._visible(actor, index) > share), indices.stop)
+
+    def _visible(self, actor: "_Actor", index: int) -> float:
+        """Share of an object on stage that is neither outside the frame nor behind others."""
+        present = [(each.identity, each.solid.form.silhouette(at.pose(index))) for each, at in self._on_stage(index)]
+        whole = next(silhouette for identity, silhouette in present if identity == actor.identity)
+        return float((_ids(present) == actor.identity).sum() / (whole.coverage > 0.5).sum())
+
+    def _on_stage(self, index: int) -> list[tuple["_Actor", Visit]]:
+        """The solids of a frame, farther ones first."""
+        present = [(actor, visit) for actor in self._actors if (visit := actor.visit(index)) is not None]
+        return sorted(present, key=lambda pair: pair[1].depth)
+
+
+class _Actor(NamedTuple):
+    """A solid, its id in masks, 0 for distractors, and its visits in order."""
+
+    solid: Solid
+    identity: int
+    visits: list[Visit]
+
+    def visit(self, index: int) -> Visit | None:
+        """The visit that a frame is part of."""
+        place = bisect_right(self.visits, index, key=lambda visit: visit.start) - 1
+        return self.visits[place] if place >= 0 and index < self.visits[place].stop else None
+
+
+def _cast(frames: int, seed: int) -> Iterator[_Actor]:
+    """Objects and then distractors, which have the objects' forms in turn."""
+    common, *own = np.random.SeedSequence((seed, 1)).spawn(1 + OBJECTS + _DISTRACTORS)
+    rng = np.random.default_rng(common)
+    forms = _forms(rng)
+    slots = rng.permutation(_slots(rng))
+    for number, sequence in enumerate(own):
+        rng = np.random.default_rng(sequence)
+        solid = Solid(forms[number % OBJECTS], photographs.sides(SIDES, rng))
+        on_stage = number < OBJECTS + _ONSTAGE_DISTRACTORS
+        start, place = (0, slots[number]) if on_stage else (int(rng.integers(_LATEST_START)), None)
+        coming = takewhile(lambda visit: visit.start < frames, visits(solid.form.radius, rng, start, place))
+        yield _Actor(solid, number + 1 if number < OBJECTS else 0, list(coming))
+
+
+def _forms(rng: Rng) -> list[Form]:
+    """A form for each object; there are balls and boxes among them."""
+    balls = rng.permutation([True, False, rng.random() < 0.5])
+    lengths = (rng.uniform(*(_BALL_AXES if ball else _BOX_AXES), 3).astype(np.float32) for ball in balls)
+    return [(Ball if ball else Box)(semi_axes) for ball, semi_axes in zip(balls, lengths, strict=True)]
+
+
+def _slots(rng: Rng) -> Floats:
+    """Centres of the places of frame 0, `(n, 2)`."""
+    rows, columns = ((np.arange(count) + 0.5) / count * side for count, side in zip(_SLOTS, SIZE, strict=True))
+    grid = np.stack(np.meshgrid(columns, rows), -1).reshape(-1, 2)
+    return (grid + rng.uniform(-_JITTER, _JITTER, grid.shape)).astype(np.float32)
+
+
+def _ids(silhouettes: list[tuple[int, Silhouette]]) -> NDArray[np.uint8]:
+    """Ids of what more than half of a pixel shows; of the silhouettes, farther ones come first."""
+    shares: dict[int, Floats] = {}
+    for identity, silhouette in silhouettes:
+        within, part = _overlap(silhouette)
+        for share in shares.values():
+            share[within] *= 1 - silhouette.coverage[part]
+        if identity:
+            shares[identity] = np.zeros(SIZE, np.float32)
+            shares[identity][within] = silhouette.coverage[part]
+    ids = np.zeros(SIZE, np.uint8)
+    for identity, share in shares.items():
+        ids[share > 0.5] = identity
+    return ids
+
+
+def _overlap(silhouette: Silhouette) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """The part of a silhouette that is in the frame: where in the frame, and where in the silhouette."""
+    within, part = [], []
+    corner = (silhouette.top, silhouette.left)
+    for first, length, side in zip(corner, silhouette.coverage.shape, SIZE, strict=True):
+        start, stop = max(first, 0), max(min(first + length, side), 0)
+        within.append(slice(start, stop))
+        part.append(slice(start - first, max(stop - first, 0)))
+    return (within[0], within[1]), (part[0], part[1])
