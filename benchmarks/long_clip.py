@@ -1,9 +1,11 @@
 """A video of any length on which memory policies are compared, rendered as it is read.
 
 Three solids wander before a changing background and turn slowly, so that each shows sides which look different from
-frame 0. They leave, are gone for hundreds of frames, and come back: with their first side, or with one that was last
-shown longer ago than any window of recent frames reaches. Distractors of the same shapes, with other pictures, come and
-go among them. Whoever remembered can know the objects again; between two frames, little changes.
+frame 0. They vanish, are gone for hundreds of frames, and are back all at once, somewhere else: with their first side,
+or with one that was last shown longer ago than any window of recent frames reaches. While one is away, a distractor of
+the same shape with other pictures may take its place. Whoever remembered can know the objects again; apart from that,
+little changes from frame to frame, and objects at most touch, so that what is measured is memory and not how well
+crossings are told apart.
 
     for image, mask in LongClip(10_000): ...
 """
@@ -26,11 +28,10 @@ Floats = NDArray[np.float32]
 Rng = np.random.Generator
 
 OBJECTS = 3
-_DISTRACTORS = 5
-_ONSTAGE_DISTRACTORS = 2  # in frame 0
-_LATEST_START = 700  # of the other distractors
-_SLOTS = (2, 3)  # rows and columns of places in frame 0, far enough apart for any two solids
-_JITTER = 10  # pixels about a slot's centre
+_LATEST_START = 700  # of distractors
+_JITTER = 10  # pixels about the middle of a lane, in frame 0
+_LANE = SIZE[1] / OBJECTS  # width of what an object keeps to, pixels
+_OVERLAP = 6  # pixels by which lanes reach into one another
 
 _BALL_AXES, _BOX_AXES = (28, 43), (19, 26)  # semi-axes, pixels
 _VISIBLE = 0.5  # share of a solid's full area above which it is back
@@ -156,18 +157,28 @@ class _Actor(NamedTuple):
 
 
 def _cast(frames: int, seed: int) -> Iterator[_Actor]:
-    """Objects and then distractors, which have the objects' forms in turn."""
-    common, *own = np.random.SeedSequence((seed, 1)).spawn(1 + OBJECTS + _DISTRACTORS)
+    """Objects and then distractors, one a lane, which have the forms of the lanes' objects."""
+    common, *own = np.random.SeedSequence((seed, 1)).spawn(1 + 2 * OBJECTS)
     rng = np.random.default_rng(common)
-    forms = _forms(rng)
-    slots = rng.permutation(_slots(rng))
+    forms, places = _forms(rng), _places(rng)
+    owners: list[_Actor] = []
     for number, sequence in enumerate(own):
-        rng = np.random.default_rng(sequence)
-        solid = Solid(forms[number % OBJECTS], photographs.sides(SIDES, rng))
-        on_stage = number < OBJECTS + _ONSTAGE_DISTRACTORS
-        start, place = (0, slots[number]) if on_stage else (int(rng.integers(_LATEST_START)), None)
-        coming = takewhile(lambda visit: visit.start < frames, visits(solid.form.radius, rng, start, place))
-        yield _Actor(solid, number + 1 if number < OBJECTS else 0, list(coming))
+        rng, lane = np.random.default_rng(sequence), number % OBJECTS
+        solid = Solid(forms[lane], photographs.sides(SIDES, rng))
+        owns = number < OBJECTS
+        start, place = (0, places[lane]) if owns else (int(rng.integers(_LATEST_START)), None)
+        bounds = (lane * _LANE - _OVERLAP, (lane + 1) * _LANE + _OVERLAP)
+        coming = takewhile(lambda visit: visit.start < frames, visits(solid.form.radius, rng, bounds, start, place))
+        if owns:
+            owners.append(_Actor(solid, number + 1, list(coming)))
+            yield owners[-1]
+        else:
+            yield _Actor(solid, 0, [visit for visit in coming if not _meets(visit, owners[lane].visits)])
+
+
+def _meets(visit: Visit, others: list[Visit]) -> bool:
+    """Whether a visit and one of the others are at the same time."""
+    return any(visit.start < other.stop and other.start < visit.stop for other in others)
 
 
 def _forms(rng: Rng) -> list[Form]:
@@ -177,11 +188,10 @@ def _forms(rng: Rng) -> list[Form]:
     return [(Ball if ball else Box)(semi_axes) for ball, semi_axes in zip(balls, lengths, strict=True)]
 
 
-def _slots(rng: Rng) -> Floats:
-    """Centres of the places of frame 0, `(n, 2)`."""
-    rows, columns = ((np.arange(count) + 0.5) / count * side for count, side in zip(_SLOTS, SIZE, strict=True))
-    grid = np.stack(np.meshgrid(columns, rows), -1).reshape(-1, 2)
-    return (grid + rng.uniform(-_JITTER, _JITTER, grid.shape)).astype(np.float32)
+def _places(rng: Rng) -> Floats:
+    """Centres of the objects in frame 0, `(OBJECTS, 2)`: about the middle of their lanes."""
+    middles = np.stack([(np.arange(OBJECTS) + 0.5) * _LANE, np.full(OBJECTS, SIZE[0] / 2)], 1)
+    return (middles + rng.uniform(-_JITTER, _JITTER, middles.shape)).astype(np.float32)
 
 
 def _ids(silhouettes: list[tuple[int, Silhouette]]) -> NDArray[np.uint8]:

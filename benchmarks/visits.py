@@ -1,7 +1,8 @@
 """When a solid is on stage, where, and which of its sides it shows.
 
-A visit is a stretch of frames from where a solid enters the frame to where it has left it. On stage it shows a side for
-a while, turns to a neighbouring one, shows that, and so on; it never leaves with the side of frame 0.
+A visit is a stretch of frames. In its first one a solid is there at once, as if it had come out of a door, and after
+the last one it is gone. It shows a side for a while, turns to a neighbouring one, shows that, and so on; it never
+leaves with the side of frame 0.
 """
 
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from benchmarks.solids import Pose
 
 Floats = NDArray[np.float32]
 Rng = np.random.Generator
+Lane = tuple[float, float]
+"""Left and right bound of where a solid moves, in pixels."""
 
 SIZE = (240, 426)
 FIRST_SIDE = 0
@@ -26,11 +29,8 @@ _AWAY = (300, 1450)  # frames between visits
 _AWAY_SKEW = 2.5  # short ones are likelier
 _FIRST_AGAIN = 0.3  # share of visits that begin with the first side
 
-_CROSSING = 60  # frames from outside the frame to well inside it, and back
 _LEG = 100  # frames from a place to the next one, at least
-_INSET = (30, 75)  # how far inside the frame a crossing ends, pixels beyond the radius
 _SMOOTH = 41  # frames over which a change of direction is spread
-_ASIDE = 16  # pixels outside the frame where visits begin and end
 
 _SWAY = np.radians([7, 8, 9])  # of yaw, pitch and roll
 _TILT = np.radians([15, -11, 0])  # that they sway about
@@ -42,7 +42,7 @@ class Visit(NamedTuple):
 
     Attributes:
         start: its first frame.
-        side: what it shows on entry; 0 is the side of frame 0, the others come round in turn.
+        side: what it shows at first; 0 is the side of frame 0, the others come round in turn.
         turns: the frame when it begins to turn away from that side.
         depth: solids with larger ones are nearer to the viewer.
         centres: float32 `(n, 2)`, x and y in pixels.
@@ -66,20 +66,21 @@ class Visit(NamedTuple):
         return Pose(self.centres[index - self.start], self.angles[index - self.start])
 
 
-def visits(radius: float, rng: Rng, start: int = 0, place: Floats | None = None) -> Iterator[Visit]:
+def visits(radius: float, rng: Rng, lane: Lane, start: int = 0, place: Floats | None = None) -> Iterator[Visit]:
     """The visits of a solid, without end.
 
     Args:
         radius: of the solid, in pixels.
         rng: where all that is random comes from.
+        lane: that the solid keeps to.
         start: frame of the first visit, which begins with side 0.
-        place: centre `(2,)` at which the solid is on stage at the start; otherwise it comes from outside.
+        place: centre `(2,)` at which it is at the start; otherwise it is anywhere in its lane.
     """
     side, shown = FIRST_SIDE, set[int]()
     while True:
         sides = _walk(side, rng)
-        times, yaws = _turning(sides, rng, entering=place is None)
-        centres = _wander(times[-1] + 1, radius, rng, place)
+        times, yaws = _turning(sides, rng)
+        centres = _wander(times[-1] + 1, radius, rng, lane, place)
         turns = start + times[1] - _SMOOTH // 2
         yield Visit(start, side % _QUARTERS, turns, rng.random(), centres, _sway(_glide(times, yaws), rng))
         shown |= {each % _QUARTERS for each in sides}
@@ -97,44 +98,27 @@ def _walk(side: int, rng: Rng) -> list[int]:
             return sides
 
 
-def _turning(sides: list[int], rng: Rng, *, entering: bool) -> tuple[list[int], Floats]:
+def _turning(sides: list[int], rng: Rng) -> tuple[list[int], Floats]:
     """Frames at which a solid begins or ends to turn, from 0, and its yaws there in radians."""
     shown = rng.integers(*_SHOWN, len(sides))
-    shown[0] += _CROSSING * entering
-    shown[-1] += _CROSSING
     durations = np.empty(2 * len(sides) - 1, int)
     durations[::2], durations[1::2] = shown, rng.integers(*_TURN, len(sides) - 1)
     times = [0, *np.cumsum(durations).tolist()]
     return times, np.repeat(np.asarray(sides, np.float32) * np.float32(np.pi / 2), 2)
 
 
-def _wander(frames: int, radius: float, rng: Rng, place: Floats | None) -> Floats:
-    """Centres `(frames, 2)` of a solid that comes in, goes from place to place and leaves."""
-    way_out = _gate(radius, rng)[::-1]
-    way_in = _gate(radius, rng) if place is None else (place,)
-    arrival, departure = _CROSSING * (len(way_in) - 1), frames - 1 - _CROSSING
-    legs = (departure - arrival) // _LEG
-    between = [_within(radius, rng) for _ in range(legs - 1)]
-    inner_times = np.linspace(arrival, departure, legs + 1).round().astype(int).tolist()
-    times = [*inner_times, frames - 1] if arrival == 0 else [0, *inner_times, frames - 1]
-    return _glide(times, np.stack([*way_in, *between, *way_out]))
+def _wander(frames: int, radius: float, rng: Rng, lane: Lane, place: Floats | None) -> Floats:
+    """Centres `(frames, 2)` of a solid that goes from place to place."""
+    legs = max(1, (frames - 1) // _LEG)
+    first = _within(radius, rng, lane) if place is None else place
+    places = [first, *(_within(radius, rng, lane) for _ in range(legs))]
+    return _glide(np.linspace(0, frames - 1, legs + 1).round().astype(int).tolist(), np.stack(places))
 
 
-def _gate(radius: float, rng: Rng) -> tuple[Floats, Floats]:
-    """A place just outside one of the frame's four edges, and one inside, straight or askew across that edge."""
-    outside, inside = _within(radius, rng), _within(radius, rng)
-    axis = int(rng.random() < 0.35)
-    length = SIZE[1 - axis]
-    low, high = -radius - _ASIDE, radius + rng.uniform(*_INSET)
-    near, far = (low, high) if rng.random() < 0.5 else (length - low, length - high)
-    outside[axis], inside[axis] = near, far
-    inside[1 - axis] = np.clip(inside[1 - axis], outside[1 - axis] - 40, outside[1 - axis] + 40)
-    return outside, inside
-
-
-def _within(radius: float, rng: Rng) -> Floats:
-    """A place where the whole solid is in the frame, `(2,)`."""
-    return rng.uniform(radius, np.subtract(SIZE[::-1], radius)).astype(np.float32)
+def _within(radius: float, rng: Rng, lane: Lane) -> Floats:
+    """A place of the lane where the whole solid is in the frame, `(2,)`."""
+    low, high = (lane[0] + radius, radius), (lane[1] - radius, SIZE[0] - radius)
+    return rng.uniform(np.minimum(low, high), np.maximum(low, high)).astype(np.float32)
 
 
 def _sway(yaw: Floats, rng: Rng) -> Floats:

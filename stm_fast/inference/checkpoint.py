@@ -32,18 +32,22 @@ class Checkpoint:
     def reach(self, segmenter: Segmenter, index: int) -> None:
         """Notes that a frame's mask is on disk, and saves the state if it is time.
 
+        A state that cannot be written, for want of room, is told of in a notice; the run goes on without another.
+
         Args:
             segmenter: which has segmented the frame.
             index: number of the frame in the clip.
-
-        Raises:
-            OSError: the file cannot be written.
         """
         self._reached = index, segmenter.frame_index
         begin = time.monotonic()
         if not self.seconds or begin - self._saved < self._wait:
             return
-        segmenter.save(self.path, {"index": index})
+        try:
+            segmenter.save(self.path, {"index": index})
+        except OSError as error:
+            self.seconds = 0
+            notice(f"{self.path} cannot be written ({error}): a killed run would fill its memory from masks on disk")
+            return
         self._saved = time.monotonic()
         self._wait = max(self.seconds, (self._saved - begin) / _MOST_SHARE)
 

@@ -70,3 +70,31 @@ def test_interrupted_process_leaves_valid_files_and_says_how_to_go_on(tmp_path, 
     again = subprocess.run([*command, "--resume"], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE)
     assert again.returncode == 0, again.stderr
     assert len(list(masks.iterdir())) == len(written) + 3
+
+
+@pytest.mark.parametrize("memory", ["official", "long-term:4"])
+def test_a_killed_run_goes_on_to_the_same_masks(tmp_path, command, memory):
+    """Killed twice, at points of no one's choosing, with states written as often as they can be."""
+    for path in sorted((tmp_path / "frames").iterdir())[60:]:
+        path.unlink()
+    options = ["--no-overlay", "--memory", memory, "--memory-every", "1", "--checkpoint-every", "0.001"]
+    whole = [*command, *options, "--out", "whole"]
+    subprocess.run(whole, cwd=tmp_path, check=True, capture_output=True, timeout=PATIENCE)
+    masks, state = tmp_path / "out" / "masks", tmp_path / "out" / ".checkpoint.safetensors"
+    resume = []
+    for kill_at in np.random.default_rng().permuted([[9, 17], [25, 41]], axis=1)[:, 0]:
+        code, said = interrupt([*command, *options, *resume], tmp_path, masks / f"{kill_at:03d}.png", signal.SIGKILL)
+        assert code == -signal.SIGKILL, said
+        assert state.exists()
+        resume = ["--resume"]
+    again = subprocess.run(
+        [*command, *options, *resume], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert again.returncode == 0, again.stderr
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (summary["complete"], summary["frames"]) == (True, 60)
+    assert summary["resumed_frames"] > 0
+    for path in sorted((tmp_path / "whole" / "masks").iterdir()):
+        assert (masks / path.name).read_bytes() == path.read_bytes(), path.name
+    assert not state.exists()
+    assert not [path for path in (tmp_path / "out").rglob("*") if ".part" in path.name]

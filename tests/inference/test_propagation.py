@@ -1,6 +1,8 @@
 """Whole clips: objects join where their masks are, masks are on disk, and an interrupted run goes on."""
 
+import errno
 import itertools
+import os
 import time
 
 import numpy as np
@@ -179,6 +181,25 @@ def test_a_mask_missing_before_the_checkpoint(clip, segment):
     write_mask(clip / "out" / "5.png", np.zeros((32, 64), np.uint8))
     with pytest.raises(MediaError, match=r"1\.png is missing though masks after it are there"):
         segment("out", "true", resume=True, checkpoint=Checkpoint(path))
+
+
+@pytest.mark.usefixtures("at_every_frame")
+def test_a_run_goes_on_where_no_checkpoint_can_be_written(clip, segment, monkeypatch):
+    segment("whole", "true")
+    path = clip / "state.safetensors"
+    segment("out", "true", stop=2, checkpoint=Checkpoint(path, 1e-9))
+    before = path.read_bytes()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ResumableSegmenter, "save", full)
+        with pytest.warns(MediaNotice, match=r"cannot be written \(.*No space left"):
+            segment("out", "true", stop=5, resume=True, checkpoint=Checkpoint(path, 1e-9))
+    assert path.read_bytes() == before
+    segment("out", "true", resume=True, checkpoint=Checkpoint(path))
+    assert masks(clip / "out") == masks(clip / "whole")
 
 
 def test_a_large_state_is_saved_less_often(clip, model, monkeypatch):

@@ -1,0 +1,217 @@
+"""Memory policies on a long video: how right, how fast and how large each stays, as docs/long-video.md reports it.
+
+    python -m benchmarks.long_video OUT [--frames 10000] [--policies window,diverse,...] [--report]
+
+A rendered video whose objects turn, leave for hundreds of frames, and come back with a side that they showed before
+(`benchmarks.long_clip`), segmented by the compact model at 240 pixels. Each policy runs in a process of its own and
+writes OUT/<policy>.npz as it goes on; one that was interrupted goes on where it was, one that is done is not run again.
+The official memory grows, and so does a frame's time: it is given a limited time. Prints Markdown, and writes plots to
+OUT; `--report` does so from what is there. Run it on an idle machine.
+"""
+
+import argparse
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import track
+
+from benchmarks.accuracy import processor
+from benchmarks.long_clip import LongClip, LongFrame, Return
+from benchmarks.plots import draw_long_video
+from stm_fast import MemoryPolicy, Segmenter, load_model
+from stm_fast.cli.options import Dtype, resolve_dtype
+from stm_fast.media.files import atomic_path
+from stm_fast.media.summary import versions
+from stm_fast.memory import presets
+
+SIZE = 240
+FRAMES = 10_000
+WINDOW = 20
+POLICIES: dict[str, MemoryPolicy] = {
+    "window": presets.window(WINDOW),
+    "least-used": presets.least_used(WINDOW),
+    "long-term": presets.long_term(),
+    "diverse": presets.diverse(WINDOW),
+    "official": presets.official(),
+}
+OFFICIAL_SECONDS = 900.0
+SAVED_EVERY = 500
+BIN = 250
+
+
+@dataclass
+class Log:
+    """What was measured, a row a frame.
+
+    Attributes:
+        seconds: of the step, without rendering.
+        jaccard: of each object, NaN where it is nowhere in the true mask.
+        false: pixels that were given to an object that is not there.
+        nbytes: of the memory.
+        anonymous: of the process, bytes.
+    """
+
+    seconds: list[float] = field(default_factory=list)
+    jaccard: list[list[float]] = field(default_factory=list)
+    false: list[int] = field(default_factory=list)
+    nbytes: list[int] = field(default_factory=list)
+    anonymous: list[int] = field(default_factory=list)
+
+    def save(self, path: Path) -> None:
+        """Write as .npz, atomically."""
+        with atomic_path(path) as partial, partial.open("wb") as file:
+            np.savez(file, **{name: np.array(column) for name, column in vars(self).items()})
+
+    @classmethod
+    def load(cls, path: Path) -> "Log":
+        """What `save` wrote."""
+        with np.load(path) as columns:
+            return cls(**{name: columns[name].tolist() for name in columns.files})
+
+    def array(self, name: str) -> NDArray[np.float64]:
+        """A column."""
+        return np.array(getattr(self, name), np.float64)
+
+
+def run(name: str, frames: int, out: Path) -> None:
+    """Segment the video with a policy, from where an earlier run stopped."""
+    path, state = out / f"{name}.npz", out / f"{name}.safetensors"
+    if path.exists() and not state.exists():
+        return
+    dtype = resolve_dtype(Dtype.auto, "cpu")
+    segmenter = Segmenter(load_model("compact", dtype=dtype), policy=POLICIES[name], size=SIZE)
+    clip, log = LongClip(frames), Log()
+    if state.exists():
+        segmenter.restore(state)
+        log = Log.load(path)
+    else:
+        first = clip.frame(0)
+        segmenter.start(first.image, first.mask)
+    done = len(log.seconds) + 1
+    for frame in track(islice(_frames(clip, done), frames - done), f"{name:>10}", total=frames - done):
+        begin = time.perf_counter()
+        mask = segmenter.step(frame.image).mask.numpy()
+        log.seconds.append(time.perf_counter() - begin)
+        _score(log, clip.objects, frame.mask, mask)
+        log.nbytes.append(segmenter.memory.nbytes)
+        log.anonymous.append(_anonymous())
+        if len(log.seconds) % SAVED_EVERY == 0:
+            segmenter.save(state)
+            log.save(path)
+            if name == "official" and sum(log.seconds) > OFFICIAL_SECONDS:
+                break
+    log.save(path)
+    state.unlink(missing_ok=True)
+
+
+def _frames(clip: LongClip, first: int) -> Iterator[LongFrame]:
+    for index in range(first, len(clip)):
+        yield clip.frame(index)
+
+
+def _score(log: Log, objects: tuple[int, ...], truth: NDArray[np.uint8], mask: NDArray[np.uint8]) -> None:
+    row, false = [], 0
+    for number in objects:
+        there, found = truth == number, mask == number
+        row.append(float((there & found).sum() / (there | found).sum()) if there.any() else float("nan"))
+        false += 0 if there.any() else int(found.sum())
+    log.jaccard.append(row)
+    log.false.append(false)
+
+
+def _anonymous() -> int:
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.split("RssAnon:")[1].split()[0])
+
+
+def report(frames: int, out: Path) -> None:
+    """Print tables and write plots of what is there."""
+    logs = {name: Log.load(out / f"{name}.npz") for name in POLICIES if (out / f"{name}.npz").exists()}
+    clip = LongClip(frames)
+    returns = clip.returns
+    packages = ", ".join(f"{package} {version}" for package, version in versions().items())
+    print(f"{processor()}, {torch.get_num_threads()} threads, {SIZE} pixels; {packages}\n")
+    kinds = {view: [back for back in returns if back.view == view] for view in ("other", "first")}
+    print(
+        f"{frames} frames; {len(kinds['other'])} returns with another side than at first, {len(kinds['first'])} with ",
+        end="",
+    )
+    absent = [back.absent for back in returns]
+    print(f"the first one, after {min(absent)} to {max(absent)} frames\n")
+    print(
+        "| policy | frames | J where visible | J of returns, another side | J of returns, first side | false pixels |"
+    )
+    print("|---|---|---|---|---|---|")
+    for name, log in logs.items():
+        jaccard = log.array("jaccard")
+        columns = [f"{np.nanmean(jaccard):.3f}", *(_of_returns(jaccard, kind) for kind in kinds.values())]
+        print(f"| {name} | {len(log.seconds)} | {' | '.join(columns)} | {np.mean(log.false):.0f} |")
+    print("\n| policy | frames/s, second tenth | last | ratio | memory, MB, second tenth | last | process, most |")
+    print("|---|---|---|---|---|---|---|")
+    for name, log in logs.items():
+        second, last = (_rate(log, tenth) for tenth in (1, 9))
+        held = [_tenth(log.array("nbytes"), tenth).max() / 1e6 for tenth in (1, 9)]
+        memory = f"{held[0]:.1f} | {held[1]:.1f} | {max(log.anonymous) / 1e6:.0f}"
+        print(f"| {name} | {second:.1f} | {last:.1f} | {last / second:.2f} | {memory} |")
+    draw_long_video(
+        {
+            "J where visible": {name: _binned(np.nanmean, log.array("jaccard")) for name, log in logs.items()},
+            "frames/s": {name: _binned(lambda x: 1 / np.median(x), log.array("seconds")) for name, log in logs.items()},
+            "memory, MB": {name: _binned(np.max, log.array("nbytes") / 1e6) for name, log in logs.items()},
+        },
+        out / "long_video.png",
+    )
+
+
+def _tenth(column: NDArray[np.float64], tenth: int) -> NDArray[np.float64]:
+    edges = np.linspace(0, len(column), 11).astype(int)
+    return column[edges[tenth] : edges[tenth + 1]]
+
+
+def _rate(log: Log, tenth: int) -> float:
+    return 1 / statistics.median(_tenth(log.array("seconds"), tenth).tolist())
+
+
+def _of_returns(jaccard: NDArray[np.float64], returns: list[Return]) -> str:
+    """Mean over returns of the mean J of the object that came back; row i of `jaccard` is frame i + 1."""
+    reached = [back for back in returns if back.last <= len(jaccard)]
+    if not reached:
+        return ""
+    means = [np.nanmean(jaccard[back.first - 1 : back.last - 1, back.object_id - 1]) for back in reached]
+    return f"{np.mean(means):.3f} ({len(means)})"
+
+
+def _binned(function: Callable[..., object], column: NDArray[np.float64]) -> list[tuple[int, float]]:
+    with np.errstate(all="ignore"):
+        bins = range(0, len(column) - BIN + 1, BIN)
+        return [(first + BIN // 2, float(function(column[first : first + BIN]))) for first in bins]
+
+
+def main() -> None:
+    """Run what is asked for, then report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--frames", type=int, default=FRAMES)
+    parser.add_argument("--policies", default=",".join(POLICIES))
+    parser.add_argument("--report", action="store_true", help="of what is there")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name in [] if options.report else options.policies.split(","):
+        process = multiprocessing.get_context("spawn").Process(target=run, args=(name, options.frames, options.out))
+        process.start()
+        process.join()
+        if process.exitcode:
+            raise SystemExit(process.exitcode)
+    report(options.frames, options.out)
+
+
+if __name__ == "__main__":
+    main()
