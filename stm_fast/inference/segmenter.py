@@ -1,7 +1,7 @@
 """A video segmented frame by frame, as the frames arrive."""
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -74,6 +74,9 @@ class Segmenter:
         store: where kept frames move, the host's memory or a disk, so that the memory is not bounded by the device's;
             see `stm_fast.memory.offload`. None keeps them on the device.
         value_dtype: what memory values are stored in, see `stm_fast.memory.bank.MemoryBank`.
+        memory: what makes the memory, from a policy, a store and a value_dtype: `MemoryBank`, or
+            `stm_fast.memory.sharded.ShardedMemory` for one that several processes share, which then all follow the same
+            video in step.
 
     Attributes:
         model: the inference copy.
@@ -94,6 +97,7 @@ class Segmenter:
         backend: str = "auto",
         store: Store | None = None,
         value_dtype: torch.dtype | None = None,
+        memory: Callable[..., MemoryBank] = MemoryBank,
     ) -> None:
         if size is not None and size < model.stride:
             raise ValueError(f"size must be at least {model.stride} pixels or None, got {size}")
@@ -110,9 +114,14 @@ class Segmenter:
         self.backend = backend
         self.store = store
         self.value_dtype = value_dtype
+        self._new_memory = memory
         weight = next(self.model.parameters())
         self._device, self._dtype = weight.device, weight.dtype
         self._forget(policy)
+        if top_k is not None and self.memory.part is not None:
+            raise ValueError(
+                f"top_k must be None with a memory in parts: their best tokens are not the best, got {top_k}"
+            )
 
     @property
     def objects(self) -> tuple[int, ...]:
@@ -210,7 +219,8 @@ class Segmenter:
     def save(self, path: str | Path, extra: object = None) -> None:
         """Writes everything that the next step depends on, memory and current frame, to a .safetensors file.
 
-        A segmenter of the same model and settings goes on from there with `restore`, to the very same masks.
+        A segmenter of the same model and settings goes on from there with `restore`, to the very same masks. Of a
+        memory that processes share, each writes its own part: all at the same frame, each to a path of its own.
 
         Args:
             path: of the file.
@@ -230,7 +240,8 @@ class Segmenter:
             The `extra` that was saved.
 
         Raises:
-            CheckpointError: the file is missing, damaged, or of another model or other settings.
+            CheckpointError: the file is missing, damaged, of another model or other settings, or of another process's
+                part of a memory.
             OSError: the store has no room.
         """
         state, tensors, rest, extra = snapshot.load(path, self._identity(), self._device)
@@ -258,17 +269,18 @@ class Segmenter:
 
     def _forget(self, policy: MemoryPolicy | None) -> None:
         self._state = None
-        self.memory = MemoryBank(policy, store=self.store, value_dtype=self.value_dtype)
+        self.memory = self._new_memory(policy, store=self.store, value_dtype=self.value_dtype)
         self.timings = dict.fromkeys(STAGES, 0.0)
 
     def _identity(self) -> dict[str, str]:
         """What a saved state belongs to."""
-        return {
+        identity = {
             "model": snapshot.fingerprint(self.model),
             "policy": repr(self.memory.policy),
             "size": str(self.size),
             "value_dtype": str(self.value_dtype),
         }
+        return identity if self.memory.part is None else identity | {"part": self.memory.part}
 
     def _started(self) -> FrameState:
         if self._state is None:

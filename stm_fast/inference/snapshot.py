@@ -88,10 +88,11 @@ def load(
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError, OSError) as error:
         raise CheckpointError(f"{path} is damaged ({error}): it cannot be gone on with") from error
-    for name, wanted in identity.items():
-        if metadata["identity"].get(name) != wanted:
+    saved = metadata["identity"]
+    for name in identity | saved:
+        if saved.get(name) != identity.get(name):
             raise CheckpointError(
-                f"{path} was saved with {name} {metadata['identity'].get(name)}, this segmenter has {wanted}"
+                f"{path} was saved with {name} {saved.get(name)}, this segmenter has {identity.get(name)}"
             )
     memory = {name.removeprefix(_MEMORY): part for name, part in tensors.items() if name.startswith(_MEMORY)}
     return _frame(tensors, metadata["frame"]), memory, metadata["memory"], metadata["extra"]

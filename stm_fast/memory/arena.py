@@ -180,9 +180,8 @@ class Arena:
             self._settle()
             if not self._make_room(permanent=permanent):
                 return
-            number = len(self.slots)
-            self.slots.append(Slot(index, Role.temporary))
-        self.block.put(self._place(number), tokens._replace(born=torch.full_like(tokens.born, self.reads)))
+            number = self._new_slot(index)
+        self._write(number, tokens._replace(born=torch.full_like(tokens.born, self.reads)))
         self.slots[number] = Slot(index, Role.permanent if permanent else Role.temporary)
         self._candidate = kept
 
@@ -299,8 +298,8 @@ class Arena:
         scales = tensors.get("scales")
         parts = {name: part for name, part in tensors.items() if name != "scales"}
         block = TokenBlock(**parts, scales=scales, read_dtype=getattr(torch, rest["read_dtype"]))
-        slots = self.max_slots or max(_FIRST_CAPACITY, len(self.slots))
-        self.block = block.resized(0, block.capacity, self._begin, self._capacity(slots))
+        frames = max(self._most_held or _FIRST_CAPACITY, self._held)
+        self.block = block.resized(0, block.capacity, self._begin, self._capacity(frames))
 
     @property
     def _base(self) -> int:
@@ -313,13 +312,28 @@ class Arena:
 
     @property
     def _end(self) -> int:
-        return self._place(len(self.slots))
+        return self._capacity(self._held)
+
+    @property
+    def _held(self) -> int:
+        """Number of frames that lie in the block."""
+        return len(self.slots)
+
+    @property
+    def _most_held(self) -> int | None:
+        """Bound on that number; None for none."""
+        return self.max_slots
 
     def _place(self, slot: int) -> int:
-        return self._base + slot * self.tokens_a_frame
+        """Where the frame of a slot lies in the block."""
+        return self._capacity(slot)
 
-    def _capacity(self, slots: int) -> int:
-        return self._place(slots)
+    def _capacity(self, frames: int) -> int:
+        """Tokens of a block for so many frames."""
+        return self._base + frames * self.tokens_a_frame
+
+    def _write(self, slot: int, tokens: Tokens) -> None:
+        self.block.put(self._place(slot), tokens)
 
     def _slot_of(self, frame: int) -> int | None:
         return next((number for number, slot in enumerate(self.slots) if slot.frame == frame), None)
@@ -344,11 +358,22 @@ class Arena:
                 self.drop(0)
             else:
                 return False
-        wanted = self._capacity(len(self.slots) + 1 if self.max_slots is None else self.max_slots)
-        if wanted > self.block.capacity or (self.max_slots is not None and wanted < self.block.capacity):
-            slots = self.max_slots or int(_GROWTH * (self.block.capacity - self._base) // self.tokens_a_frame)
-            self.block = self.block.resized(self._begin, self._end, self._begin, self._capacity(slots))
         return True
+
+    def _new_slot(self, frame: int) -> int:
+        """A slot for one more frame, in a block that has room for it."""
+        self._reserve(self._held + 1)
+        self.slots.append(Slot(frame, Role.temporary))
+        return len(self.slots) - 1
+
+    def _reserve(self, frames: int) -> None:
+        """Makes the block large enough for so many frames, or as large as a bound allows."""
+        most = self._most_held
+        wanted = self._capacity(frames if most is None else max(most, frames))
+        if wanted > self.block.capacity or (most is not None and wanted < self.block.capacity):
+            if most is None:
+                wanted = self._capacity(int(_GROWTH * (self.block.capacity - self._base) // self.tokens_a_frame))
+            self.block = self.block.resized(self._begin, self._end, self._begin, wanted)
 
     def _share(self, slot: int) -> float | None:
         return self.usage_of(slot) if self.policy.tracks_usage else None

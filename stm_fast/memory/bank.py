@@ -32,6 +32,7 @@ class MemoryBank:
 
     Attributes:
         frozen: while True, nothing is memorised but annotated frames.
+        part: which part of a memory this is whose parts are with several processes, such as "0 of 2"; None for a whole.
 
     Raises:
         TypeError: values cannot be stored in `value_dtype`.
@@ -59,6 +60,7 @@ class MemoryBank:
         self.value_dtype = value_dtype
         self.part_bytes = part_bytes
         self.frozen = False
+        self.part: str | None = None
         self.arenas: list[Arena] = []
         self._last = -1
 
@@ -130,7 +132,7 @@ class MemoryBank:
         kept = permanent or self.policy.keeps(index, annotated=annotated)
         first = 0
         for arena in self.arenas:
-            arena.limit(self._max_slots(arena, len(keys)))
+            arena.limit(self._max_slots(arena.tokens_a_frame, arena.bytes_a_token, len(keys)))
             arena.memorise(index, _rows(tokens, first, first + arena.objects), permanent=permanent, kept=kept)
             first += arena.objects
         if joining is not None:
@@ -212,12 +214,7 @@ class MemoryBank:
         for number, of_arena in enumerate(rest["arenas"]):
             begin = f"arena{number}."
             parts = {name.removeprefix(begin): part for name, part in tensors.items() if name.startswith(begin)}
-            if self.store is None:
-                arenas.append(Arena.from_state(self.policy, parts, of_arena))
-            else:
-                arenas.append(
-                    OffloadedArena.from_state_and_store(self.policy, parts, of_arena, self.store, self.part_bytes)
-                )
+            arenas.append(self._restored(parts, of_arena))
         self.arenas, self._last, self.frozen = arenas, rest["last"], rest["frozen"]
 
     def table(self, names: Sequence[object] | None = None) -> MemoryTable:
@@ -236,13 +233,24 @@ class MemoryBank:
     def _new_arena(self, tokens: Tokens, keys: Tensor, objects: int) -> Arena:
         """An arena for objects that join."""
         grid = keys.shape[-2], keys.shape[-1]
-        slots = self.policy.max_slots(grid[0] * grid[1], _bytes_a_token(tokens, self.value_dtype), objects)
-        if self.store is not None:
-            return OffloadedArena(self.policy, tokens, grid, self.value_dtype, self.store, self.part_bytes)
-        return Arena(self.policy, tokens, grid, self.value_dtype, slots)
+        slots = self._max_slots(grid[0] * grid[1], _bytes_a_token(tokens, self.value_dtype), objects)
+        return self._empty(tokens, grid, slots)
 
-    def _max_slots(self, arena: Arena, objects: int) -> int | None:
-        return self.policy.max_slots(arena.tokens_a_frame, arena.bytes_a_token, objects)
+    def _empty(self, first: Tokens, grid: tuple[int, int], max_slots: int | None) -> Arena:
+        """An arena without frames; arguments as those of `Arena`."""
+        if self.store is not None:
+            return OffloadedArena(self.policy, first, grid, self.value_dtype, self.store, self.part_bytes)
+        return Arena(self.policy, first, grid, self.value_dtype, max_slots)
+
+    def _restored(self, tensors: dict[str, Tensor], rest: dict[str, Any]) -> Arena:
+        """The arena whose state this is."""
+        if self.store is not None:
+            return OffloadedArena.from_state_and_store(self.policy, tensors, rest, self.store, self.part_bytes)
+        return Arena.from_state(self.policy, tensors, rest)
+
+    def _max_slots(self, tokens_a_frame: int, bytes_a_token: int, objects: int) -> int | None:
+        """Bound on the frames of an arena; arguments as those of `MemoryPolicy.max_slots`."""
+        return self.policy.max_slots(tokens_a_frame, bytes_a_token, objects)
 
     def _check(self, index: int, keys: Tensor, values: Tensor, presence: Tensor | None) -> None:
         if (

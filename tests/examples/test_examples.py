@@ -10,8 +10,8 @@ import pytest
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def run_example(name: str) -> str:
-    done = subprocess.run([sys.executable, EXAMPLES / name], capture_output=True, text=True, check=False)
+def run_example(name: str, *launcher: str) -> str:
+    done = subprocess.run([sys.executable, *launcher, EXAMPLES / name], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -19,7 +19,7 @@ def run_example(name: str) -> str:
 def test_every_example_is_tested() -> None:
     scripts = {path.name for path in EXAMPLES.glob("*.py") if "__main__" in path.read_text()}
     tested = {"segment_frames.py", "edit_objects.py", "swap_the_read.py", "long_memory.py", "drop_in.py"}
-    assert scripts == tested
+    assert scripts == tested | {"sharded_memory.py"}
 
 
 @pytest.mark.parametrize("name", ["swap_the_read.py", "long_memory.py"])
@@ -38,6 +38,17 @@ def test_edit_objects_adds_corrects_and_removes() -> None:
     objects = [re.search(r"objects \((.*?)\)", line).group(1) for line in lines]
     assert objects == ["1,"] * 2 + ["1, 2"] * 10 + ["1,"] * 3
     assert "J(1) 1.00" in lines[9]
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_sharded_memory_is_spread(ranks: int) -> None:
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    output = run_example("sharded_memory.py", *(launcher if ranks > 1 else []))
+    held = re.findall(r"rank (\d) of (\d) holds \[([\d, ]+)\] of \[0, 3, 6, 9, 12, 14\]", output)
+    assert {(rank, size) for rank, size, _ in held} == {(str(rank), str(ranks)) for rank in range(ranks)}
+    frames = [frame for *_, part in held for frame in part.split(", ")]
+    assert sorted(map(int, frames)) == [0, 3, 6, 9, 12, 14]
+    assert float(re.search(r"mean J ([\d.]+), the same on all ranks", output).group(1)) > 0.7
 
 
 def test_drop_in_takes_the_matrix_away() -> None:
