@@ -401,7 +401,6 @@ const char* backward(const Backward& backward, const Machine& machine, float* wo
   }
   if (!error && gradients.value) {
     arguments.out = gradients.value;
-    arguments.sums = arguments.gain_grad = {};
     error = launch(*of_value, sizes.tokens, sizes.rows(), machine, arguments);
   }
   return error;
