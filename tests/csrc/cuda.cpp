@@ -23,6 +23,10 @@ const Case kCases[] = {
     {"float16, two numbers at once", {1, 62, 70, 16, 1, 9}, Dtype::kFloat16, Dtype::kFloat16, true},
     {"float32 keys, bfloat16 values", {1, 50, 96, 48, 1, 40}, Dtype::kFloat32, Dtype::kBFloat16},
     {"float32 keys, float16 values", {1, 10, 36, 64, 1, 40}, Dtype::kFloat32, Dtype::kFloat16, true},
+    {"bfloat16 keys, float32 values", {1, 70, 75, 37, 2, 19}, Dtype::kBFloat16, Dtype::kFloat32, true},
+    {"float16 keys, float32 values", {2, 20, 36, 40, 1, 24}, Dtype::kFloat16, Dtype::kFloat32},
+    {"bfloat16 keys, float16 values", {1, 30, 50, 40, 1, 24}, Dtype::kBFloat16, Dtype::kFloat16, true, true},
+    {"float16 keys, bfloat16 values", {1, 66, 40, 16, 1, 140}, Dtype::kFloat16, Dtype::kBFloat16},
     {"float32, a long memory", {1, 3, 2000, 16, 1, 4}},
     {"the best 40", {1, 20, 150, 16, 1, 8}, Dtype::kBFloat16, Dtype::kBFloat16, true, false, false, 40},
     {"more wanted than there are", {1, 9, 3, 4, 1, 2}, Dtype::kFloat32, Dtype::kFloat32, false, false, false, 30},
@@ -230,6 +234,7 @@ int main(int count, char** words) {
     stm::simt::eager_copies = false;
     check_omitted_wait();
     check_chunks({"chunks of float32", {2, 70, 75, 70, 2, 19}});
+    check_chunks({"chunks of keys that are widened", {1, 20, 40, 70, 1, 24}, Dtype::kBFloat16, Dtype::kFloat32});
     check_chunks({"chunks of bfloat16", {1, 20, 40, 70, 1, 24}, Dtype::kBFloat16, Dtype::kBFloat16, true, true});
     check_alone({"affine", {1, 20, 40, 20, 1, 10}, Dtype::kFloat32, Dtype::kFloat32, true}, 2);
   }
