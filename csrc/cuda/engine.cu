@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <initializer_list>
+#include <iterator>
 
 #include "cuda/dense.h"
 #include "cuda/gradients.h"
@@ -18,14 +19,11 @@ constexpr int64_t kMostItems = (int64_t{1} << 31) - (1 << 20);
 
 int64_t blocks(int64_t size, int64_t block) { return (size + block - 1) / block; }
 
-template <class T>
-constexpr Dtype kDtypeOf = Dtype::kFloat32;
-template <>
-constexpr Dtype kDtypeOf<BFloat16> = Dtype::kBFloat16;
-template <>
-constexpr Dtype kDtypeOf<Float16> = Dtype::kFloat16;
+// The dtype of keys in the kernel that reads them beside values of a dtype. What has no kernel of its own, 16-bit keys
+// beside float32 or the other 16-bit values, becomes float32 in shared memory.
+Dtype multiplied_as(Dtype key, Dtype value) { return key == value ? key : Dtype::kFloat32; }
 
-// A kernel for the dtypes of keys and values and the rows that a block holds.
+// A kernel for the dtypes of keys, as they are multiplied, and values, and the rows that a block holds.
 struct Dense {
   Dtype key;
   Dtype value;
@@ -76,10 +74,10 @@ constexpr Gradient kGradients[] = {
     gradient<float, float, Side::kValue>(),       gradient<float, float, Side::kUsage>(),
 };
 
-const Gradient* find(Dtype key, Dtype value, Side side) {
-  for (const Gradient& candidate : kGradients)
-    if (candidate.key == key && candidate.value == value && candidate.side == side) return &candidate;
-  return nullptr;
+const Gradient& find(Dtype key, Dtype value, Side side) {
+  return *std::find_if(std::begin(kGradients), std::end(kGradients), [&](const Gradient& candidate) {
+    return candidate.key == multiplied_as(key, value) && candidate.value == value && candidate.side == side;
+  });
 }
 
 struct Candidates {
@@ -124,7 +122,6 @@ const char* unreadable(const Sizes& sizes, const Scores& scores, const ObjectMat
   return unreadable(sizes, scores);
 }
 
-constexpr const char* kNoKernel = "there is no kernel for keys and values of these dtypes";
 constexpr const char* kTooLarge = "the kernels need more shared memory than the GPU has";
 
 // Channels of chunks, so that `shared_bytes(channels, depth)` fits: all of them if they do, else the most of a few; 0
@@ -142,9 +139,10 @@ struct Choice {
 
 Choice choose(const Forward& forward, const Machine& machine) {
   const int channels = whole(forward.sizes.key_channels, 16);
+  const Dtype value = forward.value.dtype, key = multiplied_as(forward.scores.key.dtype, value);
   Choice whole_keys, deepest;
   for (const Dense& candidate : kDense) {
-    if (candidate.key != forward.scores.query.dtype || candidate.value != forward.value.dtype) continue;
+    if (candidate.key != key || candidate.value != value) continue;
     const int depth = depth_of(candidate.shared_bytes, channels, machine);
     // A slice that is half empty is not worth its registers.
     if (depth == channels && (!whole_keys.dense || forward.sizes.rows() <= candidate.rows))
@@ -306,7 +304,7 @@ int64_t read_workspace(const Forward& forward, const Machine& machine, int parts
 const char* read(const Forward& forward, const Machine& machine, float* workspace, int parts) {
   if (const char* reason = unreadable(forward.sizes, forward.scores, forward.value, forward.out)) return reason;
   const auto [dense, depth] = choose(forward, machine);
-  if (!dense) return find(forward.scores.query.dtype, forward.value.dtype, Side::kValue) ? kTooLarge : kNoKernel;
+  if (!dense) return kTooLarge;
   const Sizes& sizes = forward.sizes;
   parts = read_parts(forward, machine, *dense, parts);
 
@@ -358,14 +356,13 @@ const char* usage(const Usage& usage, const Machine& machine) {
   const Dtype dtype = usage.scores.query.dtype;
   GradientArguments arguments = gradient_arguments(usage.sizes, usage.scores, usage.lse.data);
   arguments.sums = usage.usage;
-  return launch(*find(dtype, dtype, Side::kUsage), usage.sizes.tokens, 0, machine, arguments);
+  return launch(find(dtype, dtype, Side::kUsage), usage.sizes.tokens, 0, machine, arguments);
 }
 
 int64_t backward_workspace(const Backward& backward, const Machine& machine, int parts) {
   const Sizes& sizes = backward.sizes;
-  const Gradient* gradient = find(backward.scores.query.dtype, backward.value.dtype, Side::kQuery);
-  if (!gradient) return 0;
-  parts = wants_query_side(backward.gradients) ? query_parts(backward, machine, *gradient, parts) : 1;
+  const Gradient& gradient = find(backward.scores.query.dtype, backward.value.dtype, Side::kQuery);
+  parts = wants_query_side(backward.gradients) ? query_parts(backward, machine, gradient, parts) : 1;
   return sizes.batches * sizes.queries * (1 + (parts > 1 ? parts * (sizes.key_channels + 1) : 0));
 }
 
@@ -375,9 +372,8 @@ const char* backward(const Backward& backward, const Machine& machine, float* wo
   const Sizes& sizes = backward.sizes;
   const Gradients& gradients = backward.gradients;
   const Dtype key = backward.scores.query.dtype, value = backward.value.dtype;
-  const Gradient *of_query = find(key, value, Side::kQuery), *of_key = find(key, value, Side::kKey),
-                 *of_value = find(key, value, Side::kValue);
-  if (!of_query) return kNoKernel;
+  const Gradient &of_query = find(key, value, Side::kQuery), &of_key = find(key, value, Side::kKey),
+                 &of_value = find(key, value, Side::kValue);
   GradientArguments arguments = gradient_arguments(sizes, backward.scores, backward.lse.data);
   arguments.value = backward.value;
   arguments.grad_out = backward.grad_out;
@@ -391,18 +387,17 @@ const char* backward(const Backward& backward, const Machine& machine, float* wo
     workspace += sizes.batches * sizes.queries;
   }
   if (!error && query_side_wanted)
-    error = query_side(backward, machine, arguments, *of_query, workspace,
-                       query_parts(backward, machine, *of_query, parts));
+    error =
+        query_side(backward, machine, arguments, of_query, workspace, query_parts(backward, machine, of_query, parts));
   if (!error && key_side_wanted) {
     arguments.out = as_object(gradients.key);
     arguments.sums = gradients.bias;
     arguments.gain_grad = gradients.gain;
-    error = launch(*of_key, sizes.tokens, sizes.key_channels, machine, arguments);
+    error = launch(of_key, sizes.tokens, sizes.key_channels, machine, arguments);
   }
   if (!error && gradients.value) {
     arguments.out = gradients.value;
-    arguments.sums = arguments.gain_grad = {};
-    error = launch(*of_value, sizes.tokens, sizes.rows(), machine, arguments);
+    error = launch(of_value, sizes.tokens, sizes.rows(), machine, arguments);
   }
   return error;
 }

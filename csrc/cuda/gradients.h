@@ -54,6 +54,8 @@ template <class Key, class Value, Side kSide>
 struct GradientTraits {
   static constexpr bool kOwnsQueries = kSide == Side::kQuery;
   static constexpr bool kSlopes = kSide == Side::kQuery || kSide == Side::kKey;
+  // Whether sums over a row's weights or slopes may be wanted.
+  static constexpr bool kSums = kSide != Side::kValue;
   // What weights or slopes are multiplied with, and rounded to.
   using Operand = std::conditional_t<kSide == Side::kValue, Value, Key>;
   // Chunks of rows whose gradients a block holds in registers.
@@ -135,7 +137,7 @@ STM_KERNEL void gradient_kernel(const GradientArguments arguments) {
 
   char* const ring = simt::shared_memory();
   auto* const operand = reinterpret_cast<Operand*>(ring + kRing * Traits::kStageBytes);
-  auto* const row_sums = reinterpret_cast<float*>(operand + kSideTile * Traits::kOperandStride);
+  [[maybe_unused]] auto* const row_sums = reinterpret_cast<float*>(operand + kSideTile * Traits::kOperandStride);
 
   const int key_steps = whole(channels, kDepth<Key>) / kDepth<Key>;
   const int value_steps = Traits::kSlopes ? whole(rows, kDepth<Value>) / kDepth<Value> : 0;
@@ -188,7 +190,7 @@ STM_KERNEL void gradient_kernel(const GradientArguments arguments) {
   const auto token_of = [&](int64_t tile, int r, int column) {
     return kOwnsQueries ? tile * kSideTile + column : own + piece.row(r);
   };
-  float sum[2] = {}, gain_sum[2] = {};
+  [[maybe_unused]] float sum[2] = {}, gain_sum[2] = {};
   [[maybe_unused]] float result[Traits::kChunks ? Traits::kChunks : 1][kChunkParts][4] = {};
 
   // Scores of a tile become weights or slopes, and go to shared memory.
@@ -209,7 +211,7 @@ STM_KERNEL void gradient_kernel(const GradientArguments arguments) {
           gain_sum[r] += x * raw;
         }
       }
-      sum[r] += x;
+      if constexpr (Traits::kSums) sum[r] += x;
     }
     if constexpr (kSide != Side::kUsage) {
       STM_UNROLL
@@ -241,27 +243,29 @@ STM_KERNEL void gradient_kernel(const GradientArguments arguments) {
     }
   }
 
-  STM_UNROLL
-  for (int r = 0; r < 2; ++r) {
+  if constexpr (Traits::kSums) {
     STM_UNROLL
-    for (int mask = 1; mask <= 2; mask *= 2) {
-      sum[r] += simt::shuffle_xor(sum[r], mask);
-      gain_sum[r] += simt::shuffle_xor(gain_sum[r], mask);
+    for (int r = 0; r < 2; ++r) {
+      STM_UNROLL
+      for (int mask = 1; mask <= 2; mask *= 2) {
+        sum[r] += simt::shuffle_xor(sum[r], mask);
+        gain_sum[r] += simt::shuffle_xor(gain_sum[r], mask);
+      }
+      if (simt::lane() % 4 == 0) {
+        row_sums[piece.half * kSideTile + piece.row(r)] = sum[r];
+        row_sums[(2 + piece.half) * kSideTile + piece.row(r)] = gain_sum[r];
+      }
     }
-    if (simt::lane() % 4 == 0) {
-      row_sums[piece.half * kSideTile + piece.row(r)] = sum[r];
-      row_sums[(2 + piece.half) * kSideTile + piece.row(r)] = gain_sum[r];
+    simt::sync_block();
+    const int64_t item = own + simt::thread();
+    if (simt::block_y() == 0 && simt::thread() < kSideTile && item < own_items) {
+      const float* from = row_sums + simt::thread();
+      const auto put = [&](const Vector& to, int64_t part_stride, float x) {
+        if (to) to.data[part * part_stride + batch * to.batch_stride + item * to.stride] = x;
+      };
+      put(arguments.sums, arguments.sums_part_stride, from[0] + from[kSideTile]);
+      put(arguments.gain_grad, 0, (from[2 * kSideTile] + from[3 * kSideTile]) * kLn2);
     }
-  }
-  simt::sync_block();
-  const int64_t item = own + simt::thread();
-  if (simt::block_y() == 0 && simt::thread() < kSideTile && item < own_items) {
-    const float* from = row_sums + simt::thread();
-    const auto put = [&](const Vector& to, int64_t part_stride, float x) {
-      if (to) to.data[part * part_stride + batch * to.batch_stride + item * to.stride] = x;
-    };
-    put(arguments.sums, arguments.sums_part_stride, from[0] + from[kSideTile]);
-    put(arguments.gain_grad, 0, (from[2 * kSideTile] + from[3 * kSideTile]) * kLn2);
   }
   if constexpr (kSide != Side::kUsage) {
     if (!arguments.out) return;

@@ -1,6 +1,8 @@
 // The CUDA kernels, emulated on the host, against the formula in double precision. Exits with the number of failed
 // checks.
 #include <algorithm>
+#include <set>
+#include <source_location>
 #include <string>
 #include <utility>
 #include <vector>
@@ -21,6 +23,10 @@ const Case kCases[] = {
     {"float16, two numbers at once", {1, 62, 70, 16, 1, 9}, Dtype::kFloat16, Dtype::kFloat16, true},
     {"float32 keys, bfloat16 values", {1, 50, 96, 48, 1, 40}, Dtype::kFloat32, Dtype::kBFloat16},
     {"float32 keys, float16 values", {1, 10, 36, 64, 1, 40}, Dtype::kFloat32, Dtype::kFloat16, true},
+    {"bfloat16 keys, float32 values", {1, 70, 75, 37, 2, 19}, Dtype::kBFloat16, Dtype::kFloat32, true},
+    {"float16 keys, float32 values", {2, 20, 36, 40, 1, 24}, Dtype::kFloat16, Dtype::kFloat32},
+    {"bfloat16 keys, float16 values", {1, 30, 50, 40, 1, 24}, Dtype::kBFloat16, Dtype::kFloat16, true, true},
+    {"float16 keys, bfloat16 values", {1, 66, 40, 16, 1, 140}, Dtype::kFloat16, Dtype::kBFloat16},
     {"float32, a long memory", {1, 3, 2000, 16, 1, 4}},
     {"the best 40", {1, 20, 150, 16, 1, 8}, Dtype::kBFloat16, Dtype::kBFloat16, true, false, false, 40},
     {"more wanted than there are", {1, 9, 3, 4, 1, 2}, Dtype::kFloat32, Dtype::kFloat32, false, false, false, 30},
@@ -184,19 +190,39 @@ void check_omitted_wait() {
   expect(!passed, "a wait for copies was left out, and the results are right all the same");
 }
 
+bool is_small(const Case& c) { return c.sizes.queries <= 30 && c.sizes.tokens <= 60; }
+
+// A line for every barrier that a small case meets: the case, the barrier's line, and its kernel.
+void print_barriers() {
+  for (const Case& c : kCases) {
+    if (!is_small(c)) continue;
+    std::vector<std::source_location> met;
+    stm::simt::met_barriers = &met;
+    passes(c, 1);
+    stm::simt::met_barriers = nullptr;
+    std::set<std::pair<unsigned, std::string>> told;
+    for (const std::source_location& place : met)
+      if (told.emplace(place.line(), place.function_name()).second)
+        std::printf("%d\t%u\t%s\n", static_cast<int>(&c - kCases), place.line(), place.function_name());
+  }
+}
+
 }  // namespace
 
-// With `few`, small cases of each dtype; with `omit-barrier`, one whose first barrier is left out, which a sanitizer
-// must see.
+// With `few`, small cases of each dtype; with `barriers`, what barriers they meet; with `omit-barrier` and one of those
+// lines, whether the results are right without it: a sanitizer may end it before.
 int main(int count, char** words) {
   const std::string mode = count > 1 ? words[1] : "";
-  if (mode == "omit-barrier") {
-    stm::simt::omitted_barrier = 1;
-    passes(kCases[0], 1);
-    return 0;
+  if (mode == "barriers") {
+    print_barriers();
+    return failures != 0;
+  }
+  if (mode == "omit-barrier" && count == 5) {
+    stm::simt::omitted_barrier = {static_cast<unsigned>(std::stoul(words[3])), words[4]};
+    return !passes(kCases[std::stoul(words[2])], 1);
   }
   for (const Case& c : kCases) {
-    if (mode == "few" && (c.sizes.queries > 30 || c.sizes.tokens > 60)) continue;
+    if (mode == "few" && !is_small(c)) continue;
     for (int parts : {1, 3})
       if (mode != "few" || parts == 1) passes(c, parts);
     std::printf("%s\n", c.name);
@@ -208,6 +234,7 @@ int main(int count, char** words) {
     stm::simt::eager_copies = false;
     check_omitted_wait();
     check_chunks({"chunks of float32", {2, 70, 75, 70, 2, 19}});
+    check_chunks({"chunks of keys that are widened", {1, 20, 40, 70, 1, 24}, Dtype::kBFloat16, Dtype::kFloat32});
     check_chunks({"chunks of bfloat16", {1, 20, 40, 70, 1, 24}, Dtype::kBFloat16, Dtype::kBFloat16, true, true});
     check_alone({"affine", {1, 20, 40, 20, 1, 10}, Dtype::kFloat32, Dtype::kFloat32, true}, 2);
   }

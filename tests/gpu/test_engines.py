@@ -70,7 +70,12 @@ def test_top_k(engine: str, top_k: int, similarity: str) -> None:
         assert relative(fast, exact) < 5e-2
 
 
-DTYPE_PAIRS = [(torch.float32, torch.bfloat16), (torch.bfloat16, torch.bfloat16)]
+DTYPE_PAIRS = [
+    (torch.float32, torch.bfloat16),
+    (torch.bfloat16, torch.bfloat16),
+    (torch.bfloat16, torch.float32),
+    (torch.float16, torch.bfloat16),
+]
 OPTIONS: dict[str, dict[str, object]] = {
     "plain": {},
     "shrinkage and selection": {"similarity": "l2", "shrinkage": True, "selection": True},
@@ -80,7 +85,7 @@ OPTIONS: dict[str, dict[str, object]] = {
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=list(OPTIONS))
-@pytest.mark.parametrize("dtypes", DTYPE_PAIRS, ids=["mixed", "16"])
+@pytest.mark.parametrize("dtypes", DTYPE_PAIRS, ids=["32-16", "16", "16-32", "16-other 16"])
 @pytest.mark.parametrize("last", [False, True], ids=["channels first", "channels last"])
 def test_every_operand_layout_and_mixed_dtypes(
     engine: str, options: dict[str, object], dtypes: tuple[torch.dtype, torch.dtype], last: bool

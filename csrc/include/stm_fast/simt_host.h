@@ -9,6 +9,8 @@
 #include <cstring>
 #include <memory>
 #include <new>
+#include <source_location>
+#include <string>
 #include <vector>
 
 #include "stm_fast/simt.h"
@@ -52,9 +54,20 @@ struct Copy {
   int valid;
 };
 
-// For tests of the emulation: which of its barriers, or of its waits for copies, every thread leaves out, counted
-// from 1.
-inline int omitted_barrier = 0;
+// A barrier: where it stands, and in which instantiation of a kernel.
+struct Barrier {
+  unsigned line = 0;
+  std::string kernel;
+
+  bool operator==(const std::source_location& place) const {
+    return line == place.line() && kernel == place.function_name();
+  }
+};
+
+// For tests of the emulation: the barrier that every thread leaves out, and where those that are met are noted.
+inline Barrier omitted_barrier;
+inline std::vector<std::source_location>* met_barriers = nullptr;
+// Which of its waits for copies every thread leaves out, counted from 1.
 inline int omitted_wait = 0;
 // Copies are made when they are asked for, not when they are waited for: a GPU may do either.
 inline bool eager_copies = false;
@@ -66,7 +79,6 @@ struct Self {
   int place[3] = {};
   int parity = 0;
   int vote = 0;
-  int barriers = 0;
   int waits = 0;
   std::vector<std::vector<Copy>> groups{1};
 
@@ -89,18 +101,19 @@ STM_DEVICE int block_x() { return self->place[0]; }
 STM_DEVICE int block_y() { return self->place[1]; }
 STM_DEVICE int block_z() { return self->place[2]; }
 STM_DEVICE char* shared_memory() { return self->block->shared.get(); }
-STM_DEVICE void sync_block() {
-  if (++self->barriers != omitted_barrier) wait_at(self->block->gate);
+STM_DEVICE void sync_block(std::source_location place = std::source_location::current()) {
+  if (met_barriers && self->thread == 0) met_barriers->push_back(place);
+  if (omitted_barrier != place) wait_at(self->block->gate);
 }
 
-STM_DEVICE bool sync_block_or(bool flag) {
+STM_DEVICE bool sync_block_or(bool flag, std::source_location place = std::source_location::current()) {
   // A vote's slot is cleared while the vote before it is held: by then whoever used it last has met everyone once more.
   std::atomic<bool>* votes = self->block->votes;
   const int vote = self->vote;
   self->vote = (vote + 1) % 3;
   if (self->thread == 0) votes[self->vote] = false;
   if (flag) votes[vote] = true;
-  sync_block();
+  sync_block(place);
   return votes[vote];
 }
 

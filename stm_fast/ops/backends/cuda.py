@@ -82,15 +82,13 @@ def _refused(device: torch.device) -> str | None:
 
 
 def supports(call: Call) -> str | None:
-    """It serves GPU tensors of 16 and 32 bits, of any strides; keys of 16 bits with values of the same dtype."""
+    """It serves GPU tensors of 16 and 32 bits, of any strides."""
     operands, other = call.operands, call.arguments[0]
     reason = unreadable(call, "cpu" if emulating() else "cuda")
     if reason is None and not emulating():
         reason = _without_gpu() or _refused(operands.query.device)
     if reason:
         return reason
-    if call.operation != "usage" and operands.key.dtype not in (torch.float32, other.dtype):
-        return f"it reads keys of {operands.key.dtype} with values of that dtype, not of {other.dtype}"
     batch, channels, queries = operands.query.shape
     rows = 1 if call.operation == "usage" else other.shape[1] * other.shape[2]
     for name, size, most in (

@@ -11,6 +11,7 @@ Adding one means writing the module and naming it in `BACKENDS`. One that cannot
 serve on.
 """
 
+import warnings
 from functools import cache
 from importlib import import_module
 from types import ModuleType
@@ -75,7 +76,7 @@ def check_name(name: str) -> None:
 
 
 def choose(name: str, call: Call) -> ModuleType:
-    """The backend that serves a call.
+    """The backend that serves a call. "auto" warns if that is the reference for want of a backend that cannot run here.
 
     Args:
         name: a backend's name, or "auto" for the fastest that supports the call.
@@ -87,13 +88,34 @@ def choose(name: str, call: Call) -> ModuleType:
     """
     check_name(name)
     reasons: list[str] = []
+    missing: list[str] = []
     for candidate in _in_order(call) if name == "auto" else [name]:
+        refusal = _import_failure(candidate) or load(candidate).supports(call)
         # Whether a backend is available may take a build to find out: that is asked last.
-        reason = _import_failure(candidate) or load(candidate).supports(call) or load(candidate).unavailable()
+        reason = refusal or load(candidate).unavailable()
         if reason is None:
+            if candidate == "reference" and missing:
+                _warn_once(call.operands.query.device.type, missing)
             return load(candidate)
         reasons.append(f"backend {candidate!r} cannot serve {call.operation}: {reason}")
+        if refusal is None:
+            missing.append(f"{candidate!r} cannot be used: {reason}")
     raise BackendUnavailableError("; ".join(reasons))
+
+
+_warned: set[str] = set()
+"""Types of devices whose users know that the reference serves them."""
+
+
+def _warn_once(device: str, missing: list[str]) -> None:
+    if device in _warned:
+        return
+    _warned.add(device)
+    warnings.warn(
+        f"reads on {device} take the slower 'reference' backend, because {'; '.join(missing)}",
+        RuntimeWarning,
+        stacklevel=3,
+    )
 
 
 def _in_order(call: Call) -> list[str]:

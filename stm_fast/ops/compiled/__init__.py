@@ -1,7 +1,6 @@
 """The compiled libraries: found, built if need be, and loaded when a read first asks for one."""
 
 import ctypes
-import warnings
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,19 +18,12 @@ def _load(name: str) -> Path | str:
         path = location.find_library(name)
         torch.ops.load_library(path)  # type: ignore[no-untyped-call]
     except (BuildError, OSError, RuntimeError) as error:
-        reason = str(error)
-        if name == "cpu":
-            warnings.warn(
-                f"the compiled CPU kernels cannot be used, so reads take the slower 'reference' backend: {reason}",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-        return reason
+        return str(error)
     return path
 
 
 def failure(name: str = "cpu") -> str | None:
-    """Why a library cannot be had, or None if it is loaded. The first call loads it; for the CPU it warns if it cannot.
+    """Why a library cannot be had, or None if it is loaded. The first call loads it.
 
     Args:
         name: one of `recipe.LIBRARIES`.

@@ -88,7 +88,10 @@ def find_compiler() -> str:
     compiler = os.environ.get("CXX") or next(filter(shutil.which, ("c++", "g++", "clang++")), None)
     words = shlex.split(compiler) if compiler else []
     if compiler is None or not words or shutil.which(words[0]) is None:
-        raise BuildError(f"no C++ compiler is installed (CXX, c++, g++ and clang++ were tried; CXX is {compiler!r})")
+        raise BuildError(
+            f"no C++ compiler is installed (CXX, c++, g++ and clang++ were tried; CXX is {compiler!r}): "
+            "install one of C++20, such as g++"
+        )
     return compiler
 
 
@@ -107,7 +110,10 @@ def find_nvcc() -> str:
     tried = [os.environ.get("CUDACXX"), *(str(Path(home) / "bin" / "nvcc") for home in homes), "nvcc"]
     nvcc = next((command for command in tried if command and shutil.which(command)), None)
     if nvcc is None:
-        raise BuildError("CUDA's compiler is not installed (CUDACXX, CUDA_HOME, /usr/local/cuda and nvcc were tried)")
+        raise BuildError(
+            "CUDA's compiler is not installed (CUDACXX, CUDA_HOME, /usr/local/cuda and nvcc were tried): "
+            "install CUDA's toolkit, or triton"
+        )
     return nvcc
 
 
