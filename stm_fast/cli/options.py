@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from stm_fast.models.stm import STM
 
 MODEL_PANEL = "Model and memory"
+_LEAST_FRAMES = 2
+"""The first frame and the previous one."""
 
 
 class Dtype(str, Enum):
@@ -51,6 +53,8 @@ class MemoryOption:
             ValueError: it is no such text.
         """
         name, colon, frames = text.partition(":")
+        if colon and frames.isdecimal() and int(frames) < _LEAST_FRAMES:
+            raise ValueError(f"--memory {name}:N must have N of at least {_LEAST_FRAMES}, got {text}")
         known = name in ("official", *cls.NEEDED, *cls.OPTIONAL)
         fits = not colon if name == "official" else (frames.isdecimal() if colon else name in cls.OPTIONAL)
         if not (known and fits):

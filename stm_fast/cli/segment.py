@@ -176,6 +176,11 @@ def follow(
                 done += 1
                 resumed += frame.resumed
                 advance(f"memory {_bytes(segmenter.memory.nbytes + segmenter.memory.stored_bytes)}")
+    except ValueError as error:
+        if not str(error).startswith("max_bytes "):
+            raise
+        told = str(error).replace("max_bytes", "--memory-limit", 1)
+        raise ValueError(f"{told}; --resume goes on with more") from error
     except (KeyboardInterrupt, MediaError) as error:
         stopped = error
         if checkpoint:

@@ -46,7 +46,8 @@ class Checkpoint:
             segmenter.save(self.path, {"index": index})
         except OSError as error:
             self.seconds = 0
-            notice(f"{self.path} cannot be written ({error}): a killed run would fill its memory from masks on disk")
+            reason = error.strerror or error
+            notice(f"{self.path} cannot be written ({reason}): a killed run would fill its memory from masks on disk")
             return
         self._saved = time.monotonic()
         self._wait = max(self.seconds, (self._saved - begin) / _MOST_SHARE)

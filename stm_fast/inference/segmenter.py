@@ -81,7 +81,7 @@ class Segmenter:
     Attributes:
         model: the inference copy.
         memory: the memory bank. `memory.frozen = True` keeps it as it is, `memory.forget(frame)` drops a frame that was
-            a mistake, and `memory.table()` shows what is in it.
+            a mistake, and `memory.table(segmenter.objects)` shows what is in it. Each video begins with a new one.
         timings: seconds spent since `start` in each of "encode_query", "read", "decode" and "encode_memory".
     """
 
@@ -158,16 +158,16 @@ class Segmenter:
         before = self._referred(references, geometry)
         if ids is None and not before:
             raise ValueError("mask must be given, or references that show the objects; got neither")
-        self._forget(self.memory.policy)
-        logits = None
-        for reference in before:
-            self._memorise(reference)
-        if before:
-            logits = self._follow(before[-1], state)
-        if ids is not None:
-            state.annotate(ids, objects)
+        with self._another_video():
             logits = None
-        return self._commit(state, logits)
+            for reference in before:
+                self._memorise(reference)
+            if before:
+                logits = self._follow(before[-1], state)
+            if ids is not None:
+                state.annotate(ids, objects)
+                logits = None
+            return self._commit(state, logits)
 
     @torch.inference_mode()
     def step(self, frame: Frame) -> Segmentation:
@@ -245,9 +245,9 @@ class Segmenter:
             OSError: the store has no room.
         """
         state, tensors, rest, extra = snapshot.load(path, self._identity(), self._device)
-        self._forget(self.memory.policy)
-        self.memory.restore(tensors, rest)
-        self._state = state
+        with self._another_video():
+            self.memory.restore(tensors, rest)
+            self._state = state
         return extra
 
     @torch.inference_mode()
@@ -271,6 +271,17 @@ class Segmenter:
         self._state = None
         self.memory = self._new_memory(policy, store=self.store, value_dtype=self.value_dtype)
         self.timings = dict.fromkeys(STAGES, 0.0)
+
+    @contextmanager
+    def _another_video(self) -> Iterator[None]:
+        """A context that begins with an empty memory; if it fails, the video before goes on."""
+        before = self._state, self.memory, self.timings
+        self._forget(self.memory.policy)
+        try:
+            yield
+        except BaseException:
+            self._state, self.memory, self.timings = before
+            raise
 
     def _identity(self) -> dict[str, str]:
         """What a saved state belongs to."""
@@ -367,13 +378,16 @@ class Segmenter:
         """Aggregated logits `(O + 1, *inner)` of a frame."""
         with self._timed("encode_query"):
             query = self.model.encode_query(state.frame)
-        with self._timed("read"):
-            readout = self.memory.read(query.key, top_k=self.top_k, backend=self.backend)
-        with self._timed("decode"):
-            parts = [
-                state.geometry.unpad(self.model.decode(readout[few], query)) for few in self._groups(state, objects)
-            ]
-            return aggregate(torch.cat(parts) if len(parts) > 1 else parts[0])
+        try:
+            with self._timed("read"):
+                readout = self.memory.read(query.key, top_k=self.top_k, backend=self.backend)
+            with self._timed("decode"):
+                groups = self._groups(state, objects)
+                parts = [state.geometry.unpad(self.model.decode(readout[few], query)) for few in groups]
+                return aggregate(torch.cat(parts) if len(parts) > 1 else parts[0])
+        except BaseException:
+            self.memory.undo_read()
+            raise
 
     def _groups(self, state: FrameState, objects: int) -> list[slice]:
         """Slices of the objects, few enough at a time for activations to stay bounded whatever their number."""
@@ -400,7 +414,7 @@ def _annotated_objects(mask: Tensor, objects: Collection[int] | None) -> tuple[i
             raise ValueError("objects must name at least one id or be None, got none")
         if not all(1 <= found <= MAX_ID for found in objects):
             raise ValueError(f"objects must be ids from 1 to {MAX_ID}, got {tuple(objects)}")
-        return tuple(sorted(set(objects)))
+        return tuple(sorted({int(found) for found in objects}))
     found = ids_in(mask)
     if not found:
         raise ValueError("mask must hold an object, got 0 (background) everywhere")

@@ -1,5 +1,6 @@
 """A segmenter's state on disk."""
 
+import errno
 import hashlib
 import json
 from pathlib import Path
@@ -56,8 +57,9 @@ def save(path: str | Path, state: FrameState, memory: MemoryBank, identity: dict
                 partial,
                 {name: json.dumps(part) for name, part in metadata.items()},
             )
-        except SafetensorError as error:
-            raise OSError(None, str(error), str(path)) from error
+        except (SafetensorError, RuntimeError, MemoryError) as error:
+            # Copies of a memory on a GPU want memory as well.
+            raise OSError(errno.EIO, next(iter(str(error).splitlines()), "no memory"), str(path)) from error
 
 
 def load(
@@ -81,11 +83,11 @@ def load(
     if not Path(path).is_file():
         raise CheckpointError(f"{path} does not exist: a file written by Segmenter.save is needed")
     try:
-        with safe_open(path, "pt", str(device)) as file:
+        with safe_open(path, "pt") as file:
             metadata = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
             if metadata.get("format") != _FORMAT:
                 raise CheckpointError(f"{path} was not written by Segmenter.save of this version")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: _where_it_goes(name, file.get_tensor(name), device) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError, OSError) as error:
         raise CheckpointError(f"{path} is damaged ({error}): it cannot be gone on with") from error
     saved = metadata["identity"]
@@ -96,6 +98,11 @@ def load(
             )
     memory = {name.removeprefix(_MEMORY): part for name, part in tensors.items() if name.startswith(_MEMORY)}
     return _frame(tensors, metadata["frame"]), memory, metadata["memory"], metadata["extra"]
+
+
+def _where_it_goes(name: str, part: Tensor, device: torch.device) -> Tensor:
+    """A tensor on its device: what goes to a store next stays where it is."""
+    return part if ".stored" in name else part.to(device)
 
 
 def fingerprint(model: nn.Module) -> str:

@@ -99,6 +99,7 @@ class Arena:
         self.reads = 0
         self._long_term = 0
         self._candidate = False
+        self._unsettled: tuple[int, Tensor | None] | None = None
         self.block = TokenBlock.empty(first, self._capacity(max_slots or _FIRST_CAPACITY), value_dtype)
 
     @property
@@ -203,20 +204,43 @@ class Arena:
                 raise ValueError(f"top_k must be None for a memory with values in int8, got {top_k}")
             value, lse = read_in_parts(query_key, self.block.values.shape[1], self._in_parts(), backend)
             usage = self._usage(query_key, lse, backend) if self.policy.tracks_usage else None
+        seen = self.block.usage[..., self._begin : self._end]
+        self._unsettled = self.reads, None if usage is None else seen.clone()
         self.reads += 1
         if usage is not None:
-            self.block.usage[..., self._begin : self._end] += usage
+            seen += usage
         return value.to(self.block.read_dtype)
+
+    def settle_read(self) -> None:
+        """From here on `undo_read` does not take back the last read."""
+        self._unsettled = None
+
+    def undo_read(self) -> None:
+        """Takes back what the last read added to usage; to be called before anything else changes."""
+        if self._unsettled is None:
+            return
+        self.reads, usage = self._unsettled
+        self._unsettled = None
+        if usage is not None:
+            with self._mode():
+                self.block.usage[..., self._begin : self._end] = usage
+
+    def has_moved(self, frame: int) -> bool:
+        """Whether a frame in memory is in no slot, because it has moved to a store."""
+        return frame in self.frames and self._slot_of(frame) is None
 
     def remove(self, row: int) -> None:
         """Forgets an object."""
-        self.block = self.block.of_rows([other for other in range(self.objects) if other != row])
+        self.distances.clear()
+        with self._mode():
+            self.block = self.block.of_rows([other for other in range(self.objects) if other != row])
 
     def forget(self, frame: int) -> None:
         """Forgets a frame, whatever its role; prototypes that it left stay."""
         number = self._slot_of(frame)
         assert number is not None, f"frame {frame} is in no slot"
-        self.drop(number)
+        with self._mode():
+            self.drop(number)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """What makes an equal arena by `from_state`: tensors, and all else as JSON has it."""
@@ -257,8 +281,9 @@ class Arena:
             self.block.copy(self._place(last), self._place(slot), self.tokens_a_frame)
             self.slots[slot] = self.slots[last]
         self.slots.pop()
-        here = {slot.frame for slot in self.slots}
-        self.distances = {pair: far for pair, far in self.distances.items() if here.issuperset(pair)}
+        if self.distances:
+            here = {slot.frame for slot in self.slots}
+            self.distances = {pair: far for pair, far in self.distances.items() if here.issuperset(pair)}
 
     def consolidate(self, slots: Sequence[int], prototypes: int, object_share: float) -> None:
         """Puts prototypes in place of some frames (XMem paper, section 3.3).
@@ -295,6 +320,7 @@ class Arena:
         self.reads = rest["reads"]
         self._long_term = rest["long_term"]
         self._candidate = rest["candidate"]
+        self._unsettled = None
         scales = tensors.get("scales")
         parts = {name: part for name, part in tensors.items() if name != "scales"}
         block = TokenBlock(**parts, scales=scales, read_dtype=getattr(torch, rest["read_dtype"]))
@@ -335,6 +361,10 @@ class Arena:
     def _write(self, slot: int, tokens: Tokens) -> None:
         self.block.put(self._place(slot), tokens)
 
+    def _mode(self) -> torch.inference_mode:
+        """The mode in which the block was made: inference tensors are changed in no other."""
+        return torch.inference_mode(self.block.keys.is_inference())
+
     def _slot_of(self, frame: int) -> int | None:
         return next((number for number, slot in enumerate(self.slots) if slot.frame == frame), None)
 
@@ -349,8 +379,11 @@ class Arena:
     def _make_room(self, *, permanent: bool) -> bool:
         """Room for one more frame; False if there is none, because all frames are permanent and this one is not."""
         while self.max_slots is not None and len(self.slots) >= self.max_slots:
+            held = len(self.slots)
             if self.slots_of(Role.working):
                 self.policy.eviction.make_room(self)
+                if len(self.slots) >= held:
+                    raise RuntimeError(f"eviction {self.policy.eviction} made no room in a memory of {held} frames")
             elif len(self.slots) > 1:
                 # The very first frame, whose masks the user drew, is the last to go.
                 self.forget(sorted(slot.frame for slot in self.slots)[1])

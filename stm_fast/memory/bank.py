@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stm_fast.errors import CheckpointError
 from stm_fast.memory.arena import Arena
 from stm_fast.memory.offload import PART_BYTES, OffloadedArena, Store
 from stm_fast.memory.policies import MemoryPolicy
@@ -31,12 +32,12 @@ class MemoryBank:
         part_bytes: keys and values that are gathered before they move to the store.
 
     Attributes:
-        frozen: while True, nothing is memorised but annotated frames.
+        frozen: while True, nothing is memorised but annotated and permanent frames.
         part: which part of a memory this is whose parts are with several processes, such as "0 of 2"; None for a whole.
 
     Raises:
         TypeError: values cannot be stored in `value_dtype`.
-        ValueError: a store is given with a policy that has a bound or long-term tokens, or with values in int8.
+        ValueError: a store is given with a policy that has a bound or looks at tokens, or with values in int8.
     """
 
     def __init__(
@@ -52,8 +53,10 @@ class MemoryBank:
             raise TypeError(
                 f"value_dtype must be None or one of {', '.join(map(str, _VALUE_DTYPES))}, got {value_dtype}"
             )
-        if store is not None and (self.policy.bounded or self.policy.long_term_tokens):
-            raise ValueError(f"policy must have no bound and no long-term tokens with a store, got {self.policy}")
+        if store is not None and (self.policy.bounded or self.policy.looks_at_tokens):
+            raise ValueError(
+                f"policy must have no bound, no admission and Oldest as its eviction with a store, got {self.policy}"
+            )
         if store is not None and value_dtype == torch.int8:
             raise ValueError("value_dtype must not be torch.int8 with a store")
         self.store = store
@@ -128,15 +131,18 @@ class MemoryBank:
             return
         tokens = _tokens(keys, values, presence)
         known = self.objects
-        joining = self._new_arena(_rows(tokens, known, len(keys)), keys, len(keys)) if len(keys) > known else None
+        of_new = _rows(tokens, known, len(keys))
+        slots = self._max_slots(of_new.keys.shape[2], _bytes_a_token(tokens, self.value_dtype), len(keys))
         kept = permanent or self.policy.keeps(index, annotated=annotated)
         first = 0
         for arena in self.arenas:
             arena.limit(self._max_slots(arena.tokens_a_frame, arena.bytes_a_token, len(keys)))
             arena.memorise(index, _rows(tokens, first, first + arena.objects), permanent=permanent, kept=kept)
             first += arena.objects
-        if joining is not None:
-            joining.memorise(index, _rows(tokens, known, len(keys)), permanent=permanent, kept=kept)
+        if len(keys) > known:
+            # Last: the others have made room within a bound in bytes.
+            joining = self._empty(of_new, (keys.shape[2], keys.shape[3]), slots)
+            joining.memorise(index, of_new, permanent=permanent, kept=kept)
             self.arenas.append(joining)
         self._last = index
 
@@ -166,6 +172,8 @@ class MemoryBank:
         holding = [arena for arena in self.arenas if frame in arena.frames]
         if not holding:
             raise ValueError(f"frame must be one of {self.frames}, got {frame}")
+        if any(arena.has_moved(frame) for arena in holding):
+            raise ValueError(f"frame {frame} has moved to the store: it cannot be forgotten")
         if any(arena.tokens == arena.tokens_a_frame for arena in holding):
             raise ValueError(f"frame {frame} is all that an object remembers: remove the object instead")
         for arena in holding:
@@ -187,6 +195,8 @@ class MemoryBank:
         """
         if not self.arenas:
             raise ValueError("the memory is empty: memorise a frame before reading")
+        for arena in self.arenas:
+            arena.settle_read()
         parts = [arena.read(query_key, top_k=top_k, backend=backend) for arena in self.arenas]
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
@@ -208,6 +218,7 @@ class MemoryBank:
             rest: likewise.
 
         Raises:
+            CheckpointError: it had a store and this one has none.
             OSError: the store has no room.
         """
         arenas = []
@@ -217,24 +228,28 @@ class MemoryBank:
             arenas.append(self._restored(parts, of_arena))
         self.arenas, self._last, self.frozen = arenas, rest["last"], rest["frozen"]
 
+    def undo_read(self) -> None:
+        """Takes back what the last read added to usage, exactly: what it was for has failed and will be repeated."""
+        for arena in self.arenas:
+            arena.undo_read()
+
     def table(self, names: Sequence[object] | None = None) -> MemoryTable:
         """What is in memory: a row for each frame, and one for prototypes, of objects that joined together.
 
         Args:
-            names: what to call the objects; their rows if left out.
+            names: what to call the objects, such as `Segmenter.objects`; their rows if left out.
+
+        Raises:
+            ValueError: there are not as many names as objects.
         """
         called = list(range(self.objects)) if names is None else list(names)
+        if len(called) != self.objects:
+            raise ValueError(f"names must be one for each of {self.objects} objects, got {len(called)}")
         rows, first = [], 0
         for arena in self.arenas:
             rows += rows_of(arena, called[first : first + arena.objects])
             first += arena.objects
         return MemoryTable(tuple(rows))
-
-    def _new_arena(self, tokens: Tokens, keys: Tensor, objects: int) -> Arena:
-        """An arena for objects that join."""
-        grid = keys.shape[-2], keys.shape[-1]
-        slots = self._max_slots(grid[0] * grid[1], _bytes_a_token(tokens, self.value_dtype), objects)
-        return self._empty(tokens, grid, slots)
 
     def _empty(self, first: Tokens, grid: tuple[int, int], max_slots: int | None) -> Arena:
         """An arena without frames; arguments as those of `Arena`."""
@@ -244,6 +259,8 @@ class MemoryBank:
 
     def _restored(self, tensors: dict[str, Tensor], rest: dict[str, Any]) -> Arena:
         """The arena whose state this is."""
+        if self.store is None and rest.get("stored"):
+            raise CheckpointError("the memory was saved with a store: it cannot be restored without one")
         if self.store is not None:
             return OffloadedArena.from_state_and_store(self.policy, tensors, rest, self.store, self.part_bytes)
         return Arena.from_state(self.policy, tensors, rest)

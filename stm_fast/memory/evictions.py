@@ -32,7 +32,8 @@ class MostAlike:
         """See `stm_fast.memory.policies.Eviction.make_room`."""
 
         def nearest(slot: int) -> float:
-            return min(distance(arena, slot, other) for other in range(len(arena.slots)) if other != slot)
+            others = [other for other in range(len(arena.slots)) if other != slot]
+            return min((distance(arena, slot, other) for other in others), default=0.0)
 
         arena.drop(min(arena.slots_of(Role.working), key=nearest))
 

@@ -196,7 +196,10 @@ class OffloadedArena(Arena):
         tensors, rest = super().state()
         for number, part in enumerate(self._parts):
             alive = [row for row, found in enumerate(part.rows) if found in self._rows]
-            tensors |= {f"stored{number}.keys": part.keys[alive], f"stored{number}.values": part.values[alive]}
+            # Rows that are all there are not copied: the parts may be larger than the host's memory.
+            everyone = len(alive) == len(part.rows)
+            for name, tensor in (("keys", part.keys), ("values", part.values)):
+                tensors[f"stored{number}.{name}"] = tensor if everyone else tensor[alive]
         return tensors, rest | {"stored": [list(part.frames) for part in self._parts]}
 
     @classmethod
@@ -223,7 +226,7 @@ class OffloadedArena(Arena):
                 tuple(arena._rows),
                 *store.put(tensors[f"stored{number}.keys"], tensors[f"stored{number}.values"]),
             )
-            for number, frames in enumerate(rest["stored"])
+            for number, frames in enumerate(rest.get("stored", []))
         ]
         return arena
 

@@ -114,6 +114,11 @@ class MemoryPolicy:
         return self.eviction.tracks_usage
 
     @property
+    def looks_at_tokens(self) -> bool:
+        """Whether more than the numbers of frames decides what stays."""
+        return self.admission is not None or not isinstance(self.eviction, Oldest)
+
+    @property
     def long_term_tokens(self) -> int:
         """Room for long-term tokens of an object."""
         return self.eviction.long_term_tokens

@@ -185,7 +185,7 @@ def test_what_ran_out_of_memory_goes_on_with_less(segment):
 def test_a_limit_that_is_too_small_says_what_it_takes(segment):
     result = segment("--memory-limit", "200 B")
     assert result.exit_code == 1
-    assert "max_bytes must be at least" in result.output
+    assert "--memory-limit must be at least" in result.output
     least = result.output.split("at least ")[1].split()[0]
     assert segment("--overwrite", "--memory-limit", least).exit_code == 0
 
@@ -331,7 +331,7 @@ def test_inputs_that_are_not_there(segment, tmp_path, inputs, code, sentence):
     [
         (("--device", "abacus"), "device 'abacus' cannot be used"),
         (("--size", "8"), "size must be at least 16"),
-        (("--memory", "window:1"), "max_frames must be at least 2"),
+        (("--memory", "window:1"), "--memory window:N must have N of at least 2, got window:1"),
         (("--memory", "window"), "--memory must be official, window:N"),
         (("--memory", "official:3"), "got official:3"),
         (("--memory", "best"), "got best"),

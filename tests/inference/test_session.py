@@ -1,5 +1,6 @@
 """What a user does with a memory: shows references, chooses frames, freezes it, and goes on another day."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from stm_fast import MemoryPolicy, Segmenter
 from stm_fast.errors import CheckpointError
 from stm_fast.memory import presets
+from stm_fast.memory.offload import DiskStore
 from stm_fast.models.stm import STM
 
 Blocks = Callable[..., np.ndarray]
@@ -129,3 +131,70 @@ def test_a_full_disk_leaves_the_state_before(
         segmenter.save(path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_frames_are_forgotten_and_looked_at_in_the_middle_of_a_video(model: STM, paint: Blocks, ids: Blocks) -> None:
+    segmenter = Segmenter(model, policy=MemoryPolicy(every=1))
+    segmenter.start(paint("r.", "g."), ids("30", "70"))
+    for _ in range(4):
+        segmenter.step(paint("r.", "g."))
+    segmenter.memory.forget(2)
+    assert segmenter.memory.frames == (0, 1, 3)
+    segmenter.remove(3)
+    assert segmenter.step(paint("g.", "..")).objects == (7,)
+    assert "7" in str(segmenter.memory.table(segmenter.objects)).splitlines()[1]
+    with pytest.raises(ValueError, match="names must be one for each of 1 objects, got 2"):
+        segmenter.memory.table([1, 2])
+
+
+def test_a_step_that_failed_leaves_usage_where_it_was(model: STM, paint: Blocks, ids: Blocks) -> None:
+    calm, shaken = (Segmenter(model, policy=presets.least_used(4, every=1)) for _ in range(2))
+    decode, failures = shaken.model.decode, iter([True, False, True, True, False, False, False, False, False])
+
+    def sometimes(*inputs: object) -> torch.Tensor:
+        if next(failures):
+            raise KeyboardInterrupt
+        return decode(*inputs)
+
+    shaken.model.decode = sometimes
+    for segmenter in (calm, shaken):
+        segmenter.start(paint("r.", "g."), ids("10", "20"))
+    for frame in (paint("r.", ".g"), paint(".r", "g."), paint("rg", ".."), paint("..", "gr")):
+        calm.step(frame)
+        while shaken.frame_index < calm.frame_index:
+            with contextlib.suppress(KeyboardInterrupt):
+                shaken.step(frame)
+        assert shaken.memory.table() == calm.memory.table()
+
+
+def test_a_video_goes_on_when_another_cannot_begin(model: STM, paint: Blocks, ids: Blocks, tmp_path: Path) -> None:
+    path = tmp_path / "state.safetensors"
+    stored = Segmenter(model, policy=MemoryPolicy(every=1), store=DiskStore(tmp_path / "memory"))
+    stored.start(paint("r."), ids("10"))
+    stored.memory.part_bytes = 1
+    for _ in range(4):
+        stored.step(paint("r."))
+    stored.save(path)
+    segmenter = Segmenter(model, policy=MemoryPolicy(every=1))
+    segmenter.start(paint("b."), ids("50"))
+    segmenter.step(paint(".b"))
+    with pytest.raises(CheckpointError, match="saved with a store"):
+        segmenter.restore(path)
+    assert blocks_of(segmenter.step(paint("b.")).mask) == ["50"]
+    again = Segmenter(model, policy=MemoryPolicy(every=1), store=DiskStore(tmp_path / "memory"))
+    again.restore(path)
+    assert again.memory.frames == stored.memory.frames
+    with pytest.raises(ValueError, match="frame 0 has moved to the store"):
+        again.memory.forget(0)
+    segmenter.save(path)
+    again.restore(path)
+    assert blocks_of(again.step(paint(".b")).mask) == ["05"]
+
+
+def test_ids_of_any_integer_type_are_saved(model: STM, paint: Blocks, ids: Blocks, tmp_path: Path) -> None:
+    segmenter = Segmenter(model)
+    mask = ids("12").astype(np.uint8)
+    segmenter.start(paint("rg"), mask)
+    segmenter.annotate(mask, objects=[found for found in np.unique(mask) if found])
+    segmenter.save(tmp_path / "state.safetensors")
+    assert all(type(found) is int for found in segmenter.objects)

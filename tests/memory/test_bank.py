@@ -235,6 +235,20 @@ def test_a_bound_in_bytes_holds_for_all_objects_together(objects: int) -> None:
     assert bank.tokens == 7 * HEIGHT * WIDTH
 
 
+def test_objects_that_join_find_room_made_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within a bound in bytes, blocks of older objects shrink before one for new objects is made."""
+    order = []
+    made, resized = TokenBlock.empty, TokenBlock.resized
+    bank = MemoryBank(MemoryPolicy(every=1, max_bytes=12 * HEIGHT * WIDTH * BYTES_A_TOKEN))
+    for index in range(12):
+        bank.memorise(index, *frame_of(1, index))
+    block = lambda *rest: order.append("made") or made(*rest)  # noqa: E731
+    monkeypatch.setattr(TokenBlock, "empty", lambda like, capacity, dtype: block(like, capacity, dtype))
+    monkeypatch.setattr(TokenBlock, "resized", lambda *rest: order.append("shrunk") or resized(*rest))
+    bank.memorise(12, *frame_of(2, 12), annotated=True)
+    assert order[-2:] == ["shrunk", "made"]
+
+
 def test_a_bound_that_leaves_no_room_says_what_it_takes() -> None:
     bank = MemoryBank(MemoryPolicy(max_bytes=100))
     least = 2 * HEIGHT * WIDTH * BYTES_A_TOKEN * 2

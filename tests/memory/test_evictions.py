@@ -1,12 +1,14 @@
 """What goes when a memory is full, and what it was good for."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch import Tensor
 
 from stm_fast import memory_read
 from stm_fast.memory import presets
-from stm_fast.memory.arena import Role
+from stm_fast.memory.arena import Arena, Role
 from stm_fast.memory.bank import MemoryBank
 from stm_fast.memory.evictions import LeastUsed, LongTerm, MostAlike
 from stm_fast.memory.novelty import Novel, distance
@@ -196,6 +198,31 @@ def test_values_in_int8_refuse_top_k_and_stores() -> None:
         bank.read(frame_of(1)[0], top_k=3)
     with pytest.raises(TypeError, match=r"value_dtype must be None or one of .*, got torch\.int32"):
         MemoryBank(value_dtype=torch.int32)
+
+
+def test_an_eviction_that_makes_no_room_is_named() -> None:
+    @dataclass(frozen=True)
+    class Idle(LeastUsed):
+        def make_room(self, arena: Arena) -> None:
+            pass
+
+    with pytest.raises(RuntimeError, match=r"Idle\(\) made no room in a memory of 3 frames"):
+        filled(MemoryPolicy(every=1, max_frames=3, eviction=Idle()), [0, 1, 2, 3, 4])
+
+
+def test_distances_are_those_of_the_objects_that_are_left() -> None:
+    bank = MemoryBank(MemoryPolicy(every=1))
+    for index in range(2):
+        keys, values = frame_of(0, 2)
+        bank.memorise(index, keys, torch.stack([values[0], values[1] * (1 - 2 * index)]))
+    assert distance(bank.arenas[0], 1, 0) == pytest.approx(4)
+    bank.remove(1)
+    assert distance(bank.arenas[0], 1, 0) == 0
+
+
+def test_diverse_memories_of_one_frame() -> None:
+    policy = MemoryPolicy(every=1, keep_first=False, max_frames=1, eviction=MostAlike())
+    assert filled(policy, [0, 1, 2]).frames == (2,)
 
 
 def test_table_is_printed_in_columns() -> None:

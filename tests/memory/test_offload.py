@@ -145,7 +145,7 @@ def test_what_does_not_fit_is_refused_when_all_has_moved_out(tmp_path: Path) -> 
 
 
 def test_options_that_do_not_go_with_a_store_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"policy must have no bound .* with a store, got .*max_frames=5"):
+    with pytest.raises(ValueError, match=r"policy must have no bound, .* with a store, got .*max_frames=5"):
         offloaded(tmp_path, MemoryPolicy(max_frames=5))
     bank = offloaded(tmp_path, MemoryPolicy(every=1))
     for index in range(9):
