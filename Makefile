@@ -54,7 +54,6 @@ sanitize: install ## the same under AddressSanitizer with UndefinedBehaviorSanit
 	$(BIN)/python tests/csrc/build.py build/thread $(SANITIZED) -fsanitize=thread
 	build/thread/kernels
 	$(BIN)/python tests/csrc/build.py build/thread --test cuda $(SANITIZED) -fsanitize=thread
-	build/thread/cuda few
 	$(BIN)/python tests/csrc/barriers.py build/thread/cuda
 
 bench: $(VENV)/.bench ## measure the read beside its rivals, for docs/performance.md, into build/bench; on an idle machine
