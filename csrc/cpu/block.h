@@ -32,6 +32,21 @@ STM_INLINE void store_block(const Block& sum, float* x) {
   }
 }
 
+// x = (x times `decay` by column, where given) + sum.
+//
+// Long sums are put together so, from sums of their parts: every number that is added to a sum is rounded to the last
+// place of what the sum has come to.
+STM_INLINE void add_block(const Block& sum, const Floats* decay, float* x) {
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 3
+    for (int v = 0; v < kVectors; ++v) {
+      float* const place = x + r * kWidth + v * kLanes;
+      store(place, sum[r][v] + (decay ? load(place) * decay[v] : load(place)));
+    }
+  }
+}
+
 // sum[r][c] += over k of a[k][r] * b[k][c], for packed a (kRows wide) and b (kWidth wide).
 STM_INLINE void multiply(const float* a, const float* b, int64_t depth, Block& sum) {
   for (int64_t k = 0; k < depth; ++k, a += kRows, b += kWidth) {
@@ -47,20 +62,12 @@ STM_INLINE void multiply(const float* a, const float* b, int64_t depth, Block& s
 }
 
 // c[g] = (c[g] times `decay` by column, where given) + a[g] * b, for `groups` groups of kRows rows; c is dense.
-template <bool kDecay>
-void accumulate(const float* a, const float* b, int64_t groups, int64_t depth, const Floats* decay, float* c) {
+inline void accumulate(const float* a, const float* b, int64_t groups, int64_t depth, const Floats* decay, float* c) {
   for (int64_t g = 0; g < groups; ++g, a += depth * kRows, c += kRows * kWidth) {
     Block sum;
-    load_block(c, sum);
-    if (kDecay) {
-#pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 3
-        for (int v = 0; v < kVectors; ++v) sum[r][v] *= decay[v];
-      }
-    }
+    clear(sum);
     multiply(a, b, depth, sum);
-    store_block(sum, c);
+    add_block(sum, decay, c);
   }
 }
 

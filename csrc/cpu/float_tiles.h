@@ -73,11 +73,11 @@ class FloatTiles {
         // Weights of zero times values give zeros, or NaN.
         if (finite_.holds<uint32_t>(values_.data(), values_.rows() * count_)) return;
         std::memset(tile_.data(), 0, static_cast<std::size_t>(count_ * kWidth) * sizeof(float));
-        return accumulate<false>(values_.data(), tile_.data(), values_.groups(), count_, decay, rows);
+        return accumulate(values_.data(), tile_.data(), values_.groups(), count_, nullptr, rows);
       case Change::kWeights:
-        return accumulate<false>(values_.data(), tile_.data(), values_.groups(), count_, decay, rows);
+        return accumulate(values_.data(), tile_.data(), values_.groups(), count_, nullptr, rows);
       case Change::kWeightsAndDecay:
-        return accumulate<true>(values_.data(), tile_.data(), values_.groups(), count_, decay, rows);
+        return accumulate(values_.data(), tile_.data(), values_.groups(), count_, decay, rows);
     }
   }
 

@@ -48,7 +48,7 @@ class FloatUnit {
   template <bool kAdd>
   static void multiply(const float* rows, const float* columns, int64_t count, int64_t depth, float* sums, Ahead) {
     if (kAdd) {
-      accumulate<false>(rows, columns, divide_up(count, kRows), depth, nullptr, sums);
+      accumulate(rows, columns, divide_up(count, kRows), depth, nullptr, sums);
     } else {
       product(rows, columns, divide_up(count, kRows), depth, sums);
     }
@@ -60,12 +60,12 @@ class FloatUnit {
                            int64_t segments, int64_t length, float* sums, Ahead ahead) {
     for (int64_t r = 0; r < count; r += kRows, rows += room * kRows, sums += kRows * kWidth) {
       Block sum;
-      load_block(sums, sum);
+      clear(sum);
       for (int64_t s = 0; s < segments; ++s) {
         ahead.fetch();
         stm::multiply(rows + s * length * kRows, columns + places[s] * length * kWidth, length, sum);
       }
-      store_block(sum, sums);
+      add_block(sum, nullptr, sums);
     }
   }
 };

@@ -1,6 +1,7 @@
 """The read as its definition says, every score at once: in float64 the oracle, else the formula done plainly.
 
-Done plainly, a distance is the matrix product that STCN and XMem compute; the oracle sums the squared differences.
+Done plainly, a distance is what STCN and XMem make of it: matrix products of keys and of squares, and in STCN's case
+two terms that are scaled each by itself. The oracle sums the squared differences.
 """
 
 import math
@@ -34,10 +35,11 @@ def direct_read(
     else:
         e = torch.ones_like(q) if selection is None else selection.flatten(2).to(dtype)
         if dtype == torch.float64:
-            distances = (e[..., None] * (k[:, :, None] - q[..., None]).square()).sum(1)
+            scores = -scale * (e[..., None] * (k[:, :, None] - q[..., None]).square()).sum(1)
+        elif selection is None and shrinkage is None:
+            scores = 2 * scale * (q.mT @ k) - scale * k.square().sum(1)[:, None] - scale * q.square().sum(1)[..., None]
         else:
-            distances = e.mT @ k.square() - 2 * (e * q).mT @ k + (e * q.square()).sum(1)[..., None]
-        scores = -scale * distances
+            scores = -scale * (e.mT @ k.square() - 2 * (e * q).mT @ k + (e * q.square()).sum(1)[..., None])
         if shrinkage is not None:
             scores = shrinkage.flatten(2).to(dtype) * scores
     if memory_mask is not None:
