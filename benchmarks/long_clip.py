@@ -1,8 +1,8 @@
 """A video of any length on which memory policies are compared, rendered as it is read.
 
-Three solids wander before a changing background and turn slowly, so that each shows sides which look different from
-frame 0. They vanish, are gone for hundreds of frames, and are back all at once, somewhere else: with their first side,
-or with one that was last shown longer ago than any window of recent frames reaches. While one is away, a distractor of
+Solids wander before a changing background and turn slowly, so that each shows sides which look different from frame 0.
+They vanish, are gone for hundreds of frames, and are back all at once, somewhere else: with their first side, or with
+one that was last shown longer ago than a window of 20 frames, every fifth, reaches. While one is away, a distractor of
 the same shape with other pictures may take its place. Whoever remembered can know the objects again; apart from that,
 little changes from frame to frame, and objects at most touch, so that what is measured is memory and not how well
 crossings are told apart.
@@ -22,15 +22,17 @@ from numpy.typing import NDArray
 from benchmarks import photographs
 from benchmarks.scenery import Scenery
 from benchmarks.solids import SIDES, Ball, Box, Form, Silhouette, Solid
-from benchmarks.visits import FIRST_SIDE, SIZE, Visit, visits
+from benchmarks.visits import FIRST_SIDE, HEIGHT, LONGEST_VISIT, Lane, Visit, visits
 
 Floats = NDArray[np.float32]
 Rng = np.random.Generator
 
-OBJECTS = 3
-_LATEST_START = 700  # of distractors
+Size = tuple[int, int]
+
+_LATEST_START = 350  # of distractors
 _JITTER = 10  # pixels about the middle of a lane, in frame 0
-_LANE = SIZE[1] / OBJECTS  # width of what an object keeps to, pixels
+_LANE = 142  # least width of what an object keeps to, pixels
+_MOST_OBJECTS = 5  # whose lanes are no wider than a scene's photograph
 _OVERLAP = 6  # pixels by which lanes reach into one another
 
 _BALL_AXES, _BOX_AXES = (28, 43), (19, 26)  # semi-axes, pixels
@@ -40,7 +42,7 @@ _LEAST_SCORED = 40  # returns with fewer are left out
 
 
 class LongFrame(NamedTuple):
-    """A rendered frame: RGB uint8 `(240, 426, 3)`, and its true ids uint8 `(240, 426)`, 0 the background."""
+    """A rendered frame: RGB uint8 `(240, W, 3)`, and its true ids uint8 `(240, W)`, 0 the background."""
 
     image: NDArray[np.uint8]
     mask: NDArray[np.uint8]
@@ -68,23 +70,28 @@ class Return(NamedTuple):
 class LongClip:
     """A rendered video of `frames` frames, always the same for a seed.
 
-    A shorter clip is the beginning of a longer one. Rendering takes scikit-image's pictures.
+    A shorter clip is the beginning of a longer one. Rendering takes scikit-image's pictures. Frames are square for one
+    object, and as wide as the lanes of several.
 
     Attributes:
         objects: ids of the objects; all are fully visible in frame 0.
+        size: height and width of the frames.
 
     Raises:
-        ValueError: `frames` is below 1.
+        ValueError: `frames` is below 1, or `objects` not in 1..5.
         StmFastError: scikit-image is not installed.
     """
 
-    def __init__(self, frames: int = 10_000, seed: int = 0) -> None:
+    def __init__(self, frames: int = 10_000, seed: int = 0, objects: int = 1) -> None:
         if frames < 1:
             raise ValueError(f"frames must be at least 1, got {frames}")
-        self.objects = tuple(range(1, OBJECTS + 1))
+        if not 1 <= objects <= _MOST_OBJECTS:
+            raise ValueError(f"objects must be in 1..{_MOST_OBJECTS}, got {objects}")
+        self.objects = tuple(range(1, objects + 1))
+        self.size = HEIGHT, max(HEIGHT, objects * _LANE)
         self._frames = frames
-        self._scenery = Scenery(frames, SIZE, seed)
-        self._actors = list(_cast(frames, seed))
+        self._scenery = Scenery(frames, self.size, seed)
+        self._actors = list(_cast(frames, seed, objects, self.size[1]))
 
     def __len__(self) -> int:
         return self._frames
@@ -101,17 +108,17 @@ class LongClip:
         for actor, visit in self._on_stage(index):
             layer = actor.solid.render(visit.pose(index))
             silhouettes.append((actor.identity, layer.silhouette))
-            within, part = _overlap(layer.silhouette)
+            within, part = _overlap(layer.silhouette, self.size)
             canvas[within] *= 1 - layer.silhouette.coverage[part][..., None]
             canvas[within] += layer.colour[part]
-        return LongFrame(self._scenery.expose(canvas, index), _ids(silhouettes))
+        return LongFrame(self._scenery.expose(canvas, index), _ids(silhouettes, self.size))
 
     @cached_property
     def returns(self) -> list[Return]:
         """Every time that an object comes back and shows the side that it comes with for a while, in order."""
         found = (
             self._return(actor, before, visit)
-            for actor in self._actors[:OBJECTS]
+            for actor in self._actors[: len(self.objects)]
             for before, visit in zip(actor.visits, actor.visits[1:], strict=False)
         )
         return sorted((each for each in found if each is not None), key=lambda each: each.first)
@@ -135,7 +142,7 @@ class LongClip:
         """Share of an object on stage that is neither outside the frame nor behind others."""
         present = [(each.identity, each.solid.form.silhouette(at.pose(index))) for each, at in self._on_stage(index)]
         whole = next(silhouette for identity, silhouette in present if identity == actor.identity)
-        return float((_ids(present) == actor.identity).sum() / (whole.coverage > 0.5).sum())
+        return float((_ids(present, self.size) == actor.identity).sum() / (whole.coverage > 0.5).sum())
 
     def _on_stage(self, index: int) -> list[tuple["_Actor", Visit]]:
         """The solids of a frame, farther ones first."""
@@ -156,24 +163,28 @@ class _Actor(NamedTuple):
         return self.visits[place] if place >= 0 and index < self.visits[place].stop else None
 
 
-def _cast(frames: int, seed: int) -> Iterator[_Actor]:
+def _cast(frames: int, seed: int, objects: int, width: int) -> Iterator[_Actor]:
     """Objects and then distractors, one a lane, which have the forms of the lanes' objects."""
-    common, *own = np.random.SeedSequence((seed, 1)).spawn(1 + 2 * OBJECTS)
+    common, *own = np.random.SeedSequence((seed, 1)).spawn(1 + 2 * objects)
     rng = np.random.default_rng(common)
-    forms, places = _forms(rng), _places(rng)
+    forms = _forms(rng, objects)
+    lanes = [_lane(number, width / objects) for number in range(objects)]
+    places = [_place(lane, rng) for lane in lanes]
     owners: list[_Actor] = []
     for number, sequence in enumerate(own):
-        rng, lane = np.random.default_rng(sequence), number % OBJECTS
-        solid = Solid(forms[lane], photographs.sides(SIDES, rng))
-        owns = number < OBJECTS
-        start, place = (0, places[lane]) if owns else (int(rng.integers(_LATEST_START)), None)
-        bounds = (lane * _LANE - _OVERLAP, (lane + 1) * _LANE + _OVERLAP)
-        coming = takewhile(lambda visit: visit.start < frames, visits(solid.form.radius, rng, bounds, start, place))
+        rng, which = np.random.default_rng(sequence), number % objects
+        solid = Solid(forms[which], photographs.sides(SIDES, rng))
+        owns = number < objects
+        start, place = (0, places[which]) if owns else (int(rng.integers(_LATEST_START)), None)
+        # Owners' visits after the end decide as well which of the distractors' begin before it.
+        end = frames + LONGEST_VISIT if owns else frames
+        all_visits = visits(solid.form.radius, rng, lanes[which], start, place)
+        coming = takewhile(lambda visit, end=end: visit.start < end, all_visits)  # type: ignore[misc]
         if owns:
             owners.append(_Actor(solid, number + 1, list(coming)))
             yield owners[-1]
         else:
-            yield _Actor(solid, 0, [visit for visit in coming if not _meets(visit, owners[lane].visits)])
+            yield _Actor(solid, 0, [visit for visit in coming if not _meets(visit, owners[which].visits)])
 
 
 def _meets(visit: Visit, others: list[Visit]) -> bool:
@@ -181,40 +192,46 @@ def _meets(visit: Visit, others: list[Visit]) -> bool:
     return any(visit.start < other.stop and other.start < visit.stop for other in others)
 
 
-def _forms(rng: Rng) -> list[Form]:
-    """A form for each object; there are balls and boxes among them."""
-    balls = rng.permutation([True, False, rng.random() < 0.5])
+def _forms(rng: Rng, objects: int) -> list[Form]:
+    """A form for each object, balls and boxes in turn."""
+    first = int(rng.integers(2))
+    balls = [(first + number) % 2 == 0 for number in range(objects)]
     lengths = (rng.uniform(*(_BALL_AXES if ball else _BOX_AXES), 3).astype(np.float32) for ball in balls)
     return [(Ball if ball else Box)(semi_axes) for ball, semi_axes in zip(balls, lengths, strict=True)]
 
 
-def _places(rng: Rng) -> Floats:
-    """Centres of the objects in frame 0, `(OBJECTS, 2)`: about the middle of their lanes."""
-    middles = np.stack([(np.arange(OBJECTS) + 0.5) * _LANE, np.full(OBJECTS, SIZE[0] / 2)], 1)
-    return (middles + rng.uniform(-_JITTER, _JITTER, middles.shape)).astype(np.float32)
+def _lane(number: int, width: float) -> Lane:
+    """A lane, which reaches a little into its neighbours."""
+    return Lane(number * width - _OVERLAP, (number + 1) * width + _OVERLAP)
 
 
-def _ids(silhouettes: list[tuple[int, Silhouette]]) -> NDArray[np.uint8]:
+def _place(lane: Lane, rng: Rng) -> Floats:
+    """Centre of an object in frame 0, `(2,)`: about the middle of its lane."""
+    middle = ((lane.left + lane.right) / 2, HEIGHT / 2)
+    return (middle + rng.uniform(-_JITTER, _JITTER, 2)).astype(np.float32)
+
+
+def _ids(silhouettes: list[tuple[int, Silhouette]], size: Size) -> NDArray[np.uint8]:
     """Ids of what more than half of a pixel shows; of the silhouettes, farther ones come first."""
     shares: dict[int, Floats] = {}
     for identity, silhouette in silhouettes:
-        within, part = _overlap(silhouette)
+        within, part = _overlap(silhouette, size)
         for share in shares.values():
             share[within] *= 1 - silhouette.coverage[part]
         if identity:
-            shares[identity] = np.zeros(SIZE, np.float32)
+            shares[identity] = np.zeros(size, np.float32)
             shares[identity][within] = silhouette.coverage[part]
-    ids = np.zeros(SIZE, np.uint8)
+    ids = np.zeros(size, np.uint8)
     for identity, share in shares.items():
         ids[share > 0.5] = identity
     return ids
 
 
-def _overlap(silhouette: Silhouette) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+def _overlap(silhouette: Silhouette, size: Size) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
     """The part of a silhouette that is in the frame: where in the frame, and where in the silhouette."""
     within, part = [], []
     corner = (silhouette.top, silhouette.left)
-    for first, length, side in zip(corner, silhouette.coverage.shape, SIZE, strict=True):
+    for first, length, side in zip(corner, silhouette.coverage.shape, size, strict=True):
         start, stop = max(first, 0), max(min(first + length, side), 0)
         within.append(slice(start, stop))
         part.append(slice(start - first, max(stop - first, 0)))

@@ -1,30 +1,33 @@
 """Memory policies on a long video: how right, how fast and how large each stays, as docs/long-video.md reports it.
 
-    python -m benchmarks.long_video OUT [--frames 10000] [--policies window,diverse,...] [--report]
+    python -m benchmarks.long_video OUT [--frames 10000] [--objects 1] [--policies window,diverse,...] [--report]
 
 A rendered video whose objects turn, leave for hundreds of frames, and come back with a side that they showed before
-(`benchmarks.long_clip`), segmented by the compact model at 240 pixels. Each policy runs in a process of its own and
-writes OUT/<policy>.npz as it goes on; one that was interrupted goes on where it was, one that is done is not run again.
-The official memory grows, and so does a frame's time: it is given a limited time. Prints Markdown, and writes plots to
-OUT; `--report` does so from what is there. Run it on an idle machine.
+(`benchmarks.long_clip`), segmented by the compact model at 240 pixels. Each policy runs in a process of its own, on one
+thread, as many of them at a time as there are processors, and writes OUT/<policy>.npz as it goes on; one that was
+interrupted goes on where it was, one that is done is not run again. The official memory grows, and so does a frame's
+time: it is given a limited time. Prints Markdown, and writes plots to OUT; `--report` does so from what is there. Run
+it on an idle machine.
 """
 
 import argparse
 import multiprocessing
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
+from queue import Queue
+from threading import Thread
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import track
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from benchmarks.accuracy import processor
-from benchmarks.long_clip import LongClip, LongFrame, Return
+from benchmarks.long_clip import LongClip, Return
 from benchmarks.plots import draw_long_video
 from stm_fast import MemoryPolicy, Segmenter, load_model
 from stm_fast.cli.options import Dtype, resolve_dtype
@@ -37,12 +40,12 @@ FRAMES = 10_000
 WINDOW = 20
 POLICIES: dict[str, MemoryPolicy] = {
     "window": presets.window(WINDOW),
-    "least-used": presets.least_used(WINDOW),
-    "long-term": presets.long_term(),
     "diverse": presets.diverse(WINDOW),
+    "long-term": presets.long_term(),
+    "least-used": presets.least_used(WINDOW),
     "official": presets.official(),
 }
-OFFICIAL_SECONDS = 900.0
+OFFICIAL_SECONDS = 600.0
 SAVED_EVERY = 500
 BIN = 250
 
@@ -71,50 +74,75 @@ class Log:
             np.savez(file, **{name: np.array(column) for name, column in vars(self).items()})
 
     @classmethod
-    def load(cls, path: Path) -> "Log":
-        """What `save` wrote."""
+    def load(cls, path: Path, rows: int | None = None) -> "Log":
+        """What `save` wrote; of the first frames only, if their number is given."""
         with np.load(path) as columns:
-            return cls(**{name: columns[name].tolist() for name in columns.files})
+            return cls(**{name: columns[name][:rows].tolist() for name in columns.files})
+
+    def complete(self, policy: str, frames: int) -> bool:
+        """Whether a policy's run over so many frames has come to its end."""
+        late = policy == "official" and sum(self.seconds) > OFFICIAL_SECONDS
+        return late or len(self.seconds) >= frames - 1
 
     def array(self, name: str) -> NDArray[np.float64]:
         """A column."""
         return np.array(getattr(self, name), np.float64)
 
 
-def run(name: str, frames: int, out: Path) -> None:
+def run(name: str, clip: LongClip, out: Path, progress: "Queue[tuple[str, int] | None]") -> None:
     """Segment the video with a policy, from where an earlier run stopped."""
     path, state = out / f"{name}.npz", out / f"{name}.safetensors"
-    if path.exists() and not state.exists():
+    if path.exists() and Log.load(path).complete(name, len(clip)):
         return
+    torch.set_num_threads(1)
     dtype = resolve_dtype(Dtype.auto, "cpu")
     segmenter = Segmenter(load_model("compact", dtype=dtype), policy=POLICIES[name], size=SIZE)
-    clip, log = LongClip(frames), Log()
+    log = Log()
     if state.exists():
         segmenter.restore(state)
-        log = Log.load(path)
+        log = Log.load(path, segmenter.frame_index)
     else:
         first = clip.frame(0)
         segmenter.start(first.image, first.mask)
-    done = len(log.seconds) + 1
-    for frame in track(islice(_frames(clip, done), frames - done), f"{name:>10}", total=frames - done):
+    for index in range(segmenter.frame_index + 1, len(clip)):
+        frame = clip.frame(index)
         begin = time.perf_counter()
         mask = segmenter.step(frame.image).mask.numpy()
         log.seconds.append(time.perf_counter() - begin)
         _score(log, clip.objects, frame.mask, mask)
         log.nbytes.append(segmenter.memory.nbytes)
         log.anonymous.append(_anonymous())
-        if len(log.seconds) % SAVED_EVERY == 0:
-            segmenter.save(state)
+        progress.put((name, index + 1))
+        if index % SAVED_EVERY == 0:
             log.save(path)
-            if name == "official" and sum(log.seconds) > OFFICIAL_SECONDS:
+            segmenter.save(state)
+            if log.complete(name, len(clip)):
                 break
     log.save(path)
     state.unlink(missing_ok=True)
 
 
-def _frames(clip: LongClip, first: int) -> Iterator[LongFrame]:
-    for index in range(first, len(clip)):
-        yield clip.frame(index)
+def run_all(names: list[str], clip: LongClip, out: Path) -> None:
+    """Segment the video with several policies, as many at a time as there are processors."""
+    context = multiprocessing.get_context("spawn")
+    columns = TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with context.Manager() as manager, Progress(*columns) as bars:
+        progress: Queue[tuple[str, int] | None] = manager.Queue()
+        tasks = {name: bars.add_task(name, total=len(clip)) for name in names}
+
+        def show() -> None:
+            while told := progress.get():
+                bars.update(tasks[told[0]], completed=told[1])
+
+        shown = Thread(target=show)
+        shown.start()
+        try:
+            with ProcessPoolExecutor(multiprocessing.cpu_count(), context) as pool:
+                for done in [pool.submit(run, name, clip, out, progress) for name in names]:
+                    done.result()
+        finally:
+            progress.put(None)
+            shown.join()
 
 
 def _score(log: Log, objects: tuple[int, ...], truth: NDArray[np.uint8], mask: NDArray[np.uint8]) -> None:
@@ -132,20 +160,17 @@ def _anonymous() -> int:
     return 1024 * int(status.split("RssAnon:")[1].split()[0])
 
 
-def report(frames: int, out: Path) -> None:
+def report(clip: LongClip, out: Path) -> None:
     """Print tables and write plots of what is there."""
-    logs = {name: Log.load(out / f"{name}.npz") for name in POLICIES if (out / f"{name}.npz").exists()}
-    clip = LongClip(frames)
+    there = [name for name in POLICIES if (out / f"{name}.npz").exists()]
+    logs = {name: Log.load(out / f"{name}.npz", len(clip) - 1) for name in there}
     returns = clip.returns
     packages = ", ".join(f"{package} {version}" for package, version in versions().items())
-    print(f"{processor()}, {torch.get_num_threads()} threads, {SIZE} pixels; {packages}\n")
+    print(f"{processor()}, one thread a policy, {SIZE} pixels, {len(clip.objects)} objects; {packages}\n")
     kinds = {view: [back for back in returns if back.view == view] for view in ("other", "first")}
-    print(
-        f"{frames} frames; {len(kinds['other'])} returns with another side than at first, {len(kinds['first'])} with ",
-        end="",
-    )
-    absent = [back.absent for back in returns]
-    print(f"the first one, after {min(absent)} to {max(absent)} frames\n")
+    print(f"{len(clip)} frames; {len(kinds['other'])} returns with another side than at first, ", end="")
+    absent = [back.absent for back in returns] or [0]
+    print(f"{len(kinds['first'])} with the first one, after {min(absent)} to {max(absent)} frames\n")
     print(
         "| policy | frames | J where visible | J of returns, another side | J of returns, first side | false pixels |"
     )
@@ -182,7 +207,7 @@ def _rate(log: Log, tenth: int) -> float:
 
 def _of_returns(jaccard: NDArray[np.float64], returns: list[Return]) -> str:
     """Mean over returns of the mean J of the object that came back; row i of `jaccard` is frame i + 1."""
-    reached = [back for back in returns if back.last <= len(jaccard)]
+    reached = [back for back in returns if back.last <= len(jaccard) + 1]
     if not reached:
         return ""
     means = [np.nanmean(jaccard[back.first - 1 : back.last - 1, back.object_id - 1]) for back in reached]
@@ -200,17 +225,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--frames", type=int, default=FRAMES)
+    parser.add_argument("--objects", type=int, default=1)
     parser.add_argument("--policies", default=",".join(POLICIES))
     parser.add_argument("--report", action="store_true", help="of what is there")
     options = parser.parse_args()
+    clip = LongClip(options.frames, objects=options.objects)
     options.out.mkdir(parents=True, exist_ok=True)
-    for name in [] if options.report else options.policies.split(","):
-        process = multiprocessing.get_context("spawn").Process(target=run, args=(name, options.frames, options.out))
-        process.start()
-        process.join()
-        if process.exitcode:
-            raise SystemExit(process.exitcode)
-    report(options.frames, options.out)
+    if not options.report:
+        run_all(options.policies.split(","), clip, options.out)
+    report(clip, options.out)
 
 
 if __name__ == "__main__":

@@ -15,17 +15,16 @@ from benchmarks.solids import Pose
 
 Floats = NDArray[np.float32]
 Rng = np.random.Generator
-Lane = tuple[float, float]
-"""Left and right bound of where a solid moves, in pixels."""
 
-SIZE = (240, 426)
+HEIGHT = 240
 FIRST_SIDE = 0
 _QUARTERS = 4
 
-_SHOWN = (100, 160)  # frames that a side is shown for
-_TURN = (110, 160)  # frames that a quarter of a turn takes
-_TURNS, _TURNS_ODDS = (1, 2, 3), (0.5, 0.4, 0.1)  # of a visit
-_AWAY = (300, 1450)  # frames between visits
+_SHOWN = (70, 110)  # frames that a side is shown for
+_TURN = (70, 100)  # frames that a quarter of a turn takes
+_TURNS, _TURNS_ODDS = (1, 2, 3), (0.6, 0.3, 0.1)  # of a visit
+LONGEST_VISIT = (max(_TURNS) + 1) * _SHOWN[1] + max(_TURNS) * _TURN[1]
+_AWAY = (150, 500)  # frames between visits
 _AWAY_SKEW = 2.5  # short ones are likelier
 _FIRST_AGAIN = 0.3  # share of visits that begin with the first side
 
@@ -35,6 +34,13 @@ _SMOOTH = 41  # frames over which a change of direction is spread
 _SWAY = np.radians([7, 8, 9])  # of yaw, pitch and roll
 _TILT = np.radians([15, -11, 0])  # that they sway about
 _SWAY_PERIOD = (220, 420)
+
+
+class Lane(NamedTuple):
+    """Where a solid moves: between a left and a right bound in pixels, over the whole height."""
+
+    left: float
+    right: float
 
 
 class Visit(NamedTuple):
@@ -117,7 +123,7 @@ def _wander(frames: int, radius: float, rng: Rng, lane: Lane, place: Floats | No
 
 def _within(radius: float, rng: Rng, lane: Lane) -> Floats:
     """A place of the lane where the whole solid is in the frame, `(2,)`."""
-    low, high = (lane[0] + radius, radius), (lane[1] - radius, SIZE[0] - radius)
+    low, high = (lane.left + radius, radius), (lane.right - radius, HEIGHT - radius)
     return rng.uniform(np.minimum(low, high), np.maximum(low, high)).astype(np.float32)
 
 

@@ -9,12 +9,12 @@ pytest.importorskip("skimage")
 
 from benchmarks.long_clip import LongClip
 
-FRAMES, SEED = 1700, 2
+FRAMES, SEED, OBJECTS = 1700, 2, 3
 
 
 @pytest.fixture(scope="module")
 def clip():
-    return LongClip(FRAMES, SEED)
+    return LongClip(FRAMES, SEED, OBJECTS)
 
 
 @pytest.fixture(scope="module")
@@ -43,12 +43,28 @@ def test_iteration_and_random_access_give_the_same_frames(clip, beginning):
 
 
 def test_seed_determines_the_clip_and_a_shorter_one_is_its_beginning(clip):
-    same, other = LongClip(900, SEED), LongClip(1, SEED + 1)
-    for index in (0, 633, 899):
-        np.testing.assert_array_equal(same.frame(index).image, clip.frame(index).image)
-    assert (other.frame(0).mask != clip.frame(0).mask).any()
+    for frames in (300, 900):
+        same = LongClip(frames, SEED, OBJECTS)
+        for index in range(7, frames, 73):
+            np.testing.assert_array_equal(same.frame(index).image, clip.frame(index).image)
+    assert (LongClip(1, SEED + 1, OBJECTS).frame(0).mask != clip.frame(0).mask).any()
+
+
+def test_what_cannot_be_rendered_is_refused():
     with pytest.raises(ValueError, match="frames must be at least 1, got 0"):
         LongClip(0)
+    for objects in (0, 6):
+        with pytest.raises(ValueError, match=f"objects must be in 1..5, got {objects}"):
+            LongClip(10, objects=objects)
+
+
+@pytest.mark.parametrize("objects", [1, 5])
+def test_frames_are_as_wide_as_their_objects_need(objects):
+    clip = LongClip(3, SEED, objects)
+    image, mask = clip.frame(2)
+    assert (*mask.shape, 3) == image.shape == (*clip.size, 3)
+    assert clip.size == (240, 240 if objects == 1 else 710)
+    assert set(np.unique(mask)) == {0, *range(1, objects + 1)}
 
 
 def test_all_of_every_object_is_visible_in_the_first_frame(clip, beginning):
@@ -68,7 +84,7 @@ def test_objects_return_after_they_were_away_for_long(clip):
     assert {each.object_id for each in clip.returns} == set(clip.objects)
     assert {each.view for each in clip.returns} == {"first", "other"}
     for identity, first, last, absent, _ in clip.returns:
-        assert 300 <= absent <= 1500
+        assert 150 <= absent <= 500
         assert 40 <= last - first <= 100
         entry = next(index for index in range(first, 0, -1) if not area(clip, index - 1, identity))
         assert first - entry < 60
