@@ -21,7 +21,7 @@ def join_group() -> torch.device:
         dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
         return torch.device("cpu")
     local_rank = int(os.environ["LOCAL_RANK"])
-    if torch.cuda.device_count() <= local_rank:
+    if torch.cuda.device_count() < int(os.environ["LOCAL_WORLD_SIZE"]):
         dist.init_process_group("gloo")
         return torch.device("cpu")
     torch.cuda.set_device(local_rank)

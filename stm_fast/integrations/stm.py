@@ -44,7 +44,7 @@ class STM(nn.Module):
 
         Args:
             frame: RGB `(1, 3, H, W)` in [0, 1].
-            masks: soft masks `(1, K, H, W)`; slot 0 is the background.
+            masks: soft masks, or hard ones of any dtype, `(1, K, H, W)`; slot 0 is the background.
             num_objects: how many of the slots from 1 on are objects; a number or a tensor of one.
 
         Returns:
@@ -52,7 +52,7 @@ class STM(nn.Module):
         """
         objects = _slots(num_objects, masks.shape[1])
         geometry = _geometry(frame)
-        inner = geometry.pad(masks[0, objects, None])
+        inner = geometry.pad(masks[0, objects, None].to(frame.dtype))
         parts = self.network.encode_memory(geometry.pad(frame), inner, other_masks(inner))
         key, value = (_in_slots(part, masks.shape[1], objects).unsqueeze(3) for part in parts)
         return key, value

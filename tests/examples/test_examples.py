@@ -11,7 +11,8 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def run_example(name: str, *launcher: str) -> str:
-    done = subprocess.run([sys.executable, *launcher, EXAMPLES / name], capture_output=True, text=True, check=False)
+    command = [sys.executable, *launcher, EXAMPLES / name]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

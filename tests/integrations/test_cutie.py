@@ -1,9 +1,12 @@
 """The real Cutie, from PyPI, with and without the fused read."""
 
 import warnings
+from contextlib import nullcontext
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 pytest.importorskip("cutie", reason="rf-cutie is not installed")
 
@@ -45,6 +48,42 @@ def test_masks_are_equal(options: dict[str, object], frames: int) -> None:
     assert (masks == expected_masks).float().mean() >= 0.9999
     torch.testing.assert_close(result, expected, rtol=0, atol=1e-4)
     assert torch.equal(again, expected)
+
+
+def test_more_best_tokens_than_there_are_read_all_of_them() -> None:
+    size = {"height": 64, "width": 96}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = segment(core(top_k=None), 4, **size)
+        processor = core(top_k=1000)
+        with patched(processor):
+            result = segment(processor, 4, **size)
+    torch.testing.assert_close(result, expected, rtol=0, atol=1e-4)
+
+
+class Sizes(TorchDispatchMode):
+    """The numbers of elements of all tensors that are made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[int] = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        self.seen |= {leaf.numel() for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)}
+        return result
+
+
+def test_no_tensor_has_the_size_of_the_matrix() -> None:
+    """In all that Cutie computes; without us there is one for each frame."""
+    tokens = (80 // 16) * (112 // 16)  # a frame's, 35: no other size of the network is a multiple of 35²
+    matrices = {tokens * tokens * frames for frames in range(1, 4)}
+    for fused in (False, True):
+        processor = core(mem_every=1)
+        with warnings.catch_warnings(), patched(processor) if fused else nullcontext(), Sizes() as sizes:
+            warnings.simplefilter("ignore")
+            segment(processor, 4, height=80, width=112)
+        assert bool(sizes.seen & matrices) != fused
 
 
 def test_what_the_memory_reads_with_is_never_a_matrix(monkeypatch: pytest.MonkeyPatch) -> None:

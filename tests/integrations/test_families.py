@@ -1,9 +1,7 @@
 """Each family reads the same with and without us: stand-ins in its shape, and the numbers of the originals."""
 
-import importlib.util
 import math
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -11,22 +9,15 @@ import torch
 from torch import Tensor
 
 from stm_fast.integrations import patched
+from tests.golden.seeded import seeded_tensor
 
 Load = Callable[[str], ModuleType]
-GOLDEN = Path(__file__).parents[1] / "golden"
 RELATIVE = 1e-5
 
 
 def assert_equal(result: Tensor, golden: Tensor) -> None:
     assert result.shape == golden.shape
     assert (result - golden).abs().max() <= RELATIVE * golden.abs().max()
-
-
-def seeded(name: str, shape: tuple[int, ...]) -> Tensor:
-    spec = importlib.util.spec_from_file_location("seeded", GOLDEN / "seeded.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return torch.from_numpy(module.seeded_tensor(name, shape))
 
 
 class TestXMem:
@@ -151,8 +142,12 @@ class TestSTM:
 class TestAOT:
     def test_golden(self, other: Load, reads: dict[str, Tensor]) -> None:
         attention = other("aot").MultiheadAttention(256, 8, use_linear=False).eval()
-        state = {name: seeded(f"aot.{name}", tuple(old.shape)) for name, old in attention.state_dict().items()}
-        attention.load_state_dict(state)
+        attention.load_state_dict(
+            {
+                name: torch.from_numpy(seeded_tensor(f"aot.{name}", tuple(old.shape)))
+                for name, old in attention.state_dict().items()
+            }
+        )
         with torch.no_grad(), patched(attention):
             result, _ = attention(reads["aot_q"], reads["aot_k"], reads["aot_v"])
         assert_equal(result, reads["aot_out"])
@@ -182,6 +177,53 @@ class TestAOT:
         with patched(gated):
             result, _ = gated(*arguments, (3, 4))
         torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-5)
+
+    @pytest.mark.parametrize("top_k", [0.1, -0.5, 0])
+    def test_shares_of_the_tokens_are_left_to_the_original(
+        self, other: Load, top_k: float, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        aot = other("aot")
+        plain = aot.attention
+
+        def with_shares(module: torch.nn.Module, Q: Tensor, K: Tensor, V: Tensor) -> tuple[Tensor, Tensor]:
+            share, module.top_k = module.top_k, {0.1: 6, -0.5: 10}.get(module.top_k, module.top_k)
+            result = plain(module, Q, K, V)
+            module.top_k = share
+            return result
+
+        monkeypatch.setattr(aot, "attention", with_shares)
+        attention = aot.MultiheadAttention(32, 4, top_k=top_k).eval()
+        arguments = [torch.randn(length, 3, 32) for length in (20, 60, 60)]
+        expected, _ = attention(*arguments)
+        with patched(attention):
+            result, _ = attention(*arguments)
+        assert torch.equal(result, expected)
+
+    def test_a_first_release_knows_fewer_options(self, other: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+        aot = other("aot")
+
+        class First(aot.MultiheadAttention):
+            def __init__(self, d_model: int, num_head: int = 8, dropout: float = 0.0, use_linear: bool = True) -> None:
+                super().__init__(d_model, num_head, dropout, use_linear)
+                del self.use_dis, self.max_mem_len_ratio, self.top_k
+
+            def forward(self, Q: Tensor, K: Tensor, V: Tensor) -> tuple[Tensor, Tensor]:
+                options = torch.nn.Module()
+                vars(options).update(vars(self), use_dis=False, max_mem_len_ratio=-1, top_k=-1)
+                if self.use_linear:
+                    Q, K, V = self.linear_Q(Q), self.linear_K(K), self.linear_V(V)
+                values, affinity = aot.attention(options, Q, K, V)
+                return self.projection(values), affinity
+
+        First.__module__ = aot.__name__
+        monkeypatch.setattr(aot, "MultiheadAttention", First)
+        attention = First(32, 4).eval()
+        arguments = [torch.randn(length, 3, 32) for length in (20, 60, 60)]
+        expected, _ = attention(*arguments)
+        with patched(attention):
+            result, affinity = attention(*arguments)
+        torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-5)
+        assert affinity is None
 
     def test_dropout_in_training_is_left_to_the_original(self, other: Load) -> None:
         attention = other("aot").MultiheadAttention(32, 4, dropout=0.5)

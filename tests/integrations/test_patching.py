@@ -1,5 +1,6 @@
 """Finding the reads of others, replacing them, and leaving no trace."""
 
+import inspect
 import json
 from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
@@ -92,6 +93,19 @@ def test_other_parameters_are_another_version(other: Load, monkeypatch: pytest.M
     get_similarity.__module__ = functions.__name__
     monkeypatch.setattr(functions, "get_similarity", get_similarity)
     with pytest.raises(IntegrationError, match=r"get_similarity .*its parameters are keys, queries; known are mk, ms"):
+        patch(functions)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_one_more_option_is_another_version(other: Load, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    functions = other("xmem_functions")
+    original = getattr(functions, name)
+    namespace = {"original": original}
+    known = ", ".join(inspect.signature(original).parameters)
+    exec(f"def {name}({known}, mask=None): return original({known})", namespace)
+    namespace[name].__module__ = functions.__name__
+    monkeypatch.setattr(functions, name, namespace[name])
+    with pytest.raises(IntegrationError, match=rf"{name} is of a version .*, mask; known are "):
         patch(functions)
 
 

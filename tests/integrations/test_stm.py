@@ -44,8 +44,8 @@ def model(state: dict[str, Tensor]) -> nn.Module:
 @torch.no_grad()
 def test_evaluation_loop_equals_the_original(model: nn.Module, golden: dict[str, Tensor]) -> None:
     frames, number = golden["frames"], torch.tensor([[2]])
-    masks = torch.zeros(1, SLOTS, *frames.shape[2:])
-    masks.scatter_(1, golden["first_mask"].long()[None, None], 1.0)
+    masks = torch.zeros(1, SLOTS, *frames.shape[2:], dtype=torch.uint8)  # as the official script makes them
+    masks.scatter_(1, golden["first_mask"].long()[None, None], 1)
     keys = values = None
     for time in range(1, len(frames)):
         key, value = model(frames[time - 1 : time], masks, number)

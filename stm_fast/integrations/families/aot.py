@@ -5,7 +5,7 @@ Their short-term attention looks at a window and is left alone.
 
 import inspect
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from types import ModuleType
 from typing import Any
@@ -24,12 +24,12 @@ def find(modules: Sequence[ModuleType]) -> Iterator[Replacement]:
     for owner in defined_in(modules, "MultiheadAttention", type):
         if _takes(owner, "Q", "K", "V"):
             replacement = Replacement.of(owner, "forward", _multihead)
-            _check(replacement, {"d_model": 16, "num_head": 2}, [(5, 16), (12, 16), (12, 16)])
+            _check(replacement, {"d_model": 16, "num_head": 2}, lambda _: [(5, 16), (12, 16), (12, 16)])
             yield replacement
     for owner in defined_in(modules, "GatedPropagation", type):
         if _takes(owner, "Q", "K", "V", "U", "size_2d"):
             replacement = Replacement.of(owner, "forward", _gated)
-            _check(replacement, {"d_qk": 8, "d_vu": 16, "num_head": 1}, [(6, 8), (6, 8), (6, 16), (6, 16)], (3, 2))
+            _check(replacement, {"d_qk": 8, "d_vu": 16, "num_head": 2}, _of_gated, (3, 2))
             yield replacement
 
 
@@ -41,7 +41,7 @@ def _takes(owner: type, *names: str) -> bool:
 def _multihead(original: Function) -> Function:
     @wraps(original)
     def forward(self: Any, Q: Tensor, K: Tensor, V: Tensor) -> tuple[Tensor, None]:
-        if _drops(self):
+        if _needs_the_affinity(self):
             return original(self, Q, K, V)  # type: ignore[no-any-return]
         if self.use_linear:
             Q, K, V = self.linear_Q(Q), self.linear_K(K), self.linear_V(V)
@@ -53,7 +53,7 @@ def _multihead(original: Function) -> Function:
 def _gated(original: Function) -> Function:
     @wraps(original)
     def forward(self: Any, Q: Tensor, K: Tensor, V: Tensor, U: Tensor, size_2d: tuple[int, int]) -> tuple[Tensor, None]:
-        if _drops(self):
+        if _needs_the_affinity(self):
             return original(self, Q, K, V, U, size_2d)  # type: ignore[no-any-return]
         if self.use_linear:
             Q = K = self.linear_QK(Q)
@@ -65,9 +65,18 @@ def _gated(original: Function) -> Function:
     return forward
 
 
-def _drops(module: Any) -> bool:
-    """Dropout in training acts on the affinity itself, which the fused read does not have."""
-    return bool(module.training and module.drop_prob > 0)
+def _needs_the_affinity(module: Any) -> bool:
+    """Dropout in training acts on the affinity itself; a `top_k` may be a share of the tokens, in either sense."""
+    if module.training:
+        return bool(module.drop_prob > 0)
+    top_k = _top_k(module)
+    return top_k != -1 and (top_k < 1 or top_k != int(top_k))
+
+
+def _top_k(module: Any) -> float:
+    """How many tokens a module reads, -1 for all; early versions always read all."""
+    top_k: float = getattr(module, "top_k", -1)
+    return top_k
 
 
 def _attend(module: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -78,13 +87,14 @@ def _attend(module: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     ratio = key.shape[0] / query.shape[0]
     if evaluates and longest > 0 and ratio > longest:
         scale *= math.log(ratio) / math.log(longest)
-    top_k = getattr(module, "top_k", -1)
+    top_k = _top_k(module)
+    distances = getattr(module, "use_dis", False)
     affinity = FusedAffinity(
         _by_head(key, heads),
-        _by_head(query, heads) * (scale if module.use_dis else 1),
-        similarity="l2" if module.use_dis else "dot",
-        scale=1.0 if module.use_dis else scale,
-        top_k=top_k if evaluates and top_k > 0 else None,
+        _by_head(query, heads) * (scale if distances else 1),
+        similarity="l2" if distances else "dot",
+        scale=1.0 if distances else scale,
+        top_k=int(top_k) if evaluates and top_k > 0 else None,
     )
     readout = affinity.read(_by_head(value, heads))
     return readout.view(-1, heads, *readout.shape[1:]).permute(3, 0, 1, 2).flatten(2)
@@ -103,25 +113,31 @@ def _halves(module: Any, tokens: Tensor, first: Function, second: Function) -> T
 
 
 def _check(
-    replacement: Replacement, arguments: dict[str, int], shapes: Sequence[tuple[int, int]], *others: object
+    replacement: Replacement,
+    arguments: dict[str, int],
+    shapes: Callable[[Any], Sequence[tuple[int, int]]],
+    *others: object,
 ) -> None:
     """Compare on all options that this version of the class knows."""
-    options: list[dict[str, object]] = [{}]
     known = inspect.signature(replacement.owner).parameters  # type: ignore[arg-type]
-    options += [
-        {name: value}
-        for name, value in (("use_dis", True), ("top_k", 3), ("max_mem_len_ratio", 1.5), ("use_linear", False))
-        if name in known
-    ]
+    apart: dict[str, object] = {"use_linear": False} if "use_linear" in known else {}
+    choices: dict[str, object] = {"use_dis": True, "top_k": 3, "max_mem_len_ratio": 1.5}
+    options = [{}, apart, *(apart | {name: value} for name, value in choices.items() if name in known)]
 
     def reads(forward: Function) -> list[Tensor]:
         results = []
         for option in options:
             module = replacement.instance(**arguments, **option).eval()
-            tokens = [torch.randn(length, 2, channels) for length, channels in shapes]
-            if option.get("use_linear") is False and "d_vu" in arguments:
-                tokens[2:] = [torch.randn(length, 2, module.expand_d_vu) for length, _ in shapes[2:]]
+            tokens = [torch.randn(length, 2, channels) for length, channels in shapes(module)]
             results.append(forward(module, *tokens, *others)[0])
         return results
 
     check_alike(replacement.label, lambda: reads(replacement.original), lambda: reads(replacement.ours))
+
+
+def _of_gated(module: Any) -> list[tuple[int, int]]:
+    """Lengths and channels of what a `GatedPropagation` takes: of a frame and itself, or of a frame and a memory."""
+    if module.use_linear:
+        return [(6, 8), (6, 8), (6, 16), (6, 16)]
+    expanded = module.expand_d_vu
+    return [(6, 8), (12, 8), (12, expanded), (6, expanded)]

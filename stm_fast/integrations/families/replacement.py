@@ -90,19 +90,19 @@ def check_alike(label: str, theirs: Callable[[], Sequence[Tensor]], ours: Callab
     """Run a read of others beside ours on the same few numbers.
 
     Raises:
-        IntegrationError: theirs fails, or gives something else.
+        IntegrationError: one of them fails, or they give something else.
     """
     try:
         with _same_numbers():
             expected = theirs()
+        with _same_numbers():
+            found = ours()
     except Exception as error:
         reason = next(iter(str(error).splitlines()), "")
         raise IntegrationError(
-            f"{label} is of a version that is not known: called as known versions are, it raised "
+            f"{label} is of a version that is not known: used as known versions are, it raised "
             f"{type(error).__name__}: {reason}"
         ) from error
-    with _same_numbers():
-        found = ours()
     for read, wanted in zip(found, expected, strict=True):
         if read.shape != wanted.shape or not _close(read, wanted):
             raise IntegrationError(

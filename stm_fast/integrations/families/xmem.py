@@ -15,8 +15,12 @@ from stm_fast.integrations.families.replacement import Function, Replacement, ch
 
 READS = "XMem's and Cutie's get_similarity, do_softmax and get_affinity"
 
-_SIMILARITY = ("mk", "ms", "qk", "qe")
-_SOFTMAX = ("similarity", "top_k", "inplace", "return_usage")
+_KEYS = ("mk", "ms", "qk", "qe")
+_KNOWN = {
+    "get_similarity": (_KEYS, (*_KEYS, "add_batch_dim")),
+    "do_softmax": (("similarity", "top_k", "inplace", "return_usage"),),
+    "get_affinity": (_KEYS,),
+}
 
 
 def find(modules: Sequence[ModuleType]) -> Iterator[Replacement]:
@@ -37,7 +41,7 @@ def _get_similarity(original: Function) -> Function:
         mk: Tensor, ms: Tensor | None, qk: Tensor, qe: Tensor | None, add_batch_dim: bool = False
     ) -> LazySimilarity | Tensor:
         if ms is not None and qe is None:
-            # Their formula then leaves out |q|², which a shrinkage does not let cancel; no fused score does so.
+            # Their formula then leaves out |q|², which is not lost in the softmax: a shrinkage multiplies it.
             options = {"add_batch_dim": True} if add_batch_dim else {}
             return original(mk, ms, qk, qe, **options)  # type: ignore[no-any-return]
         if add_batch_dim:
@@ -78,12 +82,11 @@ def _get_affinity(original: Function) -> Function:
 
 def _check(found: dict[str, Replacement]) -> None:
     for name, replacement in found.items():
-        known = _SOFTMAX if name == "do_softmax" else _SIMILARITY
-        names = tuple(inspect.signature(replacement.original).parameters)
-        if names[: len(known)] != known:
+        known, names = _KNOWN[name], tuple(inspect.signature(replacement.original).parameters)
+        if names not in known:
             raise IntegrationError(
                 f"{replacement.label} is of a version that is not known: its parameters are {', '.join(names)}; known "
-                f"are {', '.join(known)}"
+                f"are {' or '.join(', '.join(each) for each in known)}"
             )
 
     def reads(functions: dict[str, Function]) -> list[Tensor]:
