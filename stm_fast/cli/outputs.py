@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stm_fast.errors import StmFastError
-from stm_fast.media.files import write_text
+from stm_fast.media.files import discard, write_text
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class OutputFolder:
     def clear(self) -> None:
         """Remove the results of an earlier run, which may have had more frames or other pictures."""
         for result in (*self.masks.glob("*.png"), self.overlay, self.contact_sheet, self.checkpoint):
-            result.unlink(missing_ok=True)
+            discard(result)
 
 
 def claim(

@@ -7,6 +7,7 @@ from typing import Any
 
 from stm_fast.errors import CheckpointError
 from stm_fast.inference.segmenter import Segmenter
+from stm_fast.media.files import discard
 from stm_fast.media.notices import notice
 
 SECONDS = 120.0
@@ -47,7 +48,10 @@ class Checkpoint:
         except OSError as error:
             self.seconds = 0
             reason = error.strerror or error
-            notice(f"{self.path} cannot be written ({reason}): a killed run would fill its memory from masks on disk")
+            notice(
+                f"{self.path} cannot be written ({reason}): a killed run would go on from an earlier state, or fill "
+                "its memory from the masks on disk"
+            )
             return
         self._saved = time.monotonic()
         self._wait = max(self.seconds, (self._saved - begin) / _MOST_SHARE)
@@ -84,4 +88,4 @@ class Checkpoint:
 
     def clear(self) -> None:
         """Deletes the file; the run has come to its end."""
-        self.path.unlink(missing_ok=True)
+        discard(self.path)

@@ -29,7 +29,7 @@ class ResumableSegmenter(Segmenter):
         last = self._started()
         state = self._next(last, frame)
         ids = to_ids(mask, last.geometry.outer, self._device)
-        if self.memory.policy.keeps(last.index, annotated=bool(last.annotated)):
+        if last.chosen or self.memory.policy.keeps(last.index, annotated=bool(last.annotated)):
             self._memorise(last)
         if last.objects:
             state.place(ids, last.objects)

@@ -115,6 +115,7 @@ class Segmenter:
         self.store = store
         self.value_dtype = value_dtype
         self._new_memory = memory
+        self._fingerprint = ""
         weight = next(self.model.parameters())
         self._device, self._dtype = weight.device, weight.dtype
         self._forget(policy)
@@ -135,34 +136,48 @@ class Segmenter:
 
     @torch.inference_mode()
     def start(
-        self, frame: Frame, mask: "Mask | None" = None, *, references: Sequence[tuple[Frame, Mask]] = ()
+        self,
+        frame: Frame,
+        mask: "Mask | None" = None,
+        *,
+        references: Sequence[tuple[Frame, Mask]] = (),
+        memory: str | Path | None = None,
     ) -> Segmentation:
         """Begins a video; whatever was remembered of another one is forgotten.
 
         Args:
             frame: the first frame.
-            mask: its objects, at least one; None where references show the objects.
-            references: frames of other videos, or pictures, with their masks. They stay in memory for ever, as frames
-                before the first. Of any size: they are fitted into that of the frames. An object that is in no pixel of
-                a reference is nowhere in it.
+            mask: its objects, at least one; None where references or a memory show them.
+            references: frames of other videos, or pictures, with their masks. They stay in memory as annotated frames
+                do, as frames before the first. Of any size: they are fitted into that of the frames. An object that is
+                in no pixel of a reference is nowhere in it.
+            memory: a file that `save` wrote in another video, of this model and these settings. Its objects are
+                followed here, from what was remembered of them, which counts as frames before the first; a mask
+                corrects them or adds others.
 
         Raises:
             TypeError: the frame or the mask has another type or dtype than those above.
-            ValueError: they have another shape or range, the mask or a reference holds no object, or there is neither.
+            ValueError: they have another shape or range, the mask or a reference holds no object, there is neither of
+                the three, references are given with a memory, or the memory is of frames of another size.
+            CheckpointError: see `restore`.
         """
+        if memory is not None and references:
+            raise ValueError(f"references must be none with a memory, got {len(references)}")
         rgb = to_rgb(frame, self._device)
         geometry = Geometry.of((rgb.shape[2], rgb.shape[3]), self.size, self.model.stride)
         state = FrameState.without_objects(0, geometry, self._for_network(rgb, geometry))
         ids = None if mask is None else to_ids(mask, geometry.outer, self._device)
         objects = () if ids is None else _annotated_objects(ids, None)
         before = self._referred(references, geometry)
-        if ids is None and not before:
-            raise ValueError("mask must be given, or references that show the objects; got neither")
+        if ids is None and not before and memory is None:
+            raise ValueError("mask must be given, or references or a memory that show the objects; got none of them")
         with self._another_video():
             logits = None
-            for reference in before:
-                self._memorise(reference)
-            if before:
+            if memory is not None:
+                before = [self._remembered_from(memory, state)]
+            for earlier in before:
+                self._memorise(earlier)
+            if before and before[-1].objects:
                 logits = self._follow(before[-1], state)
             if ids is not None:
                 state.annotate(ids, objects)
@@ -183,8 +198,13 @@ class Segmenter:
         """
         last = self._started()
         state = self._next(last, frame)
+        self.memory.settle_read()
         self._memorise(last)
-        return self._commit(state, self._follow(last, state) if last.objects else None)
+        try:
+            return self._commit(state, self._follow(last, state) if last.objects else None)
+        except BaseException:
+            self.memory.undo_read()
+            raise
 
     @torch.inference_mode()
     def annotate(self, mask: Mask, objects: Collection[int] | None = None) -> Segmentation:
@@ -209,7 +229,7 @@ class Segmenter:
         return self._commit(state)
 
     def remember(self) -> None:
-        """Keeps the current frame in memory for ever, as if its masks had been given.
+        """Keeps the current frame in memory as if its masks had been given.
 
         Raises:
             RuntimeError: `start` was not called.
@@ -246,7 +266,7 @@ class Segmenter:
         """
         state, tensors, rest, extra = snapshot.load(path, self._identity(), self._device)
         with self._another_video():
-            self.memory.restore(tensors, rest)
+            self.memory.restore(tensors, rest, self._device)
             self._state = state
         return extra
 
@@ -285,10 +305,12 @@ class Segmenter:
 
     def _identity(self) -> dict[str, str]:
         """What a saved state belongs to."""
+        self._fingerprint = self._fingerprint or snapshot.fingerprint(self.model)
         identity = {
-            "model": snapshot.fingerprint(self.model),
+            "model": self._fingerprint,
             "policy": repr(self.memory.policy),
             "size": str(self.size),
+            "top_k": str(self.top_k),
             "value_dtype": str(self.value_dtype),
         }
         return identity if self.memory.part is None else identity | {"part": self.memory.part}
@@ -323,6 +345,17 @@ class Segmenter:
             states.append(state)
         return states
 
+    def _remembered_from(self, path: str | Path, first: FrameState) -> FrameState:
+        """Takes over the memory of another video; its last frame, as the one before the first."""
+        last, tensors, rest, _ = snapshot.load(path, self._identity(), self._device)
+        if last.frame.shape != first.frame.shape:
+            seen, wanted = (tuple(state.frame.shape[2:]) for state in (last, first))
+            raise ValueError(f"memory must be of frames that are {wanted} for the network, as these are, got {seen}")
+        self.memory.restore(tensors, rest, self._device)
+        self.memory.renumber(-1 - last.index)
+        last.index = -1
+        return last
+
     def _follow(self, last: FrameState, state: FrameState) -> Tensor:
         """Finds the objects of the last frame in a new one, which gets them; logits `(O + 1, *outer)`."""
         inner = self._segment(state, len(last.objects))
@@ -343,14 +376,14 @@ class Segmenter:
             logits = state.outer.clamp(min=PROBABILITY_FLOOR).log()
         # `max` is vectorised over pixels, `argmax` is not.
         mask = to_mask(state.outer.max(0).indices, state.objects)
+        result = Segmentation(state.index, state.objects, logits, state.outer, mask)
         self._state = state
-        return Segmentation(state.index, state.objects, logits, state.outer, mask)
+        return result
 
     def _memorise(self, state: FrameState) -> None:
         """Puts the current frame with its masks into memory (STM paper, section 3.1); a second time changes nothing."""
         annotated = bool(state.annotated)
-        wanted = state.chosen or self.memory.policy.memorises(state.index, annotated=annotated)
-        if not state.objects or not wanted or (self.memory.frozen and not (annotated or state.chosen)):
+        if not state.objects or not self.memory.wants(state.index, annotated=annotated, permanent=state.chosen):
             return
         with self._timed("encode_memory"):
             masks = self._remembered(state)
@@ -378,16 +411,12 @@ class Segmenter:
         """Aggregated logits `(O + 1, *inner)` of a frame."""
         with self._timed("encode_query"):
             query = self.model.encode_query(state.frame)
-        try:
-            with self._timed("read"):
-                readout = self.memory.read(query.key, top_k=self.top_k, backend=self.backend)
-            with self._timed("decode"):
-                groups = self._groups(state, objects)
-                parts = [state.geometry.unpad(self.model.decode(readout[few], query)) for few in groups]
-                return aggregate(torch.cat(parts) if len(parts) > 1 else parts[0])
-        except BaseException:
-            self.memory.undo_read()
-            raise
+        with self._timed("read"):
+            readout = self.memory.read(query.key, top_k=self.top_k, backend=self.backend)
+        with self._timed("decode"):
+            groups = self._groups(state, objects)
+            parts = [state.geometry.unpad(self.model.decode(readout[few], query)) for few in groups]
+            return aggregate(torch.cat(parts) if len(parts) > 1 else parts[0])
 
     def _groups(self, state: FrameState, objects: int) -> list[slice]:
         """Slices of the objects, few enough at a time for activations to stay bounded whatever their number."""

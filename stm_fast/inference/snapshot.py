@@ -1,6 +1,5 @@
 """A segmenter's state on disk."""
 
-import errno
 import hashlib
 import json
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from stm_fast.errors import CheckpointError
 from stm_fast.inference.frames import Geometry
 from stm_fast.inference.state import FrameState
+from stm_fast.inference.tensor_file import write_tensors
 from stm_fast.media.files import atomic_path
 from stm_fast.memory.bank import MemoryBank
 
@@ -32,9 +32,6 @@ def save(path: str | Path, state: FrameState, memory: MemoryBank, identity: dict
     Raises:
         OSError: the file cannot be written; one that was there before stays.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
     remembered, rest = memory.state()
     tensors = {_MEMORY + name: part for name, part in remembered.items()}
     tensors |= {_FRAME + name: getattr(state, name) for name in ("frame", "inner", "outer")}
@@ -51,15 +48,7 @@ def save(path: str | Path, state: FrameState, memory: MemoryBank, identity: dict
     }
     metadata = {"format": _FORMAT, "identity": identity, "frame": frame, "memory": rest, "extra": extra}
     with atomic_path(path) as partial:
-        try:
-            save_file(
-                {name: part.contiguous() for name, part in tensors.items()},
-                partial,
-                {name: json.dumps(part) for name, part in metadata.items()},
-            )
-        except (SafetensorError, RuntimeError, MemoryError) as error:
-            # Copies of a memory on a GPU want memory as well.
-            raise OSError(errno.EIO, next(iter(str(error).splitlines()), "no memory"), str(path)) from error
+        write_tensors(partial, tensors, {name: json.dumps(part) for name, part in metadata.items()})
 
 
 def load(
@@ -70,10 +59,11 @@ def load(
     Args:
         path: of the file.
         identity: what the state must belong to.
-        device: where tensors go.
+        device: where the frame goes.
 
     Returns:
-        The frame, tensors and the rest of the memory for `MemoryBank.restore`, and what else was saved.
+        The frame; tensors of the memory, which lie in the file until they are read, and the rest of it for
+        `MemoryBank.restore`; and what else was saved.
 
     Raises:
         CheckpointError: the file is missing or damaged, or belongs to something else.
@@ -87,22 +77,21 @@ def load(
             metadata = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
             if metadata.get("format") != _FORMAT:
                 raise CheckpointError(f"{path} was not written by Segmenter.save of this version")
-            tensors = {name: _where_it_goes(name, file.get_tensor(name), device) for name in file.keys()}  # noqa: SIM118
+            _check_same(path, metadata["identity"], identity)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError, OSError) as error:
         raise CheckpointError(f"{path} is damaged ({error}): it cannot be gone on with") from error
-    saved = metadata["identity"]
+    memory = {name.removeprefix(_MEMORY): part for name, part in tensors.items() if name.startswith(_MEMORY)}
+    frame = {name: part.to(device) for name, part in tensors.items() if name.startswith(_FRAME)}
+    return _frame(frame, metadata["frame"]), memory, metadata["memory"], metadata["extra"]
+
+
+def _check_same(path: str | Path, saved: dict[str, str], identity: dict[str, str]) -> None:
     for name in identity | saved:
         if saved.get(name) != identity.get(name):
             raise CheckpointError(
                 f"{path} was saved with {name} {saved.get(name)}, this segmenter has {identity.get(name)}"
             )
-    memory = {name.removeprefix(_MEMORY): part for name, part in tensors.items() if name.startswith(_MEMORY)}
-    return _frame(tensors, metadata["frame"]), memory, metadata["memory"], metadata["extra"]
-
-
-def _where_it_goes(name: str, part: Tensor, device: torch.device) -> Tensor:
-    """A tensor on its device: what goes to a store next stays where it is."""
-    return part if ".stored" in name else part.to(device)
 
 
 def fingerprint(model: nn.Module) -> str:

@@ -23,13 +23,23 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.part{path.suffix}")
+    partial = _partial(path)
     try:
         yield partial
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def discard(path: str | Path) -> None:
+    """Delete a file, if it is there, and what a killed process left of one that was to take its place."""
+    for each in (Path(path), _partial(Path(path))):
+        each.unlink(missing_ok=True)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.stem}.part{path.suffix}")
 
 
 def write_text(path: str | Path, text: str) -> None:

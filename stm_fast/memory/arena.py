@@ -147,7 +147,7 @@ class Arena:
         ]
         if not self._long_term:
             return frames
-        return [*frames, Holding(None, Role.long_term, self._long_term, self._share_of(self.prototypes))]
+        return [*frames, Holding(None, Role.long_term, self._long_term, self._share_of(self._begin, self._base))]
 
     @property
     def keys(self) -> Tensor:
@@ -257,11 +257,18 @@ class Arena:
         }
 
     @classmethod
-    def from_state(cls, policy: MemoryPolicy, tensors: dict[str, Tensor], rest: dict[str, Any]) -> "Arena":
-        """The arena whose `state` this is."""
+    def from_state(
+        cls, policy: MemoryPolicy, tensors: dict[str, Tensor], rest: dict[str, Any], device: torch.device
+    ) -> "Arena":
+        """The arena whose `state` this is, on a device; the tensors may be on another one."""
         arena = cls.__new__(cls)
-        arena._restore(policy, tensors, rest)
+        arena._restore(policy, tensors, rest, device)
         return arena
+
+    def renumber(self, by: int) -> None:
+        """Adds a number to those of all frames."""
+        self.slots = [replace(slot, frame=slot.frame + by) for slot in self.slots]
+        self.distances = {(one + by, other + by): far for (one, other), far in self.distances.items()}
 
     # What policies see and do.
 
@@ -272,7 +279,8 @@ class Arena:
 
     def usage_of(self, slot: int) -> float:
         """Share of what a location reads that comes from a slot, on average over objects and reads since it came."""
-        return self._share_of(self.tokens_of(slot))
+        first = self._place(slot)
+        return self._share_of(first, first + self.tokens_a_frame)
 
     def drop(self, slot: int) -> None:
         """Forgets the frame in a slot; the last one takes its place."""
@@ -304,14 +312,16 @@ class Arena:
         if held.number > self._base - prototypes:
             held = self._most_used(held, self._base - prototypes, object_share)
         held = joined([chosen._replace(values=values), held])
+        self.block.put(self._base - held.number, held)
         self._long_term = held.number
-        self.block.put(self._begin, held)
         for slot in sorted(slots, reverse=True):
             self.drop(slot)
 
     # Where things are.
 
-    def _restore(self, policy: MemoryPolicy, tensors: dict[str, Tensor], rest: dict[str, Any]) -> None:
+    def _restore(
+        self, policy: MemoryPolicy, tensors: dict[str, Tensor], rest: dict[str, Any], device: torch.device
+    ) -> None:
         self.policy = policy
         self.grid = (rest["grid"][0], rest["grid"][1])
         self.max_slots = rest["max_slots"]
@@ -325,7 +335,7 @@ class Arena:
         parts = {name: part for name, part in tensors.items() if name != "scales"}
         block = TokenBlock(**parts, scales=scales, read_dtype=getattr(torch, rest["read_dtype"]))
         frames = max(self._most_held or _FIRST_CAPACITY, self._held)
-        self.block = block.resized(0, block.capacity, self._begin, self._capacity(frames))
+        self.block = block.resized(0, block.capacity, self._begin, self._capacity(frames), device)
 
     @property
     def _base(self) -> int:
@@ -411,16 +421,17 @@ class Arena:
     def _share(self, slot: int) -> float | None:
         return self.usage_of(slot) if self.policy.tracks_usage else None
 
-    def _share_of(self, tokens: Tokens) -> float:
-        return float(self._rates(tokens).sum(1).mean()) / self.tokens_a_frame
+    def _share_of(self, first: int, last: int) -> float:
+        rates = self._rates(self.block.usage[:, first:last], self.block.born[:, first:last])
+        return float(rates.sum(1).mean()) / self.tokens_a_frame
 
-    def _rates(self, tokens: Tokens) -> Tensor:
+    def _rates(self, usage: Tensor, born: Tensor) -> Tensor:
         """How much each token was used in a read, `(O, n)`."""
-        return tokens.usage / (self.reads - tokens.born).clamp(min=1)
+        return usage / (self.reads - born).clamp(min=1)
 
     def _most_used(self, tokens: Tokens, count: int, object_share: float) -> Tokens:
         """Those used most, of which a share is where the object is."""
-        rates = self._rates(tokens)
+        rates = self._rates(tokens.usage, tokens.born)
         there = rates.masked_fill(tokens.presence < 0.5, -1)
         reserved = there.topk(min(int(object_share * count), tokens.number)).indices
         first = torch.zeros_like(rates).scatter_(1, reserved, 1) * (there >= 0)

@@ -92,6 +92,12 @@ class MemoryBank:
         """Bytes of keys and values in the store."""
         return sum(arena.stored_bytes for arena in self.arenas)
 
+    def wants(self, index: int, *, annotated: bool = False, permanent: bool = False) -> bool:
+        """Whether `memorise` would put such a frame into memory."""
+        if self.frozen and not (annotated or permanent):
+            return False
+        return permanent or self.policy.memorises(index, annotated=annotated)
+
     def memorise(
         self,
         index: int,
@@ -113,7 +119,7 @@ class MemoryBank:
                 objects that join.
             values: `(O, Cv, h, w)`, likewise.
             annotated: the frame's masks were given, not predicted.
-            permanent: the frame stays for ever, whatever the policy says.
+            permanent: the frame stays as annotated ones do, whatever the policy says of them.
             presence: share of each location that the object covers, `(O, h, w)` in [0, 1]. Policies weigh tokens by it;
                 without it, all count alike.
 
@@ -124,11 +130,9 @@ class MemoryBank:
             OSError: the store has no room.
         """
         self._check(index, keys, values, presence)
-        permanent = permanent or self.policy.pins(annotated=annotated)
-        if not (permanent or self.policy.memorises(index, annotated=annotated)) or (
-            self.frozen and not annotated and not permanent
-        ):
+        if not self.wants(index, annotated=annotated, permanent=permanent):
             return
+        permanent = permanent or self.policy.pins(annotated=annotated)
         tokens = _tokens(keys, values, presence)
         known = self.objects
         of_new = _rows(tokens, known, len(keys))
@@ -195,8 +199,7 @@ class MemoryBank:
         """
         if not self.arenas:
             raise ValueError("the memory is empty: memorise a frame before reading")
-        for arena in self.arenas:
-            arena.settle_read()
+        self.settle_read()
         parts = [arena.read(query_key, top_k=top_k, backend=backend) for arena in self.arenas]
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
@@ -210,12 +213,15 @@ class MemoryBank:
             arenas.append(rest)
         return tensors, {"arenas": arenas, "last": self._last, "frozen": self.frozen}
 
-    def restore(self, tensors: dict[str, Tensor], rest: dict[str, Any]) -> None:
+    def restore(
+        self, tensors: dict[str, Tensor], rest: dict[str, Any], device: torch.device | str | None = None
+    ) -> None:
         """Takes over what another memory of this policy held.
 
         Args:
-            tensors: of its `state`, on the device that they belong to.
+            tensors: of its `state`.
             rest: likewise.
+            device: where the memory is to be; None for that of its tensors.
 
         Raises:
             CheckpointError: it had a store and this one has none.
@@ -225,8 +231,20 @@ class MemoryBank:
         for number, of_arena in enumerate(rest["arenas"]):
             begin = f"arena{number}."
             parts = {name.removeprefix(begin): part for name, part in tensors.items() if name.startswith(begin)}
-            arenas.append(self._restored(parts, of_arena))
+            where = parts["keys"].device if device is None else torch.device(device)
+            arenas.append(self._restored(parts, of_arena, where))
         self.arenas, self._last, self.frozen = arenas, rest["last"], rest["frozen"]
+
+    def renumber(self, by: int) -> None:
+        """Adds a number to those of all frames, as if another video went on where this one ended."""
+        for arena in self.arenas:
+            arena.renumber(by)
+        self._last += by
+
+    def settle_read(self) -> None:
+        """What the last read was for has come to its end: from here on `undo_read` does not take it back."""
+        for arena in self.arenas:
+            arena.settle_read()
 
     def undo_read(self) -> None:
         """Takes back what the last read added to usage, exactly: what it was for has failed and will be repeated."""
@@ -257,13 +275,13 @@ class MemoryBank:
             return OffloadedArena(self.policy, first, grid, self.value_dtype, self.store, self.part_bytes)
         return Arena(self.policy, first, grid, self.value_dtype, max_slots)
 
-    def _restored(self, tensors: dict[str, Tensor], rest: dict[str, Any]) -> Arena:
+    def _restored(self, tensors: dict[str, Tensor], rest: dict[str, Any], device: torch.device) -> Arena:
         """The arena whose state this is."""
         if self.store is None and rest.get("stored"):
             raise CheckpointError("the memory was saved with a store: it cannot be restored without one")
         if self.store is not None:
-            return OffloadedArena.from_state_and_store(self.policy, tensors, rest, self.store, self.part_bytes)
-        return Arena.from_state(self.policy, tensors, rest)
+            return OffloadedArena.from_state_and_store(self.policy, tensors, rest, device, self.store, self.part_bytes)
+        return Arena.from_state(self.policy, tensors, rest, device)
 
     def _max_slots(self, tokens_a_frame: int, bytes_a_token: int, objects: int) -> int | None:
         """Bound on the frames of an arena; arguments as those of `MemoryPolicy.max_slots`."""

@@ -8,14 +8,15 @@ from stm_fast.memory.novelty import distance
 
 @dataclass(frozen=True)
 class LeastUsed:
-    """That frame goes whose tokens were read least, on average over the reads since it came."""
+    """That frame goes whose tokens were read least, on average over the reads since it came; of equals the oldest."""
 
     tracks_usage = True
     long_term_tokens = 0
 
     def make_room(self, arena: Arena) -> None:
         """See `stm_fast.memory.policies.Eviction.make_room`."""
-        arena.drop(min(arena.slots_of(Role.working), key=arena.usage_of))
+        working = arena.slots_of(Role.working)
+        arena.drop(min(working, key=lambda slot: (arena.usage_of(slot), arena.slots[slot].frame)))
 
 
 @dataclass(frozen=True)

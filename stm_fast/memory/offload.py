@@ -4,9 +4,10 @@ import errno
 import itertools
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,12 +36,13 @@ class Store(Protocol):
 
 
 class HostStore:
-    """Keeps parts in the host's memory, pinned where a GPU reads them."""
+    """Keeps parts in the host's memory, pinned where there is a GPU to read them."""
 
     def put(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """See `Store.put`."""
         with _room():
-            kept = [torch.empty(part.shape, dtype=part.dtype, pin_memory=part.is_cuda) for part in (keys, values)]
+            pinned = torch.cuda.is_available()
+            kept = [torch.empty(part.shape, dtype=part.dtype, pin_memory=pinned) for part in (keys, values)]
         return kept[0].copy_(keys), kept[1].copy_(values)
 
 
@@ -208,27 +210,48 @@ class OffloadedArena(Arena):
         policy: MemoryPolicy,
         tensors: dict[str, Tensor],
         rest: dict[str, Any],
+        device: torch.device,
         store: Store,
         part_bytes: int = PART_BYTES,
     ) -> "OffloadedArena":
-        """The arena whose `state` this is, with a store of its own.
+        """The arena whose `state` this is, on a device and with a store of its own.
+
+        What the state of a memory without a store holds goes to the store part by part; only what is less than a part
+        comes to the device.
 
         Raises:
             OSError: the store has no room.
         """
         arena = cls.__new__(cls)
-        arena._restore(policy, {name: part for name, part in tensors.items() if not name.startswith("stored")}, rest)
+        rows = tuple(range(len(tensors["keys"])))
+        parts = list[StoredPart]()
+
+        def keep(frames: Iterable[int], keys: Tensor, values: Tensor) -> None:
+            parts.append(StoredPart(tuple(frames), rows, *store.put(keys, values)))
+
+        for number, frames in enumerate(rest.get("stored", [])):
+            keep(frames, tensors[f"stored{number}.keys"], tensors[f"stored{number}.values"])
+        held = {name: part for name, part in tensors.items() if not name.startswith("stored")}
+        slots, tokens = rest["slots"], rest["grid"][0] * rest["grid"][1]
+        of_a_token = sum(held[name].element_size() * held[name].shape[1] * len(rows) for name in ("keys", "values"))
+        few = max(1, part_bytes // (of_a_token * tokens))
+        staying = sum(1 for _ in itertools.takewhile(lambda slot: slot["role"] != Role.temporary.value, slots))
+        moved = 0
+        while staying - moved >= few:
+            place = slice(moved * tokens, (moved + few) * tokens)
+            frames = [slot["frame"] for slot in slots[moved : moved + few]]
+            keep(frames, held["keys"][..., place], held["values"][..., place])
+            moved += few
+        held = {name: part[..., moved * tokens :] for name, part in held.items()}
+        arena._restore(policy, held, rest | {"slots": slots[moved:]}, device)
         arena.store, arena.part_bytes = store, part_bytes
-        arena._rows = list(range(arena.objects))
-        arena._parts = [
-            StoredPart(
-                tuple(frames),
-                tuple(arena._rows),
-                *store.put(tensors[f"stored{number}.keys"], tensors[f"stored{number}.values"]),
-            )
-            for number, frames in enumerate(rest.get("stored", []))
-        ]
+        arena._rows, arena._parts = list(rows), parts
         return arena
+
+    def renumber(self, by: int) -> None:
+        """See `Arena.renumber`."""
+        super().renumber(by)
+        self._parts = [replace(part, frames=tuple(frame + by for frame in part.frames)) for part in self._parts]
 
     def remove(self, row: int) -> None:
         """See `Arena.remove`."""
@@ -267,7 +290,7 @@ class OffloadedArena(Arena):
             for rows, keys, values in self._runs():
                 yield Part(rows, keys.to(device), values.to(device))
             return
-        copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        copies = _copy_stream(device)
         runs = self._runs()
         upcoming = _copied(next(runs, None), device, copies)
         while upcoming is not None:
@@ -286,6 +309,12 @@ class OffloadedArena(Arena):
                 pairs = list(run)
                 here, stored = (slice(pairs[0][side], pairs[-1][side] + 1) for side in (0, 1))
                 yield Part(here, part.keys[stored], part.values[stored])
+
+
+@cache
+def _copy_stream(device: torch.device) -> torch.cuda.Stream:
+    """The stream on which parts are copied to a device: one, since what is allocated on a stream is kept for it."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def _copied(run: Part | None, device: torch.device, stream: torch.cuda.Stream) -> Part | None:

@@ -92,14 +92,21 @@ class Shard(Arena):
         return tensors, rest | {"rank": self.rank, "size": self.size, "begin": self.begin, "owners": owners}
 
     @classmethod
-    def from_state(cls, policy: MemoryPolicy, tensors: dict[str, Tensor], rest: dict[str, Any]) -> "Shard":
-        """The shard whose `state` this is."""
+    def from_state(
+        cls, policy: MemoryPolicy, tensors: dict[str, Tensor], rest: dict[str, Any], device: torch.device
+    ) -> "Shard":
+        """The shard whose `state` this is, on a device."""
         shard = cls.__new__(cls)
         shard.rank, shard.size, shard.begin = rest["rank"], rest["size"], rest["begin"]
         frames = [slot["frame"] for slot in rest["slots"]]
         shard.owners = dict(zip(frames, rest["owners"], strict=True))
-        shard._restore(policy, tensors, rest)
+        shard._restore(policy, tensors, rest, device)
         return shard
+
+    def renumber(self, by: int) -> None:
+        """See `Arena.renumber`."""
+        super().renumber(by)
+        self.owners = {frame + by: owner for frame, owner in self.owners.items()}
 
     @property
     def _held(self) -> int:

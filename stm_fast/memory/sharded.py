@@ -97,7 +97,9 @@ class ShardedMemory(MemoryBank):
         tensors, rest = super().state()
         return tensors, rest | {"part": self.part}
 
-    def restore(self, tensors: dict[str, Tensor], rest: dict[str, Any]) -> None:
+    def restore(
+        self, tensors: dict[str, Tensor], rest: dict[str, Any], device: torch.device | str | None = None
+    ) -> None:
         """See `MemoryBank.restore`. To be called by all ranks, each with the state of its own part.
 
         Raises:
@@ -105,7 +107,7 @@ class ShardedMemory(MemoryBank):
         """
         if rest.get("part") != self.part:
             raise ValueError(f"rest must be the state of part {self.part}, got that of part {rest.get('part')}")
-        super().restore(tensors, rest)
+        super().restore(tensors, rest, device)
 
     @property
     def _shards(self) -> list[Shard]:
@@ -137,8 +139,8 @@ class ShardedMemory(MemoryBank):
             begin=len(self.arenas) % self.ranks.size,
         )
 
-    def _restored(self, tensors: dict[str, Tensor], rest: dict[str, Any]) -> Arena:
-        return Shard.from_state(self.policy, tensors, rest)
+    def _restored(self, tensors: dict[str, Tensor], rest: dict[str, Any], device: torch.device) -> Arena:
+        return Shard.from_state(self.policy, tensors, rest, device)
 
     def _max_slots(self, tokens_a_frame: int, bytes_a_token: int, objects: int) -> int | None:
         of_a_rank = replace(self.policy, max_frames=None).max_slots(tokens_a_frame, bytes_a_token, objects)

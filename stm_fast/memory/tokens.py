@@ -117,9 +117,14 @@ class TokenBlock:
         index = torch.tensor(rows, dtype=torch.long, device=self.keys.device)
         return self._with({name: part[index] for name, part in self.tensors().items()})
 
-    def resized(self, first: int, last: int, target: int, capacity: int) -> "TokenBlock":
-        """A block of another capacity that holds the tokens from `first` up to `last` from place `target` on."""
-        moved = {name: _room(part, capacity) for name, part in self.tensors().items()}
+    def resized(
+        self, first: int, last: int, target: int, capacity: int, device: torch.device | None = None
+    ) -> "TokenBlock":
+        """A block of another capacity that holds the tokens from `first` up to `last` from place `target` on.
+
+        On the same device unless another one is given.
+        """
+        moved = {name: _room(part, capacity, device=device) for name, part in self.tensors().items()}
         for name, part in self.tensors().items():
             moved[name][..., target : target + last - first] = part[..., first:last]
         return self._with(moved)
@@ -151,5 +156,5 @@ def joined(parts: Sequence[Tokens]) -> Tokens:
     return Tokens(*(torch.cat(few, -1) for few in zip(*parts, strict=True)))
 
 
-def _room(like: Tensor, capacity: int, dtype: torch.dtype | None = None) -> Tensor:
-    return like.new_empty(*like.shape[:-1], capacity, dtype=dtype or like.dtype)
+def _room(like: Tensor, capacity: int, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Tensor:
+    return like.new_empty(*like.shape[:-1], capacity, dtype=dtype or like.dtype, device=device or like.device)

@@ -1,17 +1,19 @@
 """What a user does with a memory: shows references, chooses frames, freezes it, and goes on another day."""
 
 import contextlib
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import safetensors
-import safetensors.torch
 import torch
 
 from stm_fast import MemoryPolicy, Segmenter
 from stm_fast.errors import CheckpointError
+from stm_fast.inference import segmenter as segmenter_module
+from stm_fast.inference import snapshot
 from stm_fast.memory import presets
 from stm_fast.memory.offload import DiskStore
 from stm_fast.models.stm import STM
@@ -50,11 +52,47 @@ def test_references_beside_a_mask(model: STM, paint: Blocks, ids: Blocks) -> Non
 def test_neither_mask_nor_references(model: STM, paint: Blocks, ids: Blocks) -> None:
     segmenter = Segmenter(model)
     segmenter.start(paint("r."), ids("10"))
-    with pytest.raises(ValueError, match="mask must be given, or references that show the objects"):
+    with pytest.raises(ValueError, match="mask must be given, or references or a memory that show the objects"):
         segmenter.start(paint("r."))
     with pytest.raises(ValueError, match="mask must hold an object"):
         segmenter.start(paint("r."), references=[(paint("r."), ids("00"))])
     assert segmenter.objects == (1,)
+
+
+def test_a_video_begins_with_the_memory_of_another(model: STM, paint: Blocks, ids: Blocks, tmp_path: Path) -> None:
+    """Its frames count as frames before the first; of a memory on disk as well."""
+    path = tmp_path / "state.safetensors"
+    for store in (None, DiskStore(tmp_path / "memory")):
+        before, after = (Segmenter(model, policy=MemoryPolicy(every=2), store=store) for _ in range(2))
+        before.memory.part_bytes = after.memory.part_bytes = 1
+        before.start(paint("rg", ".."), ids("30", "00"))
+        for _ in range(4):
+            before.step(paint(".r", "g."))
+        before.save(path)
+        result = after.start(paint("gr", ".b"), memory=path)
+        assert (result.index, result.objects) == (0, (3,))
+        assert blocks_of(result.mask) == ["03", "00"]
+        result = after.start(paint("gr", ".b"), ids("00", "05"), memory=path)
+        assert result.objects == (3, 5)
+        assert blocks_of(result.mask) == ["03", "05"]
+        for _ in range(3):
+            result = after.step(paint(".b", "r."))
+        assert blocks_of(result.mask) == ["05", "30"]
+        assert after.memory.frames == (-5, -3, 0, 2)
+
+
+def test_a_memory_that_does_not_fit_leaves_the_video_as_it_was(
+    model: STM, paint: Blocks, ids: Blocks, tmp_path: Path
+) -> None:
+    path = tmp_path / "state.safetensors"
+    segmenter = Segmenter(model)
+    segmenter.start(paint("rg"), ids("30"))
+    segmenter.save(path)
+    with pytest.raises(ValueError, match=r"memory must be of frames that are \(32, 16\) .*got \(16, 32\)"):
+        segmenter.start(paint("r", "g"), memory=path)
+    with pytest.raises(ValueError, match="references must be none with a memory, got 1"):
+        segmenter.start(paint("rg"), memory=path, references=[(paint("rg"), ids("10"))])
+    assert blocks_of(segmenter.step(paint("gr")).mask) == ["03"]
 
 
 def test_chosen_frames_stay_and_frozen_memories_do_not_change(model: STM, paint: Blocks, ids: Blocks) -> None:
@@ -106,6 +144,8 @@ def test_a_state_goes_with_its_model_and_settings(model: STM, paint: Blocks, ids
         Segmenter(model, policy=MemoryPolicy(every=2)).restore(path)
     with pytest.raises(CheckpointError, match="saved with size None, this segmenter has 16"):
         Segmenter(model, size=16).restore(path)
+    with pytest.raises(CheckpointError, match="saved with top_k None, this segmenter has 3"):
+        Segmenter(model, top_k=3).restore(path)
     with torch.no_grad():
         model.query_head.gain += 1
     with pytest.raises(CheckpointError, match="saved with model"):
@@ -122,10 +162,11 @@ def test_a_full_disk_leaves_the_state_before(
     segmenter.save(path)
     before = path.read_bytes()
 
-    def full(*_: object) -> None:
-        raise safetensors.SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    def full(partial: Path, *_: object) -> None:
+        partial.write_bytes(b"the beginning")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    monkeypatch.setattr(snapshot, "write_tensors", full)
     segmenter.step(paint(".r"))
     with pytest.raises(OSError, match="No space left"):
         segmenter.save(path)
@@ -147,20 +188,26 @@ def test_frames_are_forgotten_and_looked_at_in_the_middle_of_a_video(model: STM,
         segmenter.memory.table([1, 2])
 
 
-def test_a_step_that_failed_leaves_usage_where_it_was(model: STM, paint: Blocks, ids: Blocks) -> None:
+@pytest.mark.parametrize("stage", ["encode_query", "decode", "to_mask"])
+def test_a_step_that_failed_leaves_usage_where_it_was(
+    model: STM, paint: Blocks, ids: Blocks, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    """Whether it failed before the memory was read, or after."""
     calm, shaken = (Segmenter(model, policy=presets.least_used(4, every=1)) for _ in range(2))
-    decode, failures = shaken.model.decode, iter([True, False, True, True, False, False, False, False, False])
+    owner = segmenter_module if stage == "to_mask" else shaken.model
+    function, failures = getattr(owner, stage), iter([])
 
-    def sometimes(*inputs: object) -> torch.Tensor:
-        if next(failures):
+    def sometimes(*inputs: object) -> object:
+        if next(failures, False):
             raise KeyboardInterrupt
-        return decode(*inputs)
+        return function(*inputs)
 
-    shaken.model.decode = sometimes
+    monkeypatch.setattr(owner, stage, sometimes)
     for segmenter in (calm, shaken):
         segmenter.start(paint("r.", "g."), ids("10", "20"))
     for frame in (paint("r.", ".g"), paint(".r", "g."), paint("rg", ".."), paint("..", "gr")):
         calm.step(frame)
+        failures = iter([True, True, False])
         while shaken.frame_index < calm.frame_index:
             with contextlib.suppress(KeyboardInterrupt):
                 shaken.step(frame)

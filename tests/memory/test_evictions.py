@@ -43,6 +43,10 @@ def test_the_frame_goes_that_was_read_least() -> None:
     assert {0, 3, 7, 29} < set(bank.frames)
 
 
+def test_of_frames_that_were_never_read_the_oldest_goes() -> None:
+    assert filled(MemoryPolicy(every=1, max_frames=4, eviction=LeastUsed()), list(range(8))).frames == (0, 5, 6, 7)
+
+
 def test_usage_is_that_of_the_reads_since_a_frame_came() -> None:
     bank = MemoryBank(MemoryPolicy(every=1, eviction=LeastUsed()))
     bank.memorise(0, *frame_of(0))

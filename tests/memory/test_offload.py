@@ -77,6 +77,22 @@ def test_what_is_on_the_device_stays_small(tmp_path: Path, store: str) -> None:
     assert bank.stored_bytes >= 180 * 4 * (KEY + VALUE) * HEIGHT * WIDTH
 
 
+def test_a_memory_without_a_store_goes_on_with_one(tmp_path: Path) -> None:
+    """What it held goes to the store part by part, and the device has room again."""
+    whole, bank = MemoryBank(MemoryPolicy(every=1)), offloaded(tmp_path, MemoryPolicy(every=1), frames=5)
+    for index in range(98):
+        whole.memorise(index, *frame_of(2, index))
+    bank.restore(*whole.state())
+    assert bank.nbytes <= 2 * 10 * FRAME_BYTES
+    for index in range(98, 110):
+        for each in (whole, bank):
+            each.memorise(index, *frame_of(2, index))
+        query, _ = frame_of(1, 1000 + index)
+        torch.testing.assert_close(bank.read(query), whole.read(query), rtol=1e-4, atol=1e-5)
+        assert bank.frames == whole.frames
+    assert bank.nbytes <= 2 * 16 * FRAME_BYTES
+
+
 def test_files_have_no_name_and_their_room_returns(tmp_path: Path) -> None:
     bank = offloaded(tmp_path / "new", MemoryPolicy(every=1))
     for index in range(20):
