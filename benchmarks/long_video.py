@@ -48,6 +48,7 @@ POLICIES: dict[str, MemoryPolicy] = {
 OFFICIAL_SECONDS = 600.0
 SAVED_EVERY = 500
 BIN = 250
+_SOON = 10
 
 
 @dataclass
@@ -164,21 +165,9 @@ def report(clip: LongClip, out: Path) -> None:
     """Print tables and write plots of what is there."""
     there = [name for name in POLICIES if (out / f"{name}.npz").exists()]
     logs = {name: Log.load(out / f"{name}.npz", len(clip) - 1) for name in there}
-    returns = clip.returns
     packages = ", ".join(f"{package} {version}" for package, version in versions().items())
     print(f"{processor()}, one thread a policy, {SIZE} pixels, {len(clip.objects)} objects; {packages}\n")
-    kinds = {view: [back for back in returns if back.view == view] for view in ("other", "first")}
-    print(f"{len(clip)} frames; {len(kinds['other'])} returns with another side than at first, ", end="")
-    absent = [back.absent for back in returns] or [0]
-    print(f"{len(kinds['first'])} with the first one, after {min(absent)} to {max(absent)} frames\n")
-    print(
-        "| policy | frames | J where visible | J of returns, another side | J of returns, first side | false pixels |"
-    )
-    print("|---|---|---|---|---|---|")
-    for name, log in logs.items():
-        jaccard = log.array("jaccard")
-        columns = [f"{np.nanmean(jaccard):.3f}", *(_of_returns(jaccard, kind) for kind in kinds.values())]
-        print(f"| {name} | {len(log.seconds)} | {' | '.join(columns)} | {np.mean(log.false):.0f} |")
+    _report_returns(clip.returns, len(clip), logs)
     print("\n| policy | frames/s, second tenth | last | ratio | memory, MB, second tenth | last | process, most |")
     print("|---|---|---|---|---|---|---|")
     for name, log in logs.items():
@@ -188,12 +177,44 @@ def report(clip: LongClip, out: Path) -> None:
         print(f"| {name} | {second:.1f} | {last:.1f} | {last / second:.2f} | {memory} |")
     draw_long_video(
         {
-            "J where visible": {name: _binned(np.nanmean, log.array("jaccard")) for name, log in logs.items()},
+            "J where visible": {name: _binned(_mean, log.array("jaccard")) for name, log in logs.items()},
             "frames/s": {name: _binned(lambda x: 1 / np.median(x), log.array("seconds")) for name, log in logs.items()},
             "memory, MB": {name: _binned(np.max, log.array("nbytes") / 1e6) for name, log in logs.items()},
         },
         out / "long_video.png",
     )
+
+
+def _report_returns(returns: list[Return], frames: int, logs: dict[str, Log]) -> None:
+    """J of the objects that came back, by policy; a mean over returns, all of which count alike."""
+    other = np.array([back.view == "other" for back in returns], bool)
+    absent = [back.absent for back in returns] or [0]
+    print(f"{frames} frames; {len(returns)} returns after {min(absent)} to {max(absent)} frames, ", end="")
+    print(f"{other.sum()} of them with another side than at first.")
+    print(f"After a return: the next {_SOON} frames, and all that show the same side.\n")
+    titles = "J where visible", f"J after a return, {_SOON} frames", "all", "another side", "first side", "false pixels"
+    print(f"| policy | frames | {' | '.join(titles)} | above the window |\n|---|---|---|---|---|---|---|---|---|")
+    all_of_window = _after(returns, logs["window"]) if "window" in logs else np.full(len(returns), np.nan)
+    for name, log in logs.items():
+        soon, whole = _after(returns, log, _SOON), _after(returns, log)
+        of = log.array("jaccard"), soon, whole, whole[other], whole[~other]
+        columns = " | ".join(f"{_mean(column):.3f}" for column in of)
+        both = np.isfinite(whole) & np.isfinite(all_of_window)
+        above = f"{(whole > all_of_window)[both].sum()} of {both.sum()}"
+        print(f"| {name} | {len(log.seconds)} | {columns} | {np.mean(log.false):.0f} | {above} |")
+
+
+def _after(returns: list[Return], log: Log, most: int | None = None) -> NDArray[np.float64]:
+    """Mean J of each object that came back, over `most` frames; NaN where the log ends before.
+
+    Row i of the log is frame i + 1.
+    """
+    jaccard, means = log.array("jaccard"), []
+    for back in returns:
+        last = back.last if most is None else min(back.last, back.first + most)
+        reached = last <= len(jaccard) + 1
+        means.append(_mean(jaccard[back.first - 1 : last - 1, back.object_id - 1]) if reached else np.nan)
+    return np.array(means, np.float64)
 
 
 def _tenth(column: NDArray[np.float64], tenth: int) -> NDArray[np.float64]:
@@ -205,19 +226,15 @@ def _rate(log: Log, tenth: int) -> float:
     return 1 / statistics.median(_tenth(log.array("seconds"), tenth).tolist())
 
 
-def _of_returns(jaccard: NDArray[np.float64], returns: list[Return]) -> str:
-    """Mean over returns of the mean J of the object that came back; row i of `jaccard` is frame i + 1."""
-    reached = [back for back in returns if back.last <= len(jaccard) + 1]
-    if not reached:
-        return ""
-    means = [np.nanmean(jaccard[back.first - 1 : back.last - 1, back.object_id - 1]) for back in reached]
-    return f"{np.mean(means):.3f} ({len(means)})"
-
-
 def _binned(function: Callable[..., object], column: NDArray[np.float64]) -> list[tuple[int, float]]:
-    with np.errstate(all="ignore"):
-        bins = range(0, len(column) - BIN + 1, BIN)
-        return [(first + BIN // 2, float(function(column[first : first + BIN]))) for first in bins]
+    bins = range(0, len(column) - BIN + 1, BIN)
+    return [(first + BIN // 2, float(function(column[first : first + BIN]))) for first in bins]
+
+
+def _mean(column: NDArray[np.float64]) -> float:
+    """Of what is not NaN; NaN where all is."""
+    found = column[np.isfinite(column)]
+    return float(found.mean()) if len(found) else float("nan")
 
 
 def main() -> None:

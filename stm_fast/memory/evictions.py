@@ -23,11 +23,24 @@ class LeastUsed:
 class MostAlike:
     """That frame goes whose nearest other frame says most nearly the same: what stays is as diverse as it can be.
 
+    The last few frames stay whatever they say: they show what is around the objects now, also while these are away.
     See `stm_fast.memory.novelty.distance`.
+
+    Attributes:
+        recent: working frames that stay.
+
+    Raises:
+        ValueError: `recent` is below 0.
     """
+
+    recent: int = 5
 
     tracks_usage = False
     long_term_tokens = 0
+
+    def __post_init__(self) -> None:
+        if self.recent < 0:
+            raise ValueError(f"recent must be at least 0, got {self.recent}")
 
     def make_room(self, arena: Arena) -> None:
         """See `stm_fast.memory.policies.Eviction.make_room`."""
@@ -36,7 +49,7 @@ class MostAlike:
             others = [other for other in range(len(arena.slots)) if other != slot]
             return min((distance(arena, slot, other) for other in others), default=0.0)
 
-        arena.drop(min(arena.slots_of(Role.working), key=nearest))
+        arena.drop(min(_but_the_last(arena, self.recent), key=nearest))
 
 
 @dataclass(frozen=True)
@@ -82,6 +95,10 @@ class LongTerm:
 
     def make_room(self, arena: Arena) -> None:
         """See `stm_fast.memory.policies.Eviction.make_room`."""
-        working = sorted(arena.slots_of(Role.working), key=lambda slot: arena.slots[slot].frame)
-        going = working[: max(1, len(working) - self.recent)]
-        arena.consolidate(going, self.prototypes, self.object_share)
+        arena.consolidate(_but_the_last(arena, self.recent), self.prototypes, self.object_share)
+
+
+def _but_the_last(arena: Arena, recent: int) -> list[int]:
+    """Slots of the working frames in order of time without the last few, at least one."""
+    working = sorted(arena.slots_of(Role.working), key=lambda slot: arena.slots[slot].frame)
+    return working[: max(1, len(working) - recent)]

@@ -1,7 +1,6 @@
 """Policies that have a name."""
 
 from stm_fast.memory.evictions import LeastUsed, LongTerm, MostAlike
-from stm_fast.memory.novelty import Novel
 from stm_fast.memory.policies import MemoryPolicy
 
 LONG_TERM_FRAMES = 10
@@ -29,5 +28,5 @@ def long_term(frames: int = LONG_TERM_FRAMES, every: int = 5, max_bytes: int | N
 
 
 def diverse(frames: int = DIVERSE_FRAMES, every: int = 5, max_bytes: int | None = None) -> MemoryPolicy:
-    """So many frames that differ: one that adds nothing is not kept, and the one goes that is most like another."""
-    return MemoryPolicy(every=every, max_frames=frames, max_bytes=max_bytes, admission=Novel(), eviction=MostAlike())
+    """So many frames that differ: but for the last few, the one goes that is most like another."""
+    return MemoryPolicy(every=every, max_frames=frames, max_bytes=max_bytes, eviction=MostAlike())

@@ -66,8 +66,15 @@ def test_usage_is_that_of_the_reads_since_a_frame_came() -> None:
 def test_what_stays_is_diverse() -> None:
     """Of looks that come in long runs, each stays."""
     looks = [0] * 5 + [1] * 20 + [2] * 3 + [3] * 20 + [1] * 20
-    bank = filled(MemoryPolicy(every=1, max_frames=6, eviction=MostAlike()), looks)
+    bank = filled(MemoryPolicy(every=1, max_frames=6, eviction=MostAlike(recent=1)), looks)
     assert {looks[frame] for frame in bank.frames} == {0, 1, 2, 3}
+
+
+def test_the_last_frames_stay_whatever_they_say() -> None:
+    """Also when they do not show the object, and are otherwise the first to go."""
+    looks, presence = [0, 1, 2, *range(10, 30)], [1.0] * 3 + [0.0] * 20
+    bank = filled(MemoryPolicy(every=1, max_frames=8, eviction=MostAlike(recent=3)), looks, presence)
+    assert {0, 1, 2, 19, 20, 21, 22} < set(bank.frames)
 
 
 def test_a_frame_that_adds_nothing_is_not_kept() -> None:
@@ -252,6 +259,7 @@ def test_table_is_printed_in_columns() -> None:
         (lambda: LongTerm(prototypes=9, tokens=8), r"prototypes must be at most tokens \(8\), got 9"),
         (lambda: LongTerm(object_share=1.5), r"object_share must be between 0 and 1, got 1\.5"),
         (lambda: Novel(-1), "least must be at least 0, got -1"),
+        (lambda: MostAlike(-1), "recent must be at least 0, got -1"),
     ],
 )
 def test_options_out_of_range(make, message: str) -> None:
