@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor
 
 from benchmarks.accuracy import processor
@@ -30,6 +32,7 @@ KEY, VALUE, HEIGHT, WIDTH = 128, 512, 30, 54
 FRAMES, MANY_TOKENS, ROUNDS, CHECKED = 2_000, 10_000_000, 5, 8
 KINDS = 16
 GIGABYTE = 1e9
+PROGRESS = Console(stderr=True)
 POLICY = MemoryPolicy(every=1, keep_previous=False)
 
 
@@ -47,12 +50,14 @@ def beside_memory(store: DiskStore, query: Tensor) -> None:
     """2,000 frames on disk and in memory."""
     with anonymous_memory() as peak:
         stored = filled(MemoryBank(POLICY, store=store), FRAMES)
-        first = seconds_of(stored, query)
-        stored.read(query)
+        first, on_disk = timed_read(stored, query)
     held = filled(MemoryBank(POLICY), FRAMES)
-    on_disk, in_memory = stored.read(query), held.read(query)
+    in_memory = held.read(query)
     difference = (on_disk.double() - in_memory.double()).abs().max() / in_memory.double().abs().max()
-    turns = [(seconds_of(stored, query), seconds_of(held, query)) for _ in range(ROUNDS)]
+    turns = [
+        [timed_read(bank, query)[0] for bank in (stored, held)]
+        for _ in track(range(ROUNDS), "Reading both in turns", console=PROGRESS)
+    ]
     disk, memory = (statistics.median(column) for column in zip(*turns, strict=True))
     ratio = statistics.median(one / other for one, other in turns)
     print(f"| {FRAMES} frames, {held.tokens:,} tokens | on disk | in memory |\n|---|---|---|")
@@ -71,8 +76,7 @@ def many_tokens(store: DiskStore, query: Tensor) -> None:
         begin = time.perf_counter()
         bank = filled(MemoryBank(POLICY, store=store), frames)
         filling = time.perf_counter() - begin
-        seconds = seconds_of(bank, query)
-        readout = bank.read(query)
+        seconds, readout = timed_read(bank, query)
     chosen = torch.linspace(0, HEIGHT * WIDTH - 1, CHECKED).long()
     truth = exactly(query.flatten(2)[0, :, chosen].double(), frames)
     found = readout.flatten(2)[0, :, chosen].double()
@@ -102,16 +106,16 @@ _kinds: list[Tensor] = []
 
 def filled(bank: MemoryBank, frames: int) -> MemoryBank:
     """The bank with that many frames."""
-    for index in range(frames):
+    for index in track(range(frames), "Filling", console=PROGRESS):
         bank.memorise(index, *frame(index))
     return bank
 
 
-def seconds_of(bank: MemoryBank, query: Tensor) -> float:
-    """How long a read takes."""
+def timed_read(bank: MemoryBank, query: Tensor) -> tuple[float, Tensor]:
+    """Seconds that a read takes, and what it reads."""
     begin = time.perf_counter()
-    bank.read(query)
-    return time.perf_counter() - begin
+    readout = bank.read(query)
+    return time.perf_counter() - begin, readout
 
 
 def exactly(queries: Tensor, frames: int) -> Tensor:

@@ -340,7 +340,7 @@ class Arena:
     @property
     def _base(self) -> int:
         """Place of the first slot: the room for prototypes is before it."""
-        return self.policy.long_term_tokens
+        return self.policy.long_term_tokens(self.tokens_a_frame)
 
     @property
     def _begin(self) -> int:

@@ -11,7 +11,7 @@ class LeastUsed:
     """That frame goes whose tokens were read least, on average over the reads since it came; of equals the oldest."""
 
     tracks_usage = True
-    long_term_tokens = 0
+    long_term_frames = 0.0
 
     def make_room(self, arena: Arena) -> None:
         """See `stm_fast.memory.policies.Eviction.make_room`."""
@@ -36,7 +36,7 @@ class MostAlike:
     recent: int = 5
 
     tracks_usage = False
-    long_term_tokens = 0
+    long_term_frames = 0.0
 
     def __post_init__(self) -> None:
         if self.recent < 0:
@@ -60,42 +60,42 @@ class LongTerm:
     that its key reads from all of them. When there are more prototypes than there is room for, those used least go.
 
     XMem chooses by usage alone. Most locations are background, and an object that is away is not used at all: here a
-    share of the prototypes is left to tokens of the object.
+    share of the prototypes is left to tokens of the object. Its numbers are those of frames at 480p, 128 prototypes and
+    room for 10,000 beside 1,620 tokens a frame. Here they go with the size of frames: as many prototypes beside smaller
+    ones would outweigh what is known of the background.
 
     Attributes:
         recent: working frames that stay.
-        prototypes: number of them from one consolidation, for each object.
-        tokens: room for prototypes, for each object.
+        prototypes: from one consolidation, for each object, as a share of the tokens of a frame.
+        long_term_frames: room for prototypes, for each object, in frames.
         object_share: part of the prototypes left to tokens where the object is.
 
     Raises:
-        ValueError: a number below its minimum.
+        ValueError: a number out of its range.
     """
 
     recent: int = 3
-    prototypes: int = 128
-    tokens: int = 10_000
+    prototypes: float = 0.08
+    long_term_frames: float = 6.0
     object_share: float = 0.5
 
     tracks_usage = True
 
     def __post_init__(self) -> None:
-        for name, least in (("recent", 0), ("prototypes", 1), ("tokens", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if self.recent < 0:
+            raise ValueError(f"recent must be at least 0, got {self.recent}")
+        if not 0 < self.prototypes <= self.long_term_frames:
+            raise ValueError(
+                f"prototypes must be above 0 and at most long_term_frames ({self.long_term_frames}), got "
+                f"{self.prototypes}"
+            )
         if not 0 <= self.object_share <= 1:
             raise ValueError(f"object_share must be between 0 and 1, got {self.object_share}")
-        if self.prototypes > self.tokens:
-            raise ValueError(f"prototypes must be at most tokens ({self.tokens}), got {self.prototypes}")
-
-    @property
-    def long_term_tokens(self) -> int:
-        """See `stm_fast.memory.policies.Eviction`."""
-        return self.tokens
 
     def make_room(self, arena: Arena) -> None:
         """See `stm_fast.memory.policies.Eviction.make_room`."""
-        arena.consolidate(_but_the_last(arena, self.recent), self.prototypes, self.object_share)
+        prototypes = max(1, round(self.prototypes * arena.tokens_a_frame))
+        arena.consolidate(_but_the_last(arena, self.recent), prototypes, self.object_share)
 
 
 def _but_the_last(arena: Arena, recent: int) -> list[int]:

@@ -26,8 +26,8 @@ class Eviction(Protocol):
         ...
 
     @property
-    def long_term_tokens(self) -> int:
-        """Room for prototypes of frames that have gone, in tokens of an object; 0 for none."""
+    def long_term_frames(self) -> float:
+        """Room for prototypes of frames that have gone, for each object, in frames; 0 for none."""
         ...
 
     def make_room(self, arena: Arena) -> None:
@@ -40,7 +40,7 @@ class Oldest:
     """The oldest frame goes: a window slides over the last ones."""
 
     tracks_usage = False
-    long_term_tokens = 0
+    long_term_frames = 0.0
 
     def make_room(self, arena: Arena) -> None:
         """See `Eviction.make_room`."""
@@ -118,10 +118,10 @@ class MemoryPolicy:
         """Whether more than the numbers of frames decides what stays."""
         return self.admission is not None or not isinstance(self.eviction, Oldest)
 
-    @property
-    def long_term_tokens(self) -> int:
-        """Room for long-term tokens of an object."""
-        return self.eviction.long_term_tokens
+    def long_term_tokens(self, tokens_a_frame: int) -> int:
+        """Room for long-term tokens of an object, beside frames of so many."""
+        frames = self.eviction.long_term_frames
+        return max(1, round(frames * tokens_a_frame)) if frames else 0
 
     def memorises(self, index: int, *, annotated: bool) -> bool:
         """Whether frame `index` enters the memory at all."""
@@ -155,12 +155,13 @@ class MemoryPolicy:
         """
         bounds = [] if self.max_frames is None else [self.max_frames]
         of_objects = objects * bytes_a_token
+        long_term = self.long_term_tokens(tokens_a_frame)
         for name, bound, unit in (("max_tokens", self.max_tokens, 1), ("max_bytes", self.max_bytes, of_objects)):
             if bound is None:
                 continue
-            slots = (bound // unit - self.long_term_tokens) // tokens_a_frame
+            slots = (bound // unit - long_term) // tokens_a_frame
             if slots < self.least_frames:
-                least = unit * (self.least_frames * tokens_a_frame + self.long_term_tokens)
+                least = unit * (self.least_frames * tokens_a_frame + long_term)
                 raise ValueError(
                     f"{name} must be at least {least} for {objects} objects at this size of frames, got {bound}"
                 )

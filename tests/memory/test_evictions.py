@@ -100,7 +100,7 @@ def test_distance_is_how_differently_two_frames_answer() -> None:
 
 def test_prototypes_are_the_tokens_used_most() -> None:
     """With the values that their keys read from all that they stand for."""
-    eviction = LongTerm(recent=1, prototypes=4, tokens=100, object_share=0.0)
+    eviction = LongTerm(recent=1, prototypes=4 / TOKENS, long_term_frames=8, object_share=0.0)
     bank = MemoryBank(MemoryPolicy(every=1, max_frames=4, eviction=eviction))
     query = frame_of(50)[0]
     usage = torch.zeros(4 * TOKENS)
@@ -128,7 +128,7 @@ def test_prototypes_are_the_tokens_used_most() -> None:
 
 
 def test_long_term_memory_is_bounded() -> None:
-    eviction = LongTerm(recent=2, prototypes=5, tokens=17)
+    eviction = LongTerm(recent=2, prototypes=5 / TOKENS, long_term_frames=17 / TOKENS)
     bank = MemoryBank(MemoryPolicy(every=1, max_frames=6, eviction=eviction))
     for index in range(60):
         bank.memorise(index, *frame_of(index, 2), annotated=index == 0)
@@ -140,7 +140,7 @@ def test_long_term_memory_is_bounded() -> None:
 
 def test_a_share_of_the_prototypes_is_left_to_the_object() -> None:
     """Also when they have not been read for long: of all but the newest prototypes."""
-    eviction = LongTerm(recent=1, prototypes=4, tokens=12, object_share=0.5)
+    eviction = LongTerm(recent=1, prototypes=4 / TOKENS, long_term_frames=1, object_share=0.5)
     bank = MemoryBank(MemoryPolicy(every=1, max_frames=4, eviction=eviction))
     there = torch.zeros(1, HEIGHT, WIDTH)
     there[..., 0] = 1
@@ -255,8 +255,9 @@ def test_table_is_printed_in_columns() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: LongTerm(prototypes=0), "prototypes must be at least 1, got 0"),
-        (lambda: LongTerm(prototypes=9, tokens=8), r"prototypes must be at most tokens \(8\), got 9"),
+        (lambda: LongTerm(recent=-1), "recent must be at least 0, got -1"),
+        (lambda: LongTerm(prototypes=0), r"prototypes must be above 0 and at most long_term_frames \(6.0\), got 0"),
+        (lambda: LongTerm(prototypes=9), r"prototypes must be above 0 and at most long_term_frames \(6.0\), got 9"),
         (lambda: LongTerm(object_share=1.5), r"object_share must be between 0 and 1, got 1\.5"),
         (lambda: Novel(-1), "least must be at least 0, got -1"),
         (lambda: MostAlike(-1), "recent must be at least 0, got -1"),
