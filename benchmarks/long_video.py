@@ -15,7 +15,6 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Queue
@@ -62,8 +61,10 @@ class Log:
         false: pixels that were given to an object that is not there.
         nbytes: of the memory.
         anonymous: of the process, bytes.
+        made_of: the video and the policy; a log of others in its place is refused.
     """
 
+    made_of: str
     seconds: list[float] = field(default_factory=list)
     jaccard: list[list[float]] = field(default_factory=list)
     false: list[int] = field(default_factory=list)
@@ -76,10 +77,14 @@ class Log:
             np.savez(file, **{name: np.array(column) for name, column in vars(self).items()})
 
     @classmethod
-    def load(cls, path: Path, rows: int | None = None) -> "Log":
+    def load(cls, path: Path, made_of: str, rows: int | None = None) -> "Log":
         """What `save` wrote; of the first frames only, if their number is given."""
-        with np.load(path) as columns:
-            return cls(**{name: columns[name][:rows].tolist() for name in columns.files})
+        with np.load(path) as file:
+            columns = {name: file[name] for name in file.files}
+        found = str(columns.pop("made_of", ""))
+        if found != made_of:
+            raise SystemExit(f"{path} is of {found or 'an earlier version'}, not of {made_of}: choose another folder")
+        return cls(made_of, **{name: column[:rows].tolist() for name, column in columns.items()})
 
     def complete(self, policy: str, frames: int) -> bool:
         """Whether a policy's run over so many frames has come to its end."""
@@ -93,16 +98,16 @@ class Log:
 
 def run(name: str, clip: LongClip, out: Path, progress: "Queue[tuple[str, int] | None]") -> None:
     """Segment the video with a policy, from where an earlier run stopped."""
-    path, state = out / f"{name}.npz", out / f"{name}.safetensors"
-    if path.exists() and Log.load(path).complete(name, len(clip)):
+    path, state, made_of = out / f"{name}.npz", out / f"{name}.safetensors", _made_of(name, clip)
+    if path.exists() and Log.load(path, made_of).complete(name, len(clip)):
         return
     torch.set_num_threads(1)
     dtype = resolve_dtype(Dtype.auto, "cpu")
     segmenter = Segmenter(load_model("compact", dtype=dtype), policy=POLICIES[name], size=SIZE)
-    log = Log()
+    log = Log(made_of)
     if state.exists():
         segmenter.restore(state)
-        log = Log.load(path, segmenter.frame_index)
+        log = Log.load(path, made_of, segmenter.frame_index)
     else:
         first = clip.frame(0)
         segmenter.start(first.image, first.mask)
@@ -124,6 +129,10 @@ def run(name: str, clip: LongClip, out: Path, progress: "Queue[tuple[str, int] |
     state.unlink(missing_ok=True)
 
 
+def _made_of(name: str, clip: LongClip) -> str:
+    return f"{len(clip.objects)} objects, {POLICIES[name]}"
+
+
 def run_all(names: list[str], clip: LongClip, out: Path) -> None:
     """Segment the video with several policies, as many at a time as there are processors."""
     context = multiprocessing.get_context("spawn")
@@ -139,9 +148,10 @@ def run_all(names: list[str], clip: LongClip, out: Path) -> None:
         shown = Thread(target=show)
         shown.start()
         try:
-            with ProcessPoolExecutor(multiprocessing.cpu_count(), context) as pool:
-                for done in [pool.submit(run, name, clip, out, progress) for name in names]:
-                    done.result()
+            # A process of its own for each, whose memory is that of this policy alone.
+            with context.Pool(multiprocessing.cpu_count(), maxtasksperchild=1) as pool:
+                for done in [pool.apply_async(run, (name, clip, out, progress)) for name in names]:
+                    done.get()
         finally:
             progress.put(None)
             shown.join()
@@ -165,7 +175,7 @@ def _anonymous() -> int:
 def report(clip: LongClip, out: Path) -> None:
     """Print tables and write plots of what is there."""
     there = [name for name in POLICIES if (out / f"{name}.npz").exists()]
-    logs = {name: Log.load(out / f"{name}.npz", len(clip) - 1) for name in there}
+    logs = {name: Log.load(out / f"{name}.npz", _made_of(name, clip), len(clip) - 1) for name in there}
     packages = ", ".join(f"{package} {version}" for package, version in versions().items())
     print(f"{processor()}, one thread a policy, {SIZE} pixels, {len(clip.objects)} objects; {packages}\n")
     _report_returns(clip.returns, len(clip), logs)

@@ -1,7 +1,9 @@
 """A segmenter's state on disk."""
 
+import errno
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from stm_fast.inference.tensor_file import write_tensors
 from stm_fast.media.files import atomic_path
 from stm_fast.memory.bank import MemoryBank
 
-_FORMAT = "stm-fast segmenter 1"
+_FORMAT = "stm-fast segmenter 2"
 _FRAME, _MEMORY = "frame.", "memory."
 
 
@@ -48,7 +50,12 @@ def save(path: str | Path, state: FrameState, memory: MemoryBank, identity: dict
     }
     metadata = {"format": _FORMAT, "identity": identity, "frame": frame, "memory": rest, "extra": extra}
     with atomic_path(path) as partial:
-        write_tensors(partial, tensors, {name: json.dumps(part) for name, part in metadata.items()})
+        try:
+            write_tensors(partial, tensors, {name: json.dumps(part) for name, part in metadata.items()})
+        except (RuntimeError, MemoryError) as error:
+            # Pieces of a memory on a GPU that is full have no room to be brought into order.
+            reason = next(iter(str(error).splitlines()), os.strerror(errno.ENOMEM))
+            raise OSError(errno.ENOMEM, reason, str(path)) from error
 
 
 def load(

@@ -22,7 +22,7 @@ class FrameState:
         outer: the same at the input's size; the same tensor when the sizes are.
         objects: ids of the objects.
         annotated: those whose masks were given in this frame.
-        chosen: the frame is to be remembered for ever.
+        chosen: the frame is to be remembered as annotated ones are.
     """
 
     index: int

@@ -173,7 +173,7 @@ class Arena:
         Args:
             index: number of the frame, that of the last one or above.
             tokens: of the frame.
-            permanent: the frame stays for ever.
+            permanent: the frame stays as long as there are others to go.
             kept: the frame may stay when the next one comes.
         """
         number = self._slot_of(index)

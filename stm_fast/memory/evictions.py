@@ -77,7 +77,7 @@ class LongTerm:
     recent: int = 3
     prototypes: float = 0.08
     long_term_frames: float = 6.0
-    object_share: float = 0.5
+    object_share: float = 0.1
 
     tracks_usage = True
 

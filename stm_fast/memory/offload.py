@@ -36,12 +36,12 @@ class Store(Protocol):
 
 
 class HostStore:
-    """Keeps parts in the host's memory, pinned where there is a GPU to read them."""
+    """Keeps parts in the host's memory, pinned where the process uses a GPU."""
 
     def put(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """See `Store.put`."""
         with _room():
-            pinned = torch.cuda.is_available()
+            pinned = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
             kept = [torch.empty(part.shape, dtype=part.dtype, pin_memory=pinned) for part in (keys, values)]
         return kept[0].copy_(keys), kept[1].copy_(values)
 
@@ -194,15 +194,14 @@ class OffloadedArena(Arena):
         return value.to(self.block.read_dtype)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """See `Arena.state`; of what is stored, all that belongs to the objects."""
+        """See `Arena.state`; what is stored lies where it is, with rows of removed objects if there are any."""
         tensors, rest = super().state()
+        stored = []
         for number, part in enumerate(self._parts):
+            tensors |= {f"stored{number}.keys": part.keys, f"stored{number}.values": part.values}
             alive = [row for row, found in enumerate(part.rows) if found in self._rows]
-            # Rows that are all there are not copied: the parts may be larger than the host's memory.
-            everyone = len(alive) == len(part.rows)
-            for name, tensor in (("keys", part.keys), ("values", part.values)):
-                tensors[f"stored{number}.{name}"] = tensor if everyone else tensor[alive]
-        return tensors, rest | {"stored": [list(part.frames) for part in self._parts]}
+            stored.append({"frames": list(part.frames), "rows": alive})
+        return tensors, rest | {"stored": stored}
 
     @classmethod
     def from_state_and_store(
@@ -229,13 +228,17 @@ class OffloadedArena(Arena):
         def keep(frames: Iterable[int], keys: Tensor, values: Tensor) -> None:
             parts.append(StoredPart(tuple(frames), rows, *store.put(keys, values)))
 
-        for number, frames in enumerate(rest.get("stored", [])):
-            keep(frames, tensors[f"stored{number}.keys"], tensors[f"stored{number}.values"])
+        for number, part in enumerate(rest.get("stored", [])):
+            kept = (tensors[f"stored{number}.{name}"] for name in ("keys", "values"))
+            alive = part["rows"]
+            keep(part["frames"], *(tensor if len(alive) == len(tensor) else tensor[alive] for tensor in kept))
         held = {name: part for name, part in tensors.items() if not name.startswith("stored")}
         slots, tokens = rest["slots"], rest["grid"][0] * rest["grid"][1]
         of_a_token = sum(held[name].element_size() * held[name].shape[1] * len(rows) for name in ("keys", "values"))
         few = max(1, part_bytes // (of_a_token * tokens))
-        staying = sum(1 for _ in itertools.takewhile(lambda slot: slot["role"] != Role.temporary.value, slots))
+        # The last frame may be memorised once more, in its own place.
+        newest = max((slot["frame"] for slot in slots), default=None)
+        staying = sum(1 for _ in itertools.takewhile(lambda slot: slot["frame"] != newest, slots))
         moved = 0
         while staying - moved >= few:
             place = slice(moved * tokens, (moved + few) * tokens)

@@ -62,7 +62,7 @@ class MemoryPolicy:
 
     Attributes:
         every: distance between periodic frames, counted from frame 0; None for none.
-        keep_first: keep annotated frames for ever. Otherwise they are frames like all others.
+        keep_first: annotated frames stay. Otherwise they are frames like all others.
         keep_previous: the previous frame is always in memory.
         max_frames: bound on the number of frames in memory, the previous one included; None for no bound.
         max_tokens: bound on the number of memory tokens of an object, long-term ones included.

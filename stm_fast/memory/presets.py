@@ -28,5 +28,6 @@ def long_term(frames: int = LONG_TERM_FRAMES, every: int = 5, max_bytes: int | N
 
 
 def diverse(frames: int = DIVERSE_FRAMES, every: int = 5, max_bytes: int | None = None) -> MemoryPolicy:
-    """So many frames that differ: but for the last few, the one goes that is most like another."""
-    return MemoryPolicy(every=every, max_frames=frames, max_bytes=max_bytes, eviction=MostAlike())
+    """So many frames that differ: but for the last quarter, five at most, the one goes that is most like another."""
+    eviction = MostAlike(recent=min(MostAlike.recent, frames // 4))
+    return MemoryPolicy(every=every, max_frames=frames, max_bytes=max_bytes, eviction=eviction)

@@ -15,6 +15,7 @@ from stm_fast.errors import CheckpointError
 from stm_fast.inference import segmenter as segmenter_module
 from stm_fast.inference import snapshot
 from stm_fast.memory import presets
+from stm_fast.memory.bank import MemoryBank
 from stm_fast.memory.offload import DiskStore
 from stm_fast.models.stm import STM
 
@@ -59,12 +60,14 @@ def test_neither_mask_nor_references(model: STM, paint: Blocks, ids: Blocks) -> 
     assert segmenter.objects == (1,)
 
 
-def test_a_video_begins_with_the_memory_of_another(model: STM, paint: Blocks, ids: Blocks, tmp_path: Path) -> None:
+def test_a_video_begins_with_the_memory_of_another(
+    model: STM, paint: Blocks, ids: Blocks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its frames count as frames before the first; of a memory on disk as well."""
+    monkeypatch.setitem(MemoryBank.__init__.__kwdefaults__, "part_bytes", 1)
     path = tmp_path / "state.safetensors"
     for store in (None, DiskStore(tmp_path / "memory")):
         before, after = (Segmenter(model, policy=MemoryPolicy(every=2), store=store) for _ in range(2))
-        before.memory.part_bytes = after.memory.part_bytes = 1
         before.start(paint("rg", ".."), ids("30", "00"))
         for _ in range(4):
             before.step(paint(".r", "g."))
@@ -79,6 +82,8 @@ def test_a_video_begins_with_the_memory_of_another(model: STM, paint: Blocks, id
             result = after.step(paint(".b", "r."))
         assert blocks_of(result.mask) == ["05", "30"]
         assert after.memory.frames == (-5, -3, 0, 2)
+        for segmenter in (before, after):
+            assert (segmenter.memory.stored_bytes > 0) == (store is not None)
 
 
 def test_a_memory_that_does_not_fit_leaves_the_video_as_it_was(

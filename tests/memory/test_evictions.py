@@ -159,7 +159,7 @@ def test_a_share_of_the_prototypes_is_left_to_the_object() -> None:
         presets.window(5, 1),
         presets.least_used(5, 1),
         presets.long_term(5, 1),
-        presets.diverse(5, 2),
+        presets.diverse(10, 1),
     ],
     ids=["official", "window", "least-used", "long-term", "diverse"],
 )

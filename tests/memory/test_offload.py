@@ -81,10 +81,10 @@ def test_a_memory_without_a_store_goes_on_with_one(tmp_path: Path) -> None:
     """What it held goes to the store part by part, and the device has room again."""
     whole, bank = MemoryBank(MemoryPolicy(every=1)), offloaded(tmp_path, MemoryPolicy(every=1), frames=5)
     for index in range(98):
-        whole.memorise(index, *frame_of(2, index))
+        whole.memorise(index, *frame_of(2, index), annotated=index == 97)
     bank.restore(*whole.state())
     assert bank.nbytes <= 2 * 10 * FRAME_BYTES
-    for index in range(98, 110):
+    for index in range(97, 110):
         for each in (whole, bank):
             each.memorise(index, *frame_of(2, index))
         query, _ = frame_of(1, 1000 + index)
@@ -189,6 +189,19 @@ def test_what_was_of_removed_objects_is_neither_read_nor_kept(tmp_path: Path, mo
     for _ in range(6):
         bank.remove(1)
     assert bank.stored_bytes <= stored // 4
+
+
+def test_a_state_is_of_the_objects_that_are_left_and_copies_nothing(tmp_path: Path) -> None:
+    bank, other = (offloaded(tmp_path / name, MemoryPolicy(every=1)) for name in ("one", "other"))
+    for index in range(20):
+        bank.memorise(index, *frame_of(3, index))
+    bank.remove(1)
+    tensors, rest = bank.state()
+    assert tensors["arena0.stored0.keys"].data_ptr() == bank.arenas[0]._parts[0].keys.data_ptr()
+    other.restore(tensors, rest)
+    query, _ = frame_of(1, 1000)
+    assert torch.equal(other.read(query), bank.read(query))
+    assert other.stored_bytes < bank.stored_bytes
 
 
 def test_double_precision_and_mixed_dtypes(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """The read as its definition says, every score at once: in float64 the oracle, else the formula done plainly.
 
-Done plainly, a distance is what STCN and XMem make of it: matrix products of keys and of squares, and in STCN's case
-two terms that are scaled each by itself. The oracle sums the squared differences.
+The oracle sums the squared differences of a distance. Done plainly it is what docs/memory_read.md makes of it, matrix
+products of keys and of squares: scale · <q, k> + bias without a selection, each term scaled by itself, and with one
+gain · (<q', k'> + offset).
 """
 
 import math
