@@ -29,7 +29,7 @@ from stm_fast.memory.bank import MemoryBank
 from stm_fast.memory.offload import DiskStore
 
 KEY, VALUE, HEIGHT, WIDTH = 128, 512, 30, 54
-FRAMES, MANY_TOKENS, ROUNDS, CHECKED = 2_000, 10_000_000, 5, 8
+FRAMES, MANY_TOKENS, ROUNDS, CHECKED = 2_000, 10_000_000, 3, 8
 KINDS = 16
 GIGABYTE = 1e9
 PROGRESS = Console(stderr=True)
