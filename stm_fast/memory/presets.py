@@ -3,7 +3,7 @@
 from stm_fast.memory.evictions import LeastUsed, LongTerm, MostAlike
 from stm_fast.memory.policies import MemoryPolicy
 
-LONG_TERM_FRAMES = 10
+LONG_TERM_FRAMES = 20
 DIVERSE_FRAMES = 20
 
 
@@ -23,8 +23,9 @@ def least_used(frames: int, every: int = 5, max_bytes: int | None = None) -> Mem
 
 
 def long_term(frames: int = LONG_TERM_FRAMES, every: int = 5, max_bytes: int | None = None) -> MemoryPolicy:
-    """So many working frames, which become prototypes when there is no more room, as in XMem."""
-    return MemoryPolicy(every=every, max_frames=frames, max_bytes=max_bytes, eviction=LongTerm())
+    """So many working frames, the older half of which become prototypes when there is no more room, as in XMem."""
+    eviction = LongTerm(recent=frames // 2)
+    return MemoryPolicy(every=every, max_frames=frames, max_bytes=max_bytes, eviction=eviction)
 
 
 def diverse(frames: int = DIVERSE_FRAMES, every: int = 5, max_bytes: int | None = None) -> MemoryPolicy:
