@@ -61,8 +61,7 @@ class LongTerm:
 
     XMem chooses by usage alone. Most locations are background, and an object that is away is not used at all: here a
     share of the prototypes is left to tokens of the object. Its numbers are those of frames at 480p, 128 prototypes and
-    room for 10,000 beside 1,620 tokens a frame. Here they go with the size of frames: as many prototypes beside smaller
-    ones would outweigh what is known of the background.
+    room for 10,000 beside 1,620 tokens a frame. Here they go with the size of frames.
 
     Attributes:
         recent: working frames that stay.

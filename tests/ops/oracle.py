@@ -1,8 +1,7 @@
 """The read as its definition says, every score at once: in float64 the oracle, else the formula done plainly.
 
-The oracle sums the squared differences of a distance. Done plainly it is what docs/memory_read.md makes of it, matrix
-products of keys and of squares: scale · <q, k> + bias without a selection, each term scaled by itself, and with one
-gain · (<q', k'> + offset).
+The oracle sums the squared differences of a distance. Done plainly it is what others compute: with a selection XMem's
+matrix products, without one STCN's (2<q, k> − |k|²) · scale, less |q|² · scale, which lse has and STCN leaves out.
 """
 
 import math
@@ -38,7 +37,7 @@ def direct_read(
         if dtype == torch.float64:
             scores = -scale * (e[..., None] * (k[:, :, None] - q[..., None]).square()).sum(1)
         elif selection is None and shrinkage is None:
-            scores = 2 * scale * (q.mT @ k) - scale * k.square().sum(1)[:, None] - scale * q.square().sum(1)[..., None]
+            scores = scale * (2 * (q.mT @ k) - k.square().sum(1)[:, None]) - scale * q.square().sum(1)[..., None]
         else:
             scores = -scale * (e.mT @ k.square() - 2 * (e * q).mT @ k + (e * q.square()).sum(1)[..., None])
         if shrinkage is not None:
