@@ -386,15 +386,25 @@ class Segmenter:
         if not state.objects or not self.memory.wants(state.index, annotated=annotated, permanent=state.chosen):
             return
         with self._timed("encode_memory"):
-            masks = self._remembered(state)
-            others = other_masks(masks)
-            masks, others = (state.geometry.pad(planes).to(self._dtype) for planes in (masks, others))
+            probabilities = self._remembered(state)
+            others = other_masks(probabilities)
+            probabilities, others = (state.geometry.pad(planes) for planes in (probabilities, others))
+            masks, others = (planes.to(self._dtype) for planes in (probabilities, others))
             groups = self._groups(state, len(state.objects))
             parts = [self.model.encode_memory(state.frame, masks[few], others[few]) for few in groups]
             keys, values = (torch.cat(rows) if len(rows) > 1 else rows[0] for rows in zip(*parts, strict=True))
-            presence = F.adaptive_avg_pool2d(masks.float(), (keys.shape[2], keys.shape[3]))[:, 0]
+            presence, doubt = (
+                F.adaptive_avg_pool2d(planes[:, 0], (keys.shape[2], keys.shape[3]))
+                for planes in (probabilities, probabilities * (1 - probabilities))
+            )
             self.memory.memorise(
-                state.index, keys, values, annotated=annotated, permanent=state.chosen, presence=presence
+                state.index,
+                keys,
+                values,
+                annotated=annotated,
+                permanent=state.chosen,
+                presence=presence,
+                doubt=doubt,
             )
 
     def _remembered(self, state: FrameState) -> Tensor:

@@ -21,7 +21,8 @@ class MemoryBank:
 
     Objects are rows in the order in which they joined. Those that joined in one frame share an `Arena`, one block that
     the read sees without a copy; an object that joined later has no memory of earlier frames and takes no room for
-    them.
+    them. With a policy that looks at more than the numbers of frames each object has an arena of its own: one that is
+    away or in doubt does not decide what others remember.
 
     Args:
         policy: which frames stay.
@@ -107,6 +108,7 @@ class MemoryBank:
         annotated: bool = False,
         permanent: bool = False,
         presence: Tensor | None = None,
+        doubt: Tensor | None = None,
     ) -> None:
         """Puts a frame into memory, in place of the previous frame unless the policy keeps that one.
 
@@ -122,6 +124,8 @@ class MemoryBank:
             permanent: the frame stays as annotated ones do, whatever the policy says of them.
             presence: share of each location that the object covers, `(O, h, w)` in [0, 1]. Policies weigh tokens by it;
                 without it, all count alike.
+            doubt: variance p(1 − p) of whether a pixel is the object's, its mean over each location, `(O, h, w)`. See
+                `stm_fast.memory.certainty`; without it, no frame is doubtful.
 
         Raises:
             TypeError: another dtype than that of the frames in memory.
@@ -129,11 +133,11 @@ class MemoryBank:
                 below the last, or frames that are too large for a bound of the policy.
             OSError: the store has no room.
         """
-        self._check(index, keys, values, presence)
+        self._check(index, keys, values, presence, doubt)
         if not self.wants(index, annotated=annotated, permanent=permanent):
             return
         permanent = permanent or self.policy.pins(annotated=annotated)
-        tokens = _tokens(keys, values, presence)
+        tokens = _tokens(keys, values, presence, doubt)
         known = self.objects
         of_new = _rows(tokens, known, len(keys))
         slots = self._max_slots(of_new.keys.shape[2], _bytes_a_token(tokens, self.value_dtype), len(keys))
@@ -143,10 +147,11 @@ class MemoryBank:
             arena.limit(self._max_slots(arena.tokens_a_frame, arena.bytes_a_token, len(keys)))
             arena.memorise(index, _rows(tokens, first, first + arena.objects), permanent=permanent, kept=kept)
             first += arena.objects
-        if len(keys) > known:
-            # Last: the others have made room within a bound in bytes.
-            joining = self._empty(of_new, (keys.shape[2], keys.shape[3]), slots)
-            joining.memorise(index, of_new, permanent=permanent, kept=kept)
+        # Last: the others have made room within a bound in bytes.
+        for first, last in self._groups(known, len(keys)):
+            of_group = _rows(tokens, first, last)
+            joining = self._empty(of_group, (keys.shape[2], keys.shape[3]), slots)
+            joining.memorise(index, of_group, permanent=permanent, kept=kept)
             self.arenas.append(joining)
         self._last = index
 
@@ -287,7 +292,13 @@ class MemoryBank:
         """Bound on the frames of an arena; arguments as those of `MemoryPolicy.max_slots`."""
         return self.policy.max_slots(tokens_a_frame, bytes_a_token, objects)
 
-    def _check(self, index: int, keys: Tensor, values: Tensor, presence: Tensor | None) -> None:
+    def _groups(self, first: int, last: int) -> list[tuple[int, int]]:
+        """First and last row of those that share an arena, of rows that join."""
+        if self.policy.looks_at_tokens:
+            return [(row, row + 1) for row in range(first, last)]
+        return [(first, last)] if first < last else []
+
+    def _check(self, index: int, keys: Tensor, values: Tensor, presence: Tensor | None, doubt: Tensor | None) -> None:
         if (
             keys.ndim != 4
             or values.ndim != 4
@@ -301,10 +312,11 @@ class MemoryBank:
             raise ValueError(
                 f"keys must have a row for each of at least {max(self.objects, 1)} objects, got {len(keys)}"
             )
-        if presence is not None and presence.shape != (keys.shape[0], *keys.shape[2:]):
-            raise ValueError(
-                f"presence must be {(keys.shape[0], *keys.shape[2:])} beside these keys, got {tuple(presence.shape)}"
-            )
+        for name, given in (("presence", presence), ("doubt", doubt)):
+            if given is not None and given.shape != (keys.shape[0], *keys.shape[2:]):
+                raise ValueError(
+                    f"{name} must be {(keys.shape[0], *keys.shape[2:])} beside these keys, got {tuple(given.shape)}"
+                )
         if not self.arenas:
             return
         if index < self._last:
@@ -323,11 +335,12 @@ class MemoryBank:
                 raise ValueError(f"{name} must be on {held.device} as in memory, got {given.device}")
 
 
-def _tokens(keys: Tensor, values: Tensor, presence: Tensor | None) -> Tokens:
+def _tokens(keys: Tensor, values: Tensor, presence: Tensor | None, doubt: Tensor | None) -> Tokens:
     """A frame's tokens, new to the memory."""
     nothing = torch.zeros(len(keys), keys.shape[2] * keys.shape[3], device=keys.device)
     there = torch.ones_like(nothing) if presence is None else presence.flatten(1).float()
-    return Tokens(keys.flatten(2), values.flatten(2), nothing, nothing, there)
+    unsure = nothing if doubt is None else doubt.flatten(1).float()
+    return Tokens(keys.flatten(2), values.flatten(2), nothing, nothing, there, unsure)
 
 
 def _rows(tokens: Tokens, first: int, last: int) -> Tokens:

@@ -1,5 +1,6 @@
 """Policies that have a name."""
 
+from stm_fast.memory.certainty import Certain
 from stm_fast.memory.evictions import LeastUsed, LongTerm, MostAlike
 from stm_fast.memory.policies import MemoryPolicy
 
@@ -23,12 +24,18 @@ def least_used(frames: int, every: int = 5, max_bytes: int | None = None) -> Mem
 
 
 def long_term(frames: int = LONG_TERM_FRAMES, every: int = 5, max_bytes: int | None = None) -> MemoryPolicy:
-    """So many working frames, the older half of which become prototypes when there is no more room, as in XMem."""
+    """So many working frames, the older half of which become prototypes when there is no more room, as in XMem.
+
+    Frames that the network is not sure of do not become either.
+    """
     eviction = LongTerm(recent=frames // 2)
-    return MemoryPolicy(every=every, max_frames=frames, max_bytes=max_bytes, eviction=eviction)
+    return MemoryPolicy(every=every, max_frames=frames, max_bytes=max_bytes, admission=Certain(), eviction=eviction)
 
 
 def diverse(frames: int = DIVERSE_FRAMES, every: int = 5, max_bytes: int | None = None) -> MemoryPolicy:
-    """So many frames that differ: but for the last quarter, five at most, the one goes that is most like another."""
+    """So many frames that differ: but for the last quarter, five at most, the one goes that is most like another.
+
+    Frames that the network is not sure of do not stay.
+    """
     eviction = MostAlike(recent=min(MostAlike.recent, frames // 4))
-    return MemoryPolicy(every=every, max_frames=frames, max_bytes=max_bytes, eviction=eviction)
+    return MemoryPolicy(every=every, max_frames=frames, max_bytes=max_bytes, admission=Certain(), eviction=eviction)

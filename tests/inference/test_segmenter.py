@@ -7,6 +7,7 @@ import torch
 
 from stm_fast import MemoryPolicy, Segmenter
 from stm_fast.inference import segmenter as module
+from stm_fast.memory.certainty import Certain, doubt
 from stm_fast.memory.offload import DiskStore, HostStore
 from stm_fast.models.stm import STM
 
@@ -164,6 +165,22 @@ def test_frames_that_are_not_kept_are_not_encoded(model: STM, paint: Blocks, ids
     for _ in range(8):
         segmenter.step(paint("r.", ".."))
     assert encoded == [0, 3, 6]
+
+
+def test_the_memory_is_told_how_sure_the_network_was(model: STM, paint: Blocks, ids: Blocks) -> None:
+    decide = model.decoder.forward
+    model.decoder.forward = lambda *what: decide(*what) / 10
+    segmenter = Segmenter(model, policy=MemoryPolicy(every=1, admission=Certain()))
+    segmenter.start(paint("rr..", "..gg"), ids("1100", "0022"))
+    result = segmenter.step(paint("rr..", ".ggg"))
+    segmenter.step(paint("rr..", "..gg"))
+    assert len(segmenter.memory.arenas) == 2
+    for row, arena in enumerate(segmenter.memory.arenas, start=1):
+        given, found = (float(doubt(arena.tokens_of(slot))) for slot in range(2))
+        probability = result.probabilities[row]
+        assert given == 0
+        assert found == pytest.approx(float((probability * (1 - probability)).sum() / probability.sum()), rel=1e-5)
+        assert found > 0.05
 
 
 def test_holes_are_filled_in_what_is_remembered_of_given_masks_alone(model: STM, paint: Blocks, ids: Blocks) -> None:
