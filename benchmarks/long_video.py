@@ -6,13 +6,15 @@ A rendered video whose objects turn, leave for hundreds of frames, and come back
 (`benchmarks.long_clip`), segmented by the compact model at 240 pixels. Each policy runs in a process of its own, on one
 thread, as many of them at a time as there are processors, and writes OUT/<policy>.npz as it goes on; one that was
 interrupted goes on where it was, one that is done is not run again. The official memory grows, and so does a frame's
-time: it is given a limited time. Prints Markdown, and writes plots to OUT; `--report` does so from what is there. Run
-it on an idle machine.
+time: it is given a limited time. Prints Markdown, and writes plots to OUT; `--report` does so from what is there.
+
+A machine is not equally fast throughout an hour, above all one that is shared. So every tenth frame a fixed piece of
+work is timed as well, the network's look at one picture, and times are also told as if that had always taken as long as
+it usually did. Run it on an idle machine nevertheless.
 """
 
 import argparse
 import multiprocessing
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,12 +30,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from benchmarks.accuracy import processor
 from benchmarks.long_clip import LongClip, Return
-from benchmarks.plots import draw_long_video
+from benchmarks.plots import Panel, draw_long_video
 from stm_fast import MemoryPolicy, Segmenter, load_model
 from stm_fast.cli.options import Dtype, resolve_dtype
 from stm_fast.media.files import atomic_path
 from stm_fast.media.summary import versions
 from stm_fast.memory import presets
+from stm_fast.models.stm import STM
 
 SIZE = 240
 FRAMES = 10_000
@@ -47,6 +50,7 @@ POLICIES: dict[str, MemoryPolicy] = {
 }
 OFFICIAL_SECONDS = 400.0
 SAVED_EVERY = 500
+CALIBRATED_EVERY = 10
 BIN = 250
 _SOON = 10
 
@@ -57,6 +61,7 @@ class Log:
 
     Attributes:
         seconds: of the step, without rendering.
+        fixed_work: seconds that the fixed piece of work took when it was last timed.
         jaccard: of each object, NaN where it is nowhere in the true mask.
         false: pixels that were given to an object that is not there.
         nbytes: of the memory.
@@ -66,6 +71,7 @@ class Log:
 
     made_of: str
     seconds: list[float] = field(default_factory=list)
+    fixed_work: list[float] = field(default_factory=list)
     jaccard: list[list[float]] = field(default_factory=list)
     false: list[int] = field(default_factory=list)
     nbytes: list[int] = field(default_factory=list)
@@ -82,7 +88,7 @@ class Log:
         with np.load(path) as file:
             columns = {name: file[name] for name in file.files}
         found = str(columns.pop("made_of", ""))
-        if found != made_of:
+        if found != made_of or "fixed_work" not in columns:
             raise SystemExit(f"{path} is of {found or 'an earlier version'}, not of {made_of}: choose another folder")
         return cls(made_of, **{name: column[:rows].tolist() for name, column in columns.items()})
 
@@ -111,8 +117,12 @@ def run(name: str, clip: LongClip, out: Path, progress: "Queue[tuple[str, int] |
     else:
         first = clip.frame(0)
         segmenter.start(first.image, first.mask)
+    fixed_work = _fixed_work(segmenter.model, dtype)
     for index in range(segmenter.frame_index + 1, len(clip)):
         frame = clip.frame(index)
+        if index % CALIBRATED_EVERY == 0 or not log.fixed_work:
+            measured = _seconds(fixed_work)
+        log.fixed_work.append(measured)
         begin = time.perf_counter()
         mask = segmenter.step(frame.image).mask.numpy()
         log.seconds.append(time.perf_counter() - begin)
@@ -127,6 +137,19 @@ def run(name: str, clip: LongClip, out: Path, progress: "Queue[tuple[str, int] |
                 break
     log.save(path)
     state.unlink(missing_ok=True)
+
+
+def _fixed_work(model: STM, dtype: torch.dtype) -> Callable[[], object]:
+    """The network's look at a picture."""
+    picture = torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    laid_out = picture.to(dtype, memory_format=torch.channels_last)
+    return torch.inference_mode()(lambda: model.encode_query(laid_out))
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
 
 
 def _made_of(name: str, clip: LongClip) -> str:
@@ -179,21 +202,29 @@ def report(clip: LongClip, out: Path) -> None:
     packages = ", ".join(f"{package} {version}" for package, version in versions().items())
     print(f"{processor()}, one thread a policy, {SIZE} pixels, {len(clip.objects)} objects; {packages}\n")
     _report_returns(clip.returns, len(clip), logs)
-    print("\n| policy | frames/s, second tenth | last | ratio | memory, MB, second tenth | last | process, most |")
+    usual = float(np.median(np.concatenate([log.array("fixed_work") for log in logs.values()])))
+    steady = {name: log.array("seconds") * usual / log.array("fixed_work") for name, log in logs.items()}
+    print(f"\nFrames/s as if {1e3 * usual:.0f} ms of fixed work had always taken that; in brackets as they were.\n")
+    print("| policy | frames/s, second tenth | last | ratio | memory, MB, second tenth | last | process, most |")
     print("|---|---|---|---|---|---|---|")
     for name, log in logs.items():
-        second, last = (_rate(log, tenth) for tenth in (1, 9))
+        second, last = (_rate(steady[name], tenth) for tenth in (1, 9))
+        measured = [_rate(log.array("seconds"), tenth) for tenth in (1, 9)]
         held = [_tenth(log.array("nbytes"), tenth).max() / 1e6 for tenth in (1, 9)]
         memory = f"{held[0]:.1f} | {held[1]:.1f} | {max(log.anonymous) / 1e6:.0f}"
-        print(f"| {name} | {second:.1f} | {last:.1f} | {last / second:.2f} | {memory} |")
-    draw_long_video(
-        {
-            "J where visible": {name: _binned(_mean, log.array("jaccard")) for name, log in logs.items()},
-            "frames/s": {name: _binned(lambda x: 1 / np.median(x), log.array("seconds")) for name, log in logs.items()},
-            "memory, MB": {name: _binned(np.max, log.array("nbytes") / 1e6) for name, log in logs.items()},
-        },
-        out / "long_video.png",
-    )
+        rates = f"{second:.2f} ({measured[0]:.2f}) | {last:.2f} ({measured[1]:.2f})"
+        print(f"| {name} | {rates} | {last / second:.2f} ({measured[1] / measured[0]:.2f}) | {memory} |")
+    panels = [
+        Panel("J after each return", {}, begin=None, points=True),
+        Panel("frames/s", {}),
+        Panel("memory, MB", {}),
+    ]
+    for name, log in logs.items():
+        after = zip(clip.returns, _after(clip.returns, log), strict=True)
+        panels[0].lines[name] = [(back.first, jaccard) for back, jaccard in after if np.isfinite(jaccard)]
+        panels[1].lines[name] = _binned(lambda x: 1 / np.median(x), steady[name])
+        panels[2].lines[name] = _binned(np.max, log.array("nbytes") / 1e6)
+    draw_long_video(panels, out / "long_video.png")
 
 
 def _report_returns(returns: list[Return], frames: int, logs: dict[str, Log]) -> None:
@@ -233,8 +264,8 @@ def _tenth(column: NDArray[np.float64], tenth: int) -> NDArray[np.float64]:
     return column[edges[tenth] : edges[tenth + 1]]
 
 
-def _rate(log: Log, tenth: int) -> float:
-    return 1 / statistics.median(_tenth(log.array("seconds"), tenth).tolist())
+def _rate(seconds: NDArray[np.float64], tenth: int) -> float:
+    return 1 / float(np.median(_tenth(seconds, tenth)))
 
 
 def _binned(function: Callable[..., object], column: NDArray[np.float64]) -> list[tuple[int, float]]:

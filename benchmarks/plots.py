@@ -3,7 +3,7 @@
 import re
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from stm_fast.media.files import atomic_path
 
@@ -25,6 +25,22 @@ POLICY_COLOURS = {
 }
 
 Lines = dict[str, list[tuple[int, float]]]
+
+
+class Panel(NamedTuple):
+    """Numbers by policy, against the frame's number.
+
+    Attributes:
+        unit: what they are.
+        lines: the numbers.
+        begin: of the axis; None leaves it free.
+        points: they are of single frames, between which nothing is known.
+    """
+
+    unit: str
+    lines: Lines
+    begin: float | None = 0
+    points: bool = False
 
 
 def draw(report: dict[str, Any], out: Path) -> None:
@@ -62,23 +78,26 @@ def draw_gpu(results: list[dict[str, Any]], frames: tuple[int, ...], out: Path) 
     _save(out / "gpu_time.png", panels, "ms a read")
 
 
-def draw_long_video(panels: dict[str, Lines], path: Path) -> None:
-    """Write one picture of panels above one another: numbers by policy, against the frame's number."""
+def draw_long_video(panels: list[Panel], path: Path) -> None:
+    """Write one picture of panels above one another."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(len(panels), 1, figsize=(9, 3.1 * len(panels)), sharex=True)
-    for axis, (unit, lines) in zip(axes, panels.items(), strict=True):
-        for name, points in lines.items():
-            axis.plot(*zip(*points, strict=True), label=name, linewidth=1.8, color=POLICY_COLOURS.get(name))
-        axis.set_ylabel(unit)
-        axis.set_ylim(bottom=0)
+    for axis, panel in zip(axes, panels, strict=True):
+        style = {"linewidth": 0.6, "marker": "o", "markersize": 5} if panel.points else {"linewidth": 1.8}
+        for name, points in panel.lines.items():
+            if points:
+                axis.plot(*zip(*points, strict=True), label=name, color=POLICY_COLOURS.get(name), **style)
+        axis.set_ylabel(panel.unit)
+        if panel.begin is not None:
+            axis.set_ylim(bottom=panel.begin)
         axis.grid(True, alpha=0.3)
-    axes[0].legend(frameon=False, ncols=len(panels) + 2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    figure.legend(*axes[1].get_legend_handles_labels(), frameon=False, ncols=len(POLICY_COLOURS), loc="upper center")
     axes[-1].set_xlabel("frame")
-    figure.tight_layout()
+    figure.tight_layout(rect=(0, 0, 1, 0.97))
     with atomic_path(path) as partial:
         figure.savefig(partial, dpi=130, format="png")
     pyplot.close(figure)
