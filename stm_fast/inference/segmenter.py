@@ -15,6 +15,7 @@ from stm_fast.inference.frames import Frame, Geometry, fitted, to_rgb
 from stm_fast.inference.objects import MAX_ID, Mask, ids_in, to_ids, to_mask, without_holes
 from stm_fast.inference.state import FrameState
 from stm_fast.memory.bank import MemoryBank
+from stm_fast.memory.certainty import doubt
 from stm_fast.memory.offload import Store
 from stm_fast.memory.policies import MemoryPolicy
 from stm_fast.models.aggregation import PROBABILITY_FLOOR, aggregate, other_masks
@@ -382,30 +383,32 @@ class Segmenter:
 
     def _memorise(self, state: FrameState) -> None:
         """Puts the current frame with its masks into memory (STM paper, section 3.1); a second time changes nothing."""
-        annotated = bool(state.annotated)
-        if not state.objects or not self.memory.wants(state.index, annotated=annotated, permanent=state.chosen):
+        annotated = [found in state.annotated for found in state.objects]
+        if not state.objects or not self.memory.wants(state.index, annotated=any(annotated), permanent=state.chosen):
             return
         with self._timed("encode_memory"):
-            probabilities = self._remembered(state)
-            others = other_masks(probabilities)
-            probabilities, others = (state.geometry.pad(planes) for planes in (probabilities, others))
-            masks, others = (planes.to(self._dtype) for planes in (probabilities, others))
+            masks = self._remembered(state)
+            others = other_masks(masks)
+            masks, others = (state.geometry.pad(planes).to(self._dtype) for planes in (masks, others))
             groups = self._groups(state, len(state.objects))
             parts = [self.model.encode_memory(state.frame, masks[few], others[few]) for few in groups]
             keys, values = (torch.cat(rows) if len(rows) > 1 else rows[0] for rows in zip(*parts, strict=True))
-            presence, doubt = (
-                F.adaptive_avg_pool2d(planes[:, 0], (keys.shape[2], keys.shape[3]))
-                for planes in (probabilities, probabilities * (1 - probabilities))
-            )
             self.memory.memorise(
                 state.index,
                 keys,
                 values,
                 annotated=annotated,
                 permanent=state.chosen,
-                presence=presence,
-                doubt=doubt,
+                presence=F.adaptive_avg_pool2d(masks.float(), (keys.shape[2], keys.shape[3]))[:, 0],
+                doubt=self._doubt(state),
             )
+
+    def _doubt(self, state: FrameState) -> Tensor | None:
+        """How unsure the network was of each object `(O,)`; NaN for those that were placed, None if nobody asks."""
+        if self.memory.policy.admission is None:
+            return None
+        placed = torch.tensor([found in state.placed for found in state.objects], device=state.inner.device)
+        return doubt(state.inner[1:]).masked_fill(placed, torch.nan)
 
     def _remembered(self, state: FrameState) -> Tensor:
         """Masks `(O, 1, *inner)` of the objects as they go into memory."""

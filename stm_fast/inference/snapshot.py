@@ -46,6 +46,7 @@ def save(path: str | Path, state: FrameState, memory: MemoryBank, identity: dict
         "padding": list(state.geometry.padding),
         "objects": list(state.objects),
         "annotated": sorted(state.annotated),
+        "placed": sorted(state.placed),
         "chosen": state.chosen,
     }
     metadata = {"format": _FORMAT, "identity": identity, "frame": frame, "memory": rest, "extra": extra}
@@ -121,5 +122,6 @@ def _frame(tensors: dict[str, Tensor], rest: dict[str, Any]) -> FrameState:
         outer=tensors.get(_FRAME + "outer", inner),
         objects=tuple(rest["objects"]),
         annotated=frozenset(rest["annotated"]),
+        placed=frozenset(rest["placed"]),
         chosen=rest["chosen"],
     )

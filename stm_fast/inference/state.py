@@ -22,6 +22,7 @@ class FrameState:
         outer: the same at the input's size; the same tensor when the sizes are.
         objects: ids of the objects.
         annotated: those whose masks were given in this frame.
+        placed: those whose masks do not come from the network in this frame, annotated or not.
         chosen: the frame is to be remembered as annotated ones are.
     """
 
@@ -32,6 +33,7 @@ class FrameState:
     outer: Tensor
     objects: tuple[int, ...] = ()
     annotated: frozenset[int] = frozenset()
+    placed: frozenset[int] = frozenset()
     chosen: bool = False
 
     @classmethod
@@ -51,6 +53,7 @@ class FrameState:
         joining = tuple(found for found in objects if found not in self.objects)
         self._edit(lambda planes: torch.cat([planes, planes.new_zeros(len(joining), *planes.shape[1:])]))
         self.objects += joining
+        self.placed |= set(objects)
         self._correct([self.objects.index(found) + 1 for found in objects], one_hot(mask, objects))
 
     def remove(self, found: int) -> None:
@@ -60,6 +63,7 @@ class FrameState:
         self._edit(lambda planes: torch.cat([planes[:row], planes[row + 1 :]]))
         self.objects = self.objects[: row - 1] + self.objects[row:]
         self.annotated -= {found}
+        self.placed -= {found}
 
     def _correct(self, rows: Sequence[int], masks: Tensor) -> None:
         shrunk = self.geometry.to_inner(masks[None])[0]

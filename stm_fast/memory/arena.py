@@ -1,5 +1,6 @@
-"""The memory of objects that joined together: frames in slots and prototypes beside them, in one block for one read."""
+"""What an object remembers, or some that joined together: frames and prototypes, in one block for one read."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import Enum
@@ -60,14 +61,14 @@ class Holding:
 
 
 class Arena:
-    """Keys and values of O objects that joined in the same frame, kept by a policy.
+    """Keys and values of O objects that joined in the same frame, kept by a policy; of one, if it looks at tokens.
 
     Frames lie in slots one after the other, in no order of time, which a softmax over all of them does not see.
     Long-term prototypes lie before the first slot, the last of them next to it: whatever there is of both is one range
     of tokens, and one read. A block without bound grows by half when it is full, so a frame costs one copy of itself
     and, on average, at most three more; one with a bound is allocated once.
 
-    Policies look at `slots`, `usage_of`, `tokens_of` and `distances`, and act by `drop` and `consolidate`.
+    Policies look at `slots`, `usage_of`, `tokens_of`, `distances` and `doubts`, and act by `drop` and `consolidate`.
 
     Args:
         policy: which frames stay.
@@ -80,6 +81,8 @@ class Arena:
         slots: the frame in each slot.
         distances: how far frames are from one another, by pairs of their numbers; kept here for policies that measure
             it, see `stm_fast.memory.novelty`.
+        doubts: of each object in the last frame, see `stm_fast.memory.certainty`; NaN where it is not known.
+        notes: what else a policy keeps of the video, by names of its own.
         reads: number of reads so far.
     """
 
@@ -96,6 +99,8 @@ class Arena:
         self.max_slots = max_slots
         self.slots: list[Slot] = []
         self.distances: dict[tuple[int, int], float] = {}
+        self.doubts = [math.nan] * len(first.keys)
+        self.notes: dict[str, float] = {}
         self.reads = 0
         self._long_term = 0
         self._candidate = False
@@ -167,7 +172,9 @@ class Arena:
         """Sets the bound on the number of slots. What is too much goes when the next frame is memorised."""
         self.max_slots = max_slots
 
-    def memorise(self, index: int, tokens: Tokens, *, permanent: bool, kept: bool) -> None:
+    def memorise(
+        self, index: int, tokens: Tokens, *, permanent: bool, kept: bool, doubts: Sequence[float] | None = None
+    ) -> None:
         """Puts a frame into memory. The one before it stays or goes now.
 
         Args:
@@ -175,6 +182,7 @@ class Arena:
             tokens: of the frame.
             permanent: the frame stays as long as there are others to go.
             kept: the frame may stay when the next one comes.
+            doubts: of each object; None if they are not known.
         """
         number = self._slot_of(index)
         if number is None:
@@ -185,6 +193,7 @@ class Arena:
         self._write(number, tokens._replace(born=torch.full_like(tokens.born, self.reads)))
         self.slots[number] = Slot(index, Role.permanent if permanent else Role.temporary)
         self._candidate = kept
+        self.doubts = [math.nan] * self.objects if doubts is None else list(doubts)
 
     def read(self, query_key: Tensor, *, top_k: int | None = None, backend: str = "auto") -> Tensor:
         """Readout `(O, Cv, h, w)` of a query key `(1, Ck, h, w)` that the objects share."""
@@ -232,6 +241,7 @@ class Arena:
     def remove(self, row: int) -> None:
         """Forgets an object."""
         self.distances.clear()
+        del self.doubts[row]
         with self._mode():
             self.block = self.block.of_rows([other for other in range(self.objects) if other != row])
 
@@ -248,6 +258,8 @@ class Arena:
         return tensors, {
             "slots": [asdict(slot) for slot in self.slots],
             "distances": [[*pair, far] for pair, far in self.distances.items()],
+            "doubts": self.doubts,
+            "notes": self.notes,
             "grid": list(self.grid),
             "reads": self.reads,
             "long_term": self._long_term,
@@ -327,6 +339,7 @@ class Arena:
         self.max_slots = rest["max_slots"]
         self.slots = [Slot(slot["frame"], Role(slot["role"])) for slot in rest["slots"]]
         self.distances = {(one, other): far for one, other, far in rest["distances"]}
+        self.doubts, self.notes = list(rest["doubts"]), dict(rest["notes"])
         self.reads = rest["reads"]
         self._long_term = rest["long_term"]
         self._candidate = rest["candidate"]

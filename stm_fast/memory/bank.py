@@ -1,7 +1,7 @@
 """The memory of a video: what each object remembers of past frames."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -105,7 +105,7 @@ class MemoryBank:
         keys: Tensor,
         values: Tensor,
         *,
-        annotated: bool = False,
+        annotated: bool | Sequence[bool] = False,
         permanent: bool = False,
         presence: Tensor | None = None,
         doubt: Tensor | None = None,
@@ -120,12 +120,13 @@ class MemoryBank:
             keys: `(O, Ck, h, w)`, of one dtype and device in all frames. Rows beyond the objects known so far are
                 objects that join.
             values: `(O, Cv, h, w)`, likewise.
-            annotated: the frame's masks were given, not predicted.
+            annotated: the frame's masks were given, not predicted; or of which objects they were. Objects that joined
+                together share what is kept.
             permanent: the frame stays as annotated ones do, whatever the policy says of them.
             presence: share of each location that the object covers, `(O, h, w)` in [0, 1]. Policies weigh tokens by it;
                 without it, all count alike.
-            doubt: variance p(1 − p) of whether a pixel is the object's, its mean over each location, `(O, h, w)`. See
-                `stm_fast.memory.certainty`; without it, no frame is doubtful.
+            doubt: of each object `(O,)`, as `stm_fast.memory.certainty.doubt` has it; NaN, or None for all, where it is
+                not known.
 
         Raises:
             TypeError: another dtype than that of the frames in memory.
@@ -133,25 +134,28 @@ class MemoryBank:
                 below the last, or frames that are too large for a bound of the policy.
             OSError: the store has no room.
         """
-        self._check(index, keys, values, presence, doubt)
-        if not self.wants(index, annotated=annotated, permanent=permanent):
+        given = [annotated] * len(keys) if isinstance(annotated, bool) else list(annotated)
+        self._check(index, keys, values, presence, doubt, given)
+        if not self.wants(index, annotated=any(given), permanent=permanent):
             return
-        permanent = permanent or self.policy.pins(annotated=annotated)
-        tokens = _tokens(keys, values, presence, doubt)
+        doubts = None if doubt is None or self.policy.admission is None else doubt.tolist()
+        frame = _Frame(index, _tokens(keys, values, presence), given, permanent, doubts)
         known = self.objects
-        of_new = _rows(tokens, known, len(keys))
-        slots = self._max_slots(of_new.keys.shape[2], _bytes_a_token(tokens, self.value_dtype), len(keys))
-        kept = permanent or self.policy.keeps(index, annotated=annotated)
-        first = 0
+        slots = self._max_slots(
+            keys.shape[2] * keys.shape[3], _bytes_a_token(frame.tokens, self.value_dtype), len(keys)
+        )
+        row = 0
         for arena in self.arenas:
             arena.limit(self._max_slots(arena.tokens_a_frame, arena.bytes_a_token, len(keys)))
-            arena.memorise(index, _rows(tokens, first, first + arena.objects), permanent=permanent, kept=kept)
-            first += arena.objects
+            of_arena = frame.of_rows(row, row + arena.objects)
+            if self.wants(index, annotated=any(of_arena.annotated), permanent=permanent):
+                self._put(of_arena, arena)
+            row += arena.objects
         # Last: the others have made room within a bound in bytes.
         for first, last in self._groups(known, len(keys)):
-            of_group = _rows(tokens, first, last)
-            joining = self._empty(of_group, (keys.shape[2], keys.shape[3]), slots)
-            joining.memorise(index, of_group, permanent=permanent, kept=kept)
+            of_group = frame.of_rows(first, last)
+            joining = self._empty(of_group.tokens, (keys.shape[2], keys.shape[3]), slots)
+            self._put(of_group, joining)
             self.arenas.append(joining)
         self._last = index
 
@@ -257,7 +261,7 @@ class MemoryBank:
             arena.undo_read()
 
     def table(self, names: Sequence[object] | None = None) -> MemoryTable:
-        """What is in memory: a row for each frame, and one for prototypes, of objects that joined together.
+        """What is in memory: a row for each frame, and one for prototypes, of objects that share an arena.
 
         Args:
             names: what to call the objects, such as `Segmenter.objects`; their rows if left out.
@@ -292,13 +296,28 @@ class MemoryBank:
         """Bound on the frames of an arena; arguments as those of `MemoryPolicy.max_slots`."""
         return self.policy.max_slots(tokens_a_frame, bytes_a_token, objects)
 
+    def _put(self, frame: "_Frame", arena: Arena) -> None:
+        """Puts the rows of a frame that are an arena's into it."""
+        annotated = any(frame.annotated)
+        permanent = frame.permanent or self.policy.pins(annotated=annotated)
+        kept = permanent or self.policy.keeps(frame.number, annotated=annotated)
+        arena.memorise(frame.number, frame.tokens, permanent=permanent, kept=kept, doubts=frame.doubts)
+
     def _groups(self, first: int, last: int) -> list[tuple[int, int]]:
         """First and last row of those that share an arena, of rows that join."""
         if self.policy.looks_at_tokens:
             return [(row, row + 1) for row in range(first, last)]
         return [(first, last)] if first < last else []
 
-    def _check(self, index: int, keys: Tensor, values: Tensor, presence: Tensor | None, doubt: Tensor | None) -> None:
+    def _check(
+        self,
+        index: int,
+        keys: Tensor,
+        values: Tensor,
+        presence: Tensor | None,
+        doubt: Tensor | None,
+        annotated: Sequence[bool],
+    ) -> None:
         if (
             keys.ndim != 4
             or values.ndim != 4
@@ -312,11 +331,14 @@ class MemoryBank:
             raise ValueError(
                 f"keys must have a row for each of at least {max(self.objects, 1)} objects, got {len(keys)}"
             )
-        for name, given in (("presence", presence), ("doubt", doubt)):
-            if given is not None and given.shape != (keys.shape[0], *keys.shape[2:]):
-                raise ValueError(
-                    f"{name} must be {(keys.shape[0], *keys.shape[2:])} beside these keys, got {tuple(given.shape)}"
-                )
+        for name, stated, shape in (
+            ("presence", presence, (keys.shape[0], *keys.shape[2:])),
+            ("doubt", doubt, (keys.shape[0],)),
+        ):
+            if stated is not None and stated.shape != shape:
+                raise ValueError(f"{name} must be {shape} beside these keys, got {tuple(stated.shape)}")
+        if len(annotated) != len(keys):
+            raise ValueError(f"annotated must be one or {len(keys)} truth values, got {len(annotated)}")
         if not self.arenas:
             return
         if index < self._last:
@@ -335,18 +357,29 @@ class MemoryBank:
                 raise ValueError(f"{name} must be on {held.device} as in memory, got {given.device}")
 
 
-def _tokens(keys: Tensor, values: Tensor, presence: Tensor | None, doubt: Tensor | None) -> Tokens:
+class _Frame(NamedTuple):
+    """A frame that comes into memory; other than `permanent`, by rows. Arguments of `MemoryBank.memorise`."""
+
+    number: int
+    tokens: Tokens
+    annotated: list[bool]
+    permanent: bool
+    doubts: list[float] | None
+
+    def of_rows(self, first: int, last: int) -> "_Frame":
+        """The frame as some of the objects have it."""
+        tokens = Tokens(*(part[first:last] for part in self.tokens))
+        doubts = None if self.doubts is None else self.doubts[first:last]
+        return _Frame(self.number, tokens, self.annotated[first:last], self.permanent, doubts)
+
+
+def _tokens(keys: Tensor, values: Tensor, presence: Tensor | None) -> Tokens:
     """A frame's tokens, new to the memory."""
     nothing = torch.zeros(len(keys), keys.shape[2] * keys.shape[3], device=keys.device)
     there = torch.ones_like(nothing) if presence is None else presence.flatten(1).float()
-    unsure = nothing if doubt is None else doubt.flatten(1).float()
-    return Tokens(keys.flatten(2), values.flatten(2), nothing, nothing, there, unsure)
-
-
-def _rows(tokens: Tokens, first: int, last: int) -> Tokens:
-    return Tokens(*(part[first:last] for part in tokens))
+    return Tokens(keys.flatten(2), values.flatten(2), nothing, nothing, there)
 
 
 def _bytes_a_token(tokens: Tokens, value_dtype: torch.dtype | None) -> int:
     """Bytes that a token of one object takes in a block."""
-    return TokenBlock.empty(_rows(tokens, 0, 1), 1, value_dtype).nbytes
+    return TokenBlock.empty(tokens, 1, value_dtype).nbytes // len(tokens.keys)

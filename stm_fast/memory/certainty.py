@@ -1,50 +1,55 @@
 """How sure the network was of what it saw."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from stm_fast.memory.arena import Arena, Role
-from stm_fast.memory.tokens import Tokens
+from stm_fast.memory.arena import Arena
 
-_LEAST_PRESENCE = 1.0
-"""Tokens. Of an object that covers less than one location there is nothing to be sure of."""
+_FOLLOWED = 20
+_REFUSED = 200
+"""Frames over which the usual doubt is a mean: those that were kept, and those that were not."""
 
 
-def doubt(tokens: Tokens) -> Tensor:
-    """How unsure the network was of each object of a frame, beside how much of it there is.
+def doubt(probabilities: Tensor) -> Tensor:
+    """How unsure the network was of objects, as a width of their outlines in pixels.
 
-    Σ p(1 − p) / Σ p over pixels, where p is the probability that a pixel is the object's: 0 for a mask that was given,
-    some hundredths for an outline, much more for something that the network hesitates to take for the object.
+    Σ p(1 − p) / √Σ p, where p is the probability that a pixel is the object's. An outline has as much to be unsure of
+    as it is long, so that an object which only comes nearer or goes away has the same doubt. What the network hesitates
+    to take for an object at all has several times as much.
 
     Args:
-        tokens: of the frame.
+        probabilities: of O objects, `(O, H, W)`.
 
     Returns:
-        `(O,)`, from 0 to 1; NaN for an object that covers less than one location.
+        `(O,)`, float32 at least; NaN for an object without a pixel that is more likely its own than not.
     """
-    presence = tokens.presence.sum(1)
-    there = presence >= _LEAST_PRESENCE
-    return (tokens.doubt.sum(1) / presence.clamp(min=_LEAST_PRESENCE)).masked_fill(~there, torch.nan)
+    area = probabilities.sum((1, 2))
+    unsure = (probabilities * (1 - probabilities)).sum((1, 2))
+    return torch.where(probabilities.amax((1, 2)) > 0.5, unsure / area.sqrt(), torch.nan)
 
 
 @dataclass(frozen=True)
 class Certain:
-    """Keeps a frame only if the network was about as sure of it as of the working frames.
+    """Keeps a frame only if the network was about as sure of it as it usually is.
 
-    What takes an object's place when it is gone is mostly found with some hesitation; once remembered, it is found
-    with less, again and again. A frame whose `doubt` is above `most` times the median of those of the working frames
-    is in memory as the previous one only. Small objects and blurred ones have much doubt in all frames, hence a ratio.
+    What takes an object's place when it is gone is mostly found with some hesitation; once remembered, it is found with
+    less, again and again. A frame of which the `doubt` is more than `most` times the usual one does not stay when it is
+    no longer the previous one. The usual doubt is a geometric mean over the frames that came, in which those that were
+    refused count little, but count: what stays doubtful for a thousand frames or so is the usual.
+
+    Frames of which the doubt is not known stay: those without the object, and those whose masks were given.
 
     Attributes:
-        most: doubt of a frame that is kept, as a multiple of the median of the working frames.
+        most: doubt of a frame that is kept, as a multiple of the usual one.
 
     Raises:
         ValueError: `most` is below 1.
     """
 
-    most: float = 2.0
+    most: float = 1.75
 
     def __post_init__(self) -> None:
         if self.most < 1:
@@ -52,10 +57,13 @@ class Certain:
 
     def admits(self, arena: Arena, slot: int) -> bool:
         """See `stm_fast.memory.policies.Admission.admits`."""
-        kept = [doubt(arena.tokens_of(other)) for other in arena.slots_of(Role.working)]
-        if not kept:
+        known = [each for each in arena.doubts if each > 0]
+        if not known:
             return True
-        known = torch.stack(kept)
-        # Masks that were given say nothing of how sure the network is.
-        usual = known.masked_fill(known == 0, torch.nan).nanquantile(0.5, 0)
-        return not bool((doubt(arena.tokens_of(slot)) > self.most * usual).any())
+        found = math.log(max(known))
+        usual, kept = arena.notes.get("usual doubt", found), arena.notes.get("frames of known doubt", 0)
+        admitted = found <= usual + math.log(self.most)
+        step = 1 / min(kept + 1, _FOLLOWED) if admitted else 1 / _REFUSED
+        arena.notes["usual doubt"] = usual + step * (found - usual)
+        arena.notes["frames of known doubt"] = kept + admitted
+        return admitted

@@ -23,7 +23,7 @@ class LeastUsed:
 class MostAlike:
     """That frame goes whose nearest other frame says most nearly the same: what stays is as diverse as it can be.
 
-    The last few frames stay whatever they say: they show what is around the objects now, also while these are away.
+    The last few frames that were kept stay whatever they say: they show what is around the objects.
     See `stm_fast.memory.novelty.distance`.
 
     Attributes:

@@ -4,7 +4,7 @@ import errno
 import itertools
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -165,7 +165,9 @@ class OffloadedArena(Arena):
         """See `Arena.stored_bytes`."""
         return sum(part.keys.nbytes + part.values.nbytes for part in self._parts)
 
-    def memorise(self, index: int, tokens: Tokens, *, permanent: bool, kept: bool) -> None:
+    def memorise(
+        self, index: int, tokens: Tokens, *, permanent: bool, kept: bool, doubts: Sequence[float] | None = None
+    ) -> None:
         """See `Arena.memorise`.
 
         Raises:
@@ -176,7 +178,7 @@ class OffloadedArena(Arena):
             self._settle()
             if self.slots:
                 self._move_out()
-        super().memorise(index, tokens, permanent=permanent, kept=kept)
+        super().memorise(index, tokens, permanent=permanent, kept=kept, doubts=doubts)
 
     def read(self, query_key: Tensor, *, top_k: int | None = None, backend: str = "auto") -> Tensor:
         """See `Arena.read`.

@@ -54,8 +54,10 @@ class MemoryPolicy:
     """Which frames stay in memory, and how many.
 
     Two kinds of frames are *kept*: annotated ones, whose masks were given rather than predicted (the first frame above
-    all), and every `every`-th one. The previous frame is in memory besides, until the next one takes its place. Objects
-    that join later have a memory of their own, to which all bounds but `max_bytes` apply by itself.
+    all), and every `every`-th one. The previous frame is in memory besides, until the next one takes its place.
+
+    Objects that join later have a memory of their own, to which all bounds but `max_bytes` apply by itself. With an
+    admission or another eviction than `Oldest`, each object has one.
 
     In a memory that is full, `eviction` chooses which periodic frame goes. Annotated frames never fade: they go only
     when there are no others and the bound is reached nevertheless, and the very first one last.
@@ -64,7 +66,7 @@ class MemoryPolicy:
         every: distance between periodic frames, counted from frame 0; None for none.
         keep_first: annotated frames stay. Otherwise they are frames like all others.
         keep_previous: the previous frame is always in memory.
-        max_frames: bound on the number of frames in memory, the previous one included; None for no bound.
+        max_frames: bound on the number of frames of an object, the previous one included; None for no bound.
         max_tokens: bound on the number of memory tokens of an object, long-term ones included.
         max_bytes: bound on the bytes of all objects together.
         admission: which periodic frames are worth keeping; None for all.
@@ -115,7 +117,7 @@ class MemoryPolicy:
 
     @property
     def looks_at_tokens(self) -> bool:
-        """Whether more than the numbers of frames decides what stays."""
+        """Whether more than the numbers of frames decides what stays; it does so for each object by itself."""
         return self.admission is not None or not isinstance(self.eviction, Oldest)
 
     def long_term_tokens(self, tokens_a_frame: int) -> int:

@@ -52,7 +52,7 @@ class MemoryTable:
 
 
 def rows_of(arena: "Arena", objects: Sequence[object]) -> list[MemoryRow]:
-    """The rows of objects that joined together, in order of time, prototypes last."""
+    """The rows of objects that share an arena, in order of time, prototypes last."""
     return [
         MemoryRow(
             held.frame,

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-_OF_A_TOKEN = ("usage", "born", "presence", "doubt")
 _LARGEST_INT8 = 127
 _SMALLEST_SCALE = torch.finfo(torch.float32).tiny
 
@@ -21,7 +20,6 @@ class Tokens(NamedTuple):
         usage: how much each was read so far, softmax weights summed over locations and reads; float32 `(O, n)`.
         born: number of reads that were made before it came, float32 `(O, n)`.
         presence: share of its location that the object covers, in [0, 1], float32 `(O, n)`.
-        doubt: variance p(1 − p) of whether a pixel is the object's, mean over the location, float32 `(O, n)`.
     """
 
     keys: Tensor
@@ -29,7 +27,6 @@ class Tokens(NamedTuple):
     usage: Tensor
     born: Tensor
     presence: Tensor
-    doubt: Tensor
 
     @property
     def number(self) -> int:
@@ -44,10 +41,9 @@ class TokenBlock:
     Attributes:
         keys: `(O, Ck, capacity)`.
         values: `(O, Cv, capacity)`, of the dtype that they are stored in.
-        usage: float32 `(O, capacity)`; this and the next three as in `Tokens`.
+        usage: float32 `(O, capacity)`; this and the next two as in `Tokens`.
         born: likewise.
         presence: likewise.
-        doubt: likewise.
         scales: float32 `(O, capacity)`, what a token's values in int8 are multiplied by; None for other dtypes.
         read_dtype: of the values that were put in.
     """
@@ -57,7 +53,6 @@ class TokenBlock:
     usage: Tensor
     born: Tensor
     presence: Tensor
-    doubt: Tensor
     scales: Tensor | None
     read_dtype: torch.dtype
 
@@ -70,7 +65,6 @@ class TokenBlock:
             _room(like.usage, capacity),
             _room(like.born, capacity),
             _room(like.presence, capacity),
-            _room(like.doubt, capacity),
             scales=_room(like.usage, capacity) if value_dtype == torch.int8 else None,
             read_dtype=like.values.dtype,
         )
@@ -96,14 +90,15 @@ class TokenBlock:
             scales = values.abs().amax(1) / _LARGEST_INT8
             self.scales[..., place] = scales
             self.values[..., place] = (values / scales.clamp(min=_SMALLEST_SCALE)[:, None]).round().to(torch.int8)
-        for name in _OF_A_TOKEN:
-            getattr(self, name)[..., place] = getattr(tokens, name)
+        self.usage[..., place], self.born[..., place], self.presence[..., place] = tokens[2:]
 
     def get(self, first: int, last: int) -> Tokens:
         """The tokens from `first` up to `last`; views, but for values that are stored in another dtype."""
         place = slice(first, last)
         values = self.values_to_read(first, last).to(self.read_dtype)
-        return Tokens(self.keys[..., place], values, *(getattr(self, name)[..., place] for name in _OF_A_TOKEN))
+        return Tokens(
+            self.keys[..., place], values, self.usage[..., place], self.born[..., place], self.presence[..., place]
+        )
 
     def values_to_read(self, first: int, last: int) -> Tensor:
         """Values `(O, Cv, n)` for a read; a view if they are stored in floating point."""
@@ -136,7 +131,7 @@ class TokenBlock:
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors of the block by the names of its attributes."""
-        parts = {name: getattr(self, name) for name in ("keys", "values", *_OF_A_TOKEN)}
+        parts = {name: getattr(self, name) for name in ("keys", "values", "usage", "born", "presence")}
         return parts if self.scales is None else parts | {"scales": self.scales}
 
     def _with(self, tensors: dict[str, Tensor]) -> "TokenBlock":

@@ -18,7 +18,7 @@ if not torch.cuda.is_available():
     pytest.skip("no GPU", allow_module_level=True)
 
 KEY, VALUE, HEIGHT, WIDTH = 64, 256, 30, 54
-FRAME_BYTES = 4 * (KEY + VALUE + 4) * HEIGHT * WIDTH
+FRAME_BYTES = 4 * (KEY + VALUE + 3) * HEIGHT * WIDTH
 OFFICIAL = MemoryPolicy(every=1)
 
 

@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import torch
 
 from stm_fast import MemoryPolicy, Segmenter
 from stm_fast.inference import segmenter as module
+from stm_fast.inference.resumable import ResumableSegmenter
 from stm_fast.memory.certainty import Certain, doubt
 from stm_fast.memory.offload import DiskStore, HostStore
 from stm_fast.models.stm import STM
@@ -168,19 +170,54 @@ def test_frames_that_are_not_kept_are_not_encoded(model: STM, paint: Blocks, ids
 
 
 def test_the_memory_is_told_how_sure_the_network_was(model: STM, paint: Blocks, ids: Blocks) -> None:
+    """Of masks that were given nothing is known, whatever the size that the network sees them at."""
     decide = model.decoder.forward
     model.decoder.forward = lambda *what: decide(*what) / 10
-    segmenter = Segmenter(model, policy=MemoryPolicy(every=1, admission=Certain()))
+    for size in (None, 48):
+        segmenter = Segmenter(model, policy=MemoryPolicy(every=1, admission=Certain()), size=size)
+        results = [
+            segmenter.start(paint("rr..", "..gg"), ids("1100", "0022")),
+            segmenter.step(paint("rr..", ".ggg")),
+            segmenter.annotate(ids("1100", "0000"), [1]),
+            segmenter.step(paint("rr..", "..gg")),
+        ]
+        told = [memorised(segmenter)]
+        segmenter.step(paint("rr..", "..gg"))
+        told.append(memorised(segmenter))
+        assert math.isnan(told[0][0])
+        assert told[0][1] > 0
+        if size is None:
+            expected = [doubt(results[which].probabilities[1:])[row] for which, row in ((2, 1), (3, 0), (3, 1))]
+            assert [told[0][1], *told[1]] == pytest.approx([float(each) for each in expected], rel=1e-4)
+
+
+def memorised(segmenter: Segmenter) -> list[float]:
+    """What was told of the last frame in memory."""
+    return [found for arena in segmenter.memory.arenas for found in arena.doubts]
+
+
+def test_of_masks_that_are_taken_over_nothing_is_known(model: STM, paint: Blocks, ids: Blocks) -> None:
+    """At another size they are soft, and would set a standard."""
+    segmenter = ResumableSegmenter(model, policy=MemoryPolicy(every=1, admission=Certain()), size=48)
     segmenter.start(paint("rr..", "..gg"), ids("1100", "0022"))
-    result = segmenter.step(paint("rr..", ".ggg"))
+    for _ in range(3):
+        segmenter.recall(paint("rr..", ".ggg"), ids("1100", "0222"))
+    assert all(math.isnan(found) for found in memorised(segmenter))
+    assert not any(arena.notes for arena in segmenter.memory.arenas)
     segmenter.step(paint("rr..", "..gg"))
-    assert len(segmenter.memory.arenas) == 2
-    for row, arena in enumerate(segmenter.memory.arenas, start=1):
-        given, found = (float(doubt(arena.tokens_of(slot))) for slot in range(2))
-        probability = result.probabilities[row]
-        assert given == 0
-        assert found == pytest.approx(float((probability * (1 - probability)).sum() / probability.sum()), rel=1e-5)
-        assert found > 0.05
+    segmenter.step(paint("rr..", "..gg"))
+    assert not any(math.isnan(found) for found in memorised(segmenter))
+
+
+def test_a_correction_of_one_object_keeps_the_frame_for_that_one(model: STM, paint: Blocks, ids: Blocks) -> None:
+    """If each has a memory of its own; what it was for others is the network's word alone."""
+    segmenter = Segmenter(model, policy=MemoryPolicy(every=None, admission=Certain()))
+    segmenter.start(paint("rr..", "..gg"), ids("1100", "0022"))
+    segmenter.step(paint("rr..", ".ggg"))
+    segmenter.annotate(ids("1000", "0000"), [1])
+    for _ in range(2):
+        segmenter.step(paint("rr..", ".ggg"))
+    assert [arena.frames for arena in segmenter.memory.arenas] == [(0, 1, 2), (0, 2)]
 
 
 def test_holes_are_filled_in_what_is_remembered_of_given_masks_alone(model: STM, paint: Blocks, ids: Blocks) -> None:

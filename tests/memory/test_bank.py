@@ -15,8 +15,8 @@ from stm_fast.memory.tokens import TokenBlock
 pytestmark = pytest.mark.usefixtures("poisoned")
 
 KEY, VALUE, HEIGHT, WIDTH = 4, 3, 2, 3
-BYTES_A_TOKEN = 4 * (KEY + VALUE + 4)
-"""Key, value, and what is known of a token: usage, birth, presence and doubt."""
+BYTES_A_TOKEN = 4 * (KEY + VALUE + 3)
+"""Key, value, and what is known of a token: usage, birth and presence."""
 
 
 def frame_of(objects: int, seed: int) -> tuple[Tensor, Tensor]:

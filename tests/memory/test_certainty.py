@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
 
 from stm_fast import MemoryPolicy
 from stm_fast.memory import presets
@@ -13,15 +12,12 @@ from stm_fast.memory.bank import MemoryBank
 from stm_fast.memory.certainty import Certain, doubt
 
 KEY, VALUE, HEIGHT, WIDTH = 8, 6, 3, 4
-TOKENS = HEIGHT * WIDTH
 
 
-def memorise(bank: MemoryBank, index: int, probabilities: list[float], **how: bool) -> None:
-    """A frame in which each object is everywhere with some probability."""
+def memorise(bank: MemoryBank, index: int, doubts: list[float], annotated: bool | list[bool] = False) -> None:
     generator = torch.Generator().manual_seed(index)
-    probability = torch.tensor(probabilities)[:, None, None].expand(-1, HEIGHT, WIDTH)
-    keys, values = (torch.randn(len(probabilities), C, HEIGHT, WIDTH, generator=generator) for C in (KEY, VALUE))
-    bank.memorise(index, keys, values, presence=probability, doubt=probability * (1 - probability), **how)
+    keys, values = (torch.randn(len(doubts), C, HEIGHT, WIDTH, generator=generator) for C in (KEY, VALUE))
+    bank.memorise(index, keys, values, annotated=annotated, doubt=torch.tensor(doubts))
 
 
 def kept(bank: MemoryBank, row: int = 0) -> list[int]:
@@ -29,71 +25,130 @@ def kept(bank: MemoryBank, row: int = 0) -> list[int]:
     return [slot.frame for slot in bank.arenas[row].slots if slot.role in (Role.permanent, Role.working)]
 
 
-def followed(policy: MemoryPolicy, probabilities: list[list[float]]) -> MemoryBank:
-    """A bank that saw a frame whose masks were given, then one for each of the probabilities, then another."""
+def followed(policy: MemoryPolicy, *doubts: float | list[float]) -> MemoryBank:
+    """A bank that saw a frame whose masks were given, then one for each of the doubts, then another."""
+    rows = [each if isinstance(each, list) else [each] for each in doubts]
     bank = MemoryBank(policy)
-    memorise(bank, 0, [1.0] * len(probabilities[0]), annotated=True)
-    for index, each in enumerate(probabilities, start=1):
-        memorise(bank, index, each)
-    memorise(bank, len(probabilities) + 1, probabilities[-1])
+    memorise(bank, 0, [math.nan] * len(rows[0]), annotated=True)
+    for index, row in enumerate([*rows, rows[-1]], start=1):
+        memorise(bank, index, row)
     return bank
 
 
-def test_doubt_is_the_share_of_a_mask_that_is_not_sure() -> None:
-    bank = followed(MemoryPolicy(every=1), [[0.9, 0.5, 1 / 16, 1 / TOKENS + 1e-6, 0.0]])
+def soft_disc(radius: float, inside: float = 1.0) -> torch.Tensor:
+    """Probabilities of a disc with an outline of some pixels, `(1, 200, 200)`."""
+    y, x = torch.meshgrid(torch.arange(200.0), torch.arange(200.0), indexing="ij")
+    return inside * torch.sigmoid(radius - torch.hypot(y - 100, x - 100))[None]
 
-    def of(slot: int) -> Tensor:
-        return doubt(bank.arenas[0].tokens_of(slot))
 
-    assert of(0).tolist() == [0.0] * 5
-    expected = [0.1, 0.5, math.nan, 1 - 1 / TOKENS, math.nan]
-    assert of(1).tolist() == pytest.approx(expected, rel=1e-5, nan_ok=True)
+def test_doubt_is_that_of_an_outline_whatever_the_size() -> None:
+    near, far = doubt(soft_disc(80)), doubt(soft_disc(20))
+    assert near == pytest.approx(float(far), rel=0.02)
+    assert doubt(soft_disc(40, inside=0.9)) > 2 * near
+
+
+def test_doubt_is_a_variance_beside_the_root_of_an_area() -> None:
+    probabilities = torch.tensor([[[1.0, 1.0, 0.75, 0.25], [0.0, 0.0, 0.0, 1.0]]])
+    assert float(doubt(probabilities)) == pytest.approx(2 * 0.75 * 0.25 / 2)
+
+
+def test_there_is_no_doubt_of_what_is_nowhere() -> None:
+    """However much a trace of it everywhere adds up to."""
+    probabilities = torch.stack([torch.zeros(60, 60), torch.full((60, 60), 0.3)])
+    assert doubt(probabilities).isnan().all()
 
 
 def test_doubtful_frames_do_not_stay() -> None:
-    """They are in memory as the previous frame; more than twice the usual doubt is too much."""
-    bank = followed(MemoryPolicy(every=1, admission=Certain()), [[0.98], [0.97], [0.955], [0.9], [0.96], [0.6]])
+    """They are in memory as the previous frame."""
+    bank = followed(MemoryPolicy(every=1, admission=Certain()), 1.0, 1.7, 0.9, 4.0, 1.1, 4.0)
     assert kept(bank) == [0, 1, 2, 3, 5]
     assert bank.frames == (0, 1, 2, 3, 5, 7)
 
 
-def test_what_counts_as_doubt_is_set_by_the_network_not_by_masks_that_were_given() -> None:
-    policy = MemoryPolicy(every=1, keep_first=False, admission=Certain())
-    assert kept(followed(policy, [[0.9], [0.89], [0.7]])) == [0, 1, 2]
+def test_the_usual_doubt_is_a_mean_of_frames_that_were_kept() -> None:
+    """Of logarithms: 1.5 and 1 / 1.5 make 1; and a frame that is far off does not count for much."""
+    most = Certain().most
+    bank = followed(
+        MemoryPolicy(every=1, admission=Certain()), 1.0, 1.5, 1 / 1.5, 100.0, 0.98 * most, 100.0, 1.4 * most
+    )
+    assert kept(bank) == [0, 1, 2, 3, 5]
 
 
-def test_a_frame_without_the_object_is_not_doubtful() -> None:
-    """Nor is the background of an object that covers less than one location."""
-    bank = followed(MemoryPolicy(every=1, admission=Certain()), [[0.99], [0.0], [0.5 / TOKENS], [0.6]])
-    assert kept(bank) == [0, 1, 2, 3]
+def test_what_stays_doubtful_is_the_usual_in_the_end() -> None:
+    """No memory is shut for good: here after 40 frames that were clear and 300 that have three times the doubt."""
+    bank = followed(MemoryPolicy(every=1, admission=Certain()), *[1.0] * 40, *[3.0] * 300)
+    assert not any(40 < frame <= 140 for frame in kept(bank))
+    assert all(frame in kept(bank) for frame in range(300, 341))
+
+
+def test_frames_of_unknown_doubt_stay() -> None:
+    """Without the object, or with a mask that was given; and set no standard."""
+    bank = followed(MemoryPolicy(every=1, admission=Certain()), math.nan, 1.0, math.nan, 1.0, 0.0, 1.0, 9.0)
+    assert kept(bank) == [0, 1, 2, 3, 4, 5, 6]
+    unknown = MemoryBank(MemoryPolicy(every=1, admission=Certain()))
+    for index in range(5):
+        unknown.memorise(index, torch.randn(1, KEY, HEIGHT, WIDTH), torch.randn(1, VALUE, HEIGHT, WIDTH))
+    assert unknown.frames == (0, 1, 2, 3, 4)
 
 
 def test_an_object_in_doubt_does_not_decide_what_others_remember() -> None:
-    bank = followed(MemoryPolicy(every=1, admission=Certain()), [[0.98, 0.98], [0.98, 0.6], [0.6, 0.98]])
+    bank = followed(MemoryPolicy(every=1, admission=Certain()), [1.0, 1.0], [1.0, 9.0], [9.0, 1.0])
     assert (kept(bank, 0), kept(bank, 1)) == ([0, 1, 2], [0, 1, 3])
     assert [row.objects for row in bank.table(["cat", "dog"]).rows if row.frame == 2] == [("cat",)]
-    with_numbers_alone = followed(MemoryPolicy(every=1), [[0.98, 0.98], [0.98, 0.6]])
-    assert len(with_numbers_alone.arenas) == 1
+    assert len(followed(MemoryPolicy(every=1), [1.0, 1.0], [1.0, 9.0]).arenas) == 1
 
 
-def test_without_doubt_all_frames_stay() -> None:
-    bank = MemoryBank(MemoryPolicy(every=1, admission=Certain()))
-    for index in range(5):
-        generator = torch.Generator().manual_seed(index)
-        bank.memorise(index, *(torch.randn(1, C, HEIGHT, WIDTH, generator=generator) for C in (KEY, VALUE)))
-    assert bank.frames == (0, 1, 2, 3, 4)
+def test_a_frame_annotated_for_some_objects_stays_for_those() -> None:
+    policy = MemoryPolicy(every=1, max_frames=4, admission=Certain())
+    bank = MemoryBank(policy)
+    memorise(bank, 0, [math.nan, math.nan], annotated=True)
+    for index in range(1, 4):
+        memorise(bank, index, [1.0, 1.0])
+    memorise(bank, 4, [9.0, math.nan, math.nan], annotated=[False, True, True])
+    for index in range(5, 12):
+        memorise(bank, index, [1.0, 1.0, 1.0])
+    assert [4 in arena.frames for arena in bank.arenas] == [False, True, True]
+    together = MemoryBank(MemoryPolicy(every=None))
+    memorise(together, 0, [1.0, 1.0], annotated=[False, True])
+    memorise(together, 1, [1.0, 1.0])
+    assert together.frames == (0, 1)
 
 
 @pytest.mark.parametrize("preset", [presets.long_term, presets.diverse])
-def test_named_policies_that_remember_for_long_are_certain(preset) -> None:
-    bank = followed(preset(10, every=1), [[0.98], [0.6], [0.98]])
+@pytest.mark.parametrize("frames", [2, 10])
+def test_named_policies_that_remember_for_long_are_certain(preset, frames: int) -> None:
+    """However few frames there are."""
+    bank = followed(preset(10, every=1), 1.0, 9.0, 1.0)
     assert kept(bank) == [0, 1, 3]
+    bank = MemoryBank(preset(frames, every=1))
+    doubtful = range(20, 40)
+    for index in range(60):
+        keys = torch.full((1, KEY, HEIGHT, WIDTH), float(index in doubtful))
+        bank.memorise(
+            index, keys, keys[:, :VALUE], annotated=index == 0, doubt=torch.tensor([9.0 if index in doubtful else 1.0])
+        )
+        bank.read(torch.ones(1, KEY, HEIGHT, WIDTH))
+    assert bank.arenas[0].values.abs().max() == 0
+
+
+@pytest.mark.parametrize("preset", [presets.long_term, presets.diverse])
+def test_a_bound_in_bytes_holds_for_all_objects_together(preset) -> None:
+    bank = MemoryBank(preset(100, every=1, max_bytes=30_000))
+    for index in range(60):
+        objects = 1 if index < 20 else 3
+        memorise(bank, index, [1.0] * objects, annotated=index in (0, 20))
+        bank.read(torch.randn(1, KEY, HEIGHT, WIDTH))
+        assert bank.nbytes <= 30_000
+    assert len(bank.frames) > 3
 
 
 def test_bad_calls() -> None:
     with pytest.raises(ValueError, match=r"most must be at least 1, got 0\.5"):
         Certain(0.5)
     keys, values = torch.randn(2, KEY, HEIGHT, WIDTH), torch.randn(2, VALUE, HEIGHT, WIDTH)
-    for name in ("presence", "doubt"):
-        with pytest.raises(ValueError, match=rf"{name} must be \(2, 3, 4\) beside these keys, got \(1, 3, 4\)"):
-            MemoryBank().memorise(0, keys, values, **{name: torch.ones(1, HEIGHT, WIDTH)})
+    with pytest.raises(ValueError, match=r"presence must be \(2, 3, 4\) beside these keys, got \(1, 3, 4\)"):
+        MemoryBank().memorise(0, keys, values, presence=torch.ones(1, HEIGHT, WIDTH))
+    with pytest.raises(ValueError, match=r"doubt must be \(2,\) beside these keys, got \(1,\)"):
+        MemoryBank().memorise(0, keys, values, doubt=torch.ones(1))
+    with pytest.raises(ValueError, match="annotated must be one or 2 truth values, got 3"):
+        MemoryBank().memorise(0, keys, values, annotated=[True] * 3)

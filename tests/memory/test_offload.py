@@ -16,7 +16,7 @@ from stm_fast.memory.bank import MemoryBank
 from stm_fast.memory.offload import DiskStore, HostStore
 
 KEY, VALUE, HEIGHT, WIDTH = 4, 3, 2, 3
-FRAME_BYTES = 4 * (KEY + VALUE + 4) * HEIGHT * WIDTH
+FRAME_BYTES = 4 * (KEY + VALUE + 3) * HEIGHT * WIDTH
 
 
 def frame_of(objects: int, seed: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:

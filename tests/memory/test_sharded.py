@@ -23,7 +23,7 @@ from tests.inference.conftest import BLOCK, COLOURS, ColourMemory, ColourQuery, 
 from tests.memory.processes import group_of
 
 KEY, VALUE, HEIGHT, WIDTH = 4, 3, 2, 3
-FRAME_BYTES = 4 * (KEY + VALUE + 4) * HEIGHT * WIDTH
+FRAME_BYTES = 4 * (KEY + VALUE + 3) * HEIGHT * WIDTH
 
 Group = Callable[..., list[Any]]
 Video = list[tuple[int, bool, int | None]]
