@@ -17,7 +17,7 @@ from stm_fast.inference.tensor_file import write_tensors
 from stm_fast.media.files import atomic_path
 from stm_fast.memory.bank import MemoryBank
 
-_FORMAT = "stm-fast segmenter 3"
+_FORMAT = "stm-fast segmenter 4"
 _FRAME, _MEMORY = "frame.", "memory."
 
 
