@@ -169,8 +169,13 @@ class Arena:
         return [number for number, slot in enumerate(self.slots) if slot.role is role]
 
     def limit(self, max_slots: int | None) -> None:
-        """Sets the bound on the number of slots. What is too much goes when the next frame is memorised."""
+        """Sets the bound on the number of slots. What is too much goes with the next frame, or by `fit`."""
         self.max_slots = max_slots
+
+    def fit(self) -> None:
+        """Lets go what is beyond the bound, without a frame that comes."""
+        self._make_room(permanent=True, coming=0)
+        self._reserve(self._held)
 
     def memorise(
         self, index: int, tokens: Tokens, *, permanent: bool, kept: bool, doubts: Sequence[float] | None = None
@@ -258,8 +263,8 @@ class Arena:
         return tensors, {
             "slots": [asdict(slot) for slot in self.slots],
             "distances": [[*pair, far] for pair, far in self.distances.items()],
-            "doubts": self.doubts,
-            "notes": self.notes,
+            "doubts": list(self.doubts),
+            "notes": dict(self.notes),
             "grid": list(self.grid),
             "reads": self.reads,
             "long_term": self._long_term,
@@ -399,9 +404,9 @@ class Arena:
             else:
                 self.drop(slot)
 
-    def _make_room(self, *, permanent: bool) -> bool:
+    def _make_room(self, *, permanent: bool, coming: int = 1) -> bool:
         """Room for one more frame; False if there is none, because all frames are permanent and this one is not."""
-        while self.max_slots is not None and len(self.slots) >= self.max_slots:
+        while self.max_slots is not None and len(self.slots) + coming > self.max_slots:
             held = len(self.slots)
             if self.slots_of(Role.working):
                 self.policy.eviction.make_room(self)

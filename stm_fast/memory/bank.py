@@ -120,8 +120,8 @@ class MemoryBank:
             keys: `(O, Ck, h, w)`, of one dtype and device in all frames. Rows beyond the objects known so far are
                 objects that join.
             values: `(O, Cv, h, w)`, likewise.
-            annotated: the frame's masks were given, not predicted; or of which objects they were. Objects that joined
-                together share what is kept.
+            annotated: the frame's masks were given, not predicted; or for each object whether its mask was. Only
+                policies by which each object has an arena tell objects apart; others take any for all.
             permanent: the frame stays as annotated ones do, whatever the policy says of them.
             presence: share of each location that the object covers, `(O, h, w)` in [0, 1]. Policies weigh tokens by it;
                 without it, all count alike.
@@ -136,6 +136,8 @@ class MemoryBank:
         """
         given = [annotated] * len(keys) if isinstance(annotated, bool) else list(annotated)
         self._check(index, keys, values, presence, doubt, given)
+        if not self.policy.looks_at_tokens:
+            given = [any(given)] * len(keys)
         if not self.wants(index, annotated=any(given), permanent=permanent):
             return
         doubts = None if doubt is None or self.policy.admission is None else doubt.tolist()
@@ -150,6 +152,7 @@ class MemoryBank:
             of_arena = frame.of_rows(row, row + arena.objects)
             if self.wants(index, annotated=any(of_arena.annotated), permanent=permanent):
                 self._put(of_arena, arena)
+            arena.fit()
             row += arena.objects
         # Last: the others have made room within a bound in bytes.
         for first, last in self._groups(known, len(keys)):

@@ -11,7 +11,7 @@ from torch import Tensor
 from stm_fast.memory.arena import Arena
 from stm_fast.memory.bank import MemoryBank
 from stm_fast.memory.offload import Store
-from stm_fast.memory.policies import MemoryPolicy, Oldest
+from stm_fast.memory.policies import MemoryPolicy
 from stm_fast.memory.ranks import Ranks
 from stm_fast.memory.shard import Shard
 from stm_fast.memory.tokens import Tokens
@@ -62,7 +62,7 @@ class ShardedMemory(MemoryBank):
         super().__init__(policy, value_dtype=value_dtype)
         if store is not None:
             raise ValueError(f"store must be None with a sharded memory, whose parts stay on the device, got {store}")
-        if self.policy.admission is not None or not isinstance(self.policy.eviction, Oldest):
+        if self.policy.looks_at_tokens:
             raise ValueError(
                 "policy must have no admission and Oldest as its eviction in a sharded memory, where no rank sees all "
                 f"tokens, got {self.policy}"

@@ -108,10 +108,31 @@ def test_a_frame_annotated_for_some_objects_stays_for_those() -> None:
     for index in range(5, 12):
         memorise(bank, index, [1.0, 1.0, 1.0])
     assert [4 in arena.frames for arena in bank.arenas] == [False, True, True]
-    together = MemoryBank(MemoryPolicy(every=None))
-    memorise(together, 0, [1.0, 1.0], annotated=[False, True])
-    memorise(together, 1, [1.0, 1.0])
-    assert together.frames == (0, 1)
+
+
+def test_a_frame_annotated_for_some_objects_stays_for_all_that_share_or_go_by_numbers() -> None:
+    bank = MemoryBank(MemoryPolicy(every=None))
+    memorise(bank, 0, [1.0, 1.0], annotated=[False, True])
+    memorise(bank, 1, [1.0, 1.0, 1.0], annotated=[False, False, True])
+    memorise(bank, 2, [1.0, 1.0, 1.0], annotated=[False, False, True])
+    memorise(bank, 3, [1.0, 1.0, 1.0])
+    assert [arena.frames for arena in bank.arenas] == [(0, 1, 2, 3), (1, 2, 3)]
+
+
+@pytest.mark.parametrize("policy", [MemoryPolicy(every=1, max_bytes=6000), presets.diverse(100, 1, max_bytes=6000)])
+@pytest.mark.parametrize("repeated", [False, True])
+def test_a_bound_in_bytes_holds_when_an_object_joins_a_memory_that_takes_no_frame(policy, repeated: bool) -> None:
+    """Because it is frozen, or has the frame already."""
+    bank = MemoryBank(policy)
+    for index in range(20):
+        memorise(bank, index, [1.0], annotated=index == 0)
+    held = len(bank.frames)
+    assert bank.nbytes <= 6000
+    bank.frozen = not repeated
+    memorise(bank, 19 if repeated else 20, [1.0, math.nan], annotated=[False, True])
+    assert bank.nbytes <= 6000
+    assert 2 <= len(bank.arenas[0].frames) <= held // 2
+    assert bank.read(torch.randn(1, KEY, HEIGHT, WIDTH)).isfinite().all()
 
 
 @pytest.mark.parametrize("preset", [presets.long_term, presets.diverse])
