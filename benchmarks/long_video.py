@@ -88,7 +88,9 @@ class Log:
         with np.load(path) as file:
             columns = {name: file[name] for name in file.files}
         found = str(columns.pop("made_of", ""))
-        if found != made_of or "fixed_work" not in columns:
+        if "fixed_work" not in columns:
+            found = ""
+        if found != made_of:
             raise SystemExit(f"{path} is of {found or 'an earlier version'}, not of {made_of}: choose another folder")
         return cls(made_of, **{name: column[:rows].tolist() for name, column in columns.items()})
 

@@ -405,7 +405,8 @@ class Segmenter:
 
     def _doubt(self, state: FrameState) -> Tensor | None:
         """How unsure the network was of each object `(O,)`; NaN for those that were placed, None if nobody asks."""
-        if self.memory.policy.admission is None:
+        policy = self.memory.policy
+        if policy.admission is None or not policy.keeps(state.index, annotated=False):
             return None
         placed = torch.tensor([found in state.placed for found in state.objects], device=state.inner.device)
         return doubt(state.inner[1:]).masked_fill(placed, torch.nan)

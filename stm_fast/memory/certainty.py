@@ -8,9 +8,9 @@ from torch import Tensor
 
 from stm_fast.memory.arena import Arena
 
-_FOLLOWED = 20
+_KEPT = 20
 _REFUSED = 200
-"""Frames over which the usual doubt is a mean: those that were kept, and those that were not."""
+"""Over about how many of the frames that were kept, and of those that were not, the usual doubt is a mean."""
 
 
 def doubt(probabilities: Tensor) -> Tensor:
@@ -18,7 +18,7 @@ def doubt(probabilities: Tensor) -> Tensor:
 
     Σ p(1 − p) / √Σ p, where p is the probability that a pixel is the object's. An outline has as much to be unsure of
     as it is long, so that an object which only comes nearer or goes away has the same doubt. What the network hesitates
-    to take for an object at all has several times as much.
+    to take for an object at all has several times as much, unless it is hardly wider than its outline.
 
     Args:
         probabilities: of O objects, `(O, H, W)`.
@@ -37,8 +37,8 @@ class Certain:
 
     What takes an object's place when it is gone is mostly found with some hesitation; once remembered, it is found with
     less, again and again. A frame of which the `doubt` is more than `most` times the usual one does not stay when it is
-    no longer the previous one. The usual doubt is a geometric mean over the frames that came, in which those that were
-    refused count little, but count: what stays doubtful for a thousand frames or so is the usual.
+    no longer the previous one. The usual doubt is a running geometric mean over the frames that might have stayed, in
+    which those that were refused count little, but count: what stays doubtful for some hundred of them is the usual.
 
     Frames of which the doubt is not known stay: those without the object, and those whose masks were given.
 
@@ -61,9 +61,9 @@ class Certain:
         if not known:
             return True
         found = math.log(max(known))
-        usual, kept = arena.notes.get("usual doubt", found), arena.notes.get("frames of known doubt", 0)
+        usual, kept = arena.notes.get("usual doubt", found), arena.notes.get("frames kept", 0)
         admitted = found <= usual + math.log(self.most)
-        step = 1 / min(kept + 1, _FOLLOWED) if admitted else 1 / _REFUSED
+        step = 1 / min(kept + 1, _KEPT) if admitted else 1 / _REFUSED
         arena.notes["usual doubt"] = usual + step * (found - usual)
-        arena.notes["frames of known doubt"] = kept + admitted
+        arena.notes["frames kept"] = kept + admitted
         return admitted
