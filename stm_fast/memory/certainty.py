@@ -8,9 +8,11 @@ from torch import Tensor
 
 from stm_fast.memory.arena import Arena
 
+_FIRST = 5
 _KEPT = 20
 _REFUSED = 200
-"""Over about how many of the frames that were kept, and of those that were not, the usual doubt is a mean."""
+"""Over about how many of the frames that were kept, and of those that were not, the usual doubt is a mean; and how many
+count in full at first, kept or not."""
 
 
 def doubt(probabilities: Tensor) -> Tensor:
@@ -37,8 +39,9 @@ class Certain:
 
     What takes an object's place when it is gone is mostly found with some hesitation; once remembered, it is found with
     less, again and again. A frame of which the `doubt` is more than `most` times the usual one does not stay when it is
-    no longer the previous one. The usual doubt is a running geometric mean over the frames that might have stayed, in
-    which those that were refused count little, but count: what stays doubtful for some hundred of them is the usual.
+    no longer the previous one. The usual doubt is a running geometric mean over the frames that might have stayed. The
+    first few count alike, so that none of them is the standard alone. Of later ones, those that are refused count
+    little, but count: what stays doubtful for some hundred of them is the usual.
 
     Frames of which the doubt is not known stay: those without the object, and those whose masks were given.
 
@@ -61,9 +64,10 @@ class Certain:
         if not known:
             return True
         found = math.log(max(known))
-        usual, kept = arena.notes.get("usual doubt", found), arena.notes.get("frames kept", 0)
+        usual, counted = arena.notes.get("usual doubt", found), arena.notes.get("counted frames", 0)
         admitted = found <= usual + math.log(self.most)
-        step = 1 / min(kept + 1, _KEPT) if admitted else 1 / _REFUSED
+        counts = admitted or counted < _FIRST
+        step = 1 / min(counted + 1, _KEPT) if counts else 1 / _REFUSED
         arena.notes["usual doubt"] = usual + step * (found - usual)
-        arena.notes["frames kept"] = kept + admitted
+        arena.notes["counted frames"] = counted + counts
         return admitted

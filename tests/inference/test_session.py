@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -86,6 +87,23 @@ def test_a_video_begins_with_the_memory_of_another(
             assert (segmenter.memory.stored_bytes > 0) == (store is not None)
 
 
+def test_what_is_usual_goes_on_in_another_video(model: STM, paint: Blocks, ids: Blocks, tmp_path: Path) -> None:
+    """Not what was unsure of the frame that was annotated last: its masks were placed."""
+    before, after = (Segmenter(model, policy=presets.diverse(8, every=1)) for _ in range(2))
+    before.start(paint("rg", ".."), ids("30", "00"))
+    for _ in range(4):
+        before.step(paint(".r", "g."))
+    before.annotate(ids("03", "00"))
+    before.save(tmp_path / "state.safetensors")
+    before.step(paint(".r", "g."))
+    after.start(paint("gr", ".b"), memory=tmp_path / "state.safetensors")
+    for segmenter in (before, after):
+        (arena,) = segmenter.memory.arenas
+        assert arena.notes == before.memory.arenas[0].notes
+        assert arena.notes["counted frames"] == 3
+        assert math.isnan(arena.doubts[0])
+
+
 def test_a_memory_that_does_not_fit_leaves_the_video_as_it_was(
     model: STM, paint: Blocks, ids: Blocks, tmp_path: Path
 ) -> None:
@@ -118,11 +136,12 @@ def test_chosen_frames_stay_and_frozen_memories_do_not_change(model: STM, paint:
 
 
 @pytest.mark.parametrize("size", [None, 16])
+@pytest.mark.parametrize("policy", [presets.least_used(4, every=1), presets.diverse(4, every=1)])
 def test_a_saved_segmenter_goes_on_to_the_same_bits(
-    model: STM, paint: Blocks, ids: Blocks, tmp_path: Path, size: int | None
+    model: STM, paint: Blocks, ids: Blocks, tmp_path: Path, policy: MemoryPolicy, size: int | None
 ) -> None:
     frames = [paint("r..", "g.b"), paint("..r", "gb."), paint(".r.", "bg."), paint("rgb", "...")]
-    whole, resumed = (Segmenter(model, policy=presets.least_used(4, every=1), size=size) for _ in range(2))
+    whole, resumed = (Segmenter(model, policy=policy, size=size) for _ in range(2))
     whole.start(frames[0], ids("100", "200"))
     for frame in frames[1:]:
         whole.step(frame)
@@ -133,6 +152,9 @@ def test_a_saved_segmenter_goes_on_to_the_same_bits(
     for frame in frames:
         expected, result = whole.step(frame), resumed.step(frame)
         assert torch.equal(result.probabilities, expected.probabilities)
+        for one, other in zip(whole.memory.arenas, resumed.memory.arenas, strict=True):
+            assert (one.frames, one.notes) == (other.frames, other.notes)
+            assert one.doubts == pytest.approx(other.doubts, abs=0, rel=0, nan_ok=True)
         assert resumed.memory.table() == whole.memory.table()
 
 

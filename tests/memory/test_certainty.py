@@ -68,10 +68,15 @@ def test_doubtful_frames_do_not_stay() -> None:
 def test_the_usual_doubt_is_a_mean_of_frames_that_were_kept() -> None:
     """Of logarithms: 1.5 and 1 / 1.5 make 1; and a frame that is far off does not count for much."""
     most = Certain().most
-    bank = followed(
-        MemoryPolicy(every=1, admission=Certain()), 1.0, 1.5, 1 / 1.5, 100.0, 0.98 * most, 100.0, 1.4 * most
-    )
-    assert kept(bank) == [0, 1, 2, 3, 5]
+    clear = [1.0, 1.5, 1 / 1.5, 1.5, 1 / 1.5]
+    bank = followed(MemoryPolicy(every=1, admission=Certain()), *clear, 100.0, 0.98 * most, 100.0, 1.4 * most)
+    assert kept(bank) == [0, 1, 2, 3, 4, 5, 7]
+
+
+def test_the_first_frame_is_not_the_standard_alone() -> None:
+    """A first frame may be clearer than all that come."""
+    bank = followed(MemoryPolicy(every=1, admission=Certain()), 1.0, 2.5, 2.5, 2.5)
+    assert kept(bank) == [0, 1, 3, 4]
 
 
 def test_what_stays_doubtful_is_the_usual_in_the_end() -> None:
