@@ -9,8 +9,8 @@ interrupted goes on where it was, one that is done is not run again. The officia
 time: it is given a limited time. Prints Markdown, and writes plots to OUT; `--report` does so from what is there.
 
 A machine is not equally fast throughout an hour, above all one that is shared. So every tenth frame a fixed piece of
-work is timed as well, the network's look at one picture, and times are also told as if that had always taken as long as
-it usually did. Run it on an idle machine nevertheless.
+work is timed as well, the network's look at one picture, and times are also told as they would be had that always taken
+its median time. Run it on an idle machine nevertheless.
 """
 
 import argparse
@@ -52,6 +52,7 @@ OFFICIAL_SECONDS = 400.0
 SAVED_EVERY = 500
 CALIBRATED_EVERY = 10
 BIN = 250
+_FIRST_CALLS = 3
 _SOON = 10
 
 
@@ -88,8 +89,6 @@ class Log:
         with np.load(path) as file:
             columns = {name: file[name] for name in file.files}
         found = str(columns.pop("made_of", ""))
-        if "fixed_work" not in columns:
-            found = ""
         if found != made_of:
             raise SystemExit(f"{path} is of {found or 'an earlier version'}, not of {made_of}: choose another folder")
         return cls(made_of, **{name: column[:rows].tolist() for name, column in columns.items()})
@@ -120,9 +119,10 @@ def run(name: str, clip: LongClip, out: Path, progress: "Queue[tuple[str, int] |
         first = clip.frame(0)
         segmenter.start(first.image, first.mask)
     fixed_work = _fixed_work(segmenter.model, dtype)
+    measured = min(_seconds(fixed_work) for _ in range(_FIRST_CALLS))
     for index in range(segmenter.frame_index + 1, len(clip)):
         frame = clip.frame(index)
-        if index % CALIBRATED_EVERY == 0 or not log.fixed_work:
+        if index % CALIBRATED_EVERY == 0:
             measured = _seconds(fixed_work)
         log.fixed_work.append(measured)
         begin = time.perf_counter()
@@ -155,7 +155,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def _made_of(name: str, clip: LongClip) -> str:
-    return f"{len(clip.objects)} objects, {POLICIES[name]}"
+    return f"log 2, {len(clip.objects)} objects, {POLICIES[name]}"
 
 
 def run_all(names: list[str], clip: LongClip, out: Path) -> None:
@@ -200,10 +200,13 @@ def _anonymous() -> int:
 def report(clip: LongClip, out: Path) -> None:
     """Print tables and write plots of what is there."""
     there = [name for name in POLICIES if (out / f"{name}.npz").exists()]
+    if not there:
+        raise SystemExit(f"{out} holds no log: leave out --report to make some")
     logs = {name: Log.load(out / f"{name}.npz", _made_of(name, clip), len(clip) - 1) for name in there}
     packages = ", ".join(f"{package} {version}" for package, version in versions().items())
     print(f"{processor()}, one thread a policy, {SIZE} pixels, {len(clip.objects)} objects; {packages}\n")
     _report_returns(clip.returns, len(clip), logs)
+    _report_each_return(clip.returns, logs)
     usual = float(np.median(np.concatenate([log.array("fixed_work") for log in logs.values()])))
     steady = {name: log.array("seconds") * usual / log.array("fixed_work") for name, log in logs.items()}
     print(f"\nFrames/s as if {1e3 * usual:.0f} ms of fixed work had always taken that; in brackets as they were.\n")
@@ -246,6 +249,15 @@ def _report_returns(returns: list[Return], frames: int, logs: dict[str, Log]) ->
         both = np.isfinite(whole) & np.isfinite(all_of_window)
         above = f"{(whole > all_of_window)[both].sum()} of {both.sum()}"
         print(f"| {name} | {len(log.seconds)} | {columns} | {np.mean(log.false):.0f} | {above} |")
+
+
+def _report_each_return(returns: list[Return], logs: dict[str, Log]) -> None:
+    """J of all frames after each return."""
+    print(f"\n| back at frame | away for | side | {' | '.join(logs)} |\n|---|---|---|{'---|' * len(logs)}")
+    after = [_after(returns, log) for log in logs.values()]
+    for back, means in zip(returns, zip(*after, strict=True), strict=True):
+        columns = " | ".join(f"{jaccard:.3f}" if np.isfinite(jaccard) else "" for jaccard in means)
+        print(f"| {back.first} | {back.absent} | {back.view} | {columns} |")
 
 
 def _after(returns: list[Return], log: Log, most: int | None = None) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from stm_fast.inference.frames import Frame, Geometry, fitted, to_rgb
 from stm_fast.inference.objects import MAX_ID, Mask, ids_in, to_ids, to_mask, without_holes
 from stm_fast.inference.state import FrameState
 from stm_fast.memory.bank import MemoryBank
-from stm_fast.memory.certainty import doubt
+from stm_fast.memory.certainty import uncertainty
 from stm_fast.memory.offload import Store
 from stm_fast.memory.policies import MemoryPolicy
 from stm_fast.models.aggregation import PROBABILITY_FLOOR, aggregate, other_masks
@@ -400,16 +400,15 @@ class Segmenter:
                 annotated=annotated,
                 permanent=state.chosen,
                 presence=F.adaptive_avg_pool2d(masks.float(), (keys.shape[2], keys.shape[3]))[:, 0],
-                doubt=self._doubt(state),
+                uncertainty=self._uncertainty(state),
             )
 
-    def _doubt(self, state: FrameState) -> Tensor | None:
-        """How unsure the network was of each object `(O,)`; NaN for those that were placed, None if nobody asks."""
-        policy = self.memory.policy
-        if policy.admission is None or not policy.keeps(state.index, annotated=False):
+    def _uncertainty(self, state: FrameState) -> Tensor | None:
+        """How unsure the network was of each object `(O,)`; NaN for those that were placed, None without admission."""
+        if self.memory.policy.admission is None:
             return None
         placed = torch.tensor([found in state.placed for found in state.objects], device=state.inner.device)
-        return doubt(state.inner[1:]).masked_fill(placed, torch.nan)
+        return uncertainty(state.inner[1:]).masked_fill(placed, torch.nan)
 
     def _remembered(self, state: FrameState) -> Tensor:
         """Masks `(O, 1, *inner)` of the objects as they go into memory."""

@@ -68,7 +68,8 @@ class Arena:
     of tokens, and one read. A block without bound grows by half when it is full, so a frame costs one copy of itself
     and, on average, at most three more; one with a bound is allocated once.
 
-    Policies look at `slots`, `usage_of`, `tokens_of`, `distances` and `doubts`, and act by `drop` and `consolidate`.
+    Policies look at `slots`, `usage_of`, `tokens_of`, `distances` and `uncertainty`, and act by `drop` and
+    `consolidate`.
 
     Args:
         policy: which frames stay.
@@ -81,7 +82,7 @@ class Arena:
         slots: the frame in each slot.
         distances: how far frames are from one another, by pairs of their numbers; kept here for policies that measure
             it, see `stm_fast.memory.novelty`.
-        doubts: of each object in the last frame, see `stm_fast.memory.certainty`; NaN where it is not known.
+        uncertainty: of the object in the last frame, see `stm_fast.memory.certainty`; NaN if it is not known.
         notes: what else a policy keeps of the video, by names of its own.
         reads: number of reads so far.
     """
@@ -99,7 +100,7 @@ class Arena:
         self.max_slots = max_slots
         self.slots: list[Slot] = []
         self.distances: dict[tuple[int, int], float] = {}
-        self.doubts = [math.nan] * len(first.keys)
+        self.uncertainty = math.nan
         self.notes: dict[str, float] = {}
         self.reads = 0
         self._long_term = 0
@@ -174,11 +175,11 @@ class Arena:
 
     def fit(self) -> None:
         """Lets go what is beyond the bound, without a frame that comes."""
-        self._make_room(permanent=True, coming=0)
+        self._make_room(0)
         self._reserve(self._held)
 
     def memorise(
-        self, index: int, tokens: Tokens, *, permanent: bool, kept: bool, doubts: Sequence[float] | None = None
+        self, index: int, tokens: Tokens, *, permanent: bool, kept: bool, uncertainty: float = math.nan
     ) -> None:
         """Puts a frame into memory. The one before it stays or goes now.
 
@@ -187,18 +188,21 @@ class Arena:
             tokens: of the frame.
             permanent: the frame stays as long as there are others to go.
             kept: the frame may stay when the next one comes.
-            doubts: of each object; None if they are not known.
+            uncertainty: of the object; NaN if it is not known.
         """
+        if self._slot_of(index) is not None:
+            self.fit()
         number = self._slot_of(index)
         if number is None:
             self._settle()
-            if not self._make_room(permanent=permanent):
+            if not self._make_room(1, permanent=permanent):
                 return
             number = self._new_slot(index)
+        self.distances = {pair: far for pair, far in self.distances.items() if index not in pair}
         self._write(number, tokens._replace(born=torch.full_like(tokens.born, self.reads)))
         self.slots[number] = Slot(index, Role.permanent if permanent else Role.temporary)
         self._candidate = kept
-        self.doubts = [math.nan] * self.objects if doubts is None else list(doubts)
+        self.uncertainty = uncertainty
 
     def read(self, query_key: Tensor, *, top_k: int | None = None, backend: str = "auto") -> Tensor:
         """Readout `(O, Cv, h, w)` of a query key `(1, Ck, h, w)` that the objects share."""
@@ -246,7 +250,6 @@ class Arena:
     def remove(self, row: int) -> None:
         """Forgets an object."""
         self.distances.clear()
-        del self.doubts[row]
         with self._mode():
             self.block = self.block.of_rows([other for other in range(self.objects) if other != row])
 
@@ -263,7 +266,7 @@ class Arena:
         return tensors, {
             "slots": [asdict(slot) for slot in self.slots],
             "distances": [[*pair, far] for pair, far in self.distances.items()],
-            "doubts": list(self.doubts),
+            "uncertainty": None if math.isnan(self.uncertainty) else self.uncertainty,
             "notes": dict(self.notes),
             "grid": list(self.grid),
             "reads": self.reads,
@@ -344,7 +347,8 @@ class Arena:
         self.max_slots = rest["max_slots"]
         self.slots = [Slot(slot["frame"], Role(slot["role"])) for slot in rest["slots"]]
         self.distances = {(one, other): far for one, other, far in rest["distances"]}
-        self.doubts, self.notes = list(rest["doubts"]), dict(rest["notes"])
+        self.uncertainty = math.nan if rest["uncertainty"] is None else rest["uncertainty"]
+        self.notes = dict(rest["notes"])
         self.reads = rest["reads"]
         self._long_term = rest["long_term"]
         self._candidate = rest["candidate"]
@@ -399,13 +403,15 @@ class Arena:
     def _settle(self) -> None:
         """The last frame stays if the policy wants it."""
         for slot in self.slots_of(Role.temporary):
-            if self._candidate and self.policy.admits(self, slot):
+            # An admission may count the frames that it judges: one that is interrupted here is not judged again.
+            self._candidate = self._candidate and self.policy.admits(self, slot)
+            if self._candidate:
                 self.slots[slot] = replace(self.slots[slot], role=Role.working)
             else:
                 self.drop(slot)
 
-    def _make_room(self, *, permanent: bool, coming: int = 1) -> bool:
-        """Room for one more frame; False if there is none, because all frames are permanent and this one is not."""
+    def _make_room(self, coming: int, *, permanent: bool = False) -> bool:
+        """Room for so many more frames; False if there is none, as all frames are permanent and those are not."""
         while self.max_slots is not None and len(self.slots) + coming > self.max_slots:
             held = len(self.slots)
             if self.slots_of(Role.working):

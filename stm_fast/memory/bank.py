@@ -1,5 +1,6 @@
 """The memory of a video: what each object remembers of past frames."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ class MemoryBank:
     Objects are rows in the order in which they joined. Those that joined in one frame share an `Arena`, one block that
     the read sees without a copy; an object that joined later has no memory of earlier frames and takes no room for
     them. With a policy that looks at more than the numbers of frames each object has an arena of its own: one that is
-    away or in doubt does not decide what others remember.
+    away or uncertain does not decide what others remember.
 
     Args:
         policy: which frames stay.
@@ -108,7 +109,7 @@ class MemoryBank:
         annotated: bool | Sequence[bool] = False,
         permanent: bool = False,
         presence: Tensor | None = None,
-        doubt: Tensor | None = None,
+        uncertainty: Tensor | None = None,
     ) -> None:
         """Puts a frame into memory, in place of the previous frame unless the policy keeps that one.
 
@@ -121,12 +122,12 @@ class MemoryBank:
                 objects that join.
             values: `(O, Cv, h, w)`, likewise.
             annotated: the frame's masks were given, not predicted; or for each object whether its mask was. Only
-                policies by which each object has an arena tell objects apart; others take any for all.
+                policies by which each object has an arena tell objects apart; by others, one is enough for all.
             permanent: the frame stays as annotated ones do, whatever the policy says of them.
             presence: share of each location that the object covers, `(O, h, w)` in [0, 1]. Policies weigh tokens by it;
                 without it, all count alike.
-            doubt: of each object `(O,)`, as `stm_fast.memory.certainty.doubt` has it; NaN, or None for all, where it is
-                not known.
+            uncertainty: of each object `(O,)`, see `stm_fast.memory.certainty`; NaN, or None for all, where it is not
+                known.
 
         Raises:
             TypeError: another dtype than that of the frames in memory.
@@ -134,15 +135,17 @@ class MemoryBank:
                 below the last, or frames that are too large for a bound of the policy.
             OSError: the store has no room.
         """
-        given = [annotated] * len(keys) if isinstance(annotated, bool) else list(annotated)
-        self._check(index, keys, values, presence, doubt, given)
+        given = list(annotated) if isinstance(annotated, Sequence) else [bool(annotated)] * len(keys)
+        self._check(index, keys, values, presence, uncertainty, given)
         if not self.policy.looks_at_tokens:
             given = [any(given)] * len(keys)
         if not self.wants(index, annotated=any(given), permanent=permanent):
             return
-        doubts = None if doubt is None or self.policy.admission is None else doubt.tolist()
-        frame = _Frame(index, _tokens(keys, values, presence), given, permanent, doubts)
-        known = self.objects
+        known = [math.nan] * len(keys)
+        if uncertainty is not None and self.policy.admission is not None:
+            known = uncertainty.tolist()
+        frame = _Frame(index, _tokens(keys, values, presence), given, permanent, known)
+        joined = self.objects
         slots = self._max_slots(
             keys.shape[2] * keys.shape[3], _bytes_a_token(frame.tokens, self.value_dtype), len(keys)
         )
@@ -152,10 +155,11 @@ class MemoryBank:
             of_arena = frame.of_rows(row, row + arena.objects)
             if self.wants(index, annotated=any(of_arena.annotated), permanent=permanent):
                 self._put(of_arena, arena)
-            arena.fit()
+            else:
+                arena.fit()
             row += arena.objects
         # Last: the others have made room within a bound in bytes.
-        for first, last in self._groups(known, len(keys)):
+        for first, last in self._groups(joined, len(keys)):
             of_group = frame.of_rows(first, last)
             joining = self._empty(of_group.tokens, (keys.shape[2], keys.shape[3]), slots)
             self._put(of_group, joining)
@@ -304,7 +308,7 @@ class MemoryBank:
         annotated = any(frame.annotated)
         permanent = frame.permanent or self.policy.pins(annotated=annotated)
         kept = permanent or self.policy.keeps(frame.number, annotated=annotated)
-        arena.memorise(frame.number, frame.tokens, permanent=permanent, kept=kept, doubts=frame.doubts)
+        arena.memorise(frame.number, frame.tokens, permanent=permanent, kept=kept, uncertainty=frame.uncertainty[0])
 
     def _groups(self, first: int, last: int) -> list[tuple[int, int]]:
         """First and last row of those that share an arena, of rows that join."""
@@ -318,7 +322,7 @@ class MemoryBank:
         keys: Tensor,
         values: Tensor,
         presence: Tensor | None,
-        doubt: Tensor | None,
+        uncertainty: Tensor | None,
         annotated: Sequence[bool],
     ) -> None:
         if (
@@ -336,7 +340,7 @@ class MemoryBank:
             )
         for name, stated, shape in (
             ("presence", presence, (keys.shape[0], *keys.shape[2:])),
-            ("doubt", doubt, (keys.shape[0],)),
+            ("uncertainty", uncertainty, (keys.shape[0],)),
         ):
             if stated is not None and stated.shape != shape:
                 raise ValueError(f"{name} must be {shape} beside these keys, got {tuple(stated.shape)}")
@@ -367,13 +371,12 @@ class _Frame(NamedTuple):
     tokens: Tokens
     annotated: list[bool]
     permanent: bool
-    doubts: list[float] | None
+    uncertainty: list[float]
 
     def of_rows(self, first: int, last: int) -> "_Frame":
         """The frame as some of the objects have it."""
         tokens = Tokens(*(part[first:last] for part in self.tokens))
-        doubts = None if self.doubts is None else self.doubts[first:last]
-        return _Frame(self.number, tokens, self.annotated[first:last], self.permanent, doubts)
+        return _Frame(self.number, tokens, self.annotated[first:last], self.permanent, self.uncertainty[first:last])
 
 
 def _tokens(keys: Tensor, values: Tensor, presence: Tensor | None) -> Tokens:

@@ -9,18 +9,20 @@ from torch import Tensor
 from stm_fast.memory.arena import Arena
 
 _FIRST = 5
-_KEPT = 20
-_REFUSED = 200
-"""Over about how many of the frames that were kept, and of those that were not, the usual doubt is a mean; and how many
-count in full at first, kept or not."""
+"""Frames that set together what is usual, near one another or not."""
+_NEAR = 20
+"""About how many frames the usual uncertainty is a mean over."""
+_FAR = 200
+"""The same, for those that are far from it."""
 
 
-def doubt(probabilities: Tensor) -> Tensor:
-    """How unsure the network was of objects, as a width of their outlines in pixels.
+def uncertainty(probabilities: Tensor) -> Tensor:
+    """How unsure the network was of objects.
 
     Σ p(1 − p) / √Σ p, where p is the probability that a pixel is the object's. An outline has as much to be unsure of
-    as it is long, so that an object which only comes nearer or goes away has the same doubt. What the network hesitates
-    to take for an object at all has several times as much, unless it is hardly wider than its outline.
+    as it is long, so that an object which only comes nearer or goes away is as uncertain as before; long and ragged
+    shapes are more so than round ones, a bar of one to four 1.4 times. What the network hesitates to take for an object
+    at all is several times as uncertain, unless it is hardly wider than its outline.
 
     Args:
         probabilities: of O objects, `(O, H, W)`.
@@ -28,6 +30,7 @@ def doubt(probabilities: Tensor) -> Tensor:
     Returns:
         `(O,)`, float32 at least; NaN for an object without a pixel that is more likely its own than not.
     """
+    probabilities = probabilities.to(torch.promote_types(probabilities.dtype, torch.float32))
     area = probabilities.sum((1, 2))
     unsure = (probabilities * (1 - probabilities)).sum((1, 2))
     return torch.where(probabilities.amax((1, 2)) > 0.5, unsure / area.sqrt(), torch.nan)
@@ -38,15 +41,15 @@ class Certain:
     """Keeps a frame only if the network was about as sure of it as it usually is.
 
     What takes an object's place when it is gone is mostly found with some hesitation; once remembered, it is found with
-    less, again and again. A frame of which the `doubt` is more than `most` times the usual one does not stay when it is
-    no longer the previous one. The usual doubt is a running geometric mean over the frames that might have stayed. The
-    first few count alike, so that none of them is the standard alone. Of later ones, those that are refused count
-    little, but count: what stays doubtful for some hundred of them is the usual.
+    less, again and again. A frame whose `uncertainty` is more than `most` times the usual one does not stay when it is
+    no longer the previous one. The usual one is a running geometric mean over the frames that might have stayed. The
+    first few set it together, so that none of them is the standard alone. Later ones that are more than `most` times
+    above or below it count little, but count: whatever lasts for a few hundred of them is the usual.
 
-    Frames of which the doubt is not known stay: those without the object, and those whose masks were given.
+    Frames whose uncertainty is not known stay: those without the object, and those whose masks were given.
 
     Attributes:
-        most: doubt of a frame that is kept, as a multiple of the usual one.
+        most: uncertainty of a frame that is kept, as a multiple of the usual one.
 
     Raises:
         ValueError: `most` is below 1.
@@ -60,14 +63,12 @@ class Certain:
 
     def admits(self, arena: Arena, slot: int) -> bool:
         """See `stm_fast.memory.policies.Admission.admits`."""
-        known = [each for each in arena.doubts if each > 0]
-        if not known:
+        if not (math.isfinite(arena.uncertainty) and arena.uncertainty > 0):
             return True
-        found = math.log(max(known))
-        usual, counted = arena.notes.get("usual doubt", found), arena.notes.get("counted frames", 0)
-        admitted = found <= usual + math.log(self.most)
-        counts = admitted or counted < _FIRST
-        step = 1 / min(counted + 1, _KEPT) if counts else 1 / _REFUSED
-        arena.notes["usual doubt"] = usual + step * (found - usual)
-        arena.notes["counted frames"] = counted + counts
-        return admitted
+        found = math.log(arena.uncertainty)
+        usual, counted = arena.notes.get("usual uncertainty", found), arena.notes.get("frames near it", 0)
+        above, most = found - usual, math.log(self.most)
+        near = counted < _FIRST or abs(above) <= most
+        arena.notes["usual uncertainty"] = usual + above / (min(counted + 1, _NEAR) if near else _FAR)
+        arena.notes["frames near it"] = counted + near
+        return above <= most

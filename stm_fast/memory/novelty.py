@@ -15,8 +15,7 @@ def distance(arena: Arena, slot: int, other: int) -> float:
     """How differently two frames answer: what the keys of one read from the other, beside what they read from itself.
 
     The relative square difference is averaged over the tokens where the object is. Zero for a frame that says the same
-    of it, about one or two for one that says something else, and zero for a frame that does not show the object. Of
-    several objects, the one that differs most counts.
+    of it, about one or two for one that says something else, and zero for a frame that does not show the object.
 
     Args:
         arena: the memory; it keeps what was measured once.

@@ -2,9 +2,10 @@
 
 import errno
 import itertools
+import math
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -166,7 +167,7 @@ class OffloadedArena(Arena):
         return sum(part.keys.nbytes + part.values.nbytes for part in self._parts)
 
     def memorise(
-        self, index: int, tokens: Tokens, *, permanent: bool, kept: bool, doubts: Sequence[float] | None = None
+        self, index: int, tokens: Tokens, *, permanent: bool, kept: bool, uncertainty: float = math.nan
     ) -> None:
         """See `Arena.memorise`.
 
@@ -178,7 +179,7 @@ class OffloadedArena(Arena):
             self._settle()
             if self.slots:
                 self._move_out()
-        super().memorise(index, tokens, permanent=permanent, kept=kept, doubts=doubts)
+        super().memorise(index, tokens, permanent=permanent, kept=kept, uncertainty=uncertainty)
 
     def read(self, query_key: Tensor, *, top_k: int | None = None, backend: str = "auto") -> Tensor:
         """See `Arena.read`.

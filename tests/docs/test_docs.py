@@ -1,10 +1,13 @@
 """What the documentation says is true: its code runs, and its links lead somewhere."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+
+from stm_fast.memory.bank import MemoryBank
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
@@ -21,6 +24,19 @@ def test_code_of_the_page_runs(page: str, holds: str) -> None:
     code = python_blocks(page)
     assert code.count("memory_read(") > 3
     exec(compile(code, page, "exec"), {})
+
+
+def test_policies_of_the_page_choose() -> None:
+    """The last one keeps frames in which the object is seen, and the oldest of them."""
+    names = {"__name__": "page"}
+    exec(compile(python_blocks("docs/long-video.md"), "docs/long-video.md", "exec"), names)
+    policy = replace(names["policy"], every=1, max_frames=4)
+    bank = MemoryBank(policy)
+    for index in range(12):
+        seen = torch.full((1, 2, 3), float(index % 2))
+        tokens = torch.randn(1, 4, 2, 3)
+        bank.memorise(index, tokens, tokens, annotated=index == 0, presence=seen)
+    assert bank.frames == (0, 1, 9, 11)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

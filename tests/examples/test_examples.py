@@ -19,11 +19,11 @@ def run_example(name: str, *launcher: str) -> str:
 
 def test_every_example_is_tested() -> None:
     scripts = {path.name for path in EXAMPLES.glob("*.py") if "__main__" in path.read_text()}
-    tested = {"segment_frames.py", "edit_objects.py", "swap_the_read.py", "long_memory.py", "drop_in.py"}
-    assert scripts == tested | {"sharded_memory.py"}
+    tested = {"segment_frames.py", "edit_objects.py", "swap_the_read.py", "merge_parts.py", "drop_in.py"}
+    assert scripts == tested | {"long_video.py", "sharded_memory.py"}
 
 
-@pytest.mark.parametrize("name", ["swap_the_read.py", "long_memory.py"])
+@pytest.mark.parametrize("name", ["swap_the_read.py", "merge_parts.py"])
 def test_reads_are_equal(name: str) -> None:
     assert "equal" in run_example(name)
 
@@ -39,6 +39,16 @@ def test_edit_objects_adds_corrects_and_removes() -> None:
     objects = [re.search(r"objects \((.*?)\)", line).group(1) for line in lines]
     assert objects == ["1,"] * 2 + ["1, 2"] * 10 + ["1,"] * 3
     assert "J(1) 1.00" in lines[9]
+
+
+def test_long_video_goes_on_in_the_same_memory() -> None:
+    output = run_example("long_video.py")
+    assert re.findall(r"from frame (\d+)", output) == ["1", "21"]
+    ball = [float(found) for found in re.findall(r"ball ([\d.]+)", output)]
+    assert len(ball) == 3
+    assert min(ball[0], ball[2]) > 0.9
+    assert len(set(re.findall(r"memory ([\d.]+) MB", output))) == 1
+    assert "long-term" in output
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

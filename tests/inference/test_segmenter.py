@@ -9,7 +9,7 @@ import torch
 from stm_fast import MemoryPolicy, Segmenter
 from stm_fast.inference import segmenter as module
 from stm_fast.inference.resumable import ResumableSegmenter
-from stm_fast.memory.certainty import Certain, doubt
+from stm_fast.memory.certainty import Certain, uncertainty
 from stm_fast.memory.offload import DiskStore, HostStore
 from stm_fast.models.stm import STM
 
@@ -187,13 +187,13 @@ def test_the_memory_is_told_how_sure_the_network_was(model: STM, paint: Blocks, 
         assert math.isnan(told[0][0])
         assert told[0][1] > 0
         if size is None:
-            expected = [doubt(results[which].probabilities[1:])[row] for which, row in ((2, 1), (3, 0), (3, 1))]
+            expected = [uncertainty(results[which].probabilities[1:])[row] for which, row in ((2, 1), (3, 0), (3, 1))]
             assert [told[0][1], *told[1]] == pytest.approx([float(each) for each in expected], rel=1e-4)
 
 
 def memorised(segmenter: Segmenter) -> list[float]:
     """What was told of the last frame in memory."""
-    return [found for arena in segmenter.memory.arenas for found in arena.doubts]
+    return [arena.uncertainty for arena in segmenter.memory.arenas]
 
 
 def test_of_masks_that_are_taken_over_nothing_is_known(model: STM, paint: Blocks, ids: Blocks) -> None:

@@ -100,8 +100,8 @@ def test_what_is_usual_goes_on_in_another_video(model: STM, paint: Blocks, ids: 
     for segmenter in (before, after):
         (arena,) = segmenter.memory.arenas
         assert arena.notes == before.memory.arenas[0].notes
-        assert arena.notes["counted frames"] == 3
-        assert math.isnan(arena.doubts[0])
+        assert arena.notes["frames near it"] == 3
+        assert math.isnan(arena.uncertainty)
 
 
 def test_a_memory_that_does_not_fit_leaves_the_video_as_it_was(
@@ -154,7 +154,7 @@ def test_a_saved_segmenter_goes_on_to_the_same_bits(
         assert torch.equal(result.probabilities, expected.probabilities)
         for one, other in zip(whole.memory.arenas, resumed.memory.arenas, strict=True):
             assert (one.frames, one.notes) == (other.frames, other.notes)
-            assert one.doubts == pytest.approx(other.doubts, abs=0, rel=0, nan_ok=True)
+            assert one.uncertainty == pytest.approx(other.uncertainty, abs=0, rel=0, nan_ok=True)
         assert resumed.memory.table() == whole.memory.table()
 
 

@@ -174,10 +174,14 @@ def test_a_memory_goes_on_where_its_state_was_taken(policy: MemoryPolicy, value_
         objects = 1 if index < 10 else 3
         generator = torch.Generator().manual_seed(index)
         presence = torch.rand(objects, HEIGHT, WIDTH, generator=generator)
-        doubt = torch.rand(objects, generator=generator)
+        uncertainty = torch.rand(objects, generator=generator)
         for each in (bank, other)[: 1 + (index >= 17)]:
             each.memorise(
-                index, *frame_of(index % 9, objects), annotated=index in (0, 10), presence=presence, doubt=doubt
+                index,
+                *frame_of(index % 9, objects),
+                annotated=index in (0, 10),
+                presence=presence,
+                uncertainty=uncertainty,
             )
         if index >= 17:
             assert other.table() == bank.table()

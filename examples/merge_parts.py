@@ -3,7 +3,7 @@
 The parts may be on disk, on other devices, or of different kinds (working and long-term memory). Only one part is
 needed at a time, and what is carried from part to part has the size of one readout.
 
-Run: python examples/long_memory.py
+Run: python examples/merge_parts.py
 """
 
 from collections.abc import Iterator
