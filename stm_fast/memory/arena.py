@@ -106,6 +106,7 @@ class Arena:
         self._long_term = 0
         self._candidate = False
         self._unsettled: tuple[int, Tensor | None] | None = None
+        self._consolidated: tuple[Tokens, list[int]] | None = None
         self.block = TokenBlock.empty(first, self._capacity(max_slots or _FIRST_CAPACITY), value_dtype)
 
     @property
@@ -190,12 +191,14 @@ class Arena:
             kept: the frame may stay when the next one comes.
             uncertainty: of the object; NaN if it is not known.
         """
+        self._finish_consolidation()
         if self._slot_of(index) is not None:
             self.fit()
         number = self._slot_of(index)
         if number is None:
             self._settle()
             if not self._make_room(1, permanent=permanent):
+                self._reserve(self._held)
                 return
             number = self._new_slot(index)
         self.distances = {pair: far for pair, far in self.distances.items() if index not in pair}
@@ -262,6 +265,8 @@ class Arena:
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """What makes an equal arena by `from_state`: tensors, and all else as JSON has it."""
+        with self._mode():
+            self._finish_consolidation()
         tensors = {name: part[..., self._begin : self._end] for name, part in self.block.tensors().items()}
         return tensors, {
             "slots": [asdict(slot) for slot in self.slots],
@@ -307,8 +312,8 @@ class Arena:
         last = len(self.slots) - 1
         if slot != last:
             self.block.copy(self._place(last), self._place(slot), self.tokens_a_frame)
-            self.slots[slot] = self.slots[last]
-        self.slots.pop()
+        # At once: who is interrupted and tries again finds each frame in one slot.
+        self.slots = [self.slots[last] if number == slot else self.slots[number] for number in range(last)]
         if self.distances:
             here = {slot.frame for slot in self.slots}
             self.distances = {pair: far for pair, far in self.distances.items() if here.issuperset(pair)}
@@ -332,10 +337,25 @@ class Arena:
         if held.number > self._base - prototypes:
             held = self._most_used(held, self._base - prototypes, object_share)
         held = joined([chosen._replace(values=values), held])
+        self._consolidated = held, [self.slots[slot].frame for slot in sorted(slots, reverse=True)]
+        self._finish_consolidation()
+
+    def _finish_consolidation(self) -> None:
+        """Writes new prototypes and lets the frames go that they are made of; what is done already does no harm.
+
+        An interruption on the way, for want of memory or by the user, must not make prototypes of the same frames
+        twice.
+        """
+        if self._consolidated is None:
+            return
+        held, frames = self._consolidated
         self.block.put(self._base - held.number, held)
         self._long_term = held.number
-        for slot in sorted(slots, reverse=True):
-            self.drop(slot)
+        for frame in frames:
+            slot = self._slot_of(frame)
+            if slot is not None:
+                self.drop(slot)
+        self._consolidated = None
 
     # Where things are.
 
@@ -353,6 +373,7 @@ class Arena:
         self._long_term = rest["long_term"]
         self._candidate = rest["candidate"]
         self._unsettled = None
+        self._consolidated = None
         scales = tensors.get("scales")
         parts = {name: part for name, part in tensors.items() if name != "scales"}
         block = TokenBlock(**parts, scales=scales, read_dtype=getattr(torch, rest["read_dtype"]))

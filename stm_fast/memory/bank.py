@@ -130,13 +130,13 @@ class MemoryBank:
                 known.
 
         Raises:
-            TypeError: another dtype than that of the frames in memory.
+            TypeError: another dtype than that of the frames in memory, or arguments of other types than these.
             ValueError: shapes that do not fit one another or the memory, another device than its own, an index that is
                 below the last, or frames that are too large for a bound of the policy.
             OSError: the store has no room.
         """
-        given = list(annotated) if isinstance(annotated, Sequence) else [bool(annotated)] * len(keys)
-        self._check(index, keys, values, presence, uncertainty, given)
+        self._check(index, keys, values, presence, uncertainty)
+        given = _by_object(annotated, len(keys))
         if not self.policy.looks_at_tokens:
             given = [any(given)] * len(keys)
         if not self.wants(index, annotated=any(given), permanent=permanent):
@@ -271,13 +271,14 @@ class MemoryBank:
         """What is in memory: a row for each frame, and one for prototypes, of objects that share an arena.
 
         Args:
-            names: what to call the objects, such as `Segmenter.objects`; their rows if left out.
+            names: what to call the objects, such as `Segmenter.objects`; their rows if left out. Those beyond the
+                objects in memory are of objects that will join.
 
         Raises:
-            ValueError: there are not as many names as objects.
+            ValueError: there are fewer names than objects.
         """
         called = list(range(self.objects)) if names is None else list(names)
-        if len(called) != self.objects:
+        if len(called) < self.objects:
             raise ValueError(f"names must be one for each of {self.objects} objects, got {len(called)}")
         rows, first = [], 0
         for arena in self.arenas:
@@ -323,8 +324,18 @@ class MemoryBank:
         values: Tensor,
         presence: Tensor | None,
         uncertainty: Tensor | None,
-        annotated: Sequence[bool],
     ) -> None:
+        for name, stated in (
+            ("keys", keys),
+            ("values", values),
+            ("presence", presence),
+            ("uncertainty", uncertainty),
+        ):
+            if stated is None and name in ("presence", "uncertainty"):
+                continue
+            if not isinstance(stated, Tensor) or not stated.is_floating_point():
+                found = stated.dtype if isinstance(stated, Tensor) else type(stated).__name__
+                raise TypeError(f"{name} must be a tensor of floating-point numbers, got {found}")
         if (
             keys.ndim != 4
             or values.ndim != 4
@@ -344,8 +355,8 @@ class MemoryBank:
         ):
             if stated is not None and stated.shape != shape:
                 raise ValueError(f"{name} must be {shape} beside these keys, got {tuple(stated.shape)}")
-        if len(annotated) != len(keys):
-            raise ValueError(f"annotated must be one or {len(keys)} truth values, got {len(annotated)}")
+        if presence is not None and presence.device != keys.device:
+            raise ValueError(f"presence must be on {keys.device} as keys are, got {presence.device}")
         if not self.arenas:
             return
         if index < self._last:
@@ -377,6 +388,20 @@ class _Frame(NamedTuple):
         """The frame as some of the objects have it."""
         tokens = Tokens(*(part[first:last] for part in self.tokens))
         return _Frame(self.number, tokens, self.annotated[first:last], self.permanent, self.uncertainty[first:last])
+
+
+def _by_object(annotated: object, objects: int) -> list[bool]:
+    """A truth value for each object, of one for all or of one for each."""
+    try:
+        flags = torch.as_tensor(annotated)
+    except (TypeError, ValueError, RuntimeError):
+        flags = torch.empty(())
+    if flags.dtype != torch.bool:
+        raise TypeError(f"annotated must be a truth value, or one for each object, got {annotated!r}")
+    if flags.ndim and flags.shape != (objects,):
+        raise ValueError(f"annotated must be one or {objects} truth values, got {tuple(flags.shape)}")
+    found: list[bool] = flags.expand(objects).tolist()
+    return found
 
 
 def _tokens(keys: Tensor, values: Tensor, presence: Tensor | None) -> Tokens:

@@ -58,7 +58,7 @@ class Certain:
     most: float = 1.75
 
     def __post_init__(self) -> None:
-        if self.most < 1:
+        if not self.most >= 1:
             raise ValueError(f"most must be at least 1, got {self.most}")
 
     def admits(self, arena: Arena, slot: int) -> bool:

@@ -1,6 +1,8 @@
 """What goes when a memory is full, by what its frames were good for."""
 
+import math
 from dataclasses import dataclass
+from numbers import Integral
 
 from stm_fast.memory.arena import Arena, Role
 from stm_fast.memory.novelty import distance
@@ -30,7 +32,8 @@ class MostAlike:
         recent: working frames that stay.
 
     Raises:
-        ValueError: `recent` is below 0.
+        TypeError: `recent` is not a whole number.
+        ValueError: it is below 0.
     """
 
     recent: int = 5
@@ -39,8 +42,7 @@ class MostAlike:
     long_term_frames = 0.0
 
     def __post_init__(self) -> None:
-        if self.recent < 0:
-            raise ValueError(f"recent must be at least 0, got {self.recent}")
+        _check_recent(self.recent)
 
     def make_room(self, arena: Arena) -> None:
         """See `stm_fast.memory.policies.Eviction.make_room`."""
@@ -70,6 +72,7 @@ class LongTerm:
         object_share: part of the prototypes left to tokens where the object is.
 
     Raises:
+        TypeError: `recent` is not a whole number.
         ValueError: a number out of its range.
     """
 
@@ -81,8 +84,9 @@ class LongTerm:
     tracks_usage = True
 
     def __post_init__(self) -> None:
-        if self.recent < 0:
-            raise ValueError(f"recent must be at least 0, got {self.recent}")
+        _check_recent(self.recent)
+        if not self.long_term_frames < math.inf:
+            raise ValueError(f"long_term_frames must be finite, got {self.long_term_frames}")
         if not 0 < self.prototypes <= self.long_term_frames:
             raise ValueError(
                 f"prototypes must be above 0 and at most long_term_frames ({self.long_term_frames}), got "
@@ -95,6 +99,13 @@ class LongTerm:
         """See `stm_fast.memory.policies.Eviction.make_room`."""
         prototypes = max(1, round(self.prototypes * arena.tokens_a_frame))
         arena.consolidate(_but_the_last(arena, self.recent), prototypes, self.object_share)
+
+
+def _check_recent(recent: object) -> None:
+    if not isinstance(recent, Integral):
+        raise TypeError(f"recent must be a whole number, got {recent!r}")
+    if recent < 0:
+        raise ValueError(f"recent must be at least 0, got {recent}")
 
 
 def _but_the_last(arena: Arena, recent: int) -> list[int]:

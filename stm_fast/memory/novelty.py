@@ -42,7 +42,7 @@ class Novel:
     least: float = 0.05
 
     def __post_init__(self) -> None:
-        if self.least < 0:
+        if not self.least >= 0:
             raise ValueError(f"least must be at least 0, got {self.least}")
 
     def admits(self, arena: Arena, slot: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class MemoryPolicy:
         eviction: which of them go when the memory is full.
 
     Raises:
+        TypeError: a number that is not whole.
         ValueError: a number below its minimum, or neither `keep_first` nor `keep_previous`: an object that appears
             later would not be remembered.
     """
@@ -87,6 +89,10 @@ class MemoryPolicy:
     eviction: Eviction = field(default_factory=Oldest)
 
     def __post_init__(self) -> None:
+        for name in ("every", "max_frames", "max_tokens", "max_bytes"):
+            number = getattr(self, name)
+            if number is not None and not isinstance(number, Integral):
+                raise TypeError(f"{name} must be a whole number or None, got {number!r}")
         if self.every is not None and self.every < 1:
             raise ValueError(f"every must be at least 1 or None, got {self.every}")
         if not (self.keep_first or self.keep_previous):

@@ -28,7 +28,7 @@ def long_term(frames: int = LONG_TERM_FRAMES, every: int = 5, max_bytes: int | N
 
     Frames that the network is not sure of do not become either.
     """
-    eviction = LongTerm(recent=frames // 2)
+    eviction = LongTerm(recent=max(frames, 0) // 2)
     return MemoryPolicy(every=every, max_frames=frames, max_bytes=max_bytes, admission=Certain(), eviction=eviction)
 
 
@@ -37,5 +37,5 @@ def diverse(frames: int = DIVERSE_FRAMES, every: int = 5, max_bytes: int | None 
 
     Frames that the network is not sure of do not stay.
     """
-    eviction = MostAlike(recent=min(MostAlike.recent, frames // 4))
+    eviction = MostAlike(recent=min(MostAlike.recent, max(frames, 0) // 4))
     return MemoryPolicy(every=every, max_frames=frames, max_bytes=max_bytes, admission=Certain(), eviction=eviction)

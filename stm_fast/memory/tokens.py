@@ -82,14 +82,14 @@ class TokenBlock:
     def put(self, first: int, tokens: Tokens) -> None:
         """Writes tokens from place `first` on."""
         place = slice(first, first + tokens.number)
-        self.keys[..., place] = tokens.keys
-        if self.scales is None:
-            self.values[..., place] = tokens.values
-        else:
-            values = tokens.values.float()
+        values = tokens.values
+        if self.scales is not None:
+            values = values.float()
             scales = values.abs().amax(1) / _LARGEST_INT8
+            values = (values / scales.clamp(min=_SMALLEST_SCALE)[:, None]).round().to(torch.int8)
             self.scales[..., place] = scales
-            self.values[..., place] = (values / scales.clamp(min=_SMALLEST_SCALE)[:, None]).round().to(torch.int8)
+        self.keys[..., place] = tokens.keys
+        self.values[..., place] = values
         self.usage[..., place], self.born[..., place], self.presence[..., place] = tokens[2:]
 
     def get(self, first: int, last: int) -> Tokens:
@@ -108,9 +108,9 @@ class TokenBlock:
         return values.to(self.read_dtype) * self.scales[:, None, first:last].to(self.read_dtype)
 
     def copy(self, source: int, target: int, count: int) -> None:
-        """Copies tokens from one place to another."""
+        """Copies tokens from one place to another that does not overlap it."""
         for part in self.tensors().values():
-            part[..., target : target + count] = part[..., source : source + count].clone()
+            part[..., target : target + count] = part[..., source : source + count]
 
     def of_rows(self, rows: Sequence[int]) -> "TokenBlock":
         """A block of some objects."""

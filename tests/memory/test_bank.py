@@ -1,5 +1,6 @@
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -408,6 +409,50 @@ def test_what_does_not_fit_is_refused(index: int, keys: tuple, values: tuple, me
     assert bank.frames == (0,)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"keys": torch.ones(1, KEY, HEIGHT, WIDTH, dtype=torch.long)}, r"keys must be a tensor .*got torch\.int64"),
+        ({"values": [[1.0]]}, "values must be a tensor of floating-point numbers, got list"),
+        ({"presence": torch.ones(1, HEIGHT, WIDTH, dtype=torch.bool)}, r"presence must be .*got torch\.bool"),
+        ({"uncertainty": torch.ones(1, dtype=torch.complex64)}, r"uncertainty must be .*got torch\.complex64"),
+        ({"uncertainty": 0.5}, "uncertainty must be .*got float"),
+        ({"annotated": "no"}, "annotated must be a truth value, or one for each object, got 'no'"),
+        ({"annotated": {1: True}}, "annotated must be a truth value"),
+        ({"annotated": []}, "annotated must be a truth value"),
+        ({"annotated": None}, "annotated must be a truth value"),
+    ],
+)
+def test_arguments_of_other_types_are_refused(arguments: dict, message: str) -> None:
+    bank = MemoryBank()
+    keys, values = frame_of(1, 0)
+    bank.memorise(0, keys, values)
+    with pytest.raises(TypeError, match=message):
+        bank.memorise(1, **{"keys": keys, "values": values, **arguments})
+    assert bank.frames == (0,)
+
+
+@pytest.mark.parametrize(
+    "annotated", [np.bool_(True), np.array([True, False]), torch.tensor([True, False]), (True, False)], ids=str
+)
+def test_truth_values_of_any_kind(annotated: object) -> None:
+    bank = MemoryBank(MemoryPolicy(every=None))
+    for index in range(3):
+        bank.memorise(index, *frame_of(2, index), annotated=annotated)
+    assert bank.frames == (0, 1, 2)
+
+
+def test_a_frame_for_which_there_is_no_room_does_not_keep_others_from_making_some() -> None:
+    """The first frame stays, the next one does not enter, and the block shrinks for the object that joins."""
+    policy = MemoryPolicy(every=1, keep_previous=False, max_bytes=3 * HEIGHT * WIDTH * BYTES_A_TOKEN)
+    bank = MemoryBank(policy)
+    for index in range(4):
+        bank.memorise(index, *frame_of(1, index), annotated=index == 0)
+    bank.memorise(4, *frame_of(2, 4), annotated=[False, True])
+    assert bank.nbytes <= policy.max_bytes
+    assert len(bank.arenas) == 2
+
+
 def test_another_dtype_or_device_is_refused() -> None:
     bank = MemoryBank()
     keys, values = frame_of(1, 0)
@@ -416,4 +461,6 @@ def test_another_dtype_or_device_is_refused() -> None:
         bank.memorise(1, keys, values.bfloat16())
     with pytest.raises(ValueError, match="keys must be on cpu as in memory, got meta"):
         bank.memorise(1, keys.to("meta"), values)
+    with pytest.raises(ValueError, match="presence must be on cpu as keys are, got meta"):
+        bank.memorise(1, keys, values, presence=torch.ones(1, HEIGHT, WIDTH, device="meta"))
     assert bank.frames == (0,)

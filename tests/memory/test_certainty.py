@@ -221,5 +221,5 @@ def test_bad_calls() -> None:
         MemoryBank().memorise(0, keys, values, presence=torch.ones(1, HEIGHT, WIDTH))
     with pytest.raises(ValueError, match=r"uncertainty must be \(2,\) beside these keys, got \(1,\)"):
         MemoryBank().memorise(0, keys, values, uncertainty=torch.ones(1))
-    with pytest.raises(ValueError, match="annotated must be one or 2 truth values, got 3"):
+    with pytest.raises(ValueError, match=r"annotated must be one or 2 truth values, got \(3,\)"):
         MemoryBank().memorise(0, keys, values, annotated=[True] * 3)

@@ -1,5 +1,6 @@
 """What goes when a memory is full, and what it was good for."""
 
+import math
 from dataclasses import dataclass
 
 import pytest
@@ -13,6 +14,7 @@ from stm_fast.memory.bank import MemoryBank
 from stm_fast.memory.evictions import LeastUsed, LongTerm, MostAlike
 from stm_fast.memory.novelty import Novel, distance
 from stm_fast.memory.policies import MemoryPolicy
+from stm_fast.memory.tokens import TokenBlock
 
 KEY, VALUE, HEIGHT, WIDTH = 8, 6, 3, 4
 TOKENS = HEIGHT * WIDTH
@@ -190,6 +192,51 @@ def test_a_memory_goes_on_where_its_state_was_taken(policy: MemoryPolicy, value_
             bank.read(frame_of(100)[0])
 
 
+@pytest.mark.parametrize("value_dtype", [None, torch.int8], ids=str)
+@pytest.mark.parametrize("part", ["put", "copy"])
+@pytest.mark.parametrize("saved", [False, True])
+def test_an_interrupted_consolidation_is_finished(
+    part: str, saved: bool, value_dtype: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of its steps in turn: memory is as without, tried again or saved and restored before."""
+    policy = presets.long_term(6, 1)
+
+    def memorise(bank: MemoryBank, index: int) -> None:
+        bank.memorise(index, *frame_of(index % 9), annotated=index == 0)
+
+    whole, interrupted = (MemoryBank(policy, value_dtype=value_dtype) for _ in range(2))
+    step, raised = getattr(TokenBlock, part), 0
+    for index in range(40):
+        memorise(whole, index)
+        calls = 0
+
+        def fails(self: TokenBlock, *args: object, last: int = 1 + index % 5) -> None:
+            nonlocal calls
+            calls += 1
+            step(self, *args)
+            if calls == last:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(TokenBlock, part, fails)
+            try:
+                memorise(interrupted, index)
+            except KeyboardInterrupt:
+                raised += 1
+        if saved:
+            state = interrupted.state()
+            interrupted = MemoryBank(policy, value_dtype=value_dtype)
+            interrupted.restore(*state)
+        memorise(interrupted, index)
+        for bank in (whole, interrupted):
+            bank.read(frame_of(100)[0])
+        assert interrupted.table() == whole.table()
+        for one, other in zip(whole.arenas, interrupted.arenas, strict=True):
+            assert torch.equal(one.prototypes.keys, other.prototypes.keys)
+            assert torch.equal(one.prototypes.values, other.prototypes.values)
+    assert raised > 5
+
+
 @pytest.mark.parametrize(("value_dtype", "error"), [(torch.bfloat16, 2**-7), (torch.int8, 0.02)])
 def test_values_stored_in_fewer_bits(value_dtype: torch.dtype, error: float) -> None:
     policy = MemoryPolicy(every=1, eviction=LeastUsed())
@@ -266,6 +313,8 @@ def test_table_is_printed_in_columns() -> None:
         (lambda: LongTerm(prototypes=0), r"prototypes must be above 0 and at most long_term_frames \(6.0\), got 0"),
         (lambda: LongTerm(prototypes=9), r"prototypes must be above 0 and at most long_term_frames \(6.0\), got 9"),
         (lambda: LongTerm(object_share=1.5), r"object_share must be between 0 and 1, got 1\.5"),
+        (lambda: LongTerm(long_term_frames=math.inf), "long_term_frames must be finite, got inf"),
+        (lambda: Novel(math.nan), "least must be at least 0, got nan"),
         (lambda: Novel(-1), "least must be at least 0, got -1"),
         (lambda: MostAlike(-1), "recent must be at least 0, got -1"),
     ],
@@ -273,3 +322,9 @@ def test_table_is_printed_in_columns() -> None:
 def test_options_out_of_range(make, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("eviction", [LongTerm, MostAlike])
+def test_recent_frames_are_whole(eviction) -> None:
+    with pytest.raises(TypeError, match=r"recent must be a whole number, got 1\.5"):
+        eviction(recent=1.5)

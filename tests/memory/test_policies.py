@@ -1,6 +1,9 @@
+import math
+
 import pytest
 
 from stm_fast import MemoryPolicy
+from stm_fast.memory import presets
 
 
 def test_the_default_is_the_official_policy() -> None:
@@ -41,3 +44,16 @@ def test_without_the_previous_frame_only_kept_ones_are_memorised() -> None:
 def test_bad_policies(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MemoryPolicy(**arguments)
+
+
+@pytest.mark.parametrize("name", ["every", "max_frames", "max_tokens", "max_bytes"])
+@pytest.mark.parametrize("number", [2.5, math.nan, "3"])
+def test_numbers_that_are_not_whole(name: str, number: object) -> None:
+    with pytest.raises(TypeError, match=f"{name} must be a whole number or None, got"):
+        MemoryPolicy(**{name: number})
+
+
+@pytest.mark.parametrize("preset", [presets.window, presets.least_used, presets.long_term, presets.diverse])
+def test_too_few_frames_of_a_preset(preset) -> None:
+    with pytest.raises(ValueError, match="max_frames must be at least 2 with this policy or None, got -1"):
+        preset(-1)
