@@ -302,10 +302,17 @@ def main() -> None:
     parser.add_argument("--policies", default=",".join(POLICIES))
     parser.add_argument("--report", action="store_true", help="of what is there")
     options = parser.parse_args()
+    names = options.policies.split(",")
+    if unknown := set(names) - set(POLICIES):
+        parser.error(f"--policies must be of {', '.join(POLICIES)}, got {', '.join(sorted(unknown))}")
+    if options.frames < 2 * _SOON:
+        parser.error(f"--frames must be at least {2 * _SOON}, got {options.frames}")
+    if options.objects < 1:
+        parser.error(f"--objects must be at least 1, got {options.objects}")
     clip = LongClip(options.frames, objects=options.objects)
     options.out.mkdir(parents=True, exist_ok=True)
     if not options.report:
-        run_all(options.policies.split(","), clip, options.out)
+        run_all(names, clip, options.out)
     report(clip, options.out)
 
 

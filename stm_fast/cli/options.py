@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from stm_fast.models.stm import STM
 
 MODEL_PANEL = "Model and memory"
-_LEAST_FRAMES = 2
-"""The first frame and the previous one."""
+_LEAST_FRAMES, _MOST_FRAMES = 2, 1_000_000
+"""The first frame and the previous one; and more than any memory holds."""
+_MOST_BYTES = 1 << 60
 
 
 class Dtype(str, Enum):
@@ -53,11 +54,11 @@ class MemoryOption:
             ValueError: it is no such text.
         """
         name, colon, frames = text.partition(":")
-        if colon and frames.isdecimal() and int(frames) < _LEAST_FRAMES:
-            raise ValueError(f"--memory {name}:N must have N of at least {_LEAST_FRAMES}, got {text}")
-        known = name in ("official", *cls.NEEDED, *cls.OPTIONAL)
-        fits = not colon if name == "official" else (frames.isdecimal() if colon else name in cls.OPTIONAL)
-        if not (known and fits):
+        takes = name in (*cls.NEEDED, *cls.OPTIONAL)
+        digits = bool(re.fullmatch("[0-9]+", frames))
+        if takes and digits and (len(frames) > 9 or not _LEAST_FRAMES <= int(frames) <= _MOST_FRAMES):
+            raise ValueError(f"--memory {name}:N must have N from {_LEAST_FRAMES} to {_MOST_FRAMES}, got {text}")
+        if not (takes and digits if colon else name in ("official", *cls.OPTIONAL)):
             raise ValueError(
                 "--memory must be official, window:N, least-used:N, long-term or diverse (also with :N), N being a "
                 f"number of frames, got {text}"
@@ -88,7 +89,10 @@ def parse_bytes(text: str) -> int:
     if match is None:
         raise ValueError(f"--memory-limit must be a number of bytes such as 4GB, 500MB or 1.5GiB, got {text}")
     number, prefix, binary = match.groups()
-    return int(float(number) * (1024 if binary else 1000) ** " kmgt".index(prefix or " "))
+    found = float(number) * (1024 if binary else 1000) ** " kmgt".index(prefix or " ")
+    if not 1 <= found <= _MOST_BYTES:
+        raise ValueError(f"--memory-limit must be at least 1 byte and at most 2^60, got {text}")
+    return int(found)
 
 
 class Offload(str, Enum):

@@ -73,14 +73,17 @@ class Checkpoint:
             The number of the frame in the clip; None if there is no checkpoint that could be used, which is told of in
             a notice if there is one at all.
         """
-        if not self.path.exists():
+        if not self.path.is_file():
             return None
         try:
             extra: Any = segmenter.restore(self.path)
         except CheckpointError as error:
             notice(f"{error}; the memory is filled anew from the masks on disk")
             return None
-        index: int = extra["index"]
+        index = extra.get("index") if isinstance(extra, dict) else None
+        if not isinstance(index, int):
+            notice(f"{self.path} is not of a run over a clip: the memory is filled anew from the masks on disk")
+            return None
         if index < written:
             return index
         notice(f"{self.path} is of frame {index}, but only {written} masks are on disk: the memory is filled anew")
@@ -88,4 +91,5 @@ class Checkpoint:
 
     def clear(self) -> None:
         """Deletes the file; the run has come to its end."""
-        discard(self.path)
+        if not self.path.is_dir():
+            discard(self.path)

@@ -1,6 +1,6 @@
 """A whole clip: from the masks given for some frames to a mask on disk for every frame."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +65,8 @@ def propagate(
         Every frame in order.
 
     Raises:
-        MediaError: a frame or mask cannot be read or does not fit; masks written before stay.
+        MediaError: a frame or mask cannot be read or does not fit, or a mask that was given adds an object before the
+            frame of the checkpoint; masks written before stay.
         OSError: a mask cannot be written.
     """
     prompter = Prompter(prompts, frames.size)
@@ -81,6 +82,8 @@ def propagate(
             _check_there(path)
         new = prompter.new_objects(frame)
         if resumed:
+            if at is not None and new is not None:
+                _check_followed(object_ids(new), segmenter.objects, prompts[frame.name])
             mask = _saved(path, frames.size)
             if at is None:
                 follower.recall(frame.image, mask, new)
@@ -123,6 +126,14 @@ class _Follower:
     def _start(self, image: NDArray[np.uint8], new: NDArray[np.uint8]) -> NDArray[np.uint8]:
         self.started = True
         return self.segmenter.start(image, new).mask.cpu().numpy()
+
+
+def _check_followed(new: Sequence[int], followed: Sequence[int], path: Path) -> None:
+    if missing := set(new) - set(followed):
+        raise MediaError(
+            f"{path} shows objects {', '.join(map(str, sorted(missing)))}, which the run before did not follow: take "
+            "them out, or start the run again"
+        )
 
 
 def _check_there(path: Path) -> None:

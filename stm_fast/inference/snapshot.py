@@ -18,7 +18,7 @@ from stm_fast.media.files import atomic_path
 from stm_fast.memory.bank import MemoryBank
 
 _FORMAT = "stm-fast segmenter 4"
-_FRAME, _MEMORY = "frame.", "memory."
+_FRAME, _MEMORY, _DIGEST = "frame.", "memory.", "digest"
 
 
 def save(path: str | Path, state: FrameState, memory: MemoryBank, identity: dict[str, str], extra: object) -> None:
@@ -50,9 +50,10 @@ def save(path: str | Path, state: FrameState, memory: MemoryBank, identity: dict
         "chosen": state.chosen,
     }
     metadata = {"format": _FORMAT, "identity": identity, "frame": frame, "memory": rest, "extra": extra}
+    texts = {name: json.dumps(part) for name, part in metadata.items()}
     with atomic_path(path) as partial:
         try:
-            write_tensors(partial, tensors, {name: json.dumps(part) for name, part in metadata.items()})
+            write_tensors(partial, tensors, texts | {_DIGEST: _digest(texts, tensors)})
         except (RuntimeError, MemoryError) as error:
             # Pieces of a memory on a GPU that is full have no room to be brought into order.
             reason = next(iter(str(error).splitlines()), os.strerror(errno.ENOMEM))
@@ -82,16 +83,27 @@ def load(
         raise CheckpointError(f"{path} does not exist: a file written by Segmenter.save is needed")
     try:
         with safe_open(path, "pt") as file:
-            metadata = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
-            if metadata.get("format") != _FORMAT:
+            texts = file.metadata() or {}
+            digest = texts.pop(_DIGEST, "")
+            if texts.get("format") != json.dumps(_FORMAT):
                 raise CheckpointError(f"{path} was not written by Segmenter.save of this version")
-            _check_same(path, metadata["identity"], identity)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if digest != _digest(texts, tensors):
+                raise ValueError("its parts are not those that were saved")
+            metadata = {name: json.loads(text) for name, text in texts.items()}
+            _check_same(path, metadata["identity"], identity)
     except (SafetensorError, ValueError, OSError) as error:
         raise CheckpointError(f"{path} is damaged ({error}): it cannot be gone on with") from error
     memory = {name.removeprefix(_MEMORY): part for name, part in tensors.items() if name.startswith(_MEMORY)}
     frame = {name: part.to(device) for name, part in tensors.items() if name.startswith(_FRAME)}
     return _frame(frame, metadata["frame"]), memory, metadata["memory"], metadata["extra"]
+
+
+def _digest(texts: dict[str, str], tensors: dict[str, Tensor]) -> str:
+    """Of everything but the numbers in the tensors."""
+    listed = [f"{name} {part.dtype} {tuple(part.shape)}" for name, part in sorted(tensors.items())]
+    digest = hashlib.sha256("\n".join([*(f"{name} {text}" for name, text in sorted(texts.items())), *listed]).encode())
+    return digest.hexdigest()[:16]
 
 
 def _check_same(path: str | Path, saved: dict[str, str], identity: dict[str, str]) -> None:

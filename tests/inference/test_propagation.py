@@ -203,6 +203,32 @@ def test_a_run_goes_on_where_no_checkpoint_can_be_written(clip, segment, monkeyp
     assert masks(clip / "out") == masks(clip / "whole")
 
 
+@pytest.mark.parametrize("extra", [None, {"frame": 1}, [1], {"index": "1"}], ids=str)
+def test_a_state_that_is_not_of_a_run_is_told_of(clip, segment, model, extra):
+    segment("whole", "true")
+    path = clip / "state.safetensors"
+    segment("out", "true", stop=2, checkpoint=Checkpoint(path, 1e-9))
+    segmenter = ResumableSegmenter(model, policy=MemoryPolicy(every=2))
+    segmenter.restore(path)
+    segmenter.save(path, extra)
+    with pytest.warns(MediaNotice, match="is not of a run over a clip"):
+        segment("out", "true", resume=True, checkpoint=Checkpoint(path))
+    assert len(masks(clip / "out")) == len(masks(clip / "whole"))
+
+
+@pytest.mark.usefixtures("at_every_frame")
+def test_an_object_that_a_mask_adds_to_what_is_done_is_told_of(clip, segment):
+    path = clip / "state.safetensors"
+    segment("out", "true", stop=4, checkpoint=Checkpoint(path, 1e-9))
+    before = masks(clip / "out")
+    added = np.zeros((32, 64), np.uint8)
+    added[:8, :8] = 200
+    write_mask(clip / "true" / "1.png", added)
+    with pytest.raises(MediaError, match=r"1\.png shows objects 200, which the run before did not follow"):
+        segment("out", "true", resume=True, checkpoint=Checkpoint(path))
+    assert masks(clip / "out") == before
+
+
 def test_a_large_state_is_saved_less_often(clip, model, monkeypatch):
     now, saved = [0.0], []
 

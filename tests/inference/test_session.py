@@ -211,8 +211,40 @@ def test_frames_are_forgotten_and_looked_at_in_the_middle_of_a_video(model: STM,
     segmenter.remove(3)
     assert segmenter.step(paint("g.", "..")).objects == (7,)
     assert "7" in str(segmenter.memory.table(segmenter.objects)).splitlines()[1]
-    with pytest.raises(ValueError, match="names must be one for each of 1 objects, got 2"):
-        segmenter.memory.table([1, 2])
+    with pytest.raises(ValueError, match="names must be one for each of 1 objects, got 0"):
+        segmenter.memory.table([])
+
+
+def test_the_table_is_there_at_any_time(model: STM, paint: Blocks, ids: Blocks) -> None:
+    segmenter = Segmenter(model, policy=presets.diverse(4))
+    segmenter.start(paint("r."), ids("10"))
+    assert not segmenter.memory.table(segmenter.objects).rows
+    segmenter.step(paint("r."))
+    segmenter.annotate(ids("02"))
+    assert [row.objects for row in segmenter.memory.table(segmenter.objects).rows] == [(1,)]
+
+
+def test_a_state_with_any_other_character_in_its_header_is_refused(
+    model: STM, paint: Blocks, ids: Blocks, tmp_path: Path
+) -> None:
+    """Whatever it was: a number of a frame, a role, a name."""
+    path = tmp_path / "state.safetensors"
+    segmenter = Segmenter(model, policy=presets.long_term(4, every=1))
+    segmenter.start(paint("r.", ".b"), ids("10", "02"))
+    for _ in range(6):
+        segmenter.step(paint("r.", ".b"))
+    segmenter.save(path, {"index": 6})
+    whole = path.read_bytes()
+    header = int.from_bytes(whole[:8], "little")
+    other = Segmenter(model, policy=presets.long_term(4, every=1))
+    for place in range(8, 8 + len(whole[8 : 8 + header].rstrip()), 7):
+        damaged = bytearray(whole)
+        damaged[place] = ord("7") if damaged[place] != ord("7") else ord("8")
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError):
+            other.restore(path)
+    path.write_bytes(whole)
+    assert other.restore(path) == {"index": 6}
 
 
 @pytest.mark.parametrize("stage", ["encode_query", "decode", "to_mask"])
