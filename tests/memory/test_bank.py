@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from stm_fast import MemoryPolicy
 from stm_fast.memory.arena import Arena
 from stm_fast.memory.bank import MemoryBank
+from stm_fast.memory.certainty import Certain
 from stm_fast.memory.tokens import TokenBlock
 
 pytestmark = pytest.mark.usefixtures("poisoned")
@@ -444,13 +445,15 @@ def test_truth_values_of_any_kind(annotated: object) -> None:
 
 def test_a_frame_for_which_there_is_no_room_does_not_keep_others_from_making_some() -> None:
     """The first frame stays, the next one does not enter, and the block shrinks for the object that joins."""
-    policy = MemoryPolicy(every=1, keep_previous=False, max_bytes=3 * HEIGHT * WIDTH * BYTES_A_TOKEN)
+    policy = MemoryPolicy(
+        every=1, keep_previous=False, admission=Certain(), max_bytes=3 * HEIGHT * WIDTH * BYTES_A_TOKEN
+    )
     bank = MemoryBank(policy)
     for index in range(4):
         bank.memorise(index, *frame_of(1, index), annotated=index == 0)
     bank.memorise(4, *frame_of(2, 4), annotated=[False, True])
     assert bank.nbytes <= policy.max_bytes
-    assert len(bank.arenas) == 2
+    assert [arena.frames for arena in bank.arenas] == [(0,), (4,)]
 
 
 def test_another_dtype_or_device_is_refused() -> None:

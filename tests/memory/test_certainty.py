@@ -182,7 +182,7 @@ def test_a_bound_in_bytes_holds_when_an_object_joins_a_memory_that_takes_no_fram
 
 
 @pytest.mark.parametrize("preset", [presets.long_term, presets.diverse])
-@pytest.mark.parametrize("frames", [4, 10])
+@pytest.mark.parametrize("frames", [2, 4, 10])
 def test_named_policies_that_remember_for_long_are_certain(preset, frames: int) -> None:
     """However few frames there are."""
     bank = followed(preset(10, every=1), 1.0, 9.0, 1.0)
