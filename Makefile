@@ -43,8 +43,8 @@ test-arm64: install ## the same, compiled for 64-bit ARM and run by qemu-user (p
 SANITIZED := -O1 -g -fno-omit-frame-pointer
 
 budgets: install ## compile the GPU kernels for every chip and compare what they need with the committed budgets
-	$(BIN)/python -m stm_fast.kernels.budgets
-	$(BIN)/python tests/csrc/budgets.py
+	$(BIN)/python -m tools.triton_budgets
+	$(BIN)/python -m tools.cuda_budgets
 
 sanitize: install ## the same under AddressSanitizer with UndefinedBehaviorSanitizer, and under ThreadSanitizer
 	$(BIN)/python tests/csrc/build.py build/address $(SANITIZED) -fsanitize=address,undefined -fno-sanitize-recover=all

@@ -52,9 +52,9 @@ class BuildLibrary(build_ext):
 
 
 setup(
-    packages=[*find_packages(include=["stm_fast", "stm_fast.*"]), "stm_fast.csrc", "stm_fast.kernels"],
-    package_dir={"stm_fast.csrc": "csrc", "stm_fast.kernels": "kernels"},
-    package_data={"stm_fast.csrc": ["**/*.h", "**/*.cpp", "**/*.cu"], "stm_fast.kernels": ["budgets.json"]},
+    packages=[*find_packages(include=["stm_fast", "stm_fast.*"]), "stm_fast.csrc"],
+    package_dir={"stm_fast.csrc": "csrc"},
+    package_data={"stm_fast.csrc": ["**/*.h", "**/*.cpp", "**/*.cu"]},
     ext_modules=[Extension(f"stm_fast._{engine}", sources=[], py_limited_api=True) for engine in ENGINES],
     cmdclass={"build_ext": BuildLibrary},
     options={"bdist_wheel": {"py_limited_api": "cp310"}},

@@ -16,7 +16,8 @@ Programs come in waves: time grows by what the last wave leaves idle.
 import json
 from typing import NamedTuple
 
-from stm_fast.kernels import budgets, chips, launch, tiles
+from stm_fast.kernels import chips, launch, tiles
+from tools import triton_budgets as budgets
 
 QUERIES = 1620
 

@@ -13,9 +13,9 @@ from stm_fast.kernels.chips import chip_of
 from stm_fast.kernels.tiles import block_channels
 
 LOG2_E = 1.4426950408889634
-MOST_32_BIT = 2**31 - 2**24
+MAX_32_BIT = 2**31 - 2**24
 """Distances up to it, and what a tile reaches beyond the end, are counted in 32 bits."""
-LEAST_TILES_A_PART = 4
+MIN_TILES_PER_SPLIT = 4
 """Tiles of tokens below which splitting the memory further costs more than it brings."""
 
 
@@ -89,7 +89,7 @@ def value_arguments(name: str, value: Tensor) -> dict[str, Any]:
     }
 
 
-def with_offsets(*parts: dict[str, Any]) -> dict[str, Any]:
+def with_offsets(*groups: dict[str, Any]) -> dict[str, Any]:
     """Arguments in units of the largest powers of two that divide them, up to 16 bytes; the units are arguments too.
 
     Triton knows of an argument whether it is a multiple of 16, but not of 4 or 8, as they are for grids of odd sizes,
@@ -97,7 +97,7 @@ def with_offsets(*parts: dict[str, Any]) -> dict[str, Any]:
     `QUERY_UNIT` and `TOKEN_UNIT` are those of the numbers of queries and tokens, by which reads are masked. `OFFSET` is
     the type of distances inside a tile: 64 bits only where 32 are too few, since every thread keeps many of them.
     """
-    arguments = {name: argument for part in parts for name, argument in part.items()}
+    arguments = {name: argument for group in groups for name, argument in group.items()}
     strides = [name for name in arguments if name.endswith(("_batch", "_object", "_channel"))]
     tensors = [argument for argument in arguments.values() if isinstance(argument, Tensor)]
     widest = 16 // min(tensor.element_size() for tensor in tensors)
@@ -108,7 +108,7 @@ def with_offsets(*parts: dict[str, Any]) -> dict[str, Any]:
             units[unit] = math.gcd(widest, arguments[name])
             in_units[name] = arguments[name] // units[unit]
     farthest = max(_reach(tensor) for tensor in tensors)
-    return {**arguments, **in_units, **units, "OFFSET": tl.int32 if farthest < MOST_32_BIT else tl.int64}
+    return {**arguments, **in_units, **units, "OFFSET": tl.int32 if farthest < MAX_32_BIT else tl.int64}
 
 
 def _reach(tensor: Tensor) -> int:
@@ -127,20 +127,20 @@ def precision(*tensors: Tensor) -> str:
     return "tf32" if allowed else "ieee"
 
 
-def split(programs: int, tiles: int, processors: int) -> int:
-    """Into how many parts a memory of `tiles` tiles is split, so that `programs` a part keep all processors busy.
+def split_count(programs: int, tiles: int, processors: int) -> int:
+    """Into how many splits a memory of `tiles` tiles is split, so that `programs` a split keep all processors busy.
 
     The smallest number that leaves less than a tenth of them idle in the last wave, or the one that leaves fewest.
     """
-    most = max(1, min(tiles // LEAST_TILES_A_PART, -(-2 * processors // programs)))
+    most = max(1, min(tiles // MIN_TILES_PER_SPLIT, -(-2 * processors // programs)))
     best, least_idle = 1, 1.0
-    for parts in range(1, most + 1):
-        waves = -(-parts * programs // processors)
-        idle = 1 - parts * programs / (waves * processors)
+    for splits in range(1, most + 1):
+        waves = -(-splits * programs // processors)
+        idle = 1 - splits * programs / (waves * processors)
         if idle < 0.1:
-            return parts
+            return splits
         if idle < least_idle:
-            best, least_idle = parts, idle
+            best, least_idle = splits, idle
     return best
 
 

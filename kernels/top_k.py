@@ -2,7 +2,7 @@
 
 A candidate is one 64-bit number: its score in the upper half, in an order of integers that is that of the scores, and
 its token in the lower half, lower ones first. The largest numbers are then the best candidates, and equal scores are
-told apart. Parts of the memory find their candidates on their own; those of all parts are merged exactly.
+told apart. Splits of the memory find their candidates on their own; those of all splits are merged exactly.
 """
 
 import triton
@@ -16,11 +16,11 @@ from stm_fast.kernels.launch import (
     precision,
     processors,
     score_arguments,
-    split,
+    split_count,
     value_arguments,
     with_offsets,
 )
-from stm_fast.kernels.scores import LN_2, affine, begin, held_queries, of_batch, products, row_place, strided
+from stm_fast.kernels.primitives import LN_2, affine, begin, first_queries, products, row_place, strided
 from stm_fast.kernels.tiles import GATHER_TILE, TOP_K_RESIDENT, WIDE_TOP_K, Tile, tile_for
 
 NOTHING = tl.constexpr(-(2**63))
@@ -50,17 +50,17 @@ def better(first, second, K: tl.constexpr):
     return tl.topk(both, K)
 
 
-@triton.jit(do_not_specialize=["queries", "tokens", "parts"])
+@triton.jit(do_not_specialize=["queries", "tokens", "splits"])
 def candidates_kernel(
-    query, key, gain, offset, bias, candidates, scale, queries, tokens, parts,
+    query, key, gain, offset, bias, candidates, scale, queries, tokens, splits,
     query_batch, query_channel, query_item, key_batch, key_channel, key_item,
     K: tl.constexpr, CHANNELS: tl.constexpr, UNIT: tl.constexpr, QUERY_UNIT: tl.constexpr, TOKEN_UNIT: tl.constexpr,
     OFFSET: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
-    """The K best candidates of one tile of queries in one part of the memory: `(B, parts, queries, K)`."""
+    """The K best candidates of one tile of queries in one split of the memory: `(B, splits, queries, K)`."""
     queries, tokens = queries * QUERY_UNIT, tokens * TOKEN_UNIT
-    tile, part = tl.program_id(0) % tl.cdiv(queries, BLOCK_M), tl.program_id(0) // tl.cdiv(queries, BLOCK_M)
+    tile, split = tl.program_id(0) % tl.cdiv(queries, BLOCK_M), tl.program_id(0) // tl.cdiv(queries, BLOCK_M)
     batch = tl.program_id(1).to(tl.int64)
     m = tile * BLOCK_M + tl.arange(0, BLOCK_M)  # [M]
     inside_m = m < queries
@@ -68,11 +68,10 @@ def candidates_kernel(
     query = begin(query, batch, query_batch, tile * BLOCK_M, query_item, UNIT)
     query_place = tl.arange(0, BLOCK_M).to(OFFSET) * query_item  # [M]
     key_place = tl.arange(0, BLOCK_N).to(OFFSET) * key_item  # [N]
-    gain, offset, bias = of_batch(gain, batch, tokens), of_batch(offset, batch, queries), of_batch(bias, batch, tokens)
-    q = held_queries(query, query_place, query_channel, inside_m, CHANNELS, BLOCK_C, OFFSET)
+    q = first_queries(query, query_place, query_channel, inside_m, CHANNELS, BLOCK_C, OFFSET)
 
-    length = tl.cdiv(tl.cdiv(tokens, BLOCK_N), parts) * BLOCK_N
-    first = part * length
+    length = tl.cdiv(tl.cdiv(tokens, BLOCK_N), splits) * BLOCK_N
+    first = split * length
     best = tl.full([BLOCK_M, K], NOTHING, tl.int64)
     for start in range(first, tl.minimum(first + length, tokens), BLOCK_N):
         n = start + tl.arange(0, BLOCK_N)  # [N]
@@ -81,29 +80,29 @@ def candidates_kernel(
             q, query, begin(key, batch, key_batch, start, key_item, UNIT), query_place, key_place,
             query_channel, key_channel, inside_m, inside_n, CHANNELS, BLOCK_C, OFFSET, PRECISION,
         )  # fmt: skip
-        score, _ = affine(product, gain, offset, bias, scale, m, n, queries, tokens)  # [M, N]
+        score, _ = affine(product, gain, offset, bias, scale, batch, m, n, queries, tokens)  # [M, N]
         found = tl.where(inside_n[None, :], packed(score, n.to(tl.int64)), NOTHING)  # [M, N]
         hopeful = found > tl.min(best, 1)[:, None]
         if tl.max(tl.max(hopeful.to(tl.int32), 1), 0) > 0:
             best = better(best, tl.topk(found, K), K)
 
-    place = ((batch * parts + part) * queries + m[:, None]) * K + tl.arange(0, K)[None, :]
+    place = ((batch * splits + split) * queries + m[:, None]) * K + tl.arange(0, K)[None, :]
     tl.store(candidates + place, best, mask=inside_m[:, None])
 
 
-@triton.jit(do_not_specialize=["queries", "parts"])
+@triton.jit(do_not_specialize=["queries", "splits"])
 def choose_kernel(
-    candidates, indices, weights, lse, queries, parts, chosen,
+    candidates, indices, weights, lse, queries, splits, chosen,
     K: tl.constexpr, BLOCK_M: tl.constexpr,
 ):  # fmt: skip
-    """From candidates `(B, parts, queries, K)` the best: indices and weights `(B, queries, chosen)`, and lse."""
+    """From candidates `(B, splits, queries, K)` the best: indices and weights `(B, queries, chosen)`, and lse."""
     batch = tl.program_id(1).to(tl.int64)
     m = tl.cast(tl.program_id(0), tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)  # [M]
     column = tl.arange(0, K)  # [K]
     inside_m = m < queries
     best = tl.full([BLOCK_M, K], NOTHING, tl.int64)
-    for part in range(parts):
-        place = ((batch * parts + part) * queries + m[:, None]) * K + column[None, :]
+    for split in range(splits):
+        place = ((batch * splits + split) * queries + m[:, None]) * K + column[None, :]
         best = better(best, tl.load(candidates + place, mask=inside_m[:, None], other=NOTHING), K)
     score = tl.where(column[None, :] < chosen, unpacked_score(best), float("-inf"))  # [M, K]
     top = tl.max(score, 1)
@@ -159,7 +158,7 @@ def top_k_read(
     indices: Tensor,
     weights: Tensor,
     tile: Tile | None = None,
-    parts: int | None = None,
+    splits: int | None = None,
 ) -> None:
     """Softmax over the best memory tokens of each query; of equal ones the lower index is better.
 
@@ -172,7 +171,7 @@ def top_k_read(
             leaves free get 0.
         weights: room for their weights `(B, Nq, k)` float32, contiguous; 0 in free places.
         tile: instead of the table's; its rows are not used.
-        parts: into how many parts the memory is split, instead of what fills the chip.
+        splits: into how many splits the memory is split, instead of what fills the chip.
     """
     batch, objects, channels, queries = out.shape
     tokens, top_k = value.shape[3], indices.shape[2]
@@ -181,19 +180,19 @@ def top_k_read(
     tile = tile._replace(tokens=max(tile.tokens, padded))
     programs = blocks(queries, tile.queries) * batch
     room = TOP_K_RESIDENT * processors(value.device)
-    parts = parts or split(programs, blocks(tokens, tile.tokens), room)
-    candidates = indices.new_empty(batch, parts, queries, padded)
+    splits = splits or split_count(programs, blocks(tokens, tile.tokens), room)
+    candidates = indices.new_empty(batch, splits, queries, padded)
     with on_device_of(value):
-        candidates_kernel[blocks(queries, tile.queries) * parts, batch](
+        candidates_kernel[blocks(queries, tile.queries) * splits, batch](
             **with_offsets(score_arguments(operands)),
             candidates=candidates,
-            parts=parts,
+            splits=splits,
             K=padded,
             PRECISION=precision(operands.query),
             **tile.options(),
         )
         choose_kernel[blocks(queries, tile.queries), batch](
-            candidates, indices, weights, lse, queries, parts, top_k,
+            candidates, indices, weights, lse, queries, splits, top_k,
             K=padded, BLOCK_M=tile.queries, num_warps=tile.warps,
         )  # fmt: skip
         gather_kernel[blocks(queries, GATHER_TILE.queries), blocks(objects * channels, GATHER_TILE.rows), batch](

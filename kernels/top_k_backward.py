@@ -20,7 +20,7 @@ from stm_fast.kernels.launch import (
     value_arguments,
     with_offsets,
 )
-from stm_fast.kernels.scores import row_place, strided
+from stm_fast.kernels.primitives import row_place, strided
 from stm_fast.kernels.tiles import GATHER_TILE
 
 

@@ -3,13 +3,14 @@
 import json
 import statistics
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from stm_fast.kernels import dense, dense_backward, tiles, top_k, usage
+from stm_fast.kernels import backward, forward, tiles, top_k, usage
 from stm_fast.kernels.launch import Operands
 from stm_fast.kernels.tiles import Tile
 
@@ -38,21 +39,21 @@ def operations(operands: Operands, value: Tensor) -> dict[str, Callable[[Tile | 
     queries = operands.query.shape[2]
     out = value.new_empty(batch, objects, channels, queries)
     lse = out.new_empty(batch, queries, dtype=torch.float32)
-    dense.read(operands, value, out, lse)
+    forward.read(operands, value, out, lse)
     grad_out = torch.randn(out.shape, generator=torch.Generator().manual_seed(0)).to(out)
 
     def read(tile: Tile | None) -> Tensor:
         result = torch.empty_like(out)
-        dense.read(operands, value, result, torch.empty_like(lse), tile)
+        forward.read(operands, value, result, torch.empty_like(lse), tile)
         return result
 
-    def gradient(place: int) -> Callable[[Tile | None], Tensor]:
+    def gradient(place: int, of: Tensor) -> Callable[[Tile | None], Tensor]:
         def run(tile: Tile | None) -> Tensor:
-            wanted = (operands.query, operands.key, None, None, None, value)
-            rooms = [out.new_empty(0) for _ in wanted]
-            rooms[place] = torch.empty(wanted[place].shape, dtype=wanted[place].dtype, device=out.device)
-            dense_backward.read_backward(operands, value, out, lse, grad_out, torch.zeros_like(lse), tuple(rooms), tile)
-            return rooms[place]
+            result, unwanted = of.new_empty(of.shape), out.new_empty(0)
+            query, key, gain, offset, bias, values = (result if i == place else unwanted for i in range(6))
+            gradients = query, key, gain, offset, bias, values
+            backward.read_backward(operands, value, out, lse, grad_out, torch.zeros_like(lse), gradients, tile)
+            return result
 
         return run
 
@@ -68,7 +69,9 @@ def operations(operands: Operands, value: Tensor) -> dict[str, Callable[[Tile | 
         top_k.top_k_read(operands, value, result, torch.empty_like(lse), indices, weights, tile)
         return result
 
-    return dict(zip(OPERATIONS, (read, gradient(0), gradient(1), gradient(5), use, best), strict=True))
+    gradients = gradient(0, operands.query), gradient(1, operands.key), gradient(5, value)
+    launches = read, *gradients, use, best
+    return dict(zip(OPERATIONS, launches, strict=True))
 
 
 def candidates(operation: str, tile: Tile, rows: int) -> list[Tile]:
@@ -124,9 +127,9 @@ def trials(
     for name, launch in operations(operands, value).items():
         known = _known(name, operands, value)
         expected = launch(known).float()
-        yield Trial(name, known, seconds_of(lambda launch=launch, known=known: launch(known)))
+        yield Trial(name, known, seconds_of(partial(launch, known)))
         for tile in candidates(name, known, rows)[:most]:
-            yield Trial(name, tile, _measured(lambda launch=launch, tile=tile: launch(tile), expected, seconds_of))
+            yield Trial(name, tile, _measured(partial(launch, tile), expected, seconds_of))
 
 
 def _measured(
@@ -144,8 +147,8 @@ def _measured(
 
 def seconds_on_gpu(run: Callable[[], object]) -> float:
     """Time of one call on the current GPU, which is kept busy while the host prepares the call."""
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-    torch.cuda._sleep(BUSY_CYCLES)  # type: ignore[no-untyped-call]
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda._sleep(BUSY_CYCLES)
     start.record()
     run()
     end.record()

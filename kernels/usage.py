@@ -5,7 +5,7 @@ import triton.language as tl
 from torch import Tensor
 
 from stm_fast.kernels.launch import Operands, blocks, on_device_of, precision, score_arguments, with_offsets
-from stm_fast.kernels.scores import affine, begin, held_queries, normalised, of_batch, products, strided
+from stm_fast.kernels.primitives import affine, begin, first_queries, normalised, products, strided
 from stm_fast.kernels.tiles import Tile, tile_for
 
 
@@ -26,18 +26,17 @@ def usage_kernel(
     key = begin(key, batch, key_batch, tl.program_id(0) * BLOCK_N, key_item, UNIT)
     query_place = tl.arange(0, BLOCK_M).to(OFFSET) * query_item  # [M]
     key_place = tl.arange(0, BLOCK_N).to(OFFSET) * key_item  # [N]
-    gain, offset, bias = of_batch(gain, batch, tokens), of_batch(offset, batch, queries), of_batch(bias, batch, tokens)
     total = tl.zeros([BLOCK_N], tl.float32)
     for start in range(0, queries, BLOCK_M):
         m = start + tl.arange(0, BLOCK_M)  # [M]
         inside_m = m < queries
         tile_query = begin(query, batch, query_batch, start, query_item, UNIT)
-        q = held_queries(tile_query, query_place, query_channel, inside_m, CHANNELS, BLOCK_C, OFFSET)
+        q = first_queries(tile_query, query_place, query_channel, inside_m, CHANNELS, BLOCK_C, OFFSET)
         product = products(
             q, tile_query, key, query_place, key_place, query_channel, key_channel, inside_m, inside_n,
             CHANNELS, BLOCK_C, OFFSET, PRECISION,
         )  # fmt: skip
-        score, _ = affine(product, gain, offset, bias, scale, m, n, queries, tokens)  # [M, N]
+        score, _ = affine(product, gain, offset, bias, scale, batch, m, n, queries, tokens)  # [M, N]
         level = tl.load(lse + batch * queries + m, mask=inside_m, other=0.0)  # [M]
         total += tl.sum(tl.where(inside_m[:, None], normalised(score, level), 0.0), 0)
     tl.store(usage + batch * tokens + n, total, mask=inside_n)

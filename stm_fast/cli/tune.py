@@ -31,8 +31,8 @@ def tune(
         raise BackendUnavailableError(f"there is nothing to tune: {reason}")
     import torch
 
-    from stm_fast.kernels import chips, tiles, tuning
-    from stm_fast.kernels.launch import Operands
+    from stm_fast.kernels import chips, launch, tiles, tuning
+    from stm_fast.ops.operands import Operands
 
     device = torch.device("cuda", torch.cuda.current_device())
     reason = chips.refused(device)
@@ -47,10 +47,11 @@ def tune(
     file = triton.tuned_tiles(device)
     tiles.TUNED.pop(device, None)
     measured: list[tuning.Trial] = []
-    total = tuning.count(operands, value)
+    launchable = launch.Operands(*operands)
+    total = tuning.count(launchable, value)
     with progress_bar("Measuring", total, "tiles") as advance:
         try:
-            for trial in tuning.trials(operands, value, tuning.median_seconds_on_gpu):
+            for trial in tuning.trials(launchable, value, tuning.median_seconds_on_gpu):
                 measured.append(trial)
                 advance()
         except KeyboardInterrupt as error:
@@ -60,7 +61,7 @@ def tune(
         if trial.seconds is not None and chosen.get(trial.operation) == trial.tile:
             say(f"{trial.operation}: {trial.tile}, {1e3 * trial.seconds:.3f} ms")
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_text(file, tuning.with_winners(file, chosen, operands, value))
+    write_text(file, tuning.with_winners(file, chosen, launchable, value))
     stdout.print(f"{len(chosen)} of {len(tuning.OPERATIONS)} tiles replaced; {file}", markup=False, soft_wrap=True)
     tiles.use_tuned(device, file)
     if registry.unavailable("cuda"):

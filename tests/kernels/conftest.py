@@ -78,6 +78,6 @@ def parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> in
     """Into how many parts the memory is split; some of 7 are empty."""
     monkeypatch.setattr("stm_fast.ops.backends.cuda.PARTS", request.param)
     if importlib.util.find_spec("triton") is not None:
-        for module in ("dense", "dense_backward", "top_k"):
-            monkeypatch.setattr(f"stm_fast.kernels.{module}.split", lambda *_: request.param)
+        for module in ("forward", "backward", "top_k"):
+            monkeypatch.setattr(f"stm_fast.kernels.{module}.split_count", lambda *_: request.param)
     return int(request.param)

@@ -1,13 +1,12 @@
-"""What the CUDA kernels need on chips that are not here, as `tests/csrc/budgets.py` found it."""
+"""What the CUDA kernels need on chips that are not here, as `tools/cuda_budgets.py` found it."""
 
 import json
-import runpy
-from pathlib import Path
 
 import pytest
 
-SCRIPT = runpy.run_path(str(Path(__file__).parents[1] / "csrc" / "budgets.py"))
-COMMITTED = json.loads(SCRIPT["FILE"].read_text())
+from tools import cuda_budgets
+
+COMMITTED = json.loads(cuda_budgets.FILE.read_text())
 CHIPS = ["sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"]
 REGISTERS = 65536
 """Of a multiprocessor of every chip."""
@@ -40,9 +39,9 @@ def test_what_is_worse_than_its_budget_is_told() -> None:
     dense = "dense<float, float, 256>"
     needs, budgets = COMMITTED["sm_80"][dense], {"sm_80": {dense: COMMITTED["sm_80"][dense]}, "nvcc": "13.0"}
     for worse in ({"registers": needs["registers"] + 1}, {"spilled": 8}, {"matrix": 0}, {"copies": 0}):
-        (fault,) = SCRIPT["faults"]({"sm_80": {dense: needs | worse}}, budgets)
+        (fault,) = cuda_budgets.faults({"sm_80": {dense: needs | worse}}, budgets)
         assert fault.startswith(dense + " on sm_80: ")
         assert next(iter(worse)) in fault
-    assert list(SCRIPT["faults"]({"sm_80": {dense: needs, "new": needs}}, budgets)) == ["new on sm_80 has no budget"]
-    assert list(SCRIPT["faults"]({}, budgets)) == [dense + " on sm_80 is missing"]
-    assert not list(SCRIPT["faults"]({"sm_80": {dense: needs}}, budgets))
+    assert list(cuda_budgets.faults({"sm_80": {dense: needs, "new": needs}}, budgets)) == ["new on sm_80 has no budget"]
+    assert list(cuda_budgets.faults({}, budgets)) == [dense + " on sm_80 is missing"]
+    assert not list(cuda_budgets.faults({"sm_80": {dense: needs}}, budgets))

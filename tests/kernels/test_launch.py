@@ -20,7 +20,7 @@ from stm_fast.kernels import chips, launch, tiles
     ],
 )
 def test_split_keeps_processors_busy(programs: int, memory_tiles: int, processors: int, parts: int) -> None:
-    assert launch.split(programs, memory_tiles, processors) == parts
+    assert launch.split_count(programs, memory_tiles, processors) == parts
 
 
 def test_units_divide_what_they_are_units_of() -> None:

@@ -39,7 +39,7 @@ def test_wide_distances_are_the_same(device: torch.device, monkeypatch: pytest.M
     sizes = 1, 20, 17, 39, 2, 9
     operands, value = random_read(sizes, device, True)
     narrow = everything(operands, value)
-    monkeypatch.setattr(launch, "MOST_32_BIT", 0)
+    monkeypatch.setattr(launch, "MAX_32_BIT", 0)
     for wide, close in zip(everything(operands, value), narrow, strict=True):
         assert torch.equal(wide, close)
 

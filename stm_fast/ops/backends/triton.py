@@ -132,10 +132,10 @@ def _launchable(operands: Operands) -> "launch.Operands":
 
 def read(operands: Operands, value: Tensor) -> tuple[Tensor, Tensor]:
     """Softmax over all memory tokens; see the reference."""
-    from stm_fast.kernels import dense
+    from stm_fast.kernels import forward
 
     out, lse = empty_outputs(operands, value)
-    dense.read(_launchable(operands), value, out, lse)
+    forward.read(_launchable(operands), value, out, lse)
     return out, lse
 
 
@@ -151,11 +151,11 @@ def read_backward(
     value_side: bool,
 ) -> Gradients:
     """Gradients of `read`; see the reference."""
-    from stm_fast.kernels import dense_backward
+    from stm_fast.kernels import backward
 
     gradients = empty_gradients(operands, value, query_side, key_side, value_side)
     upstream = grad_out.to(out.dtype), grad_lse.to(lse.dtype)
-    dense_backward.read_backward(_launchable(operands), value, out, lse.contiguous(), *upstream, gradients)
+    backward.read_backward(_launchable(operands), value, out, lse.contiguous(), *upstream, gradients)
     return gradients
 
 

@@ -18,18 +18,17 @@ from stm_fast.kernels.launch import (
     precision,
     processors,
     score_arguments,
-    split,
+    split_count,
     value_arguments,
     with_offsets,
 )
-from stm_fast.kernels.scores import (
+from stm_fast.kernels.primitives import (
     LN_2,
     affine,
     begin,
-    held_queries,
+    first_queries,
     load_block,
     normalised,
-    of_batch,
     products,
     row_place,
     strided,
@@ -60,22 +59,22 @@ def value_products(
     return total
 
 
-@triton.jit(do_not_specialize=["queries", "tokens", "parts"])
+@triton.jit(do_not_specialize=["queries", "tokens", "splits"])
 def query_gradient_kernel(
     query, key, gain, offset, bias, value, grad, lse, delta, query_grad, offset_grad,
-    scale, queries, tokens, parts,
+    scale, queries, tokens, splits,
     query_batch, query_channel, query_item, key_batch, key_channel, key_item,
     value_batch, value_object, value_channel, value_item, grad_batch, grad_object, grad_channel, grad_item,
     CHANNELS: tl.constexpr, VALUE_CHANNELS: tl.constexpr, ROWS: tl.constexpr, UNIT: tl.constexpr,
     QUERY_UNIT: tl.constexpr, TOKEN_UNIT: tl.constexpr, OFFSET: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of one tile of queries (some of their channels) and of their offsets, from one part of the memory.
+    """Gradients of one tile of queries (some of their channels) and of their offsets, from one split of the memory.
 
-    Writes query_grad `(B, parts, CHANNELS, queries)` over scale, and offset_grad `(B, parts, queries)`.
+    Writes query_grad `(B, splits, CHANNELS, queries)` over scale, and offset_grad `(B, splits, queries)`.
     """
     queries, tokens = queries * QUERY_UNIT, tokens * TOKEN_UNIT
-    tile, part = tl.program_id(0) % tl.cdiv(queries, BLOCK_M), tl.program_id(0) // tl.cdiv(queries, BLOCK_M)
+    tile, split = tl.program_id(0) % tl.cdiv(queries, BLOCK_M), tl.program_id(0) // tl.cdiv(queries, BLOCK_M)
     batch = tl.program_id(2).to(tl.int64)
     m = tile * BLOCK_M + tl.arange(0, BLOCK_M)  # [M]
     mine = (tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)).to(OFFSET)  # [C]
@@ -89,13 +88,12 @@ def query_gradient_kernel(
     key_place = tl.arange(0, BLOCK_N).to(OFFSET) * key_item  # [N]
     grad_place = tl.arange(0, BLOCK_M).to(OFFSET) * grad_item  # [M]
     value_place = tl.arange(0, BLOCK_N).to(OFFSET) * value_item  # [N]
-    gain, offset, bias = of_batch(gain, batch, tokens), of_batch(offset, batch, queries), of_batch(bias, batch, tokens)
-    q = held_queries(query, query_place, query_channel, inside_m, CHANNELS, BLOCK_C, OFFSET)
+    q = first_queries(query, query_place, query_channel, inside_m, CHANNELS, BLOCK_C, OFFSET)
     level = tl.load(lse + batch * queries + m, mask=inside_m, other=0.0)  # [M]
     shift = tl.load(delta + batch * queries + m, mask=inside_m, other=0.0)  # [M]
 
-    length = tl.cdiv(tl.cdiv(tokens, BLOCK_N), parts) * BLOCK_N
-    first = part * length
+    length = tl.cdiv(tl.cdiv(tokens, BLOCK_N), splits) * BLOCK_N
+    first = split * length
     query_sum = tl.zeros([BLOCK_M, BLOCK_C], tl.float32)
     offset_sum = tl.zeros([BLOCK_M], tl.float32)
     for start in range(first, tl.minimum(first + length, tokens), BLOCK_N):
@@ -106,7 +104,7 @@ def query_gradient_kernel(
             q, query, tile_key, query_place, key_place, query_channel, key_channel, inside_m, inside_n,
             CHANNELS, BLOCK_C, OFFSET, PRECISION,
         )  # fmt: skip
-        score, _ = affine(product, gain, offset, bias, scale, m, n, queries, tokens)  # [M, N]
+        score, _ = affine(product, gain, offset, bias, scale, batch, m, n, queries, tokens)  # [M, N]
         weight = normalised(score, level)
         score_grad = value_products(
             grad, begin(value, batch, value_batch, start, value_item, UNIT), grad_place, value_place,
@@ -115,13 +113,13 @@ def query_gradient_kernel(
         )  # fmt: skip
         score_grad = weight * (score_grad - shift[:, None])  # [M, N]
         if gain is not None:
-            score_grad *= tl.load(gain + n, mask=inside_n, other=0.0)[None, :]
+            score_grad *= tl.load(gain + batch * tokens + n, mask=inside_n, other=0.0)[None, :]
         if offset_grad is not None:
             offset_sum += tl.sum(score_grad, 1)
         k = load_block(tile_key, key_place[:, None], mine[None, :], key_channel, inside_n[:, None], CHANNELS)  # [N, C]
         query_sum = tl.dot(score_grad.to(k.dtype), k, query_sum, input_precision=PRECISION)
 
-    place = batch * parts + part
+    place = batch * splits + split
     tl.store(
         query_grad + (place * CHANNELS + mine[None, :]) * queries + m[:, None],
         query_sum,
@@ -160,7 +158,6 @@ def key_gradient_kernel(
     key_place = tl.arange(0, BLOCK_N).to(OFFSET) * key_item  # [N]
     grad_place = tl.arange(0, BLOCK_M).to(OFFSET) * grad_item  # [M]
     value_place = tl.arange(0, BLOCK_N).to(OFFSET) * value_item  # [N]
-    gain, offset, bias = of_batch(gain, batch, tokens), of_batch(offset, batch, queries), of_batch(bias, batch, tokens)
 
     key_sum = tl.zeros([BLOCK_N, BLOCK_C], tl.float32)
     gain_sum = tl.zeros([BLOCK_N], tl.float32)
@@ -172,11 +169,14 @@ def key_gradient_kernel(
         q = load_block(
             tile_query, query_place[:, None], mine[None, :], query_channel, inside_m[:, None], CHANNELS
         )  # [M, C]
+        first_q = q
+        if CHANNELS > BLOCK_C:
+            first_q = first_queries(tile_query, query_place, query_channel, inside_m, CHANNELS, BLOCK_C, OFFSET)
         product = products(
-            q, tile_query, key, query_place, key_place, query_channel, key_channel, inside_m, inside_n,
+            first_q, tile_query, key, query_place, key_place, query_channel, key_channel, inside_m, inside_n,
             CHANNELS, BLOCK_C, OFFSET, PRECISION,
         )  # fmt: skip
-        score, raw = affine(product, gain, offset, bias, scale, m, n, queries, tokens)  # [M, N]
+        score, raw = affine(product, gain, offset, bias, scale, batch, m, n, queries, tokens)  # [M, N]
         level = tl.load(lse + batch * queries + m, mask=inside_m, other=0.0)  # [M]
         shift = tl.load(delta + batch * queries + m, mask=inside_m, other=0.0)  # [M]
         weight = tl.where(inside_m[:, None], normalised(score, level), 0.0)
@@ -194,7 +194,7 @@ def key_gradient_kernel(
 
     key_sum *= natural_scale
     if gain is not None:
-        key_sum *= tl.load(gain + n, mask=inside_n, other=0.0)[:, None]
+        key_sum *= tl.load(gain + batch * tokens + n, mask=inside_n, other=0.0)[:, None]
     tl.store(
         key_grad + (batch * CHANNELS + mine[None, :]) * tokens + n[:, None],
         key_sum.to(key_grad.dtype.element_ty),
@@ -229,19 +229,18 @@ def value_gradient_kernel(
     key_place = tl.arange(0, BLOCK_N).to(OFFSET) * key_item  # [N]
     grad_place = tl.arange(0, BLOCK_M).to(OFFSET) * grad_item  # [M]
     grad_row = row_place(row.to(OFFSET), grad_object, grad_channel, VALUE_CHANNELS)  # [V]
-    gain, offset, bias = of_batch(gain, batch, tokens), of_batch(offset, batch, queries), of_batch(bias, batch, tokens)
 
     value_sum = tl.zeros([BLOCK_N, BLOCK_V], tl.float32)
     for start in range(0, queries, BLOCK_M):
         m = start + tl.arange(0, BLOCK_M)  # [M]
         inside_m = m < queries
         tile_query = begin(query, batch, query_batch, start, query_item, UNIT)
-        q = held_queries(tile_query, query_place, query_channel, inside_m, CHANNELS, BLOCK_C, OFFSET)
+        q = first_queries(tile_query, query_place, query_channel, inside_m, CHANNELS, BLOCK_C, OFFSET)
         product = products(
             q, tile_query, key, query_place, key_place, query_channel, key_channel, inside_m, inside_n,
             CHANNELS, BLOCK_C, OFFSET, PRECISION,
         )  # fmt: skip
-        score, _ = affine(product, gain, offset, bias, scale, m, n, queries, tokens)  # [M, N]
+        score, _ = affine(product, gain, offset, bias, scale, batch, m, n, queries, tokens)  # [M, N]
         level = tl.load(lse + batch * queries + m, mask=inside_m, other=0.0)  # [M]
         weight = tl.where(inside_m[:, None], normalised(score, level), 0.0)
         g = tl.load(
@@ -267,9 +266,9 @@ def read_backward(
     grad_lse: Tensor,
     gradients: Gradients,
     tile: Tile | None = None,
-    parts: int | None = None,
+    splits: int | None = None,
 ) -> None:
-    """Gradients of `stm_fast.kernels.dense.read`.
+    """Gradients of `stm_fast.kernels.forward.read`.
 
     Args:
         operands: operands of the scores.
@@ -280,7 +279,7 @@ def read_backward(
         grad_lse: gradient of lse.
         gradients: room for those of query, key, gain, offset, bias and value, contiguous; empty if not wanted.
         tile: instead of the table's, for all kernels.
-        parts: into how many parts the memory is split for the queries' side, instead of what fills the chip.
+        splits: into how many splits the memory is split for the queries' side, instead of what fills the chip.
     """
     delta = (grad_out.float() * out.float()).sum((1, 2)).sub_(grad_lse)
     scores = {
@@ -291,7 +290,7 @@ def read_backward(
     }
     with on_device_of(value):
         if gradients[0].numel():
-            _query_side(operands, value, scores, delta, gradients, tile, parts)
+            _query_side(operands, value, scores, delta, gradients, tile, splits)
         if gradients[1].numel():
             _key_side(operands, value, scores, delta, gradients, tile)
         if gradients[5].numel():
@@ -305,21 +304,22 @@ def _query_side(
     delta: Tensor,
     gradients: Gradients,
     tile: Tile | None,
-    parts: int | None,
+    splits: int | None,
 ) -> None:
     query_grad, offset_grad = gradients[0], gradients[3]
     batch, channels, queries = operands.query.shape
     tile = tile or tile_for("query_gradient", operands.key, value)
     tiles, slices = blocks(queries, tile.queries), blocks(channels, scores["BLOCK_C"])
-    parts = parts or split(tiles * slices * batch, blocks(operands.key.shape[2], tile.tokens), processors(value.device))
-    query_sums = delta.new_empty(batch, parts, channels, queries)
-    offset_sums = None if operands.offset is None else delta.new_empty(batch, parts, queries)
-    query_gradient_kernel[tiles * parts, slices, batch](
+    memory_tiles = blocks(operands.key.shape[2], tile.tokens)
+    splits = splits or split_count(tiles * slices * batch, memory_tiles, processors(value.device))
+    query_sums = delta.new_empty(batch, splits, channels, queries)
+    offset_sums = None if operands.offset is None else delta.new_empty(batch, splits, queries)
+    query_gradient_kernel[tiles * splits, slices, batch](
         **with_offsets(scores, value_arguments("value", value)),
         delta=delta,
         query_grad=query_sums,
         offset_grad=offset_sums,
-        parts=parts,
+        splits=splits,
         **tile.options(),
     )
     query_grad.copy_(query_sums.sum(1).mul_(operands.scale))

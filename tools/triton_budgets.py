@@ -1,8 +1,8 @@
-"""What every kernel needs on every chip, held against `budgets.json`.
+"""What every kernel needs on every chip, held against `triton_budgets.json`.
 
-    python -m stm_fast.kernels.budgets            compile everything and compare with the file
-    python -m stm_fast.kernels.budgets --write    compile everything and write the file
-    python -m stm_fast.kernels.budgets --table    print the file as a table
+    python -m tools.triton_budgets            compile everything and compare with the file
+    python -m tools.triton_budgets --write    compile everything and write the file
+    python -m tools.triton_budgets --table    print the file as a table
 
 No GPU is needed: the kernels are compiled for chips that are not there, as a launch there would compile them.
 """
@@ -23,7 +23,7 @@ from torch import Tensor
 from stm_fast.kernels import chips
 from stm_fast.kernels.launch import Operands
 
-FILE = Path(__file__).parent / "budgets.json"
+FILE = Path(__file__).parent / "triton_budgets.json"
 QUERIES = 1620
 
 
@@ -70,7 +70,7 @@ def compile_for(chip: chips.Chip, shape: Shape, operation: str) -> dict[str, dic
     """Resources of each kernel that an operation launches on a chip, by its name; the worst of its launches."""
     from triton.backends.compiler import GPUTarget
 
-    from stm_fast.kernels import inspection
+    from tools import inspection
 
     operands, value = _problem(shape)
     target = GPUTarget(chip.backend, chip.arch, chip.warp)
@@ -103,7 +103,7 @@ def _problem(shape: Shape) -> tuple[Operands, Tensor]:
 
 
 def _launch(operation: str, operands: Operands, value: Tensor, chosen: int) -> None:
-    from stm_fast.kernels import dense, dense_backward, top_k, top_k_backward, usage
+    from stm_fast.kernels import backward, forward, top_k, top_k_backward, usage
 
     out = value.new_empty(*value.shape[:3], QUERIES)
     lse = out.new_empty(1, QUERIES, dtype=torch.float32)
@@ -112,13 +112,13 @@ def _launch(operation: str, operands: Operands, value: Tensor, chosen: int) -> N
     gradients = tuple(out.new_empty(0) if t is None else t.new_empty(t.shape) for t in (*tensors, value))
     match operation:
         case "read":
-            dense.read(operands, value, out, lse, parts=2)
+            forward.read(operands, value, out, lse, splits=2)
         case "backward":
-            dense_backward.read_backward(operands, value, out, lse, out, lse, gradients, parts=2)
+            backward.read_backward(operands, value, out, lse, out, lse, gradients, splits=2)
         case "usage":
             usage.usage(operands, lse, lse.new_empty(1, value.shape[3]))
         case "top-k":
-            top_k.top_k_read(operands, value, out, lse, indices, weights, parts=2)
+            top_k.top_k_read(operands, value, out, lse, indices, weights, splits=2)
         case "top-k backward":
             top_k_backward.top_k_read_backward(operands, value, out, indices, weights, out, lse, gradients)
 
@@ -182,8 +182,8 @@ def table_of(budgets: dict[str, Any]) -> str:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--write", action="store_true", help="write budgets.json")
-    parser.add_argument("--table", action="store_true", help="print budgets.json as a table")
+    parser.add_argument("--write", action="store_true", help="write triton_budgets.json")
+    parser.add_argument("--table", action="store_true", help="print triton_budgets.json as a table")
     parser.add_argument("--chip", choices=chips.CHIPS, action="append", help="only this chip")
     parser.add_argument("--shape", choices=[shape.name for shape in SHAPES], action="append", help="only this read")
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""The dense read: a softmax over all memory tokens, split over programs, and the exact merge of the parts."""
+"""The dense read: a softmax over all memory tokens, split over programs, and the exact merge of the splits."""
 
 import torch
 import triton
@@ -12,11 +12,11 @@ from stm_fast.kernels.launch import (
     precision,
     processors,
     score_arguments,
-    split,
+    split_count,
     value_arguments,
     with_offsets,
 )
-from stm_fast.kernels.scores import LN_2, LOG2_E, affine, begin, held_queries, of_batch, products, row_place, strided
+from stm_fast.kernels.primitives import LN_2, LOG2_E, affine, begin, first_queries, products, row_place, strided
 from stm_fast.kernels.tiles import MERGE_TILE, Tile, rescales_lazily, tile_for
 
 RESCALE_AT = tl.constexpr(8.0)
@@ -24,21 +24,21 @@ RESCALE_AT = tl.constexpr(8.0)
 exact as those below, and the readout need not be rescaled."""
 
 
-@triton.jit(do_not_specialize=["queries", "tokens", "parts"])
+@triton.jit(do_not_specialize=["queries", "tokens", "splits"])
 def dense_kernel(
-    query, key, gain, offset, bias, value, out, lse, scale, queries, tokens, parts,
+    query, key, gain, offset, bias, value, out, lse, scale, queries, tokens, splits,
     query_batch, query_channel, query_item, key_batch, key_channel, key_item,
     value_batch, value_object, value_channel, value_item,
     CHANNELS: tl.constexpr, VALUE_CHANNELS: tl.constexpr, ROWS: tl.constexpr, UNIT: tl.constexpr,
     QUERY_UNIT: tl.constexpr, TOKEN_UNIT: tl.constexpr, OFFSET: tl.constexpr, PRECISION: tl.constexpr,
     LAZY: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
-    """One part of the memory read by one tile of queries, for some of the value's channels.
+    """One split of the memory read by one tile of queries, for some of the value's channels.
 
-    Writes out `(B, parts, ROWS, queries)` and lse `(B, parts, queries)`.
+    Writes out `(B, splits, ROWS, queries)` and lse `(B, splits, queries)`.
     """
     queries, tokens = queries * QUERY_UNIT, tokens * TOKEN_UNIT
-    tile, part = tl.program_id(0) % tl.cdiv(queries, BLOCK_M), tl.program_id(0) // tl.cdiv(queries, BLOCK_M)
+    tile, split = tl.program_id(0) % tl.cdiv(queries, BLOCK_M), tl.program_id(0) // tl.cdiv(queries, BLOCK_M)
     batch = tl.program_id(2).to(tl.int64)
     m = tile * BLOCK_M + tl.arange(0, BLOCK_M)  # [M]
     row = tl.program_id(1) * BLOCK_V + tl.arange(0, BLOCK_V)  # [V]
@@ -50,11 +50,10 @@ def dense_kernel(
     key_place = tl.arange(0, BLOCK_N).to(OFFSET) * key_item  # [N]
     value_place = row_place(row.to(OFFSET), value_object, value_channel, VALUE_CHANNELS)[None, :]
     value_place += (tl.arange(0, BLOCK_N).to(OFFSET) * value_item)[:, None]  # [N, V]
-    q = held_queries(query, query_place, query_channel, inside_m, CHANNELS, BLOCK_C, OFFSET)
-    gain, offset, bias = of_batch(gain, batch, tokens), of_batch(offset, batch, queries), of_batch(bias, batch, tokens)
+    q = first_queries(query, query_place, query_channel, inside_m, CHANNELS, BLOCK_C, OFFSET)
 
-    length = tl.cdiv(tl.cdiv(tokens, BLOCK_N), parts) * BLOCK_N
-    first = part * length
+    length = tl.cdiv(tl.cdiv(tokens, BLOCK_N), splits) * BLOCK_N
+    first = split * length
     top = tl.full([BLOCK_M], float("-inf"), tl.float32)
     total = tl.zeros([BLOCK_M], tl.float32)
     readout = tl.zeros([BLOCK_M, BLOCK_V], tl.float32)
@@ -65,7 +64,7 @@ def dense_kernel(
             q, query, begin(key, batch, key_batch, start, key_item, UNIT), query_place, key_place,
             query_channel, key_channel, inside_m, inside_n, CHANNELS, BLOCK_C, OFFSET, PRECISION,
         )  # fmt: skip
-        score, _ = affine(product, gain, offset, bias, scale, m, n, queries, tokens)  # [M, N]
+        score, _ = affine(product, gain, offset, bias, scale, batch, m, n, queries, tokens)  # [M, N]
         best = tl.max(score, 1)
         risen = best > top + RESCALE_AT
         new_top = tl.where(risen, best, top)
@@ -89,7 +88,7 @@ def dense_kernel(
         readout = tl.dot(weight.to(v.dtype), v, readout, input_precision=PRECISION)
 
     readout /= tl.where(total == 0.0, 1.0, total)[:, None]
-    place = batch * parts + part
+    place = batch * splits + split
     tl.store(
         out + place * ROWS * queries + (row.to(tl.int64) * queries)[None, :] + m[:, None],
         readout.to(out.dtype.element_ty),
@@ -100,29 +99,29 @@ def dense_kernel(
         tl.store(lse + place * queries + m, (level + tl.log2(total)) * LN_2, mask=inside_m)
 
 
-@triton.jit(do_not_specialize=["parts"])
+@triton.jit(do_not_specialize=["splits"])
 def merge_kernel(
-    part_out, part_lse, out, lse, queries, parts,
+    split_out, split_lse, out, lse, queries, splits,
     ROWS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
-    """Reads of disjoint parts of a memory `(B, parts, ROWS, queries)` become the read of the whole."""
+    """Reads of disjoint splits of a memory `(B, splits, ROWS, queries)` become the read of the whole."""
     batch = tl.program_id(2).to(tl.int64)
     m = tl.cast(tl.program_id(0), tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)  # [M]
     row = tl.cast(tl.program_id(1), tl.int64) * BLOCK_V + tl.arange(0, BLOCK_V)  # [V]
     inside_m = m < queries
     inside = (row < ROWS)[:, None] & inside_m[None, :]
-    part_lse += batch * parts * queries + m
+    split_lse += batch * splits * queries + m
     top = tl.full([BLOCK_M], float("-inf"), tl.float32)
-    for part in range(parts):
-        top = tl.maximum(top, tl.load(part_lse + part * queries, mask=inside_m, other=0.0), tl.PropagateNan.ALL)
+    for split in range(splits):
+        top = tl.maximum(top, tl.load(split_lse + split * queries, mask=inside_m, other=0.0), tl.PropagateNan.ALL)
     level = tl.where(top == float("-inf"), 0.0, top)
     total = tl.zeros([BLOCK_M], tl.float32)
     readout = tl.zeros([BLOCK_V, BLOCK_M], tl.float32)
-    for part in range(parts):
-        weight = tl.exp2((tl.load(part_lse + part * queries, mask=inside_m, other=0.0) - level) * LOG2_E)  # [M]
-        place = (batch * parts + part) * ROWS + row[:, None]
+    for split in range(splits):
+        weight = tl.exp2((tl.load(split_lse + split * queries, mask=inside_m, other=0.0) - level) * LOG2_E)  # [M]
+        place = (batch * splits + split) * ROWS + row[:, None]
         total += weight
-        readout += weight[None, :] * tl.load(part_out + place * queries + m[None, :], mask=inside, other=0.0)
+        readout += weight[None, :] * tl.load(split_out + place * queries + m[None, :], mask=inside, other=0.0)
     readout /= tl.where(total == 0.0, 1.0, total)[None, :]
     place = batch * ROWS + row[:, None]
     tl.store(out + place * queries + m[None, :], readout.to(out.dtype.element_ty), mask=inside)
@@ -131,7 +130,7 @@ def merge_kernel(
 
 
 def read(
-    operands: Operands, value: Tensor, out: Tensor, lse: Tensor, tile: Tile | None = None, parts: int | None = None
+    operands: Operands, value: Tensor, out: Tensor, lse: Tensor, tile: Tile | None = None, splits: int | None = None
 ) -> None:
     """Softmax over all memory tokens.
 
@@ -141,42 +140,42 @@ def read(
         out: room for the readout `(B, O, Cv, Nq)`, contiguous.
         lse: room for log Σ exp of the scores `(B, Nq)` float32, contiguous.
         tile: instead of the table's.
-        parts: into how many parts the memory is split, instead of what fills the chip.
+        splits: into how many splits the memory is split, instead of what fills the chip.
     """
     batch, objects, channels, queries = out.shape
     rows, tokens = objects * channels, value.shape[3]
     tile = tile or tile_for("read", operands.key, value)
     programs = blocks(queries, tile.queries) * blocks(rows, tile.rows) * batch
-    parts = parts or split(programs, blocks(tokens, tile.tokens), processors(value.device))
-    part_out, part_lse = out, lse
-    if parts > 1:
-        part_out = out.new_empty(batch, parts, rows, queries, dtype=torch.float32)
-        part_lse = lse.new_empty(batch, parts, queries)
+    splits = splits or split_count(programs, blocks(tokens, tile.tokens), processors(value.device))
+    split_out, split_lse = out, lse
+    if splits > 1:
+        split_out = out.new_empty(batch, splits, rows, queries, dtype=torch.float32)
+        split_lse = lse.new_empty(batch, splits, queries)
     with on_device_of(value):
-        dense_kernel[blocks(queries, tile.queries) * parts, blocks(rows, tile.rows), batch](
+        dense_kernel[blocks(queries, tile.queries) * splits, blocks(rows, tile.rows), batch](
             **with_offsets(score_arguments(operands), value_arguments("value", value)),
-            out=part_out,
-            lse=part_lse,
-            parts=parts,
+            out=split_out,
+            lse=split_lse,
+            splits=splits,
             LAZY=rescales_lazily(value.device),
             PRECISION=precision(operands.query, value),
             **tile.options(),
         )
-        if parts > 1:
-            merge(part_out, part_lse, out, lse)
+        if splits > 1:
+            merge(split_out, split_lse, out, lse)
 
 
-def merge(part_out: Tensor, part_lse: Tensor, out: Tensor, lse: Tensor) -> None:
-    """Merge reads of parts `(B, parts, O·Cv, Nq)` with their lse `(B, parts, Nq)` into `out` and `lse`."""
-    batch, parts, rows, queries = part_out.shape
+def merge(split_out: Tensor, split_lse: Tensor, out: Tensor, lse: Tensor) -> None:
+    """Merge reads of splits `(B, splits, O·Cv, Nq)` with their lse `(B, splits, Nq)` into `out` and `lse`."""
+    batch, splits, rows, queries = split_out.shape
     tile = MERGE_TILE
     merge_kernel[blocks(queries, tile.queries), blocks(rows, tile.rows), batch](
-        part_out,
-        part_lse,
+        split_out,
+        split_lse,
         out,
         lse,
         queries,
-        parts,
+        splits,
         ROWS=rows,
         BLOCK_M=tile.queries,
         BLOCK_V=tile.rows,

@@ -1,8 +1,8 @@
-"""What the CUDA kernels need on every chip, held against csrc/cuda/budgets.json. No GPU is needed, but nvcc.
+"""What the CUDA kernels need on every chip, held against tools/cuda_budgets.json. No GPU is needed, but nvcc.
 
-    python tests/csrc/budgets.py            compile everything and compare with the file
-    python tests/csrc/budgets.py --write    compile everything and write the file
-    python tests/csrc/budgets.py --table    print the file as a table
+    python -m tools.cuda_budgets            compile everything and compare with the file
+    python -m tools.cuda_budgets --write    compile everything and write the file
+    python -m tools.cuda_budgets --table    print the file as a table
 
 Shared memory is not in the binaries: `csrc/cuda/engine.cu` takes for every read the kernel that fits the GPU.
 """
@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
-FILE = ROOT / "csrc" / "cuda" / "budgets.json"
+ROOT = Path(__file__).parents[1]
+FILE = ROOT / "tools" / "cuda_budgets.json"
 RECIPE = runpy.run_path(str(ROOT / "stm_fast" / "ops" / "compiled" / "recipe.py"))
 INSTRUCTIONS = {"matrix": "HMMA", "copies": "LDGSTS"}
 """Products on tensor cores, and asynchronous copies from global to shared memory."""
@@ -116,9 +116,10 @@ def table_of(budgets: dict[str, Any]) -> str:
 
 
 def main() -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--write", action="store_true", help="write csrc/cuda/budgets.json")
-    parser.add_argument("--table", action="store_true", help="print csrc/cuda/budgets.json as a table")
+    parser.add_argument("--write", action="store_true", help="write tools/cuda_budgets.json")
+    parser.add_argument("--table", action="store_true", help="print tools/cuda_budgets.json as a table")
     arguments = parser.parse_args()
     if arguments.table:
         print(table_of(json.loads(FILE.read_text())))

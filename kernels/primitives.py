@@ -8,21 +8,20 @@ LN_2 = tl.constexpr(0.6931471805599453)
 
 
 @triton.jit
-def affine(product, gain, offset, bias, scale, m, n, queries, tokens):
+def affine(product, gain, offset, bias, scale, batch, m, n, queries, tokens):
     """Scores in units of log 2, and what gain multiplies in them, from products of queries and keys `[M, N]`.
 
-    S = gain · (scale · product + offset) + bias; −inf beyond the last token. `scale` is in units of log 2 already; the
-    vectors begin at this batch's.
+    S = gain · (scale · product + offset) + bias; −inf beyond the last token. `scale` is in units of log 2 already.
     """
     raw = product * scale
     if offset is not None:
-        raw += tl.load(offset + m, mask=m < queries, other=0.0)[:, None] * LOG2_E
+        raw += tl.load(offset + batch * queries + m, mask=m < queries, other=0.0)[:, None] * LOG2_E
     score = raw
     inside = n < tokens  # [N]
     if gain is not None:
-        score *= tl.load(gain + n, mask=inside, other=0.0)[None, :]
+        score *= tl.load(gain + batch * tokens + n, mask=inside, other=0.0)[None, :]
     if bias is not None:
-        score += tl.load(bias + n, mask=inside, other=0.0)[None, :] * LOG2_E
+        score += tl.load(bias + batch * tokens + n, mask=inside, other=0.0)[None, :] * LOG2_E
     return tl.where(inside[None, :], score, float("-inf")), raw  # [M, N], [M, N]
 
 
@@ -34,7 +33,7 @@ def products(
     """<query, key> of a tile `[M, N]`, whose channels are read in blocks of BLOCK_C.
 
     Args:
-        q: what `held_queries` gives, read once by the caller.
+        q: the first BLOCK_C channels of the queries, from `first_queries`: a loop reads them once.
         query: where the tile's queries begin.
         key: where the tile's keys begin.
         query_place: each query's distance from there `[M]`.
@@ -45,31 +44,26 @@ def products(
         key_mask: which tokens there are `[N]`.
     """
     channel = tl.arange(0, BLOCK_C).to(OFFSET)  # [C]
-    if CHANNELS <= BLOCK_C:
-        k = load_block(key, key_place[None, :], channel[:, None], key_channel, key_mask[None, :], CHANNELS)  # [C, N]
-        product = tl.dot(q, k, input_precision=PRECISION)
-    else:
-        product = tl.zeros([query_place.shape[0], key_place.shape[0]], tl.float32)
-        for first in range(0, CHANNELS, BLOCK_C):
+    k = load_block(key, key_place[None, :], channel[:, None], key_channel, key_mask[None, :], CHANNELS)  # [C, N]
+    product = tl.dot(q, k, input_precision=PRECISION)
+    if CHANNELS > BLOCK_C:
+        for first in range(BLOCK_C, CHANNELS, BLOCK_C):
             block = channel + first
-            part = load_block(
+            more = load_block(
                 query, query_place[:, None], block[None, :], query_channel, query_mask[:, None], CHANNELS
             )  # [M, C]
             k = load_block(key, key_place[None, :], block[:, None], key_channel, key_mask[None, :], CHANNELS)  # [C, N]
-            product = tl.dot(part, k, product, input_precision=PRECISION)
+            product = tl.dot(more, k, product, input_precision=PRECISION)
     return product  # [M, N]
 
 
 @triton.jit
-def held_queries(
+def first_queries(
     query, query_place, query_channel, query_mask, CHANNELS: tl.constexpr, BLOCK_C: tl.constexpr, OFFSET: tl.constexpr
 ):  # fmt: skip
-    """The queries of a tile `[M, BLOCK_C]` if one block holds all channels, else None; see `products`."""
-    if CHANNELS <= BLOCK_C:
-        channel = tl.arange(0, BLOCK_C).to(OFFSET)  # [C]
-        return load_block(query, query_place[:, None], channel[None, :], query_channel, query_mask[:, None], CHANNELS)
-    else:
-        return None
+    """The first BLOCK_C channels of a tile of queries `[M, BLOCK_C]`; see `products`."""
+    channel = tl.arange(0, BLOCK_C).to(OFFSET)  # [C]
+    return load_block(query, query_place[:, None], channel[None, :], query_channel, query_mask[:, None], CHANNELS)
 
 
 @triton.jit
@@ -94,15 +88,6 @@ def strided(stride, UNIT: tl.constexpr, OFFSET: tl.constexpr):
 def begin(base, batch, batch_stride, item, item_stride, UNIT: tl.constexpr):
     """Where an item of a batch begins; 64-bit however far that is."""
     return base + (batch * batch_stride * UNIT + tl.cast(item, tl.int64) * item_stride)
-
-
-@triton.jit
-def of_batch(vector, batch, size):
-    """Where a batch's part of a vector `(B, size)` begins; None stays None."""
-    if vector is None:
-        return None
-    else:
-        return vector + batch * size
 
 
 @triton.jit
