@@ -1,10 +1,9 @@
 """Gradients of the dense read, with the scores computed again: one kernel a side.
 
-Each program sums one tile of a gradient over everything it depends on, so nothing is added by two programs. dS is the
-same on both sides: P · (Σ over value channels of grad_out · value − delta), delta = Σ grad_out · out − grad_lse.
+Each program sums one tile of a gradient over everything it depends on, so nothing is added by two programs. The
+gradient of scores is the same on both sides: P · (Σ over value channels of grad_out · value − delta), where
+delta = Σ grad_out · out − grad_lse.
 """
-
-from typing import Any
 
 import triton
 import triton.language as tl
@@ -13,6 +12,7 @@ from torch import Tensor
 from stm_fast.kernels.launch import (
     Gradients,
     Operands,
+    aligned,
     blocks,
     on_device_of,
     precision,
@@ -20,77 +20,76 @@ from stm_fast.kernels.launch import (
     score_arguments,
     split_count,
     value_arguments,
-    with_offsets,
+    with_aligned_query,
+    with_distances,
 )
-from stm_fast.kernels.primitives import (
-    LN_2,
-    affine,
-    begin,
-    first_queries,
-    load_block,
-    normalised,
-    products,
-    row_place,
-    strided,
-)
+from stm_fast.kernels.primitives import LN_2, affine, load_rows, products, second_channels, weights_from
 from stm_fast.kernels.tiles import Tile, tile_for
 
 
 @triton.jit
 def value_products(
-    grad, value, grad_place, value_place, grad_object, grad_channel, value_object, value_channel, grad_mask, value_mask,
-    VALUE_CHANNELS: tl.constexpr, ROWS: tl.constexpr, BLOCK_V: tl.constexpr, OFFSET: tl.constexpr,
-    PRECISION: tl.constexpr,
+    left, left_source, right_source, batch, first_left, first_right, lefts, rights,
+    ROWS: tl.constexpr, VALUE_CHANNELS: tl.constexpr, LEFT_UNIT: tl.constexpr, RIGHT_UNIT: tl.constexpr,
+    OFFSET: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_V: tl.constexpr, BLOCK_LEFT: tl.constexpr, BLOCK_RIGHT: tl.constexpr,
 ):  # fmt: skip
-    """Σ over all value channels of grad_out times value, `[M, N]`; bases, places and masks as in `products`."""
-    total = tl.zeros([grad_place.shape[0], value_place.shape[0]], tl.float32)
-    for first in range(0, ROWS, BLOCK_V):
-        row = first + tl.arange(0, BLOCK_V).to(OFFSET)  # [V]
-        inside = row < ROWS
-        grad_row = row_place(row, grad_object, grad_channel, VALUE_CHANNELS)
-        value_row = row_place(row, value_object, value_channel, VALUE_CHANNELS)
-        g = tl.load(
-            grad + (grad_place[:, None] + grad_row[None, :]), mask=grad_mask[:, None] & inside[None, :], other=0.0
-        )  # [M, V]
-        v = tl.load(
-            value + (value_place[None, :] + value_row[:, None]), mask=value_mask[None, :] & inside[:, None], other=0.0
-        )  # [V, N]
-        total = tl.dot(g, v, total, input_precision=PRECISION)
+    """Products of grad_out and value over all value channels `[LEFT, RIGHT]`; arguments as of `products`.
+
+    `left` is the first BLOCK_V rows of the side that the program owns `[V, LEFT]`.
+    """
+    right = load_rows(
+        right_source, batch, 0, first_right, rights, ROWS, VALUE_CHANNELS, RIGHT_UNIT, OFFSET, BLOCK_V, BLOCK_RIGHT
+    )  # [V, RIGHT]
+    total = tl.dot(left.trans(), right, input_precision=PRECISION)
+    if ROWS > BLOCK_V:
+        for row in range(BLOCK_V, ROWS, BLOCK_V):
+            a = load_rows(
+                left_source, batch, row, first_left, lefts, ROWS, VALUE_CHANNELS, LEFT_UNIT, OFFSET, BLOCK_V, BLOCK_LEFT
+            )  # [V, LEFT]
+            b = load_rows(
+                right_source, batch, row, first_right, rights,
+                ROWS, VALUE_CHANNELS, RIGHT_UNIT, OFFSET, BLOCK_V, BLOCK_RIGHT,
+            )  # [V, RIGHT]  # fmt: skip
+            total = tl.dot(a.trans(), b, total, input_precision=PRECISION)
     return total
 
 
 @triton.jit(do_not_specialize=["queries", "tokens", "splits"])
 def query_gradient_kernel(
-    query, key, gain, offset, bias, value, grad, lse, delta, query_grad, offset_grad,
-    scale, queries, tokens, splits,
+    query, query_descriptor, key, key_descriptor, value, value_descriptor, grad, grad_descriptor,
+    gain, offset, bias, lse, delta, query_grad, offset_grad, scale, queries, tokens, splits,
     query_batch, query_channel, query_item, key_batch, key_channel, key_item,
     value_batch, value_object, value_channel, value_item, grad_batch, grad_object, grad_channel, grad_item,
-    CHANNELS: tl.constexpr, VALUE_CHANNELS: tl.constexpr, ROWS: tl.constexpr, UNIT: tl.constexpr,
-    QUERY_UNIT: tl.constexpr, TOKEN_UNIT: tl.constexpr, OFFSET: tl.constexpr, PRECISION: tl.constexpr,
+    CHANNELS: tl.constexpr, VALUE_CHANNELS: tl.constexpr, ROWS: tl.constexpr,
+    QUERY_UNIT: tl.constexpr, KEY_UNIT: tl.constexpr, VALUE_UNIT: tl.constexpr, GRAD_UNIT: tl.constexpr,
+    QUERIES_UNIT: tl.constexpr, TOKENS_UNIT: tl.constexpr, OFFSET: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
     """Gradients of one tile of queries (some of their channels) and of their offsets, from one split of the memory.
 
     Writes query_grad `(B, splits, CHANNELS, queries)` over scale, and offset_grad `(B, splits, queries)`.
     """
-    queries, tokens = queries * QUERY_UNIT, tokens * TOKEN_UNIT
+    queries, tokens = queries * QUERIES_UNIT, tokens * TOKENS_UNIT
+    query_source = (query, query_descriptor, query_batch, 0, query_channel, query_item)
+    key_source = (key, key_descriptor, key_batch, 0, key_channel, key_item)
+    value_source = (value, value_descriptor, value_batch, value_object, value_channel, value_item)
+    grad_source = (grad, grad_descriptor, grad_batch, grad_object, grad_channel, grad_item)
     tile, split = tl.program_id(0) % tl.cdiv(queries, BLOCK_M), tl.program_id(0) // tl.cdiv(queries, BLOCK_M)
     batch = tl.program_id(2).to(tl.int64)
-    m = tile * BLOCK_M + tl.arange(0, BLOCK_M)  # [M]
-    mine = (tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)).to(OFFSET)  # [C]
-    inside_m = m < queries
-    query_channel, key_channel = strided(query_channel, UNIT, OFFSET), strided(key_channel, UNIT, OFFSET)
-    grad_object, grad_channel = strided(grad_object, UNIT, OFFSET), strided(grad_channel, UNIT, OFFSET)
-    value_object, value_channel = strided(value_object, UNIT, OFFSET), strided(value_channel, UNIT, OFFSET)
-    query = begin(query, batch, query_batch, tile * BLOCK_M, query_item, UNIT)
-    grad = begin(grad, batch, grad_batch, tile * BLOCK_M, grad_item, UNIT)
-    query_place = tl.arange(0, BLOCK_M).to(OFFSET) * query_item  # [M]
-    key_place = tl.arange(0, BLOCK_N).to(OFFSET) * key_item  # [N]
-    grad_place = tl.arange(0, BLOCK_M).to(OFFSET) * grad_item  # [M]
-    value_place = tl.arange(0, BLOCK_N).to(OFFSET) * value_item  # [N]
-    q = first_queries(query, query_place, query_channel, inside_m, CHANNELS, BLOCK_C, OFFSET)
-    level = tl.load(lse + batch * queries + m, mask=inside_m, other=0.0)  # [M]
-    shift = tl.load(delta + batch * queries + m, mask=inside_m, other=0.0)  # [M]
+    first_query = tile * BLOCK_M
+    first_channel = tl.program_id(1) * BLOCK_C
+    m = first_query + tl.arange(0, BLOCK_M)  # [M]
+    q = load_rows(
+        query_source, batch, 0, first_query, queries, CHANNELS, CHANNELS, QUERY_UNIT, OFFSET, BLOCK_C, BLOCK_M
+    )  # [C, M]
+    second_q = second_channels(
+        query_source, batch, first_query, queries, q, CHANNELS, QUERY_UNIT, OFFSET, BLOCK_C, BLOCK_M
+    )  # [C, M]
+    g = load_rows(
+        grad_source, batch, 0, first_query, queries, ROWS, VALUE_CHANNELS, GRAD_UNIT, OFFSET, BLOCK_V, BLOCK_M
+    )  # [V, M]
+    shift = tl.load(delta + batch * queries + m, mask=m < queries, other=0.0)  # [M]
 
     length = tl.cdiv(tl.cdiv(tokens, BLOCK_N), splits) * BLOCK_N
     first = split * length
@@ -98,162 +97,175 @@ def query_gradient_kernel(
     offset_sum = tl.zeros([BLOCK_M], tl.float32)
     for start in range(first, tl.minimum(first + length, tokens), BLOCK_N):
         n = start + tl.arange(0, BLOCK_N)  # [N]
-        inside_n = n < tokens
-        tile_key = begin(key, batch, key_batch, start, key_item, UNIT)
+        k = load_rows(
+            key_source, batch, first_channel, start, tokens, CHANNELS, CHANNELS, KEY_UNIT, OFFSET, BLOCK_C, BLOCK_N
+        )  # [C, N]
+        first_k = k
+        if CHANNELS > BLOCK_C:
+            first_k = load_rows(
+                key_source, batch, 0, start, tokens, CHANNELS, CHANNELS, KEY_UNIT, OFFSET, BLOCK_C, BLOCK_N
+            )
         product = products(
-            q, query, tile_key, query_place, key_place, query_channel, key_channel, inside_m, inside_n,
-            CHANNELS, BLOCK_C, OFFSET, PRECISION,
-        )  # fmt: skip
-        score, _ = affine(product, gain, offset, bias, scale, batch, m, n, queries, tokens)  # [M, N]
-        weight = normalised(score, level)
-        score_grad = value_products(
-            grad, begin(value, batch, value_batch, start, value_item, UNIT), grad_place, value_place,
-            grad_object, grad_channel, value_object, value_channel, inside_m, inside_n,
-            VALUE_CHANNELS, ROWS, BLOCK_V, OFFSET, PRECISION,
-        )  # fmt: skip
-        score_grad = weight * (score_grad - shift[:, None])  # [M, N]
+            q, second_q, first_k, query_source, key_source, batch, first_query, start, queries, tokens,
+            CHANNELS, QUERY_UNIT, KEY_UNIT, OFFSET, PRECISION, BLOCK_C, BLOCK_M, BLOCK_N,
+        )  # [M, N]  # fmt: skip
+        grad_weights = value_products(
+            g, grad_source, value_source, batch, first_query, start, queries, tokens,
+            ROWS, VALUE_CHANNELS, GRAD_UNIT, VALUE_UNIT, OFFSET, PRECISION, BLOCK_V, BLOCK_M, BLOCK_N,
+        )  # [M, N]  # fmt: skip
+        score, _ = affine(product, gain, offset, bias, scale, batch, m[:, None], n[None, :], queries, tokens)
+        weight = weights_from(score, lse, batch, m[:, None], queries)  # [M, N]
+        grad_scores = weight * (grad_weights - shift[:, None])  # [M, N]
         if gain is not None:
-            score_grad *= tl.load(gain + batch * tokens + n, mask=inside_n, other=0.0)[None, :]
+            grad_scores *= tl.load(gain + batch * tokens + n, mask=n < tokens, other=0.0)[None, :]
         if offset_grad is not None:
-            offset_sum += tl.sum(score_grad, 1)
-        k = load_block(tile_key, key_place[:, None], mine[None, :], key_channel, inside_n[:, None], CHANNELS)  # [N, C]
-        query_sum = tl.dot(score_grad.to(k.dtype), k, query_sum, input_precision=PRECISION)
+            offset_sum += tl.sum(grad_scores, 1)
+        query_sum = tl.dot(grad_scores.to(k.dtype), k.trans(), query_sum, input_precision=PRECISION)
 
     place = batch * splits + split
+    channel = first_channel + tl.arange(0, BLOCK_C)  # [C]
     tl.store(
-        query_grad + (place * CHANNELS + mine[None, :]) * queries + m[:, None],
+        query_grad + (place * CHANNELS + channel[None, :]) * queries + m[:, None],
         query_sum,
-        mask=inside_m[:, None] & (mine < CHANNELS)[None, :],
+        mask=(m < queries)[:, None] & (channel < CHANNELS)[None, :],
     )
     if offset_grad is not None:
         if tl.program_id(1) == 0:
-            tl.store(offset_grad + place * queries + m, offset_sum, mask=inside_m)
+            tl.store(offset_grad + place * queries + m, offset_sum, mask=m < queries)
 
 
 @triton.jit(do_not_specialize=["queries", "tokens"])
 def key_gradient_kernel(
-    query, key, gain, offset, bias, value, grad, lse, delta, key_grad, gain_grad, bias_grad,
-    scale, queries, tokens, natural_scale,
+    query, query_descriptor, key, key_descriptor, value, value_descriptor, grad, grad_descriptor,
+    gain, offset, bias, lse, delta, key_grad, gain_grad, bias_grad, scale, queries, tokens, natural_scale,
     query_batch, query_channel, query_item, key_batch, key_channel, key_item,
     value_batch, value_object, value_channel, value_item, grad_batch, grad_object, grad_channel, grad_item,
-    CHANNELS: tl.constexpr, VALUE_CHANNELS: tl.constexpr, ROWS: tl.constexpr, UNIT: tl.constexpr,
-    QUERY_UNIT: tl.constexpr, TOKEN_UNIT: tl.constexpr, OFFSET: tl.constexpr, PRECISION: tl.constexpr,
+    CHANNELS: tl.constexpr, VALUE_CHANNELS: tl.constexpr, ROWS: tl.constexpr,
+    QUERY_UNIT: tl.constexpr, KEY_UNIT: tl.constexpr, VALUE_UNIT: tl.constexpr, GRAD_UNIT: tl.constexpr,
+    QUERIES_UNIT: tl.constexpr, TOKENS_UNIT: tl.constexpr, OFFSET: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
     """Gradients of one tile of keys (some of their channels), of their gains and of their biases.
 
-    Writes key_grad `(B, CHANNELS, tokens)`, gain_grad and bias_grad `(B, tokens)`.
+    Scores are transposed, so that gradients of theirs are the left operand of a product and stay in registers. Writes
+    key_grad `(B, CHANNELS, tokens)`, gain_grad and bias_grad `(B, tokens)`.
     """
-    queries, tokens = queries * QUERY_UNIT, tokens * TOKEN_UNIT
+    queries, tokens = queries * QUERIES_UNIT, tokens * TOKENS_UNIT
+    query_source = (query, query_descriptor, query_batch, 0, query_channel, query_item)
+    key_source = (key, key_descriptor, key_batch, 0, key_channel, key_item)
+    value_source = (value, value_descriptor, value_batch, value_object, value_channel, value_item)
+    grad_source = (grad, grad_descriptor, grad_batch, grad_object, grad_channel, grad_item)
     batch = tl.program_id(2).to(tl.int64)
-    n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)  # [N]
-    mine = (tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)).to(OFFSET)  # [C]
-    inside_n = n < tokens
-    query_channel, key_channel = strided(query_channel, UNIT, OFFSET), strided(key_channel, UNIT, OFFSET)
-    grad_object, grad_channel = strided(grad_object, UNIT, OFFSET), strided(grad_channel, UNIT, OFFSET)
-    value_object, value_channel = strided(value_object, UNIT, OFFSET), strided(value_channel, UNIT, OFFSET)
-    key = begin(key, batch, key_batch, tl.program_id(0) * BLOCK_N, key_item, UNIT)
-    value = begin(value, batch, value_batch, tl.program_id(0) * BLOCK_N, value_item, UNIT)
-    query_place = tl.arange(0, BLOCK_M).to(OFFSET) * query_item  # [M]
-    key_place = tl.arange(0, BLOCK_N).to(OFFSET) * key_item  # [N]
-    grad_place = tl.arange(0, BLOCK_M).to(OFFSET) * grad_item  # [M]
-    value_place = tl.arange(0, BLOCK_N).to(OFFSET) * value_item  # [N]
+    first_token = tl.program_id(0) * BLOCK_N
+    first_channel = tl.program_id(1) * BLOCK_C
+    n = first_token + tl.arange(0, BLOCK_N)  # [N]
+    k = load_rows(
+        key_source, batch, 0, first_token, tokens, CHANNELS, CHANNELS, KEY_UNIT, OFFSET, BLOCK_C, BLOCK_N
+    )  # [C, N]
+    second_k = second_channels(
+        key_source, batch, first_token, tokens, k, CHANNELS, KEY_UNIT, OFFSET, BLOCK_C, BLOCK_N
+    )  # [C, N]
+    v = load_rows(
+        value_source, batch, 0, first_token, tokens, ROWS, VALUE_CHANNELS, VALUE_UNIT, OFFSET, BLOCK_V, BLOCK_N
+    )  # [V, N]
 
     key_sum = tl.zeros([BLOCK_N, BLOCK_C], tl.float32)
     gain_sum = tl.zeros([BLOCK_N], tl.float32)
     bias_sum = tl.zeros([BLOCK_N], tl.float32)
     for start in range(0, queries, BLOCK_M):
         m = start + tl.arange(0, BLOCK_M)  # [M]
-        inside_m = m < queries
-        tile_query = begin(query, batch, query_batch, start, query_item, UNIT)
-        q = load_block(
-            tile_query, query_place[:, None], mine[None, :], query_channel, inside_m[:, None], CHANNELS
-        )  # [M, C]
+        q = load_rows(
+            query_source, batch, first_channel, start, queries,
+            CHANNELS, CHANNELS, QUERY_UNIT, OFFSET, BLOCK_C, BLOCK_M,
+        )  # [C, M]  # fmt: skip
         first_q = q
         if CHANNELS > BLOCK_C:
-            first_q = first_queries(tile_query, query_place, query_channel, inside_m, CHANNELS, BLOCK_C, OFFSET)
+            first_q = load_rows(
+                query_source, batch, 0, start, queries, CHANNELS, CHANNELS, QUERY_UNIT, OFFSET, BLOCK_C, BLOCK_M
+            )
         product = products(
-            first_q, tile_query, key, query_place, key_place, query_channel, key_channel, inside_m, inside_n,
-            CHANNELS, BLOCK_C, OFFSET, PRECISION,
-        )  # fmt: skip
-        score, raw = affine(product, gain, offset, bias, scale, batch, m, n, queries, tokens)  # [M, N]
-        level = tl.load(lse + batch * queries + m, mask=inside_m, other=0.0)  # [M]
-        shift = tl.load(delta + batch * queries + m, mask=inside_m, other=0.0)  # [M]
-        weight = tl.where(inside_m[:, None], normalised(score, level), 0.0)
-        score_grad = value_products(
-            begin(grad, batch, grad_batch, start, grad_item, UNIT), value, grad_place, value_place,
-            grad_object, grad_channel, value_object, value_channel, inside_m, inside_n,
-            VALUE_CHANNELS, ROWS, BLOCK_V, OFFSET, PRECISION,
-        )  # fmt: skip
-        score_grad = weight * (score_grad - shift[:, None])  # [M, N]
+            k, second_k, first_q, key_source, query_source, batch, first_token, start, tokens, queries,
+            CHANNELS, KEY_UNIT, QUERY_UNIT, OFFSET, PRECISION, BLOCK_C, BLOCK_N, BLOCK_M,
+        )  # [N, M]  # fmt: skip
+        grad_weights = value_products(
+            v, value_source, grad_source, batch, first_token, start, tokens, queries,
+            ROWS, VALUE_CHANNELS, VALUE_UNIT, GRAD_UNIT, OFFSET, PRECISION, BLOCK_V, BLOCK_N, BLOCK_M,
+        )  # [N, M]  # fmt: skip
+        score, raw = affine(product, gain, offset, bias, scale, batch, m[None, :], n[:, None], queries, tokens)
+        weight = weights_from(score, lse, batch, m[None, :], queries)  # [N, M]
+        shift = tl.load(delta + batch * queries + m, mask=m < queries, other=0.0)  # [M]
+        grad_scores = weight * (grad_weights - shift[None, :])  # [N, M]
         if gain_grad is not None:
-            gain_sum += tl.sum(score_grad * raw, 0)
+            gain_sum += tl.sum(grad_scores * raw, 1)
         if bias_grad is not None:
-            bias_sum += tl.sum(score_grad, 0)
-        key_sum = tl.dot(tl.trans(score_grad.to(q.dtype)), q, key_sum, input_precision=PRECISION)
+            bias_sum += tl.sum(grad_scores, 1)
+        key_sum = tl.dot(grad_scores.to(q.dtype), q.trans(), key_sum, input_precision=PRECISION)
 
     key_sum *= natural_scale
     if gain is not None:
-        key_sum *= tl.load(gain + batch * tokens + n, mask=inside_n, other=0.0)[:, None]
+        key_sum *= tl.load(gain + batch * tokens + n, mask=n < tokens, other=0.0)[:, None]
+    channel = first_channel + tl.arange(0, BLOCK_C)  # [C]
     tl.store(
-        key_grad + (batch * CHANNELS + mine[None, :]) * tokens + n[:, None],
+        key_grad + (batch * CHANNELS + channel[None, :]) * tokens + n[:, None],
         key_sum.to(key_grad.dtype.element_ty),
-        mask=inside_n[:, None] & (mine < CHANNELS)[None, :],
+        mask=(n < tokens)[:, None] & (channel < CHANNELS)[None, :],
     )
     if tl.program_id(1) == 0:
         if gain_grad is not None:
-            tl.store(gain_grad + batch * tokens + n, gain_sum * LN_2, mask=inside_n)
+            tl.store(gain_grad + batch * tokens + n, gain_sum * LN_2, mask=n < tokens)
         if bias_grad is not None:
-            tl.store(bias_grad + batch * tokens + n, bias_sum, mask=inside_n)
+            tl.store(bias_grad + batch * tokens + n, bias_sum, mask=n < tokens)
 
 
 @triton.jit(do_not_specialize=["queries", "tokens"])
 def value_gradient_kernel(
-    query, key, gain, offset, bias, grad, lse, value_grad, scale, queries, tokens,
+    query, query_descriptor, key, key_descriptor, grad, grad_descriptor, gain, offset, bias, lse, value_grad,
+    scale, queries, tokens,
     query_batch, query_channel, query_item, key_batch, key_channel, key_item,
     grad_batch, grad_object, grad_channel, grad_item,
-    CHANNELS: tl.constexpr, VALUE_CHANNELS: tl.constexpr, ROWS: tl.constexpr, UNIT: tl.constexpr,
-    QUERY_UNIT: tl.constexpr, TOKEN_UNIT: tl.constexpr, OFFSET: tl.constexpr, PRECISION: tl.constexpr,
+    CHANNELS: tl.constexpr, VALUE_CHANNELS: tl.constexpr, ROWS: tl.constexpr,
+    QUERY_UNIT: tl.constexpr, KEY_UNIT: tl.constexpr, GRAD_UNIT: tl.constexpr,
+    QUERIES_UNIT: tl.constexpr, TOKENS_UNIT: tl.constexpr, OFFSET: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of some channels of one tile of values: value_grad `(B, ROWS, tokens)`."""
-    queries, tokens = queries * QUERY_UNIT, tokens * TOKEN_UNIT
+    """Gradients of some channels of one tile of values: value_grad `(B, ROWS, tokens)`. Scores are transposed."""
+    queries, tokens = queries * QUERIES_UNIT, tokens * TOKENS_UNIT
+    query_source = (query, query_descriptor, query_batch, 0, query_channel, query_item)
+    key_source = (key, key_descriptor, key_batch, 0, key_channel, key_item)
+    grad_source = (grad, grad_descriptor, grad_batch, grad_object, grad_channel, grad_item)
     batch = tl.program_id(2).to(tl.int64)
-    n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)  # [N]
-    row = tl.program_id(1) * BLOCK_V + tl.arange(0, BLOCK_V)  # [V]
-    inside_n, inside_row = n < tokens, row < ROWS
-    query_channel, key_channel = strided(query_channel, UNIT, OFFSET), strided(key_channel, UNIT, OFFSET)
-    grad_object, grad_channel = strided(grad_object, UNIT, OFFSET), strided(grad_channel, UNIT, OFFSET)
-    key = begin(key, batch, key_batch, tl.program_id(0) * BLOCK_N, key_item, UNIT)
-    query_place = tl.arange(0, BLOCK_M).to(OFFSET) * query_item  # [M]
-    key_place = tl.arange(0, BLOCK_N).to(OFFSET) * key_item  # [N]
-    grad_place = tl.arange(0, BLOCK_M).to(OFFSET) * grad_item  # [M]
-    grad_row = row_place(row.to(OFFSET), grad_object, grad_channel, VALUE_CHANNELS)  # [V]
+    first_token = tl.program_id(0) * BLOCK_N
+    first_row = tl.program_id(1) * BLOCK_V
+    n = first_token + tl.arange(0, BLOCK_N)  # [N]
+    k = load_rows(
+        key_source, batch, 0, first_token, tokens, CHANNELS, CHANNELS, KEY_UNIT, OFFSET, BLOCK_C, BLOCK_N
+    )  # [C, N]
+    second_k = second_channels(
+        key_source, batch, first_token, tokens, k, CHANNELS, KEY_UNIT, OFFSET, BLOCK_C, BLOCK_N
+    )  # [C, N]
 
     value_sum = tl.zeros([BLOCK_N, BLOCK_V], tl.float32)
     for start in range(0, queries, BLOCK_M):
         m = start + tl.arange(0, BLOCK_M)  # [M]
-        inside_m = m < queries
-        tile_query = begin(query, batch, query_batch, start, query_item, UNIT)
-        q = first_queries(tile_query, query_place, query_channel, inside_m, CHANNELS, BLOCK_C, OFFSET)
+        q = load_rows(
+            query_source, batch, 0, start, queries, CHANNELS, CHANNELS, QUERY_UNIT, OFFSET, BLOCK_C, BLOCK_M
+        )  # [C, M]
         product = products(
-            q, tile_query, key, query_place, key_place, query_channel, key_channel, inside_m, inside_n,
-            CHANNELS, BLOCK_C, OFFSET, PRECISION,
-        )  # fmt: skip
-        score, _ = affine(product, gain, offset, bias, scale, batch, m, n, queries, tokens)  # [M, N]
-        level = tl.load(lse + batch * queries + m, mask=inside_m, other=0.0)  # [M]
-        weight = tl.where(inside_m[:, None], normalised(score, level), 0.0)
-        g = tl.load(
-            begin(grad, batch, grad_batch, start, grad_item, UNIT) + (grad_place[:, None] + grad_row[None, :]),
-            mask=inside_m[:, None] & inside_row[None, :],
-            other=0.0,
-        )  # [M, V]
-        value_sum = tl.dot(tl.trans(weight.to(g.dtype)), g, value_sum, input_precision=PRECISION)
+            k, second_k, q, key_source, query_source, batch, first_token, start, tokens, queries,
+            CHANNELS, KEY_UNIT, QUERY_UNIT, OFFSET, PRECISION, BLOCK_C, BLOCK_N, BLOCK_M,
+        )  # [N, M]  # fmt: skip
+        score, _ = affine(product, gain, offset, bias, scale, batch, m[None, :], n[:, None], queries, tokens)
+        weight = weights_from(score, lse, batch, m[None, :], queries)  # [N, M]
+        g = load_rows(
+            grad_source, batch, first_row, start, queries, ROWS, VALUE_CHANNELS, GRAD_UNIT, OFFSET, BLOCK_V, BLOCK_M
+        )  # [V, M]
+        value_sum = tl.dot(weight.to(g.dtype), g.trans(), value_sum, input_precision=PRECISION)
 
+    row = first_row + tl.arange(0, BLOCK_V)  # [V]
     tl.store(
         value_grad + (batch * ROWS + row[None, :]) * tokens + n[:, None],
         value_sum.to(value_grad.dtype.element_ty),
-        mask=inside_n[:, None] & inside_row[None, :],
+        mask=(n < tokens)[:, None] & (row < ROWS)[None, :],
     )
 
 
@@ -281,26 +293,22 @@ def read_backward(
         tile: instead of the table's, for all kernels.
         splits: into how many splits the memory is split for the queries' side, instead of what fills the chip.
     """
-    delta = (grad_out.float() * out.float()).sum((1, 2)).sub_(grad_lse)
-    scores = {
-        **score_arguments(operands),
-        **value_arguments("grad", grad_out),
-        "lse": lse,
-        "PRECISION": precision(operands.query, value),
-    }
     with on_device_of(value):
+        if gradients[0].numel() or gradients[1].numel():
+            delta = (grad_out.float() * out.float()).sum((1, 2)).sub_(grad_lse)
         if gradients[0].numel():
-            _query_side(operands, value, scores, delta, gradients, tile, splits)
+            _query_side(operands, value, grad_out, lse, delta, gradients, tile, splits)
         if gradients[1].numel():
-            _key_side(operands, value, scores, delta, gradients, tile)
+            _key_side(operands, value, grad_out, lse, delta, gradients, tile)
         if gradients[5].numel():
-            _value_side(operands, value, scores, gradients, tile)
+            _value_side(operands, value, grad_out, lse, gradients, tile)
 
 
 def _query_side(
     operands: Operands,
     value: Tensor,
-    scores: dict[str, Any],
+    grad_out: Tensor,
+    lse: Tensor,
     delta: Tensor,
     gradients: Gradients,
     tile: Tile | None,
@@ -309,17 +317,24 @@ def _query_side(
     query_grad, offset_grad = gradients[0], gradients[3]
     batch, channels, queries = operands.query.shape
     tile = tile or tile_for("query_gradient", operands.key, value)
+    scores = score_arguments(operands, tile)
     tiles, slices = blocks(queries, tile.queries), blocks(channels, scores["BLOCK_C"])
     memory_tiles = blocks(operands.key.shape[2], tile.tokens)
     splits = splits or split_count(tiles * slices * batch, memory_tiles, processors(value.device))
     query_sums = delta.new_empty(batch, splits, channels, queries)
     offset_sums = None if operands.offset is None else delta.new_empty(batch, splits, queries)
     query_gradient_kernel[tiles * splits, slices, batch](
-        **with_offsets(scores, value_arguments("value", value)),
+        **with_distances(
+            scores,
+            value_arguments("value", value, tile, tile.tokens),
+            value_arguments("grad", grad_out, tile, tile.queries),
+        ),
+        lse=lse,
         delta=delta,
         query_grad=query_sums,
         offset_grad=offset_sums,
         splits=splits,
+        PRECISION=precision(tile, operands.query, value),
         **tile.options(),
     )
     query_grad.copy_(query_sums.sum(1).mul_(operands.scale))
@@ -330,7 +345,8 @@ def _query_side(
 def _key_side(
     operands: Operands,
     value: Tensor,
-    scores: dict[str, Any],
+    grad_out: Tensor,
+    lse: Tensor,
     delta: Tensor,
     gradients: Gradients,
     tile: Tile | None,
@@ -338,22 +354,36 @@ def _key_side(
     _, key_grad, gain_grad, _, bias_grad, _ = gradients
     batch, channels, tokens = operands.key.shape
     tile = tile or tile_for("key_gradient", operands.key, value)
+    scores = score_arguments(with_aligned_query(operands), tile)
     key_gradient_kernel[blocks(tokens, tile.tokens), blocks(channels, scores["BLOCK_C"]), batch](
-        **with_offsets(scores, value_arguments("value", value)),
+        **with_distances(
+            scores,
+            value_arguments("value", value, tile, tile.tokens),
+            value_arguments("grad", aligned(grad_out, tile.value_channels), tile, tile.queries),
+        ),
+        lse=lse,
         delta=delta,
         key_grad=key_grad,
         gain_grad=None if operands.gain is None else gain_grad,
         bias_grad=None if operands.bias is None else bias_grad,
         natural_scale=operands.scale,
+        PRECISION=precision(tile, operands.query, value),
         **tile.options(),
     )
 
 
 def _value_side(
-    operands: Operands, value: Tensor, scores: dict[str, Any], gradients: Gradients, tile: Tile | None
+    operands: Operands, value: Tensor, grad_out: Tensor, lse: Tensor, gradients: Gradients, tile: Tile | None
 ) -> None:
     batch, objects, channels, tokens = value.shape
     tile = tile or tile_for("value_gradient", operands.key, value)
-    value_gradient_kernel[blocks(tokens, tile.tokens), blocks(objects * channels, tile.rows), batch](
-        **with_offsets(scores), value_grad=gradients[5], **tile.options()
+    value_gradient_kernel[blocks(tokens, tile.tokens), blocks(objects * channels, tile.value_channels), batch](
+        **with_distances(
+            score_arguments(with_aligned_query(operands), tile),
+            value_arguments("grad", aligned(grad_out, tile.value_channels), tile, tile.queries),
+        ),
+        lse=lse,
+        value_grad=gradients[5],
+        PRECISION=precision(tile, operands.query, value),
+        **tile.options(),
     )

@@ -17,6 +17,7 @@ class Chip(NamedTuple):
         arch: what kernels are compiled for where no chip of the class is at hand: a compute capability or a gfx name.
         warp: threads of a warp.
         shared: bytes of shared memory that one program can have.
+        descriptors: whether tiles are best loaded by tensor descriptors (TMA).
     """
 
     name: str
@@ -24,6 +25,7 @@ class Chip(NamedTuple):
     arch: int | str
     warp: int
     shared: int
+    descriptors: bool = False
 
 
 CHIPS = {
@@ -31,8 +33,8 @@ CHIPS = {
     for chip in (
         Chip("sm_80", "cuda", 80, 32, 163 * 1024),
         Chip("sm_86", "cuda", 86, 32, 99 * 1024),
-        Chip("sm_90", "cuda", 90, 32, 227 * 1024),
-        Chip("sm_100", "cuda", 100, 32, 227 * 1024),
+        Chip("sm_90", "cuda", 90, 32, 227 * 1024, descriptors=True),
+        Chip("sm_100", "cuda", 100, 32, 227 * 1024, descriptors=True),
         Chip("gfx90a", "hip", "gfx90a", 64, 64 * 1024),
         Chip("gfx942", "hip", "gfx942", 64, 64 * 1024),
     )

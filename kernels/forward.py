@@ -7,6 +7,7 @@ from torch import Tensor
 
 from stm_fast.kernels.launch import (
     Operands,
+    all_have_descriptors,
     blocks,
     on_device_of,
     precision,
@@ -14,89 +15,97 @@ from stm_fast.kernels.launch import (
     score_arguments,
     split_count,
     value_arguments,
-    with_offsets,
+    with_distances,
 )
-from stm_fast.kernels.primitives import LN_2, LOG2_E, affine, begin, first_queries, products, row_place, strided
+from stm_fast.kernels.primitives import LN_2, LOG2_E, affine, finite, load_rows, products, second_channels
 from stm_fast.kernels.tiles import MERGE_TILE, Tile, rescales_lazily, tile_for
 
 RESCALE_AT = tl.constexpr(8.0)
-"""The running maximum follows the scores once they pass it by a factor of 2⁸: until then weights above one are as
-exact as those below, and the readout need not be rescaled."""
+"""The running maximum of a lazy read follows the scores once they pass it by a factor of 2⁸: until then weights above
+one are as exact as those below, and the readout need not be rescaled."""
 
 
 @triton.jit(do_not_specialize=["queries", "tokens", "splits"])
 def dense_kernel(
-    query, key, gain, offset, bias, value, out, lse, scale, queries, tokens, splits,
+    query, query_descriptor, key, key_descriptor, value, value_descriptor, gain, offset, bias, out, lse,
+    scale, queries, tokens, splits,
     query_batch, query_channel, query_item, key_batch, key_channel, key_item,
     value_batch, value_object, value_channel, value_item,
-    CHANNELS: tl.constexpr, VALUE_CHANNELS: tl.constexpr, ROWS: tl.constexpr, UNIT: tl.constexpr,
-    QUERY_UNIT: tl.constexpr, TOKEN_UNIT: tl.constexpr, OFFSET: tl.constexpr, PRECISION: tl.constexpr,
-    LAZY: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_V: tl.constexpr,
+    CHANNELS: tl.constexpr, VALUE_CHANNELS: tl.constexpr, ROWS: tl.constexpr,
+    QUERY_UNIT: tl.constexpr, KEY_UNIT: tl.constexpr, VALUE_UNIT: tl.constexpr,
+    QUERIES_UNIT: tl.constexpr, TOKENS_UNIT: tl.constexpr, OFFSET: tl.constexpr, PRECISION: tl.constexpr,
+    LAZY: tl.constexpr, SPECIALIZED: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
     """One split of the memory read by one tile of queries, for some of the value's channels.
 
     Writes out `(B, splits, ROWS, queries)` and lse `(B, splits, queries)`.
     """
-    queries, tokens = queries * QUERY_UNIT, tokens * TOKEN_UNIT
+    queries, tokens = queries * QUERIES_UNIT, tokens * TOKENS_UNIT
+    query_source = (query, query_descriptor, query_batch, 0, query_channel, query_item)
+    key_source = (key, key_descriptor, key_batch, 0, key_channel, key_item)
+    value_source = (value, value_descriptor, value_batch, value_object, value_channel, value_item)
     tile, split = tl.program_id(0) % tl.cdiv(queries, BLOCK_M), tl.program_id(0) // tl.cdiv(queries, BLOCK_M)
     batch = tl.program_id(2).to(tl.int64)
+    first_row = tl.program_id(1) * BLOCK_V
     m = tile * BLOCK_M + tl.arange(0, BLOCK_M)  # [M]
-    row = tl.program_id(1) * BLOCK_V + tl.arange(0, BLOCK_V)  # [V]
-    inside_m, inside_row = m < queries, row < ROWS
-    query_channel, key_channel = strided(query_channel, UNIT, OFFSET), strided(key_channel, UNIT, OFFSET)
-    value_object, value_channel = strided(value_object, UNIT, OFFSET), strided(value_channel, UNIT, OFFSET)
-    query = begin(query, batch, query_batch, tile * BLOCK_M, query_item, UNIT)
-    query_place = tl.arange(0, BLOCK_M).to(OFFSET) * query_item  # [M]
-    key_place = tl.arange(0, BLOCK_N).to(OFFSET) * key_item  # [N]
-    value_place = row_place(row.to(OFFSET), value_object, value_channel, VALUE_CHANNELS)[None, :]
-    value_place += (tl.arange(0, BLOCK_N).to(OFFSET) * value_item)[:, None]  # [N, V]
-    q = first_queries(query, query_place, query_channel, inside_m, CHANNELS, BLOCK_C, OFFSET)
+    q = load_rows(
+        query_source, batch, 0, tile * BLOCK_M, queries,
+        CHANNELS, CHANNELS, QUERY_UNIT, OFFSET, BLOCK_C, BLOCK_M,
+    )  # [C, M]  # fmt: skip
+    second_q = second_channels(
+        query_source, batch, tile * BLOCK_M, queries, q, CHANNELS, QUERY_UNIT, OFFSET, BLOCK_C, BLOCK_M
+    )  # [C, M]
 
     length = tl.cdiv(tl.cdiv(tokens, BLOCK_N), splits) * BLOCK_N
     first = split * length
-    top = tl.full([BLOCK_M], float("-inf"), tl.float32)
-    total = tl.zeros([BLOCK_M], tl.float32)
+    running_max = tl.full([BLOCK_M], float("-inf"), tl.float32)
+    running_sum = tl.zeros([BLOCK_M], tl.float32)
     readout = tl.zeros([BLOCK_M, BLOCK_V], tl.float32)
-    for start in range(first, tl.minimum(first + length, tokens), BLOCK_N):
-        n = start + tl.arange(0, BLOCK_N)  # [N]
-        inside_n = n < tokens
+    for start in tl.range(first, tl.minimum(first + length, tokens), BLOCK_N, warp_specialize=SPECIALIZED):
+        k = load_rows(
+            key_source, batch, 0, start, tokens, CHANNELS, CHANNELS, KEY_UNIT, OFFSET, BLOCK_C, BLOCK_N
+        )  # [C, N]
         product = products(
-            q, query, begin(key, batch, key_batch, start, key_item, UNIT), query_place, key_place,
-            query_channel, key_channel, inside_m, inside_n, CHANNELS, BLOCK_C, OFFSET, PRECISION,
-        )  # fmt: skip
-        score, _ = affine(product, gain, offset, bias, scale, batch, m, n, queries, tokens)  # [M, N]
-        best = tl.max(score, 1)
-        risen = best > top + RESCALE_AT
-        new_top = tl.where(risen, best, top)
-        level = tl.where(new_top == float("-inf"), 0.0, new_top)
-        if not LAZY:
-            decay = tl.exp2(top - level)
-            total *= decay
+            q, second_q, k, query_source, key_source, batch, tile * BLOCK_M, start, queries, tokens,
+            CHANNELS, QUERY_UNIT, KEY_UNIT, OFFSET, PRECISION, BLOCK_C, BLOCK_M, BLOCK_N,
+        )  # [M, N]  # fmt: skip
+        n = start + tl.arange(0, BLOCK_N)  # [N]
+        score, _ = affine(product, gain, offset, bias, scale, batch, m[:, None], n[None, :], queries, tokens)  # [M, N]
+        tile_max = tl.max(score, 1)
+        if LAZY:
+            risen = tile_max > running_max + RESCALE_AT
+            new_max = tl.where(risen, tile_max, running_max)
+            level = finite(new_max)
+            if tl.max(risen.to(tl.int32), 0) > 0:
+                decay = tl.exp2(running_max - level)
+                running_sum *= decay
+                readout *= decay[:, None]
+        else:
+            new_max = tl.maximum(running_max, tile_max)
+            level = finite(new_max)
+            decay = tl.exp2(running_max - level)
+            running_sum *= decay
             readout *= decay[:, None]
-        elif tl.max(risen.to(tl.int32), 0) > 0:
-            decay = tl.exp2(top - level)
-            total *= decay
-            readout *= decay[:, None]
-        top = new_top
+        running_max = new_max
         weight = tl.exp2(score - level[:, None])  # [M, N]
-        total += tl.sum(weight, 1)
-        v = tl.load(
-            begin(value, batch, value_batch, start, value_item, UNIT) + value_place,
-            mask=inside_n[:, None] & inside_row[None, :],
-            other=0.0,
-        )  # [N, V]
-        readout = tl.dot(weight.to(v.dtype), v, readout, input_precision=PRECISION)
+        running_sum += tl.sum(weight, 1)
+        v = load_rows(
+            value_source, batch, first_row, start, tokens,
+            ROWS, VALUE_CHANNELS, VALUE_UNIT, OFFSET, BLOCK_V, BLOCK_N,
+        )  # [V, N]  # fmt: skip
+        readout = tl.dot(weight.to(v.dtype), v.trans(), readout, input_precision=PRECISION)
 
-    readout /= tl.where(total == 0.0, 1.0, total)[:, None]
+    readout /= tl.where(running_sum == 0.0, 1.0, running_sum)[:, None]
+    row = first_row + tl.arange(0, BLOCK_V)  # [V]
     place = batch * splits + split
     tl.store(
         out + place * ROWS * queries + (row.to(tl.int64) * queries)[None, :] + m[:, None],
         readout.to(out.dtype.element_ty),
-        mask=inside_m[:, None] & inside_row[None, :],
+        mask=(m < queries)[:, None] & (row < ROWS)[None, :],
     )
     if tl.program_id(1) == 0:
-        level = tl.where(top == float("-inf"), 0.0, top)
-        tl.store(lse + place * queries + m, (level + tl.log2(total)) * LN_2, mask=inside_m)
+        tl.store(lse + place * queries + m, (finite(running_max) + tl.log2(running_sum)) * LN_2, mask=m < queries)
 
 
 @triton.jit(do_not_specialize=["splits"])
@@ -111,10 +120,11 @@ def merge_kernel(
     inside_m = m < queries
     inside = (row < ROWS)[:, None] & inside_m[None, :]
     split_lse += batch * splits * queries + m
-    top = tl.full([BLOCK_M], float("-inf"), tl.float32)
+    running_max = tl.full([BLOCK_M], float("-inf"), tl.float32)
     for split in range(splits):
-        top = tl.maximum(top, tl.load(split_lse + split * queries, mask=inside_m, other=0.0), tl.PropagateNan.ALL)
-    level = tl.where(top == float("-inf"), 0.0, top)
+        split_max = tl.load(split_lse + split * queries, mask=inside_m, other=0.0)
+        running_max = tl.maximum(running_max, split_max, tl.PropagateNan.ALL)
+    level = finite(running_max)
     total = tl.zeros([BLOCK_M], tl.float32)
     readout = tl.zeros([BLOCK_V, BLOCK_M], tl.float32)
     for split in range(splits):
@@ -145,20 +155,22 @@ def read(
     batch, objects, channels, queries = out.shape
     rows, tokens = objects * channels, value.shape[3]
     tile = tile or tile_for("read", operands.key, value)
-    programs = blocks(queries, tile.queries) * blocks(rows, tile.rows) * batch
+    programs = blocks(queries, tile.queries) * blocks(rows, tile.value_channels) * batch
     splits = splits or split_count(programs, blocks(tokens, tile.tokens), processors(value.device))
     split_out, split_lse = out, lse
     if splits > 1:
         split_out = out.new_empty(batch, splits, rows, queries, dtype=torch.float32)
         split_lse = lse.new_empty(batch, splits, queries)
     with on_device_of(value):
-        dense_kernel[blocks(queries, tile.queries) * splits, blocks(rows, tile.rows), batch](
-            **with_offsets(score_arguments(operands), value_arguments("value", value)),
+        arguments = with_distances(score_arguments(operands, tile), value_arguments("value", value, tile, tile.tokens))
+        dense_kernel[blocks(queries, tile.queries) * splits, blocks(rows, tile.value_channels), batch](
+            **arguments,
             out=split_out,
             lse=split_lse,
             splits=splits,
             LAZY=rescales_lazily(value.device),
-            PRECISION=precision(operands.query, value),
+            SPECIALIZED=tile.specialized and all_have_descriptors(arguments),
+            PRECISION=precision(tile, operands.query, value),
             **tile.options(),
         )
         if splits > 1:
@@ -169,7 +181,7 @@ def merge(split_out: Tensor, split_lse: Tensor, out: Tensor, lse: Tensor) -> Non
     """Merge reads of splits `(B, splits, O·Cv, Nq)` with their lse `(B, splits, Nq)` into `out` and `lse`."""
     batch, splits, rows, queries = split_out.shape
     tile = MERGE_TILE
-    merge_kernel[blocks(queries, tile.queries), blocks(rows, tile.rows), batch](
+    merge_kernel[blocks(queries, tile.queries), blocks(rows, tile.value_channels), batch](
         split_out,
         split_lse,
         out,
@@ -178,7 +190,7 @@ def merge(split_out: Tensor, split_lse: Tensor, out: Tensor, lse: Tensor) -> Non
         splits,
         ROWS=rows,
         BLOCK_M=tile.queries,
-        BLOCK_V=tile.rows,
+        BLOCK_V=tile.value_channels,
         num_warps=tile.warps,
         num_stages=tile.stages,
     )

@@ -8,13 +8,16 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 import triton.language as tl
 from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 from stm_fast.kernels.chips import chip_of
-from stm_fast.kernels.tiles import block_channels
+from stm_fast.kernels.tiles import Tile, block_channels
 
 LOG2_E = 1.4426950408889634
 MAX_32_BIT = 2**31 - 2**24
 """Distances up to it, and what a tile reaches beyond the end, are counted in 32 bits."""
+ALIGNED_ITEMS = 8
+"""Their bytes are a multiple of 16 in every dtype, as descriptors require of a row."""
 MIN_TILES_PER_SPLIT = 4
 """Tiles of tokens below which splitting the memory further costs more than it brings."""
 
@@ -43,21 +46,16 @@ Gradients: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 """Gradients of query, key, gain, offset, bias and value; an empty tensor where one is not wanted."""
 
 
-def score_arguments(operands: Operands) -> dict[str, Any]:
-    """The arguments of every kernel that computes scores; strides of batch and channel are in multiples of `UNIT`."""
+def score_arguments(operands: Operands, tile: Tile) -> dict[str, Any]:
+    """The arguments of every kernel that computes scores tile by tile."""
     query, key = operands.query, operands.key
+    channels = block_channels(query.shape[1], query.dtype)
     return {
         **score_vectors(operands),
-        "query": query,
-        "key": key,
-        "query_batch": query.stride(0),
-        "query_channel": query.stride(1),
-        "query_item": query.stride(2),
-        "key_batch": key.stride(0),
-        "key_channel": key.stride(1),
-        "key_item": key.stride(2),
+        **source("query", query, channels, tile.queries),
+        **source("key", key, channels, tile.tokens),
         "CHANNELS": query.shape[1],
-        "BLOCK_C": block_channels(query.shape[1], query.dtype),
+        "BLOCK_C": channels,
     }
 
 
@@ -71,44 +69,118 @@ def score_vectors(operands: Operands) -> dict[str, Any]:
         "offset": offset,
         "bias": bias,
         "scale": operands.scale * LOG2_E,
-        "queries": operands.query.shape[2],
-        "tokens": operands.key.shape[2],
+        **count("queries", operands.query.shape[2], operands.query),
+        **count("tokens", operands.key.shape[2], operands.key),
     }
 
 
-def value_arguments(name: str, value: Tensor) -> dict[str, Any]:
-    """Strides of values, or of the gradient of a readout, `(B, O, C, items)`."""
+def scattered(name: str, value: Tensor) -> dict[str, Any]:
+    """The arguments of values, or of the gradient of a readout, that are read item by item: no descriptor."""
+    arguments = value_arguments(name, value, Tile(1, 1, 1, 1, 1), 1)
+    del arguments[f"{name}_descriptor"]
+    return arguments
+
+
+def value_arguments(name: str, value: Tensor, tile: Tile, items: int) -> dict[str, Any]:
+    """The arguments of values, or of the gradient of a readout, `(B, O, C, items)`, in tiles of `items` items."""
     return {
-        name: value,
-        f"{name}_batch": value.stride(0),
-        f"{name}_object": value.stride(1),
-        f"{name}_channel": value.stride(2),
-        f"{name}_item": value.stride(3),
+        **source(name, value, tile.value_channels, items),
         "VALUE_CHANNELS": value.shape[2],
         "ROWS": value.shape[1] * value.shape[2],
     }
 
 
-def with_offsets(*groups: dict[str, Any]) -> dict[str, Any]:
-    """Arguments in units of the largest powers of two that divide them, up to 16 bytes; the units are arguments too.
+def count(name: str, size: int, beside: Tensor) -> dict[str, int]:
+    """How many queries or tokens there are, in units of the largest power of two that divides it.
 
-    Triton knows of an argument whether it is a multiple of 16, but not of 4 or 8, as they are for grids of odd sizes,
-    and would then read numbers one at a time. `UNIT` is that of the strides of batches, objects and channels;
-    `QUERY_UNIT` and `TOKEN_UNIT` are those of the numbers of queries and tokens, by which reads are masked. `OFFSET` is
-    the type of distances inside a tile: 64 bits only where 32 are too few, since every thread keeps many of them.
+    Triton knows of an argument whether it is a multiple of 16, but not of 4 or 8, as numbers of queries and tokens are
+    for grids of odd sizes, and would mask, and so read, them one at a time.
+    """
+    unit = math.gcd(16 // beside.element_size(), size)
+    return {name: size // unit, f"{name.upper()}_UNIT": unit}
+
+
+def source(name: str, tensor: Tensor, block_rows: int, block_items: int) -> dict[str, Any]:
+    """The arguments of a tensor `(B, [O,] C, items)` that is read in tiles; see `stm_fast.kernels.primitives`.
+
+    Strides are in units of the largest power of two that divides all but the items' stride, up to 16 bytes, for the
+    reason of `count`.
+    """
+    names = ("batch", "object", "channel") if tensor.ndim == 4 else ("batch", "channel")
+    *strides, item = tensor.stride()
+    unit = math.gcd(16 // tensor.element_size(), *strides)
+    return {
+        name: tensor,
+        f"{name}_descriptor": descriptor(tensor, block_rows, block_items),
+        **{f"{name}_{part}": stride // unit for part, stride in zip(names, strides, strict=True)},
+        f"{name}_item": item,
+        f"{name.upper()}_UNIT": unit,
+    }
+
+
+def descriptor(tensor: Tensor, block_rows: int, block_items: int) -> TensorDescriptor | None:
+    """A descriptor of a tensor `(B, [O,] C, items)` as rows × items, or None where the chip or the layout has none."""
+    if not (chip_of(tensor.device).descriptors and _is_describable(tensor) and _batches_apart(tensor, block_rows)):
+        return None
+    *leading, items = tensor.shape
+    return TensorDescriptor(tensor, [math.prod(leading), items], [tensor.stride(-2), 1], [block_rows, block_items])
+
+
+def aligned(tensor: Tensor, block_rows: int) -> Tensor:
+    """Queries, or the gradient of a readout, copied where only the layout keeps a descriptor from reading them.
+
+    They are small beside the memory, and kernels that own tokens read them once for every tile of tokens.
+    """
+    descriptors = chip_of(tensor.device).descriptors and _batches_apart(tensor, block_rows)
+    if not descriptors or _is_describable(tensor):
+        return tensor
+    items = tensor.shape[-1]
+    room = tensor.new_empty(*tensor.shape[:-1], blocks(items, ALIGNED_ITEMS) * ALIGNED_ITEMS)[..., :items]
+    return room.copy_(tensor)
+
+
+def with_aligned_query(operands: Operands) -> Operands:
+    """Operands whose queries are `aligned`."""
+    return operands._replace(
+        query=aligned(operands.query, block_channels(operands.query.shape[1], operands.query.dtype))
+    )
+
+
+def _is_describable(tensor: Tensor) -> bool:
+    """Whether items lie side by side, all rows one stride apart, and every row at a multiple of 16 bytes."""
+    row_stride, item_stride = tensor.stride()[-2:]
+    distance = row_stride
+    for size, stride in zip(reversed(tensor.shape[:-1]), reversed(tensor.stride()[:-1]), strict=True):
+        if size > 1 and stride != distance:
+            return False
+        distance *= size
+    return (
+        item_stride == 1
+        and row_stride >= tensor.shape[-1]
+        and row_stride * tensor.element_size() % 16 == 0
+        and tensor.data_ptr() % 16 == 0
+    )
+
+
+def _batches_apart(tensor: Tensor, block_rows: int) -> bool:
+    """Whether no tile reaches from one batch into the next."""
+    return tensor.shape[0] == 1 or tensor.shape[1:-1].numel() % block_rows == 0
+
+
+def all_have_descriptors(arguments: dict[str, Any]) -> bool:
+    """Whether no tensor that a kernel reads in tiles is read by pointers."""
+    return all(argument is not None for name, argument in arguments.items() if name.endswith("_descriptor"))
+
+
+def with_distances(*groups: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of all groups, and `OFFSET`, the type of distances within a tile.
+
+    It has 64 bits only where 32 are too few, since every thread keeps many of them.
     """
     arguments = {name: argument for group in groups for name, argument in group.items()}
-    strides = [name for name in arguments if name.endswith(("_batch", "_object", "_channel"))]
     tensors = [argument for argument in arguments.values() if isinstance(argument, Tensor)]
-    widest = 16 // min(tensor.element_size() for tensor in tensors)
-    units = {"UNIT": math.gcd(widest, *(arguments[name] for name in strides))}
-    in_units = {name: arguments[name] // units["UNIT"] for name in strides}
-    for name, unit in (("queries", "QUERY_UNIT"), ("tokens", "TOKEN_UNIT")):
-        if name in arguments:
-            units[unit] = math.gcd(widest, arguments[name])
-            in_units[name] = arguments[name] // units[unit]
     farthest = max(_reach(tensor) for tensor in tensors)
-    return {**arguments, **in_units, **units, "OFFSET": tl.int32 if farthest < MAX_32_BIT else tl.int64}
+    return {**arguments, "OFFSET": tl.int32 if farthest < MAX_32_BIT else tl.int64}
 
 
 def _reach(tensor: Tensor) -> int:
@@ -116,7 +188,7 @@ def _reach(tensor: Tensor) -> int:
     return sum((size - 1) * abs(stride) for size, stride in zip(tensor.shape[1:], tensor.stride()[1:], strict=True))
 
 
-def precision(*tensors: Tensor) -> str:
+def precision(tile: Tile, *tensors: Tensor) -> str:
     """How float32 is multiplied: as float32, unless torch's own switch allows TensorFloat-32, which AMD has not."""
     device = tensors[0].device
     wide = any(tensor.dtype == torch.float32 for tensor in tensors)
@@ -124,7 +196,9 @@ def precision(*tensors: Tensor) -> str:
         return "ieee"
     switch = torch.backends.cuda.matmul.fp32_precision
     allowed = torch.get_float32_matmul_precision() != "highest" if switch == "none" else switch == "tf32"
-    return "tf32" if allowed else "ieee"
+    if allowed:
+        return "tf32"
+    return "bf16x6" if tile.split_float32 else "ieee"
 
 
 def split_count(programs: int, tiles: int, processors: int) -> int:

@@ -1,4 +1,13 @@
-"""Tiles of scores: what all kernels have in common."""
+"""What all kernels have in common: how tiles are loaded, and scores from products.
+
+A tensor of queries, keys, values or gradients of a readout is rows × items: rows are its channels, of all objects;
+items are queries or memory tokens. Kernels call it a source:
+
+    (base, descriptor, batch_stride, object_stride, channel_stride, item_stride)
+
+The strides of batches, objects and channels are in multiples of the source's UNIT. A tile is loaded by the tensor
+descriptor where there is one (see `stm_fast.kernels.launch.descriptor`), by pointers where it is None.
+"""
 
 import triton
 import triton.language as tl
@@ -8,90 +17,154 @@ LN_2 = tl.constexpr(0.6931471805599453)
 
 
 @triton.jit
+def row_places(
+    row, object_stride, channel_stride,
+    ROWS: tl.constexpr, OBJECT_ROWS: tl.constexpr, UNIT: tl.constexpr, OFFSET: tl.constexpr,
+):  # fmt: skip
+    """How far from their batch's beginning rows lie; arguments as of `load_rows`."""
+    place = (row % OBJECT_ROWS).to(OFFSET) * tl.cast(channel_stride, OFFSET)
+    if OBJECT_ROWS < ROWS:
+        place += (row // OBJECT_ROWS).to(OFFSET) * tl.cast(object_stride, OFFSET)
+    return place * UNIT
+
+
+@triton.jit
+def load_rows(
+    source, batch, first_row, start, items,
+    ROWS: tl.constexpr, OBJECT_ROWS: tl.constexpr, UNIT: tl.constexpr, OFFSET: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr, BLOCK_ITEMS: tl.constexpr,
+):  # fmt: skip
+    """A tile of rows × items `[BLOCK_ROWS, BLOCK_ITEMS]`; zero beyond the last row and the last item.
+
+    Args:
+        source: see the module.
+        batch: its number, 64-bit.
+        first_row: row o · OBJECT_ROWS + c is channel c of object o.
+        start: the first item.
+        items: how many there are.
+        ROWS: how many there are.
+        OBJECT_ROWS: of one object.
+        UNIT: of the strides.
+        OFFSET: type of distances within a tile.
+        BLOCK_ROWS: of the tile.
+        BLOCK_ITEMS: of the tile.
+    """
+    base, descriptor, batch_stride, object_stride, channel_stride, item_stride = source
+    if descriptor is not None:
+        return descriptor.load([(batch * ROWS).to(tl.int32) + first_row, start])
+    else:
+        row = first_row + tl.arange(0, BLOCK_ROWS)
+        item = tl.arange(0, BLOCK_ITEMS)
+        place = row_places(row, object_stride, channel_stride, ROWS, OBJECT_ROWS, UNIT, OFFSET)
+        first = base + (batch * batch_stride * UNIT + tl.cast(start, tl.int64) * item_stride)
+        return tl.load(
+            first + (place[:, None] + (item.to(OFFSET) * item_stride)[None, :]),
+            mask=(row < ROWS)[:, None] & (start + item < items)[None, :],
+            other=0.0,
+        )
+
+
+@triton.jit
 def affine(product, gain, offset, bias, scale, batch, m, n, queries, tokens):
-    """Scores in units of log 2, and what gain multiplies in them, from products of queries and keys `[M, N]`.
+    """Scores in units of log 2, and what gain multiplies in them, from products of queries and keys.
 
     S = gain · (scale · product + offset) + bias; −inf beyond the last token. `scale` is in units of log 2 already.
+
+    Args:
+        product: `[M, N]`, or `[N, M]`.
+        gain: `(B, tokens)` or None.
+        offset: `(B, queries)` or None.
+        bias: `(B, tokens)` or None.
+        scale: a number.
+        batch: its number, 64-bit.
+        m: numbers of the queries `[M, 1]`, or `[1, M]`.
+        n: numbers of the tokens `[1, N]`, or `[N, 1]`.
+        queries: how many there are.
+        tokens: how many there are.
     """
     raw = product * scale
     if offset is not None:
-        raw += tl.load(offset + batch * queries + m, mask=m < queries, other=0.0)[:, None] * LOG2_E
-    score = raw
-    inside = n < tokens  # [N]
-    if gain is not None:
-        score *= tl.load(gain + batch * tokens + n, mask=inside, other=0.0)[None, :]
-    if bias is not None:
-        score += tl.load(bias + batch * tokens + n, mask=inside, other=0.0)[None, :] * LOG2_E
-    return tl.where(inside[None, :], score, float("-inf")), raw  # [M, N], [M, N]
+        raw += tl.load(offset + batch * queries + m, mask=m < queries, other=0.0) * LOG2_E
+    if bias is None:
+        addend = tl.where(n < tokens, 0.0, float("-inf"))
+    else:
+        addend = tl.load(bias + batch * tokens + n, mask=n < tokens, other=float("-inf")) * LOG2_E
+    if gain is None:
+        score = raw + addend
+    else:
+        score = raw * tl.load(gain + batch * tokens + n, mask=n < tokens, other=0.0) + addend
+    return score, raw
+
+
+@triton.jit
+def second_channels(
+    source, batch, start, items, first,
+    CHANNELS: tl.constexpr, UNIT: tl.constexpr, OFFSET: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_ITEMS: tl.constexpr,
+):  # fmt: skip
+    """Channels BLOCK_C to 2 · BLOCK_C of a tile of queries or keys `[C, items]`; where there are none, `first`."""
+    if CHANNELS > BLOCK_C:
+        return load_rows(source, batch, BLOCK_C, start, items, CHANNELS, CHANNELS, UNIT, OFFSET, BLOCK_C, BLOCK_ITEMS)
+    else:
+        return first
 
 
 @triton.jit
 def products(
-    q, query, key, query_place, key_place, query_channel, key_channel, query_mask, key_mask,
-    CHANNELS: tl.constexpr, BLOCK_C: tl.constexpr, OFFSET: tl.constexpr, PRECISION: tl.constexpr,
+    left, second_left, right, left_source, right_source, batch, first_left, first_right, lefts, rights,
+    CHANNELS: tl.constexpr, LEFT_UNIT: tl.constexpr, RIGHT_UNIT: tl.constexpr, OFFSET: tl.constexpr,
+    PRECISION: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_LEFT: tl.constexpr, BLOCK_RIGHT: tl.constexpr,
 ):  # fmt: skip
-    """<query, key> of a tile `[M, N]`, whose channels are read in blocks of BLOCK_C.
+    """Products over all channels of a tile of queries and one of keys, or of keys and queries, `[LEFT, RIGHT]`.
+
+    The left side is the program's own: its first two blocks of channels are loaded once, further ones for every tile.
 
     Args:
-        q: the first BLOCK_C channels of the queries, from `first_queries`: a loop reads them once.
-        query: where the tile's queries begin.
-        key: where the tile's keys begin.
-        query_place: each query's distance from there `[M]`.
-        key_place: each key's distance from there `[N]`.
-        query_channel: stride of a query's channels.
-        key_channel: stride of a key's channels.
-        query_mask: which queries there are `[M]`.
-        key_mask: which tokens there are `[N]`.
+        left: first block of channels of the own side `[C, LEFT]`.
+        second_left: see `second_channels`.
+        right: first block of channels of the other side `[C, RIGHT]`.
+        left_source: where further channels of the own side are read.
+        right_source: where further channels of the other side are read.
+        batch: its number, 64-bit.
+        first_left: first item of the own tile.
+        first_right: first item of the other tile.
+        lefts: how many items there are on the own side.
+        rights: how many items there are on the other side.
     """
-    channel = tl.arange(0, BLOCK_C).to(OFFSET)  # [C]
-    k = load_block(key, key_place[None, :], channel[:, None], key_channel, key_mask[None, :], CHANNELS)  # [C, N]
-    product = tl.dot(q, k, input_precision=PRECISION)
+    product = tl.dot(left.trans(), right, input_precision=PRECISION)
     if CHANNELS > BLOCK_C:
-        for first in range(BLOCK_C, CHANNELS, BLOCK_C):
-            block = channel + first
-            more = load_block(
-                query, query_place[:, None], block[None, :], query_channel, query_mask[:, None], CHANNELS
-            )  # [M, C]
-            k = load_block(key, key_place[None, :], block[:, None], key_channel, key_mask[None, :], CHANNELS)  # [C, N]
-            product = tl.dot(more, k, product, input_precision=PRECISION)
-    return product  # [M, N]
+        second_right = second_channels(
+            right_source, batch, first_right, rights, right, CHANNELS, RIGHT_UNIT, OFFSET, BLOCK_C, BLOCK_RIGHT
+        )
+        product = tl.dot(second_left.trans(), second_right, product, input_precision=PRECISION)
+    if CHANNELS > 2 * BLOCK_C:
+        for row in range(2 * BLOCK_C, CHANNELS, BLOCK_C):
+            a = load_rows(
+                left_source, batch, row, first_left, lefts, CHANNELS, CHANNELS, LEFT_UNIT, OFFSET, BLOCK_C, BLOCK_LEFT
+            )  # [C, LEFT]
+            b = load_rows(
+                right_source, batch, row, first_right, rights,
+                CHANNELS, CHANNELS, RIGHT_UNIT, OFFSET, BLOCK_C, BLOCK_RIGHT,
+            )  # [C, RIGHT]  # fmt: skip
+            product = tl.dot(a.trans(), b, product, input_precision=PRECISION)
+    return product
 
 
 @triton.jit
-def first_queries(
-    query, query_place, query_channel, query_mask, CHANNELS: tl.constexpr, BLOCK_C: tl.constexpr, OFFSET: tl.constexpr
-):  # fmt: skip
-    """The first BLOCK_C channels of a tile of queries `[M, BLOCK_C]`; see `products`."""
-    channel = tl.arange(0, BLOCK_C).to(OFFSET)  # [C]
-    return load_block(query, query_place[:, None], channel[None, :], query_channel, query_mask[:, None], CHANNELS)
+def finite(level):
+    """A maximum or lse to subtract from scores: 0 for −inf, where there is nothing to subtract from."""
+    return tl.where(level == float("-inf"), 0.0, level)
 
 
 @triton.jit
-def load_block(base, place, channel, stride, mask, CHANNELS: tl.constexpr):
-    """Some channels of some vectors, zero where there are none; `place` and `channel` broadcast against each other."""
-    return tl.load(base + (place + channel * stride), mask=mask & (channel < CHANNELS), other=0.0)
+def weights_from(score, lse, batch, m, queries):
+    """Softmax weights from scores in units of log 2; zeros beyond the last query and for queries without tokens.
 
-
-@triton.jit
-def row_place(row, object_stride, channel_stride, CHANNELS: tl.constexpr):
-    """Where row o·CHANNELS + c of the values of all objects begins."""
-    return (row // CHANNELS) * object_stride + (row % CHANNELS) * channel_stride
-
-
-@triton.jit
-def strided(stride, UNIT: tl.constexpr, OFFSET: tl.constexpr):
-    """A stride in numbers from one in units."""
-    return tl.cast(stride, OFFSET) * UNIT
-
-
-@triton.jit
-def begin(base, batch, batch_stride, item, item_stride, UNIT: tl.constexpr):
-    """Where an item of a batch begins; 64-bit however far that is."""
-    return base + (batch * batch_stride * UNIT + tl.cast(item, tl.int64) * item_stride)
-
-
-@triton.jit
-def normalised(score, lse):
-    """Softmax weights from scores `[M, N]` in units of log 2 and lse `[M]`; zeros for a query without tokens."""
-    level = tl.where(lse == float("-inf"), 0.0, lse * LOG2_E)
-    return tl.exp2(score - level[:, None])  # [M, N]
+    Args:
+        score: `[M, N]`, or `[N, M]`.
+        lse: of the read `(B, queries)`.
+        batch: its number, 64-bit.
+        m: numbers of the queries `[M, 1]`, or `[1, M]`.
+        queries: how many there are.
+    """
+    level = finite(tl.load(lse + batch * queries + m, mask=m < queries, other=float("inf")))
+    return tl.exp2(score - level * LOG2_E)

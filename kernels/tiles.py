@@ -11,31 +11,54 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from stm_fast.kernels.chips import chip_of, of_backend
+from stm_fast.kernels.chips import Chip, chip_of, of_backend
 
 
 class Tile(NamedTuple):
-    """Queries × memory tokens of a score tile, value channels a program holds or sums over, warps, pipeline stages."""
+    """How a program's work is cut.
+
+    Attributes:
+        queries: of a tile of scores.
+        tokens: of a tile of scores.
+        value_channels: that a program holds or sums over at once, of all objects.
+        warps: of a program.
+        stages: of the pipeline of loads.
+        split_float32: float32 is multiplied as sums of three bfloat16 on matrix units, six products of nine, which is
+            as exact as float32; else by multiply-adds.
+        specialized: some warps load while the others multiply, where all tensors have descriptors.
+    """
 
     queries: int
     tokens: int
-    rows: int
+    value_channels: int
     warps: int
     stages: int
+    split_float32: bool = False
+    specialized: bool = False
 
     def options(self) -> dict[str, int]:
         """The tile as arguments of a kernel's launch."""
         return {
             "BLOCK_M": self.queries,
             "BLOCK_N": self.tokens,
-            "BLOCK_V": self.rows,
+            "BLOCK_V": self.value_channels,
             "num_warps": self.warps,
             "num_stages": self.stages,
         }
 
 
 class Row(NamedTuple):
-    """A tile and where it is used: by which operation, on which chips, for keys and values of how many bits at most."""
+    """A tile and where it is used.
+
+    Attributes:
+        operation: that uses it.
+        chips: their names.
+        key_bits: of keys and queries at most.
+        value_bits: of values at most.
+        tile: for them.
+        reason: for it.
+        held: all channels of the queries or tokens that a program owns stay in shared memory, which must have room.
+    """
 
     operation: str
     chips: tuple[str, ...]
@@ -43,6 +66,7 @@ class Row(NamedTuple):
     value_bits: int
     tile: Tile
     reason: str
+    held: bool = False
 
 
 NVIDIA, AMD = of_backend("cuda"), of_backend("hip")
@@ -52,20 +76,33 @@ LARGE = ("sm_90", "sm_100")
 _SCORES_ALONE = "scores alone: small programs, many of them"
 _FEW_QUERIES = "few queries, so that the best of each stay in registers"
 _FLOAT32 = "products of float32 keep both operands in registers, which leaves room for 32 x 32 scores"
+_HELD = "the other side is the only one that is fetched for every tile"
+_SPLIT = "left operands of three bfloat16 each in registers: 128 of the own side, 32 of the other"
+_SPLIT_LOOP = "as for the read; 32 value channels at once, or 200 bytes spill"
 
 TABLE = (
-    Row("read", LARGE, 16, 16, Tile(128, 64, 256, 8, 2), "two programs for 512 channels: all in one spill on sm_90"),
+    Row("read", LARGE, 16, 16, Tile(128, 64, 256, 8, 3), "two programs for 512 channels: all in one spill on sm_90"),
     Row("read", ("sm_80",), 16, 16, Tile(64, 64, 256, 8, 2), "128 queries spill: mma.sync keeps operands in registers"),
     Row("read", ("sm_86",), 16, 16, Tile(64, 32, 256, 8, 2), "64 KB of 99 with keys of 128 channels"),
     Row("read", AMD, 16, 16, Tile(128, 32, 256, 8, 1), "one stage: 64 KB of shared memory, and registers to spare"),
+    Row("query_gradient", LARGE, 16, 16, Tile(128, 32, 512, 8, 2), _HELD, held=True),
+    Row("query_gradient", LARGE, 16, 16, Tile(64, 32, 512, 4, 3), _HELD, held=True),
     Row("query_gradient", ALL, 16, 16, Tile(128, 64, 64, 8, 2), "64 queries on 4 warps spill with keys of 128"),
+    Row("key_gradient", LARGE, 16, 16, Tile(32, 128, 512, 8, 2), _HELD, held=True),
+    Row("key_gradient", LARGE, 16, 16, Tile(32, 64, 512, 4, 3), _HELD, held=True),
     Row("key_gradient", ALL, 16, 16, Tile(64, 64, 64, 8, 2), "as query_gradient; queries are the loop here"),
-    Row("value_gradient", LARGE, 16, 16, Tile(64, 64, 256, 8, 2), "scores are made again for every 256 channels only"),
+    Row("value_gradient", LARGE, 16, 16, Tile(64, 128, 256, 8, 2), "scores are made again for every 256 channels only"),
     Row("value_gradient", NVIDIA, 16, 16, Tile(64, 64, 128, 8, 2), "what fits where registers hold both operands"),
     Row("value_gradient", AMD, 16, 16, Tile(64, 64, 64, 8, 1), "a second stage spills"),
+    Row("usage", LARGE, 16, 16, Tile(64, 128, 16, 8, 3), _SCORES_ALONE),
     Row("usage", ALL, 16, 16, Tile(64, 64, 16, 4, 2), _SCORES_ALONE),
     Row("top_k", ALL, 16, 16, Tile(16, 64, 16, 4, 2), _FEW_QUERIES),
     Row("top_k_wide", ALL, 16, 16, Tile(16, 64, 16, 8, 2), "128 candidates a query: twice the warps to hold them"),
+    Row("read", ("sm_90",), 32, 32, Tile(128, 32, 128, 8, 2, split_float32=True), _SPLIT),
+    Row("query_gradient", ("sm_90",), 32, 32, Tile(128, 32, 32, 8, 2, split_float32=True), _SPLIT_LOOP),
+    Row("key_gradient", ("sm_90",), 32, 32, Tile(32, 128, 32, 8, 2, split_float32=True), _SPLIT_LOOP),
+    Row("value_gradient", ("sm_90",), 32, 32, Tile(32, 128, 128, 8, 2, split_float32=True), _SPLIT),
+    Row("usage", ("sm_90",), 32, 32, Tile(64, 128, 16, 8, 2, split_float32=True), _SPLIT),
     Row("read", LARGE, 32, 16, Tile(32, 32, 512, 8, 2), "scores in float32 are dear, and made once for 512 channels"),
     Row("read", ALL, 32, 16, Tile(32, 32, 256, 8, 2), "as many channels of 16 bits as fit beside scores in float32"),
     Row("value_gradient", ALL, 32, 16, Tile(32, 32, 256, 8, 2), "as many channels of 16 bits as fit, for the scores"),
@@ -80,58 +117,69 @@ TABLE = (
 )
 TUNED: dict[torch.device, dict[str, Tile]] = {}
 """Tiles measured on a GPU, by operation and bits, which go before the table's."""
-MERGE_TILE = Tile(queries=64, tokens=1, rows=32, warps=4, stages=2)
+MERGE_TILE = Tile(queries=64, tokens=1, value_channels=32, warps=4, stages=2)
 """Bound by memory on every chip: neighbouring queries of 32 rows at a time."""
+RESERVED_BYTES = 2048
+"""Of shared memory, for barriers, statistics and the system."""
 WIDE_TOP_K = 32
 """More candidates than these are kept by the tile of "top_k_wide"."""
 TOP_K_RESIDENT = 3
 """Programs that look for the best tokens which a processor holds at once, by their registers."""
-GATHER_TILE = Tile(queries=32, tokens=16, rows=64, warps=4, stages=2)
+GATHER_TILE = Tile(queries=32, tokens=16, value_channels=64, warps=4, stages=2)
 """Bound by scattered reads on every chip: many in flight, few registers."""
 
 
 def tile_for(operation: str, key: Tensor, value: Tensor) -> Tile:
-    """The tile of the first row of the table that fits a call, no wider than the value's rows.
+    """The tile that was measured for a call, or else the table's, no wider than the value's channels.
 
     Args:
         operation: one that the table names.
         key: `(B, C, Nk)`.
         value: `(B, O, Cv, Nk)`, or the keys where values take no part.
     """
-    chip = chip_of(value.device)
-    bits = 8 * key.element_size(), 8 * value.element_size()
     tuned = TUNED.get(value.device, {}).get(tuning_key(operation, key, value))
-    if tuned is not None:
-        return narrowed(tuned, value.shape[1:-1].numel())
-    row = row_for(operation, chip.name, *bits)
-    return narrowed(row.tile, value.shape[1:-1].numel())
+    return narrowed(tuned or row_for(operation, key, value).tile, value.shape[1:-1].numel())
 
 
-def row_for(operation: str, chip: str, key_bits: int, value_bits: int) -> Row:
-    """The first row of the table that fits."""
+def row_for(operation: str, key: Tensor, value: Tensor) -> Row:
+    """The first row of the table that fits a call; arguments as of `tile_for`."""
+    chip = chip_of(value.device)
     return next(
         row
         for row in TABLE
         if row.operation == operation
-        and chip in row.chips
-        and key_bits <= row.key_bits
-        and value_bits <= row.value_bits
+        and chip.name in row.chips
+        and 8 * key.element_size() <= row.key_bits
+        and 8 * value.element_size() <= row.value_bits
+        and (not row.held or _is_held(row, chip, key, value))
     )
+
+
+def _is_held(row: Row, chip: Chip, key: Tensor, value: Tensor) -> bool:
+    """Whether all channels fit into a tile, and the tiles of both sides into a chip's shared memory."""
+    channels, value_channels = key.shape[1], value.shape[1:-1].numel()
+    if channels > block_channels(channels, key.dtype) or value_channels > row.tile.value_channels:
+        return False
+    sizes = row.tile.queries, row.tile.tokens
+    own, other = sizes if row.operation == "query_gradient" else reversed(sizes)
+    item_bytes = key.element_size() * power_of_two(channels) + value.element_size() * power_of_two(value_channels)
+    return (own + row.tile.stages * other) * item_bytes + RESERVED_BYTES <= chip.shared
 
 
 def rescales_lazily(device: torch.device) -> bool:
     """Whether the dense read may leave its readout alone while the maximum hardly moves.
 
-    On sm_100 sums are in tensor memory, and triton 3.7 cannot compile a branch around their rescaling.
+    Not where products are asynchronous: on sm_90 a branch around the rescaling of their sums makes each product wait
+    for the one before, on sm_100 triton cannot compile it.
     """
-    return chip_of(device).name != "sm_100"
+    return not chip_of(device).descriptors
 
 
 def tuning_key(operation: str, key: Tensor, value: Tensor) -> str:
     """What a measured tile is good for: an operation, bits of keys and values, their channels up to a power of two."""
     bits = f"{8 * key.element_size()} and {8 * value.element_size()} bits"
-    channels, rows = (1 << (count - 1).bit_length() for count in (key.shape[1], value.shape[1:-1].numel()))
-    return f"{operation}, {bits}, {max(16, channels)} channels, {min(512, rows)} rows"
+    channels, value_channels = map(power_of_two, (key.shape[1], value.shape[1:-1].numel()))
+    return f"{operation}, {bits}, {channels} channels, {min(512, value_channels)} value channels"
 
 
 def use_tuned(device: torch.device, file: Path) -> None:
@@ -140,12 +188,17 @@ def use_tuned(device: torch.device, file: Path) -> None:
         TUNED[device] = {name: Tile(*tile) for name, tile in json.loads(file.read_text()).items()}
 
 
-def narrowed(tile: Tile, rows: int) -> Tile:
-    """The tile with no more rows than there are, rounded up to what a matrix unit takes."""
-    return tile._replace(rows=min(tile.rows, max(16, 1 << (rows - 1).bit_length())))
+def narrowed(tile: Tile, value_channels: int) -> Tile:
+    """The tile with no more value channels than there are, rounded up to what a matrix unit takes."""
+    return tile._replace(value_channels=min(tile.value_channels, power_of_two(value_channels)))
+
+
+def power_of_two(size: int) -> int:
+    """The smallest size of a tile's side that is not less; 16 at least, which matrix units take."""
+    return max(16, 1 << (size - 1).bit_length())
 
 
 def block_channels(channels: int, dtype: torch.dtype) -> int:
     """Channels of queries and keys that are multiplied at once; more are read in several blocks."""
     most = 128 if dtype.itemsize == 2 else 64
-    return min(most, max(16, 1 << (channels - 1).bit_length()))
+    return min(most, power_of_two(channels))

@@ -15,12 +15,12 @@ from stm_fast.kernels.launch import (
     on_device_of,
     precision,
     processors,
+    scattered,
     score_arguments,
     split_count,
-    value_arguments,
-    with_offsets,
+    with_distances,
 )
-from stm_fast.kernels.primitives import LN_2, affine, begin, first_queries, products, row_place, strided
+from stm_fast.kernels.primitives import LN_2, affine, load_rows, products, row_places, second_channels
 from stm_fast.kernels.tiles import GATHER_TILE, TOP_K_RESIDENT, WIDE_TOP_K, Tile, tile_for
 
 NOTHING = tl.constexpr(-(2**63))
@@ -52,23 +52,27 @@ def better(first, second, K: tl.constexpr):
 
 @triton.jit(do_not_specialize=["queries", "tokens", "splits"])
 def candidates_kernel(
-    query, key, gain, offset, bias, candidates, scale, queries, tokens, splits,
+    query, query_descriptor, key, key_descriptor, gain, offset, bias, candidates, scale, queries, tokens, splits,
     query_batch, query_channel, query_item, key_batch, key_channel, key_item,
-    K: tl.constexpr, CHANNELS: tl.constexpr, UNIT: tl.constexpr, QUERY_UNIT: tl.constexpr, TOKEN_UNIT: tl.constexpr,
-    OFFSET: tl.constexpr, PRECISION: tl.constexpr,
+    K: tl.constexpr, CHANNELS: tl.constexpr, QUERY_UNIT: tl.constexpr, KEY_UNIT: tl.constexpr,
+    QUERIES_UNIT: tl.constexpr, TOKENS_UNIT: tl.constexpr, OFFSET: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
     """The K best candidates of one tile of queries in one split of the memory: `(B, splits, queries, K)`."""
-    queries, tokens = queries * QUERY_UNIT, tokens * TOKEN_UNIT
+    queries, tokens = queries * QUERIES_UNIT, tokens * TOKENS_UNIT
+    query_source = (query, query_descriptor, query_batch, 0, query_channel, query_item)
+    key_source = (key, key_descriptor, key_batch, 0, key_channel, key_item)
     tile, split = tl.program_id(0) % tl.cdiv(queries, BLOCK_M), tl.program_id(0) // tl.cdiv(queries, BLOCK_M)
     batch = tl.program_id(1).to(tl.int64)
-    m = tile * BLOCK_M + tl.arange(0, BLOCK_M)  # [M]
+    first_query = tile * BLOCK_M
+    m = first_query + tl.arange(0, BLOCK_M)  # [M]
     inside_m = m < queries
-    query_channel, key_channel = strided(query_channel, UNIT, OFFSET), strided(key_channel, UNIT, OFFSET)
-    query = begin(query, batch, query_batch, tile * BLOCK_M, query_item, UNIT)
-    query_place = tl.arange(0, BLOCK_M).to(OFFSET) * query_item  # [M]
-    key_place = tl.arange(0, BLOCK_N).to(OFFSET) * key_item  # [N]
-    q = first_queries(query, query_place, query_channel, inside_m, CHANNELS, BLOCK_C, OFFSET)
+    q = load_rows(
+        query_source, batch, 0, first_query, queries, CHANNELS, CHANNELS, QUERY_UNIT, OFFSET, BLOCK_C, BLOCK_M
+    )  # [C, M]
+    second_q = second_channels(
+        query_source, batch, first_query, queries, q, CHANNELS, QUERY_UNIT, OFFSET, BLOCK_C, BLOCK_M
+    )  # [C, M]
 
     length = tl.cdiv(tl.cdiv(tokens, BLOCK_N), splits) * BLOCK_N
     first = split * length
@@ -76,11 +80,14 @@ def candidates_kernel(
     for start in range(first, tl.minimum(first + length, tokens), BLOCK_N):
         n = start + tl.arange(0, BLOCK_N)  # [N]
         inside_n = n < tokens
+        k = load_rows(
+            key_source, batch, 0, start, tokens, CHANNELS, CHANNELS, KEY_UNIT, OFFSET, BLOCK_C, BLOCK_N
+        )  # [C, N]
         product = products(
-            q, query, begin(key, batch, key_batch, start, key_item, UNIT), query_place, key_place,
-            query_channel, key_channel, inside_m, inside_n, CHANNELS, BLOCK_C, OFFSET, PRECISION,
-        )  # fmt: skip
-        score, _ = affine(product, gain, offset, bias, scale, batch, m, n, queries, tokens)  # [M, N]
+            q, second_q, k, query_source, key_source, batch, first_query, start, queries, tokens,
+            CHANNELS, QUERY_UNIT, KEY_UNIT, OFFSET, PRECISION, BLOCK_C, BLOCK_M, BLOCK_N,
+        )  # [M, N]  # fmt: skip
+        score, _ = affine(product, gain, offset, bias, scale, batch, m[:, None], n[None, :], queries, tokens)
         found = tl.where(inside_n[None, :], packed(score, n.to(tl.int64)), NOTHING)  # [M, N]
         hopeful = found > tl.min(best, 1)[:, None]
         if tl.max(tl.max(hopeful.to(tl.int32), 1), 0) > 0:
@@ -122,7 +129,7 @@ def choose_kernel(
 def gather_kernel(
     value, indices, weights, out, queries, chosen,
     value_batch, value_object, value_channel, value_item,
-    VALUE_CHANNELS: tl.constexpr, ROWS: tl.constexpr, UNIT: tl.constexpr, OFFSET: tl.constexpr,
+    VALUE_CHANNELS: tl.constexpr, ROWS: tl.constexpr, VALUE_UNIT: tl.constexpr, OFFSET: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
     """The weighted sum of the chosen values: out `(B, ROWS, queries)`."""
@@ -130,9 +137,8 @@ def gather_kernel(
     m = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)  # [M]
     row = tl.program_id(1) * BLOCK_V + tl.arange(0, BLOCK_V)  # [V]
     inside_m, inside_row = m < queries, row < ROWS
-    value_object, value_channel = strided(value_object, UNIT, OFFSET), strided(value_channel, UNIT, OFFSET)
-    value += batch * value_batch * UNIT
-    value_place = row_place(row.to(OFFSET), value_object, value_channel, VALUE_CHANNELS)  # [V]
+    value += batch * value_batch * VALUE_UNIT
+    value_place = row_places(row, value_object, value_channel, ROWS, VALUE_CHANNELS, VALUE_UNIT, OFFSET)  # [V]
     place = (batch * queries + m) * chosen
     readout = tl.zeros([BLOCK_V, BLOCK_M], tl.float32)
     for column in range(chosen):
@@ -184,19 +190,21 @@ def top_k_read(
     candidates = indices.new_empty(batch, splits, queries, padded)
     with on_device_of(value):
         candidates_kernel[blocks(queries, tile.queries) * splits, batch](
-            **with_offsets(score_arguments(operands)),
+            **with_distances(score_arguments(operands, tile)),
             candidates=candidates,
             splits=splits,
             K=padded,
-            PRECISION=precision(operands.query),
+            PRECISION=precision(tile, operands.query),
             **tile.options(),
         )
         choose_kernel[blocks(queries, tile.queries), batch](
             candidates, indices, weights, lse, queries, splits, top_k,
             K=padded, BLOCK_M=tile.queries, num_warps=tile.warps,
         )  # fmt: skip
-        gather_kernel[blocks(queries, GATHER_TILE.queries), blocks(objects * channels, GATHER_TILE.rows), batch](
-            **with_offsets(value_arguments("value", value)),
+        gather_kernel[
+            blocks(queries, GATHER_TILE.queries), blocks(objects * channels, GATHER_TILE.value_channels), batch
+        ](
+            **with_distances(scattered("value", value)),
             indices=indices,
             weights=weights,
             out=out,

@@ -16,11 +16,11 @@ from stm_fast.kernels.launch import (
     Operands,
     blocks,
     on_device_of,
+    scattered,
     score_arguments,
-    value_arguments,
-    with_offsets,
+    with_distances,
 )
-from stm_fast.kernels.primitives import row_place, strided
+from stm_fast.kernels.primitives import row_places
 from stm_fast.kernels.tiles import GATHER_TILE
 
 
@@ -28,28 +28,26 @@ from stm_fast.kernels.tiles import GATHER_TILE
 def chosen_gradient_kernel(
     value, grad, indices, weights, delta, score_grad, queries, chosen,
     value_batch, value_object, value_channel, value_item, grad_batch, grad_object, grad_channel, grad_item,
-    VALUE_CHANNELS: tl.constexpr, ROWS: tl.constexpr, UNIT: tl.constexpr, OFFSET: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_V: tl.constexpr,
+    VALUE_CHANNELS: tl.constexpr, ROWS: tl.constexpr, VALUE_UNIT: tl.constexpr, GRAD_UNIT: tl.constexpr,
+    OFFSET: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
     """Gradients of the chosen scores: score_grad `(B, queries, chosen)`."""
     column = tl.program_id(1)
     batch = tl.program_id(2).to(tl.int64)
     m = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)  # [M]
     inside_m = m < queries
-    grad_object, grad_channel = strided(grad_object, UNIT, OFFSET), strided(grad_channel, UNIT, OFFSET)
-    value_object, value_channel = strided(value_object, UNIT, OFFSET), strided(value_channel, UNIT, OFFSET)
     place = (batch * queries + m) * chosen + column
     weight = tl.load(weights + place, mask=inside_m, other=0.0)  # [M]
     token = tl.load(indices + place, mask=inside_m, other=0)  # [M]
     wanted = weight != 0.0
-    value += batch * value_batch * UNIT
-    grad += batch * grad_batch * UNIT
+    value += batch * value_batch * VALUE_UNIT
+    grad += batch * grad_batch * GRAD_UNIT
     total = tl.zeros([BLOCK_M], tl.float32)
     for first in range(0, ROWS, BLOCK_V):
-        row = first + tl.arange(0, BLOCK_V).to(OFFSET)  # [V]
+        row = first + tl.arange(0, BLOCK_V)  # [V]
         mask = (row < ROWS)[:, None] & wanted[None, :]
-        value_row = row_place(row, value_object, value_channel, VALUE_CHANNELS)
-        grad_row = row_place(row, grad_object, grad_channel, VALUE_CHANNELS)
+        value_row = row_places(row, value_object, value_channel, ROWS, VALUE_CHANNELS, VALUE_UNIT, OFFSET)
+        grad_row = row_places(row, grad_object, grad_channel, ROWS, VALUE_CHANNELS, GRAD_UNIT, OFFSET)
         v = tl.load(
             value + (value_row[:, None] + (token.to(OFFSET) * value_item)[None, :]), mask=mask, other=0.0
         )  # [V, M]
@@ -63,17 +61,17 @@ def chosen_gradient_kernel(
 def chosen_query_kernel(
     key, gain, indices, score_grad, query_grad, offset_grad, natural_scale, queries, tokens, chosen,
     key_batch, key_channel, key_item,
-    CHANNELS: tl.constexpr, UNIT: tl.constexpr, QUERY_UNIT: tl.constexpr, TOKEN_UNIT: tl.constexpr,
+    CHANNELS: tl.constexpr, KEY_UNIT: tl.constexpr, QUERIES_UNIT: tl.constexpr, TOKENS_UNIT: tl.constexpr,
     OFFSET: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """query_grad `(B, CHANNELS, queries)`, some of its channels, and offset_grad `(B, queries)`."""
-    queries, tokens = queries * QUERY_UNIT, tokens * TOKEN_UNIT
+    queries, tokens = queries * QUERIES_UNIT, tokens * TOKENS_UNIT
     batch = tl.program_id(2).to(tl.int64)
     m = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)  # [M]
     channel = (tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)).to(OFFSET)  # [C]
     inside_m, inside_c = m < queries, channel < CHANNELS
-    key += batch * key_batch * UNIT
-    key_row = channel * strided(key_channel, UNIT, OFFSET)  # [C]
+    key += batch * key_batch * KEY_UNIT
+    key_row = channel * (tl.cast(key_channel, OFFSET) * KEY_UNIT)  # [C]
     query_sum = tl.zeros([BLOCK_C, BLOCK_M], tl.float32)
     offset_sum = tl.zeros([BLOCK_M], tl.float32)
     for column in range(chosen):
@@ -100,7 +98,7 @@ def chosen_query_kernel(
 def by_token_kernel(
     source, factors, order, starts, sums, items, chosen, tokens,
     source_batch, source_object, source_channel, source_item,
-    VALUE_CHANNELS: tl.constexpr, ROWS: tl.constexpr, UNIT: tl.constexpr, OFFSET: tl.constexpr,
+    VALUE_CHANNELS: tl.constexpr, ROWS: tl.constexpr, SOURCE_UNIT: tl.constexpr, OFFSET: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
     """For one token, Σ over the choices of it of factor · source of the query that chose: sums `(B, ROWS, tokens)`.
@@ -116,9 +114,8 @@ def by_token_kernel(
     batch = tl.program_id(2).to(tl.int64)
     row = tl.program_id(1) * BLOCK_V + tl.arange(0, BLOCK_V)  # [V]
     inside_row = row < ROWS
-    source_object, source_channel = strided(source_object, UNIT, OFFSET), strided(source_channel, UNIT, OFFSET)
-    source += batch * source_batch * UNIT
-    source_row = row_place(row.to(OFFSET), source_object, source_channel, VALUE_CHANNELS)  # [V]
+    source += batch * source_batch * SOURCE_UNIT
+    source_row = row_places(row, source_object, source_channel, ROWS, VALUE_CHANNELS, SOURCE_UNIT, OFFSET)  # [V]
     first = tl.load(starts + batch * (tokens + 1) + token)
     last = tl.load(starts + batch * (tokens + 1) + token + 1)
     total = tl.zeros([BLOCK_V], tl.float32)
@@ -158,8 +155,8 @@ class Choices(NamedTuple):
         """Into sums `(B, O·C, Nk)`: Σ over a token's choices of factors `(B, Nq, k)` · source `(B, O, C, Nq)`."""
         batch, rows, tokens = sums.shape
         tile = GATHER_TILE
-        by_token_kernel[tokens, blocks(rows, tile.rows), batch](
-            **with_offsets(value_arguments("source", source)),
+        by_token_kernel[tokens, blocks(rows, tile.value_channels), batch](
+            **with_distances(scattered("source", source)),
             factors=factors,
             order=self.order,
             starts=self.starts,
@@ -216,7 +213,7 @@ def _score_gradients(
     score_grad = weights.new_empty(weights.shape)
     tile = GATHER_TILE
     chosen_gradient_kernel[blocks(queries, tile.queries), chosen, batch](
-        **with_offsets(value_arguments("value", value), value_arguments("grad", grad_out)),
+        **with_distances(scattered("value", value), scattered("grad", grad_out)),
         indices=indices,
         weights=weights,
         delta=delta,
@@ -230,11 +227,12 @@ def _score_gradients(
 
 def _query_side(operands: Operands, indices: Tensor, score_grad: Tensor, gradients: Gradients) -> None:
     batch, queries, chosen = indices.shape
-    names = ("key", "key_batch", "key_channel", "key_item", "gain", "queries", "tokens", "CHANNELS", "BLOCK_C")
-    arguments = score_arguments(operands)
     tile = GATHER_TILE
+    arguments = score_arguments(operands, tile)
+    unused = ("offset", "bias", "scale", "query", "key_descriptor", *(name for name in arguments if "query_" in name))
+    names = set(arguments) - {*unused, "QUERY_UNIT"}
     chosen_query_kernel[blocks(queries, tile.queries), blocks(operands.query.shape[1], arguments["BLOCK_C"]), batch](
-        **with_offsets({name: arguments[name] for name in names}),
+        **with_distances({name: arguments[name] for name in names}),
         indices=indices,
         score_grad=score_grad,
         query_grad=gradients[0],

@@ -84,7 +84,7 @@ def candidates(operation: str, tile: Tile, rows: int) -> list[Tile]:
         tiles.narrowed(Tile(m, n, v, warps, stages), rows)
         for m in _around(tile.queries)
         for n in _around(tile.tokens)
-        for v in (_around(tile.rows) if changed_rows else (tile.rows,))
+        for v in (_around(tile.value_channels) if changed_rows else (tile.value_channels,))
         for warps in (4, 8)
         for stages in (2, 3)
         if min(m, n, v) >= 16 and max(m, n) * v <= MOST_SUMS * 32 * warps

@@ -17,31 +17,39 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
 
+from tools import sass
+
 NVIDIA_TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
-MATRIX_INSTRUCTIONS = r"\b(?:[HIQ]MMA|HGMMA|UTC[A-Z]*MMA|v_mfma\w*)\b"
-"""Products on tensor cores: mma.sync, wgmma, tcgen05; mfma on AMD."""
 
 
 class Resources(NamedTuple):
-    """What one launch of a kernel needs of the chip.
+    """What one launch of a kernel needs of the chip, and what one turn of its main loop does.
 
     Attributes:
         kernel: its name.
         registers: of a thread.
         spilled: bytes of registers that a thread keeps in memory.
         shared: bytes of shared memory of a program.
-        matrix: instructions on tensor cores.
-        copies: asynchronous copies from global to shared memory.
         warps: of a program.
+        instructions: of the main loop; of the whole kernel on AMD.
+        matrix: products on tensor cores among them.
+        waits: for asynchronous products among them.
+        barriers: of all warps among them.
+        copy_bytes: of the narrowest asynchronous copy among them, 0 without one; see `tools.sass.Loop`.
+        serialized: 1 where ptxas makes asynchronous products wait for one another (remarks C7510 to C7519).
     """
 
     kernel: str
     registers: int
     spilled: int
     shared: int
-    matrix: int
-    copies: int
     warps: int
+    instructions: int
+    matrix: int
+    waits: int = 0
+    barriers: int = 0
+    copy_bytes: int = 0
+    serialized: int = 0
 
 
 class _AbsentGPU:
@@ -96,12 +104,18 @@ def _nvidia(kernel: Any) -> dict[str, int]:
         usage = _run("cuobjdump", "--dump-resource-usage", str(binary))
         code = _run("nvdisasm", "-c", str(binary))
     registers, stack = (int(re.search(rf"{name}:(\d+)", usage)[1]) for name in ("REG", "STACK"))
-    return {
-        "registers": registers,
-        "spilled": stack,
-        "matrix": len(re.findall(MATRIX_INSTRUCTIONS, code)),
-        "copies": len(re.findall(r"\b(?:LDGSTS|UTMALDG|UBLKCP)\b", code)),
-    }
+    serialized = int("HGMMA" in code and _is_serialized(kernel))
+    return {"registers": registers, "spilled": stack, **sass.main_loop(code)._asdict(), "serialized": serialized}
+
+
+def _is_serialized(kernel: Any) -> bool:
+    """Whether ptxas says so, which triton does not pass on."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "kernel.ptx"
+        source.write_text(kernel.asm["ptx"])
+        target = f"--gpu-name=sm_{kernel.metadata.target.arch}a"
+        said = _run("ptxas", "-v", target, str(source), "-o", str(Path(folder) / "kernel.cubin"))
+    return re.search(r"\bC751\d\b", said) is not None
 
 
 def _amd(kernel: Any) -> dict[str, int]:
@@ -112,10 +126,12 @@ def _amd(kernel: Any) -> dict[str, int]:
     return {
         "registers": registers,
         "spilled": spilled,
-        "matrix": len(re.findall(MATRIX_INSTRUCTIONS, code)),
-        "copies": len(re.findall(r"\bglobal_load_lds\w*|buffer_load\w* .*\blds\b", code)),
+        "instructions": len(re.findall(r"^\s+[a-z]+_\w+", code, re.MULTILINE)),
+        "matrix": len(re.findall(r"\bv_mfma\w*", code)),
     }
 
 
 def _run(tool: str, *arguments: str) -> str:
-    return subprocess.run([NVIDIA_TOOLS / tool, *arguments], check=True, capture_output=True, text=True).stdout
+    """What a tool of CUDA's prints, its remarks included."""
+    command = [NVIDIA_TOOLS / tool, *arguments]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout

@@ -2,9 +2,10 @@
 
     python -m tools.triton_budgets            compile everything and compare with the file
     python -m tools.triton_budgets --write    compile everything and write the file
-    python -m tools.triton_budgets --table    print the file as a table
+    python -m tools.triton_budgets --table    print the file as tables
 
-No GPU is needed: the kernels are compiled for chips that are not there, as a launch there would compile them.
+No GPU is needed: the kernels are compiled for chips that are not there, as a launch there would compile them. The file
+has budgets for each version of triton that is tested; to compile with another one, put it first in PYTHONPATH.
 """
 
 import argparse
@@ -22,9 +23,13 @@ from torch import Tensor
 
 from stm_fast.kernels import chips
 from stm_fast.kernels.launch import Operands
+from tools.budget_rules import broken_rules
+from tools.sass import DESCRIPTOR_BYTES
 
 FILE = Path(__file__).parent / "triton_budgets.json"
 QUERIES = 1620
+INSTRUCTIONS_MARGIN = 1.03
+"""By how much the main loop of a kernel may grow unseen."""
 
 
 class Shape(NamedTuple):
@@ -32,12 +37,16 @@ class Shape(NamedTuple):
 
     Attributes:
         name: whom it stands for.
-        channels, value_channels: of keys and values.
-        key, value: their dtypes.
+        channels: of keys.
+        value_channels: of values.
+        key: dtype of queries and keys.
+        value: dtype of values.
         affine: with gain, offset and bias.
         chosen: tokens of top-k.
         tokens: of the memory.
-        last: channels side by side in memory.
+        capacity: tokens that the memory has room for; as many as it holds if None.
+        first_token: of the memory, within its storage.
+        channels_last: channels lie side by side.
         tf32: float32 may be multiplied as TensorFloat-32.
     """
 
@@ -49,19 +58,26 @@ class Shape(NamedTuple):
     affine: bool = False
     chosen: int = 30
     tokens: int = 8100
-    last: bool = False
+    capacity: int | None = None
+    first_token: int = 0
+    channels_last: bool = False
     tf32: bool = False
 
 
+BANK = 8104
+"""Room for five frames of 480p in a memory bank."""
 SHAPES = (
-    Shape("STM", 128, 512, torch.bfloat16, torch.bfloat16),
-    Shape("STCN", 64, 512, torch.float16, torch.float16, affine=True),
-    Shape("XMem", 128, 512, torch.float32, torch.bfloat16, affine=True),
-    Shape("float32", 64, 512, torch.float32, torch.float32),
+    Shape("STM", 128, 512, torch.bfloat16, torch.bfloat16, capacity=BANK),
+    Shape("STM, T = 20", 128, 512, torch.bfloat16, torch.bfloat16, tokens=32400),
+    Shape("STCN", 64, 512, torch.float16, torch.float16, affine=True, capacity=BANK),
+    Shape("XMem", 128, 512, torch.float32, torch.bfloat16, affine=True, capacity=BANK),
+    Shape("float32", 64, 512, torch.float32, torch.float32, capacity=BANK),
     Shape("TF32", 128, 512, torch.float32, torch.float32, tf32=True),
-    Shape("best 128", 128, 512, torch.bfloat16, torch.bfloat16, chosen=128),
+    Shape("best 128", 128, 512, torch.bfloat16, torch.bfloat16, chosen=128, capacity=BANK),
     Shape("widest", 512, 1024, torch.float32, torch.float32, affine=True, chosen=128),
-    Shape("channels last, far", 256, 1024, torch.bfloat16, torch.bfloat16, tokens=8_400_004, last=True),
+    Shape("packed", 128, 512, torch.bfloat16, torch.bfloat16),
+    Shape("odd offset", 128, 512, torch.bfloat16, torch.bfloat16, tokens=8097, capacity=BANK, first_token=3),
+    Shape("far, channels last", 256, 1024, torch.bfloat16, torch.bfloat16, tokens=8_400_004, channels_last=True),
 )
 OPERATIONS = ("read", "backward", "usage", "top-k", "top-k backward")
 
@@ -81,7 +97,7 @@ def compile_for(chip: chips.Chip, shape: Shape, operation: str) -> dict[str, dic
     for kernel in kernels:
         found = inspection.resources(kernel)._asdict()
         known = worst.setdefault(found.pop("kernel"), found)
-        worst_of = {name: min if name in ("matrix", "copies") else max for name in found}
+        worst_of = {name: min if name in ("matrix", "copy_bytes") else max for name in found}
         known.update({name: worst_of[name](known[name], found[name]) for name in found})
     return worst
 
@@ -89,22 +105,25 @@ def compile_for(chip: chips.Chip, shape: Shape, operation: str) -> dict[str, dic
 def _problem(shape: Shape) -> tuple[Operands, Tensor]:
     """A read without storage."""
 
-    def empty(*size: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        if shape.last and len(size) > 2:
+    def empty(*size: int, dtype: torch.dtype) -> Tensor:
+        if shape.channels_last:
             return torch.empty(*size[:-2], size[-1], size[-2], dtype=dtype, device="meta").mT
         return torch.empty(size, dtype=dtype, device="meta")
 
-    gain, offset, bias = [empty(1, n) if shape.affine else None for n in (shape.tokens, QUERIES, shape.tokens)]
-    query, key = (empty(1, shape.channels, items, dtype=shape.key) for items in (QUERIES, shape.tokens))
-    return (
-        Operands(query, key, gain, offset, bias, 0.125),
-        empty(1, 1, shape.value_channels, shape.tokens, dtype=shape.value),
+    def memory(*size: int, dtype: torch.dtype) -> Tensor:
+        whole = empty(*size, shape.capacity or shape.tokens, dtype=dtype)
+        return whole[..., shape.first_token : shape.first_token + shape.tokens]
+
+    vectors = (
+        torch.empty(1, items, device="meta") if shape.affine else None
+        for items in (shape.tokens, QUERIES, shape.tokens)
     )
+    query = empty(1, shape.channels, QUERIES, dtype=shape.key)
+    key = memory(1, shape.channels, dtype=shape.key)
+    return Operands(query, key, *vectors, 0.125), memory(1, 1, shape.value_channels, dtype=shape.value)
 
 
 def _launch(operation: str, operands: Operands, value: Tensor, chosen: int) -> None:
-    from stm_fast.kernels import backward, forward, top_k, top_k_backward, usage
-
     out = value.new_empty(*value.shape[:3], QUERIES)
     lse = out.new_empty(1, QUERIES, dtype=torch.float32)
     indices, weights = out.new_empty(1, QUERIES, chosen, dtype=torch.int64), lse.new_empty(1, QUERIES, chosen)
@@ -112,14 +131,24 @@ def _launch(operation: str, operands: Operands, value: Tensor, chosen: int) -> N
     gradients = tuple(out.new_empty(0) if t is None else t.new_empty(t.shape) for t in (*tensors, value))
     match operation:
         case "read":
+            from stm_fast.kernels import forward
+
             forward.read(operands, value, out, lse, splits=2)
         case "backward":
+            from stm_fast.kernels import backward
+
             backward.read_backward(operands, value, out, lse, out, lse, gradients, splits=2)
         case "usage":
+            from stm_fast.kernels import usage
+
             usage.usage(operands, lse, lse.new_empty(1, value.shape[3]))
         case "top-k":
+            from stm_fast.kernels import top_k
+
             top_k.top_k_read(operands, value, out, lse, indices, weights, splits=2)
         case "top-k backward":
+            from stm_fast.kernels import top_k_backward
+
             top_k_backward.top_k_read_backward(operands, value, out, indices, weights, out, lse, gradients)
 
 
@@ -138,13 +167,14 @@ def _compile_by_name(names: tuple[str, str, str]) -> dict[str, dict[str, int]]:
     return compile_for(chips.CHIPS[chip], next(known for known in SHAPES if known.name == shape), operation)
 
 
-def chips_of(budgets: dict[str, Any]) -> dict[str, Any]:
-    """What a file of budgets says of chips."""
-    return {chip: shapes for chip, shapes in budgets.items() if chip in chips.CHIPS}
+def budgets_of(version: str) -> dict[str, Any]:
+    """What the file says of a version of triton: needs by chip, shape and kernel."""
+    known: dict[str, Any] = json.loads(FILE.read_text()) if FILE.exists() else {}
+    return dict(known.get(version, {}))
 
 
 def faults(found: dict[str, Any], budgets: dict[str, Any]) -> Iterator[str]:
-    """What is worse than the budgets allow, or against a chip's limits, one sentence each."""
+    """What is worse than the budgets allow, or against the rules, one sentence each."""
     for chip, shapes in found.items():
         for shape, kernels in shapes.items():
             for kernel, needs in kernels.items():
@@ -153,30 +183,39 @@ def faults(found: dict[str, Any], budgets: dict[str, Any]) -> Iterator[str]:
                 if allowed is None:
                     yield f"{where} has no budget"
                     continue
-                for name in ("registers", "spilled", "shared"):
+                for name in ("registers", "spilled", "shared", "waits", "barriers", "serialized"):
                     if needs[name] > allowed[name]:
                         yield f"{where}: {name} {needs[name]}, budget {allowed[name]}"
-                for name in ("matrix", "copies"):
-                    if bool(needs[name]) != bool(allowed[name]):
-                        yield f"{where}: {needs[name]} {name} instructions, budget {allowed[name]}"
-                if needs["shared"] > chips.CHIPS[chip].shared:
-                    yield f"{where}: shared memory {needs['shared']} of {chips.CHIPS[chip].shared}"
+                if needs["instructions"] > INSTRUCTIONS_MARGIN * allowed["instructions"]:
+                    yield f"{where}: instructions {needs['instructions']}, budget {allowed['instructions']}"
+                if needs["copy_bytes"] < allowed["copy_bytes"]:
+                    yield f"{where}: copies of {needs['copy_bytes']} bytes, budget {allowed['copy_bytes']}"
+                if bool(needs["matrix"]) != bool(allowed["matrix"]):
+                    yield f"{where}: {needs['matrix']} matrix instructions, budget {allowed['matrix']}"
+    yield from broken_rules(found)
 
 
-def table_of(budgets: dict[str, Any]) -> str:
-    """The budgets as a Markdown table."""
+def table_of(budgets: dict[str, Any], chip_names: list[str], shape_names: list[str]) -> str:
+    """Budgets as a Markdown table."""
     lines = [
-        "| chip | read | kernel | registers | spilled bytes | shared KB | matrix instructions | asynchronous copies |",
-        "|---|---|---|---|---|---|---|---|",
+        "| chip | read | kernel | registers | spilled bytes | shared KB | of the main loop: instructions "
+        "| matrix | waits | barriers | bytes a copy |",
+        "|" + "---|" * 11,
     ]
     lines += [
         f"| {chip} | {shape} | {kernel.removesuffix('_kernel')} | {needs['registers']} | {needs['spilled']} "
-        f"| {needs['shared'] / 1024:.0f} | {needs['matrix']} | {needs['copies']} |"
-        for chip, shapes in chips_of(budgets).items()
-        for shape, kernels in shapes.items()
-        for kernel, needs in kernels.items()
+        f"| {needs['shared'] / 1024:.0f} | {needs['instructions']} | {needs['matrix']} | {needs['waits']} "
+        f"| {needs['barriers']} | {spoken(needs['copy_bytes'])} |"
+        for chip in chip_names
+        for shape in shape_names
+        for kernel, needs in budgets[chip][shape].items()
     ]
     return "\n".join(lines)
+
+
+def spoken(copy_bytes: int) -> str:
+    """Bytes of an asynchronous copy, or what copies instead."""
+    return {0: "", DESCRIPTOR_BYTES: "descriptor"}.get(copy_bytes, str(copy_bytes))
 
 
 def main() -> None:
@@ -187,17 +226,19 @@ def main() -> None:
     parser.add_argument("--chip", choices=chips.CHIPS, action="append", help="only this chip")
     parser.add_argument("--shape", choices=[shape.name for shape in SHAPES], action="append", help="only this read")
     arguments = parser.parse_args()
+    chip_names = arguments.chip or list(chips.CHIPS)
+    shape_names = arguments.shape or [shape.name for shape in SHAPES]
+    known = budgets_of(triton.__version__)
     if arguments.table:
-        sys.stdout.write(table_of(json.loads(FILE.read_text())) + "\n")
+        sys.stdout.write(table_of(known, chip_names, shape_names) + "\n")
         return
-    found = measure(arguments.chip or list(chips.CHIPS), arguments.shape or [shape.name for shape in SHAPES])
+    found = measure(chip_names, shape_names)
     if arguments.write:
-        known = json.loads(FILE.read_text()) if FILE.exists() else {}
         merged = {chip: known.get(chip, {}) | found.get(chip, {}) for chip in chips.CHIPS}
-        FILE.write_text(json.dumps({**merged, "triton": triton.__version__}, indent=1) + "\n")
-        return
-    broken = list(faults(found, json.loads(FILE.read_text())))
-    sys.stdout.write("\n".join([*broken, f"{len(broken)} faults"]) + "\n")
+        versions = (json.loads(FILE.read_text()) if FILE.exists() else {}) | {triton.__version__: merged}
+        FILE.write_text(json.dumps(dict(sorted(versions.items())), indent=1) + "\n")
+    broken = list(broken_rules(found) if arguments.write else faults(found, known))
+    sys.stdout.write("\n".join([*broken, f"triton {triton.__version__}: {len(broken)} faults"]) + "\n")
     sys.exit(bool(broken))
 
 

@@ -67,15 +67,15 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiles of the Triton kernels so small that even a tiny read crosses them."""
     from stm_fast.kernels import tiles
 
-    small = tiles.Tile(queries=16, tokens=16, rows=16, warps=1, stages=1)
-    monkeypatch.setattr(tiles, "TABLE", [row._replace(tile=small) for row in tiles.TABLE])
+    small = tiles.Tile(queries=16, tokens=16, value_channels=16, warps=1, stages=1)
+    monkeypatch.setattr(tiles, "TABLE", [row._replace(tile=small, held=False) for row in tiles.TABLE])
     monkeypatch.setattr("stm_fast.kernels.top_k_backward.GATHER_TILE", small)
     monkeypatch.setattr("stm_fast.kernels.top_k.GATHER_TILE", small)
 
 
 @pytest.fixture(params=[1, 2, 7])
-def parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Into how many parts the memory is split; some of 7 are empty."""
+def splits(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Into how many splits the memory is cut; some of 7 are empty."""
     monkeypatch.setattr("stm_fast.ops.backends.cuda.PARTS", request.param)
     if importlib.util.find_spec("triton") is not None:
         for module in ("forward", "backward", "top_k"):

@@ -24,21 +24,82 @@ def test_split_keeps_processors_busy(programs: int, memory_tiles: int, processor
 
 
 def test_units_divide_what_they_are_units_of() -> None:
-    key = torch.empty(1, 64, 8100, dtype=torch.bfloat16, device="meta")
+    key = torch.empty(1, 64, 8104, dtype=torch.bfloat16, device="meta")[..., :8100]
     query = torch.empty(1, 64, 1620, dtype=torch.bfloat16, device="meta")
-    arguments = launch.with_offsets(launch.score_arguments(launch.Operands(query, key, None, None, None, 1.0)))
-    assert arguments["UNIT"] * arguments["key_channel"] == 8100
-    assert arguments["TOKEN_UNIT"] * arguments["tokens"] == 8100
-    assert arguments["UNIT"] == arguments["TOKEN_UNIT"] == arguments["QUERY_UNIT"] == 4
+    operands = launch.Operands(query, key, None, None, None, 1.0)
+    arguments = launch.score_arguments(operands, tiles.Tile(64, 64, 64, 4, 2))
+    assert (arguments["KEY_UNIT"], arguments["KEY_UNIT"] * arguments["key_channel"]) == (8, 8104)
+    assert (arguments["QUERY_UNIT"], arguments["QUERY_UNIT"] * arguments["query_channel"]) == (4, 1620)
+    assert (arguments["TOKENS_UNIT"], arguments["TOKENS_UNIT"] * arguments["tokens"]) == (4, 8100)
+    assert (arguments["QUERIES_UNIT"], arguments["QUERIES_UNIT"] * arguments["queries"]) == (4, 1620)
 
 
 def test_far_apart_needs_64_bits() -> None:
     import triton.language as tl
 
-    near = torch.empty(4, 1, 1, 2**31 - 2**25, device="meta")
-    far = torch.empty(1, 1, 2, 2**30, device="meta")
-    assert launch.with_offsets(launch.value_arguments("value", near))["OFFSET"] == tl.int32
-    assert launch.with_offsets(launch.value_arguments("value", far))["OFFSET"] == tl.int64
+    def distance(value: torch.Tensor) -> object:
+        arguments = launch.value_arguments("value", value, tiles.Tile(64, 64, 64, 4, 2), 64)
+        return launch.with_distances(arguments)["OFFSET"]
+
+    assert distance(torch.empty(4, 1, 1, 2**31 - 2**25, device="meta")) == tl.int32
+    assert distance(torch.empty(1, 1, 2, 2**30, device="meta")) == tl.int64
+
+
+def bank(*shape: int, capacity: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
+    """A view of the first items of a bank."""
+    return torch.empty(*shape[:-1], capacity, dtype=dtype)[..., : shape[-1]]
+
+
+DESCRIBED = {
+    "bank of odd size": (bank(1, 16, 35, capacity=40), True),
+    "objects": (bank(1, 3, 16, 35, capacity=40), True),
+    "batches of whole blocks": (bank(2, 16, 35, capacity=40), True),
+    "one frame of a batch that is expanded": (bank(1, 16, 35, capacity=40).expand(2, -1, -1), False),
+    "batches whose blocks overlap": (bank(2, 12, 35, capacity=40), False),
+    "odd strides": (bank(1, 16, 35, capacity=35), False),
+    "odd offset": (bank(1, 16, 40, capacity=40)[..., 4:], False),
+    "objects with a gap": (bank(1, 3, 20, 35, capacity=40)[:, :, :16], False),
+    "channels last": (torch.empty(1, 40, 16, dtype=torch.bfloat16).mT, False),
+    "every other": (torch.empty(1, 16, 80, dtype=torch.bfloat16)[..., ::2], False),
+    "float32 of half the capacity": (bank(1, 16, 35, capacity=36, dtype=torch.float32), True),
+}
+
+
+@pytest.mark.parametrize(("tensor", "described"), DESCRIBED.values(), ids=list(DESCRIBED))
+def test_descriptors_only_of_what_they_can_describe(tensor: torch.Tensor, described: bool) -> None:
+    assert launch.descriptor(tensor, 16, 16) is None
+    with chips.pretending(chips.CHIPS["sm_90"]):
+        descriptor = launch.descriptor(tensor, 16, 16)
+    assert (descriptor is not None) == described
+    if descriptor is not None:
+        assert descriptor.shape == [tensor.shape[:-1].numel(), tensor.shape[-1]]
+        assert descriptor.strides == [tensor.stride(-2), 1]
+
+
+def test_queries_are_copied_only_where_a_copy_helps() -> None:
+    odd, even = bank(1, 16, 35, capacity=35), bank(1, 16, 35, capacity=40)
+    odd.normal_()
+    assert launch.aligned(odd, 16) is odd
+    with chips.pretending(chips.CHIPS["sm_90"]):
+        copy = launch.aligned(odd, 16)
+        assert launch.descriptor(copy, 16, 16) is not None
+        assert torch.equal(copy, odd)
+        assert launch.aligned(even, 16) is even
+        batches = bank(2, 12, 35, capacity=35)
+        assert launch.aligned(batches, 16) is batches
+
+
+def test_what_is_held_fits_into_shared_memory() -> None:
+    def tile(channels: int, value_channels: int) -> tiles.Tile:
+        key = torch.empty(1, channels, 9, dtype=torch.bfloat16, device="meta")
+        with chips.pretending(chips.CHIPS["sm_90"]):
+            return tiles.tile_for("key_gradient", key, key.new_empty(1, 1, value_channels, 9))
+
+    assert tile(64, 512)[:3] == (32, 128, 512)
+    assert tile(128, 512)[:3] == (32, 64, 512)
+    assert tile(64, 9)[:3] == (32, 128, 16)
+    assert tile(64, 2048)[:3] == (64, 64, 64)
+    assert tile(256, 512)[:3] == (64, 64, 64)
 
 
 @pytest.mark.parametrize("chip", chips.CHIPS.values(), ids=list(chips.CHIPS))
@@ -48,9 +109,9 @@ def test_every_chip_has_tiles(operation: str, dtype: torch.dtype, chip: chips.Ch
     key = torch.empty(1, 64, 9, dtype=dtype, device="meta")
     with chips.pretending(chip):
         tile = tiles.tile_for(operation, key, key[:, None])
-    assert tile.rows <= 64
+    assert tile.value_channels <= 64
 
 
 def test_tiles_are_no_wider_than_the_values() -> None:
     tile = tiles.Tile(64, 64, 256, 8, 2)
-    assert [tiles.narrowed(tile, rows).rows for rows in (1, 17, 200, 2048)] == [16, 32, 256, 256]
+    assert [tiles.narrowed(tile, rows).value_channels for rows in (1, 17, 200, 2048)] == [16, 32, 256, 256]

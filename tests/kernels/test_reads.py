@@ -78,7 +78,7 @@ def poison(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.parametrize("affine", [False, True], ids=["plain", "affine"])
 @pytest.mark.parametrize("sizes", SIZES)
-def test_kernels_equal_the_reference(sizes: tuple[int, ...], affine: bool, parts: int, engine: Engine) -> None:
+def test_kernels_equal_the_reference(sizes: tuple[int, ...], affine: bool, splits: int, engine: Engine) -> None:
     operands, value = random_read(sizes, engine.device, affine)
     out, lse = engine.ops.read(operands, value)
     exact = reference.read(doubled(operands), value.double())
@@ -106,7 +106,7 @@ def test_kernels_equal_the_reference(sizes: tuple[int, ...], affine: bool, parts
     [(SIZES[0], True, 5), (SIZES[1], False, 1), (SIZES[1], True, 5), (SIZES[2], True, 1), (SIZES[2], False, 16)],
 )
 def test_top_k_equals_the_reference(
-    sizes: tuple[int, ...], affine: bool, top_k: int, parts: int, engine: Engine
+    sizes: tuple[int, ...], affine: bool, top_k: int, splits: int, engine: Engine
 ) -> None:
     operands, value = random_read(sizes, engine.device, affine)
     operands.key[..., -1] = operands.key[..., 0]  # ties

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from stm_fast.errors import BackendUnavailableError
 from stm_fast.ops import memory_read
@@ -44,17 +45,35 @@ def test_wide_distances_are_the_same(device: torch.device, monkeypatch: pytest.M
         assert torch.equal(wide, close)
 
 
-@pytest.mark.parametrize("affine", [False, True], ids=["plain", "affine"])
-def test_the_read_of_chips_that_always_rescale(affine: bool, parts: int, device: torch.device) -> None:
-    from stm_fast.kernels import chips, tiles
+def in_banks(operands: Operands, value: Tensor) -> tuple[Operands, Tensor]:
+    """The same read of memories whose rows begin at multiples of 16 bytes."""
 
-    operands, value = random_read(SIZES, device, affine)
-    with chips.pretending(chips.CHIPS["sm_100"]):
-        assert not tiles.rescales_lazily(torch.device("cpu"))
+    def bank(tensor: Tensor) -> Tensor:
+        return functional.pad(tensor, (0, -tensor.shape[-1] % 8))[..., : tensor.shape[-1]]
+
+    return operands._replace(key=bank(operands.key)), bank(value)
+
+
+@pytest.mark.parametrize("affine", [False, True], ids=["plain", "affine"])
+@pytest.mark.parametrize("sizes", [(1, 20, 17, 39, 2, 9), (2, 32, 17, 39, 2, 8), (1, 70, 20, 33, 1, 8)])
+def test_the_read_by_descriptors(sizes: tuple[int, ...], affine: bool, splits: int, device: torch.device) -> None:
+    from stm_fast.kernels import chips
+
+    operands, value = in_banks(*random_read(sizes, device, affine))
+    with chips.pretending(chips.CHIPS["sm_90"]):
         out, lse = triton.read(operands, value)
+        usage = triton.usage(operands, lse)
+        upstream = torch.randn(out.shape, generator=torch.Generator().manual_seed(3)).to(out), lse.cos()
+        gradients = triton.read_backward(operands, value, out, lse, *upstream, True, True, True)
     exact = reference.read(doubled(operands), value.double())
     torch.testing.assert_close(out.double(), exact[0], rtol=0, atol=1e-5)
     torch.testing.assert_close(lse.double(), exact[1], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(usage.double(), reference.usage(doubled(operands), exact[1]), rtol=1e-4, atol=1e-5)
+    expected = reference.read_backward(
+        doubled(operands), value.double(), *exact, *(part.double() for part in upstream), True, True, True
+    )
+    for fast, slow in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(fast.double(), slow, rtol=1e-4, atol=1e-4)
 
 
 def test_too_many_channels_are_refused(device: torch.device) -> None:

@@ -56,9 +56,9 @@ def test_a_broken_file_of_tiles_is_ignored(text: str, tmp_path: Path, monkeypatc
 
 @pytest.mark.parametrize("operation", tuning.OPERATIONS)
 def test_candidates_are_launchable(operation: str) -> None:
-    found = tuning.candidates(operation, Tile(32, 32, 64, 4, 2), rows=48)
+    found = tuning.candidates(operation, Tile(32, 32, 64, 4, 2), 48)
     assert len(found) == len(set(found)) > 10
-    assert all(tile.queries >= 16 and tile.tokens >= 16 and tile.rows <= 64 for tile in found)
+    assert all(tile.queries >= 16 and tile.tokens >= 16 and tile.value_channels <= 64 for tile in found)
 
 
 def test_trials_launch_every_operation(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,49 @@
+"""What no Triton kernel may be like, whatever its budget says."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from stm_fast.kernels import chips
+
+FORWARD = ("dense_kernel", "merge_kernel", "usage_kernel", "candidates_kernel", "choose_kernel", "gather_kernel")
+MAX_WAITS = {
+    "dense_kernel": 3,
+    "usage_kernel": 3,
+    "query_gradient_kernel": 4,
+    "key_gradient_kernel": 4,
+    "value_gradient_kernel": 4,
+}
+"""For asynchronous products, in one turn of the main loop."""
+EXTREME = ("widest", "far, channels last")
+"""Reads that are compiled so that they compile and fit; elsewhere forward kernels must not spill."""
+HALF = ("STM", "STM, T = 20", "STCN", "best 128", "packed", "odd offset", "far, channels last")
+"""Reads of 16 bits."""
+BANKS = ("STM", "STM, T = 20", "STCN")
+"""Reads of 16 bits from memories whose rows begin at multiples of 16 bytes."""
+MIN_COPY_BYTES = 16
+
+
+def broken_rules(found: dict[str, Any]) -> Iterator[str]:
+    """One sentence for each rule that needs by chip, shape and kernel break."""
+    for chip, shapes in found.items():
+        for shape, kernels in shapes.items():
+            for kernel, needs in kernels.items():
+                for reason in _broken(chip, shape, kernel, needs):
+                    yield f"{kernel} for {shape} on {chip}: {reason}"
+
+
+def _broken(chip: str, shape: str, kernel: str, needs: dict[str, int]) -> Iterator[str]:
+    if needs["shared"] > chips.CHIPS[chip].shared:
+        yield f"shared memory {needs['shared']} of {chips.CHIPS[chip].shared}"
+    if kernel in FORWARD and shape not in EXTREME and needs["spilled"]:
+        yield f"{needs['spilled']} bytes are spilled"
+    if kernel not in MAX_WAITS or shape not in HALF:
+        return
+    if not needs["matrix"]:
+        yield "no product runs on matrix units"
+    if needs["serialized"]:
+        yield "asynchronous products wait for one another"
+    if needs["waits"] > MAX_WAITS[kernel]:
+        yield f"{needs['waits']} waits for products, {MAX_WAITS[kernel]} at most"
+    if chips.CHIPS[chip].descriptors and shape in BANKS and needs["copy_bytes"] < MIN_COPY_BYTES:
+        yield f"copies of {needs['copy_bytes']} bytes, {MIN_COPY_BYTES} at least"
