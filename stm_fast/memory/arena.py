@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stm_fast.memory.parts import Part, read_in_parts
 from stm_fast.memory.policies import MemoryPolicy
-from stm_fast.memory.tokens import TokenBlock, Tokens, gathered, joined
+from stm_fast.memory.tokens import TOKEN_ALIGNMENT, TokenBlock, Tokens, aligned, gathered, joined
 from stm_fast.ops import autograd, memory_read, similarity
 
 _FIRST_CAPACITY = 8
@@ -137,7 +137,7 @@ class Arena:
     @property
     def bytes_a_token(self) -> int:
         """Bytes of a token of one object."""
-        return self.block.nbytes // (self.objects * self.block.capacity)
+        return self.block.bytes_a_token
 
     @property
     def frames(self) -> tuple[int, ...]:
@@ -326,11 +326,14 @@ class Arena:
 
         Args:
             slots: where the frames are.
-            prototypes: number of them for each object.
+            prototypes: number of them for each object. Above `TOKEN_ALIGNMENT` it is rounded down to a multiple, so
+                that reads begin at an aligned token.
             object_share: part of the prototypes that is left to tokens where the object is, as long as there are any.
         """
         tokens = joined([self.tokens_of(slot) for slot in slots])
         prototypes = min(prototypes, tokens.number, self._base)
+        if prototypes > TOKEN_ALIGNMENT:
+            prototypes -= prototypes % TOKEN_ALIGNMENT
         chosen = self._most_used(tokens, prototypes, object_share)
         values = memory_read(chosen.keys, tokens.keys, tokens.values)
         held = self.block.get(self._begin, self._base)
@@ -457,7 +460,7 @@ class Arena:
     def _reserve(self, frames: int) -> None:
         """Makes the block large enough for so many frames, or as large as a bound allows."""
         most = self._most_held
-        wanted = self._capacity(frames if most is None else max(most, frames))
+        wanted = aligned(self._capacity(frames if most is None else max(most, frames)))
         if wanted > self.block.capacity or (most is not None and wanted < self.block.capacity):
             if most is None:
                 wanted = self._capacity(int(_GROWTH * (self.block.capacity - self._base) // self.tokens_a_frame))

@@ -413,4 +413,4 @@ def _tokens(keys: Tensor, values: Tensor, presence: Tensor | None) -> Tokens:
 
 def _bytes_a_token(tokens: Tokens, value_dtype: torch.dtype | None) -> int:
     """Bytes that a token of one object takes in a block."""
-    return TokenBlock.empty(tokens, 1, value_dtype).nbytes // len(tokens.keys)
+    return TokenBlock.empty(tokens, 1, value_dtype).bytes_a_token

@@ -67,7 +67,8 @@ class LongTerm:
 
     Attributes:
         recent: working frames that stay.
-        prototypes: from one consolidation, for each object, as a share of the tokens of a frame.
+        prototypes: from one consolidation, for each object, as a share of the tokens of a frame; more than 8 are
+            rounded down to a multiple of 8.
         long_term_frames: room for prototypes, for each object, in frames.
         object_share: part of the prototypes left to tokens where the object is.
 

@@ -14,11 +14,12 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from stm_fast.memory.arena import Arena, Holding, Role
 from stm_fast.memory.parts import Part, read_in_parts
 from stm_fast.memory.policies import MemoryPolicy
-from stm_fast.memory.tokens import Tokens
+from stm_fast.memory.tokens import Tokens, aligned
 
 PART_BYTES = 128 * 2**20
 _ALIGNMENT = 64
@@ -104,8 +105,8 @@ class StoredPart:
     Attributes:
         frames: their numbers.
         rows: which of the objects each row belonged to when the arena began.
-        keys: `(O, Ck, n)` on the CPU.
-        values: `(O, Cv, n)`, likewise.
+        keys: `(O, Ck, aligned(n))` on the CPU, of which the first n are tokens of these frames.
+        values: `(O, Cv, aligned(n))`, likewise.
     """
 
     frames: tuple[int, ...]
@@ -201,7 +202,9 @@ class OffloadedArena(Arena):
         tensors, rest = super().state()
         stored = []
         for number, part in enumerate(self._parts):
-            tensors |= {f"stored{number}.keys": part.keys, f"stored{number}.values": part.values}
+            tokens = len(part.frames) * self.tokens_a_frame
+            for name, kept in (("keys", part.keys), ("values", part.values)):
+                tensors[f"stored{number}.{name}"] = kept[..., :tokens]
             alive = [row for row, found in enumerate(part.rows) if found in self._rows]
             stored.append({"frames": list(part.frames), "rows": alive})
         return tensors, rest | {"stored": stored}
@@ -229,7 +232,8 @@ class OffloadedArena(Arena):
         parts = list[StoredPart]()
 
         def keep(frames: Iterable[int], keys: Tensor, values: Tensor) -> None:
-            parts.append(StoredPart(tuple(frames), rows, *store.put(keys, values)))
+            kept = store.put(_with_aligned_rows(keys), _with_aligned_rows(values))
+            parts.append(StoredPart(tuple(frames), rows, *kept))
 
         for number, part in enumerate(rest.get("stored", [])):
             kept = (tensors[f"stored{number}.{name}"] for name in ("keys", "values"))
@@ -271,7 +275,7 @@ class OffloadedArena(Arena):
 
     def _move_out(self) -> None:
         """Frames in slots go to the store. Nothing has changed if it refuses."""
-        first, last = self._begin, self._end
+        first, last = self._begin, self._begin + aligned(self._end - self._begin)
         stored = self.store.put(self.block.keys[..., first:last], self.block.values[..., first:last])
         frames = tuple(slot.frame for slot in self.slots)
         self._parts.append(StoredPart(frames, tuple(self._rows), *stored))
@@ -293,8 +297,8 @@ class OffloadedArena(Arena):
         if self.slots:
             yield Part(slice(None), self.keys, self.values)
         if device.type != "cuda":
-            for rows, keys, values in self._runs():
-                yield Part(rows, keys.to(device), values.to(device))
+            for (rows, keys, values), tokens in self._runs():
+                yield Part(rows, keys.to(device)[..., :tokens], values.to(device)[..., :tokens])
             return
         copies = _copy_stream(device)
         runs = self._runs()
@@ -307,14 +311,18 @@ class OffloadedArena(Arena):
             upcoming = _copied(next(runs, None), device, copies)
             yield Part(rows, keys, values)
 
-    def _runs(self) -> Iterator[Part]:
-        """What is stored of the objects: of rows that lie side by side, here and there, a view."""
+    def _runs(self) -> Iterator[tuple[Part, int]]:
+        """What is stored of the objects, and its number of tokens: of rows that lie side by side, a view.
+
+        Its rows are whole, with what lies behind the last token: only so do they move to a device at once and stay
+        aligned.
+        """
         for part in self._parts:
             alive = [row for row, found in enumerate(part.rows) if found in self._rows]
             for _, run in itertools.groupby(enumerate(alive), key=lambda pair: pair[1] - pair[0]):
                 pairs = list(run)
                 here, stored = (slice(pairs[0][side], pairs[-1][side] + 1) for side in (0, 1))
-                yield Part(here, part.keys[stored], part.values[stored])
+                yield Part(here, part.keys[stored], part.values[stored]), len(part.frames) * self.tokens_a_frame
 
 
 @cache
@@ -323,10 +331,17 @@ def _copy_stream(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
-def _copied(run: Part | None, device: torch.device, stream: torch.cuda.Stream) -> Part | None:
+def _copied(run: tuple[Part, int] | None, device: torch.device, stream: torch.cuda.Stream) -> Part | None:
     """Keys and values on their way to the device."""
     if run is None:
         return None
-    rows, keys, values = run
+    (rows, keys, values), tokens = run
     with torch.cuda.stream(stream):
-        return Part(rows, keys.to(device, non_blocking=True), values.to(device, non_blocking=True))
+        keys, values = (tensor.to(device, non_blocking=True)[..., :tokens] for tensor in (keys, values))
+        return Part(rows, keys, values)
+
+
+def _with_aligned_rows(tensor: Tensor) -> Tensor:
+    """The tensor with zeros behind its last token where the length of its rows is not aligned."""
+    tokens = tensor.shape[-1]
+    return tensor if tokens == aligned(tokens) else F.pad(tensor, (0, aligned(tokens) - tokens))

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from numbers import Integral
 from typing import TYPE_CHECKING, Protocol
 
+from stm_fast.memory.tokens import TOKEN_ALIGNMENT, aligned
+
 if TYPE_CHECKING:
     from stm_fast.memory.arena import Arena
 
@@ -127,9 +129,9 @@ class MemoryPolicy:
         return self.admission is not None or not isinstance(self.eviction, Oldest)
 
     def long_term_tokens(self, tokens_a_frame: int) -> int:
-        """Room for long-term tokens of an object, beside frames of so many."""
+        """Room for long-term tokens of an object, beside frames of so many: a multiple of `TOKEN_ALIGNMENT`."""
         frames = self.eviction.long_term_frames
-        return max(1, round(frames * tokens_a_frame)) if frames else 0
+        return aligned(max(1, round(frames * tokens_a_frame))) if frames else 0
 
     def memorises(self, index: int, *, annotated: bool) -> bool:
         """Whether frame `index` enters the memory at all."""
@@ -164,12 +166,16 @@ class MemoryPolicy:
         bounds = [] if self.max_frames is None else [self.max_frames]
         of_objects = objects * bytes_a_token
         long_term = self.long_term_tokens(tokens_a_frame)
-        for name, bound, unit in (("max_tokens", self.max_tokens, 1), ("max_bytes", self.max_bytes, of_objects)):
+        # Tokens are counted as they are, bytes as they are allocated.
+        for name, bound, unit, step in (
+            ("max_tokens", self.max_tokens, 1, 1),
+            ("max_bytes", self.max_bytes, of_objects, TOKEN_ALIGNMENT),
+        ):
             if bound is None:
                 continue
-            slots = (bound // unit - long_term) // tokens_a_frame
+            slots = (bound // (unit * step) * step - long_term) // tokens_a_frame
             if slots < self.least_frames:
-                least = unit * (self.least_frames * tokens_a_frame + long_term)
+                least = unit * aligned(self.least_frames * tokens_a_frame + long_term, step)
                 raise ValueError(
                     f"{name} must be at least {least} for {objects} objects at this size of frames, got {bound}"
                 )

@@ -10,6 +10,15 @@ from torch import Tensor
 _LARGEST_INT8 = 127
 _SMALLEST_SCALE = torch.finfo(torch.float32).tiny
 
+TOKEN_ALIGNMENT = 8
+"""Tokens of 16 bytes in the smallest dtype that is read: what a GPU copies at once, and what its tensor descriptors
+require of strides and addresses."""
+
+
+def aligned(tokens: int, step: int = TOKEN_ALIGNMENT) -> int:
+    """A number of tokens rounded up to a multiple of `step`."""
+    return -(-tokens // step) * step
+
 
 class Tokens(NamedTuple):
     """Some tokens of O objects; the last dimension counts them.
@@ -38,6 +47,8 @@ class Tokens(NamedTuple):
 class TokenBlock:
     """Room for the tokens of O objects, of which the read sees any range without a copy.
 
+    The capacity of a new block is a multiple of `TOKEN_ALIGNMENT`, and so are its strides.
+
     Attributes:
         keys: `(O, Ck, capacity)`.
         values: `(O, Cv, capacity)`, of the dtype that they are stored in.
@@ -58,7 +69,10 @@ class TokenBlock:
 
     @classmethod
     def empty(cls, like: Tokens, capacity: int, value_dtype: torch.dtype | None) -> "TokenBlock":
-        """A block for tokens like these, with values stored in `value_dtype`; None for the dtype they come in."""
+        """A block for at least `capacity` tokens like these.
+
+        Values are stored in `value_dtype`; None for the dtype they come in.
+        """
         return cls(
             _room(like.keys, capacity),
             _room(like.values, capacity, value_dtype),
@@ -78,6 +92,11 @@ class TokenBlock:
     def nbytes(self) -> int:
         """Bytes of the block."""
         return sum(part.nbytes for part in self.tensors().values())
+
+    @property
+    def bytes_a_token(self) -> int:
+        """Bytes of a token of one object."""
+        return self.nbytes // (len(self.keys) * self.capacity)
 
     def put(self, first: int, tokens: Tokens) -> None:
         """Writes tokens from place `first` on."""
@@ -102,10 +121,12 @@ class TokenBlock:
 
     def values_to_read(self, first: int, last: int) -> Tensor:
         """Values `(O, Cv, n)` for a read; a view if they are stored in floating point."""
-        values = self.values[..., first:last]
         if self.scales is None:
-            return values
-        return values.to(self.read_dtype) * self.scales[:, None, first:last].to(self.read_dtype)
+            return self.values[..., first:last]
+        # What lies behind the last token is decoded as well, so that rows are aligned, and cut off.
+        place = slice(first, first + aligned(last - first))
+        values = self.values[..., place].to(self.read_dtype) * self.scales[:, None, place].to(self.read_dtype)
+        return values[..., : last - first]
 
     def copy(self, source: int, target: int, count: int) -> None:
         """Copies tokens from one place to another that does not overlap it."""
@@ -120,7 +141,7 @@ class TokenBlock:
     def resized(
         self, first: int, last: int, target: int, capacity: int, device: torch.device | None = None
     ) -> "TokenBlock":
-        """A block of another capacity that holds the tokens from `first` up to `last` from place `target` on.
+        """A block of at least this capacity that holds the tokens from `first` up to `last` from place `target` on.
 
         On the same device unless another one is given.
         """
@@ -152,9 +173,16 @@ def gathered(tokens: Tokens, index: Tensor) -> Tokens:
 
 
 def joined(parts: Sequence[Tokens]) -> Tokens:
-    """Tokens side by side."""
-    return Tokens(*(torch.cat(few, -1) for few in zip(*parts, strict=True)))
+    """Tokens side by side, in aligned rows."""
+    number = sum(tokens.number for tokens in parts)
+
+    def join(few: tuple[Tensor, ...]) -> Tensor:
+        behind = few[0].new_empty(*few[0].shape[:-1], aligned(number) - number)
+        return torch.cat([*few, behind], -1)[..., :number]
+
+    return Tokens(*(join(few) for few in zip(*parts, strict=True)))
 
 
 def _room(like: Tensor, capacity: int, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Tensor:
-    return like.new_empty(*like.shape[:-1], capacity, dtype=dtype or like.dtype, device=device or like.device)
+    shape = (*like.shape[:-1], aligned(capacity))
+    return like.new_empty(shape, dtype=dtype or like.dtype, device=device or like.device)

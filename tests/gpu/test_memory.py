@@ -13,6 +13,7 @@ from stm_fast.memory import presets
 from stm_fast.memory.bank import MemoryBank
 from stm_fast.memory.offload import DiskStore, HostStore, Store
 from stm_fast.memory.sharded import ShardedMemory
+from tests.memory.reads import assert_aligned, watched
 
 if not torch.cuda.is_available():
     pytest.skip("no GPU", allow_module_level=True)
@@ -58,6 +59,18 @@ def test_reads_of_parts_need_no_more_memory_each_time(store: Store) -> None:
         bank.read(query)
         reserved.append(torch.cuda.memory_reserved())
     assert reserved[-1] == reserved[3]
+
+
+def test_parts_are_aligned_on_the_device(store: Store) -> None:
+    """Of frames of 1620 tokens three make no multiple of 8."""
+    bank = fill(MemoryBank(OFFICIAL, store=store, part_bytes=2 * 3 * FRAME_BYTES))
+    assert len(bank.arenas[0]._parts[0].frames) == 3
+    with watched() as seen:
+        check_equal(bank, fill(MemoryBank(OFFICIAL)))
+    for tensors in seen:
+        for tensor in tensors:
+            assert tensor.is_cuda
+            assert_aligned(tensor)
 
 
 def test_pinned_parts_stay_pinned_when_restored() -> None:

@@ -12,7 +12,7 @@ from stm_fast import MemoryPolicy
 from stm_fast.memory.arena import Arena
 from stm_fast.memory.bank import MemoryBank
 from stm_fast.memory.certainty import Certain
-from stm_fast.memory.tokens import TokenBlock
+from stm_fast.memory.tokens import TokenBlock, aligned
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 
@@ -207,7 +207,7 @@ def test_a_bounded_memory_is_allocated_once() -> None:
     for index in range(50):
         bank.memorise(index, *frame_of(1, index), annotated=index == 0)
         addresses.add(bank.arenas[0].block.keys.data_ptr())
-        assert bank.nbytes == 10 * HEIGHT * WIDTH * BYTES_A_TOKEN
+        assert bank.nbytes == aligned(10 * HEIGHT * WIDTH) * BYTES_A_TOKEN
     assert list(bank.frames) == [0, *range(41, 50)]
     assert len(addresses) == 1
 
@@ -253,7 +253,7 @@ def test_objects_that_join_find_room_made_for_them(monkeypatch: pytest.MonkeyPat
 
 def test_a_bound_that_leaves_no_room_says_what_it_takes() -> None:
     bank = MemoryBank(MemoryPolicy(max_bytes=100))
-    least = 2 * HEIGHT * WIDTH * BYTES_A_TOKEN * 2
+    least = aligned(2 * HEIGHT * WIDTH) * BYTES_A_TOKEN * 2
     with pytest.raises(ValueError, match=f"max_bytes must be at least {least} for 2 objects .*, got 100"):
         bank.memorise(0, *frame_of(2, 0), annotated=True)
     assert bank.objects == 0

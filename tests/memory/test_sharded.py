@@ -21,6 +21,7 @@ from stm_fast.memory.sharded import ShardedMemory
 from stm_fast.models.stm import STM
 from tests.inference.conftest import BLOCK, COLOURS, ColourMemory, ColourQuery, Split, Threshold
 from tests.memory.processes import group_of
+from tests.memory.reads import assert_aligned, watched
 
 KEY, VALUE, HEIGHT, WIDTH = 4, 3, 2, 3
 FRAME_BYTES = 4 * (KEY + VALUE + 3) * HEIGHT * WIDTH
@@ -135,12 +136,12 @@ def join_one_by_one() -> list[int]:
     return [number for number, shard in enumerate(bank.arenas) if shard.frames_here]
 
 
-@pytest.mark.parametrize("bound", [{"max_tokens": 3 * HEIGHT * WIDTH + 5}, {"max_bytes": 3 * FRAME_BYTES + 5}])
+@pytest.mark.parametrize("bound", [{"max_tokens": 4 * HEIGHT * WIDTH + 5}, {"max_bytes": 4 * FRAME_BYTES + 5}])
 def test_bounds_in_tokens_and_bytes_are_each_ranks_own(group: Group, bound: dict[str, int]) -> None:
     for frames, here, nbytes in (ranks := group(fill, bound)):
-        assert len(frames) == 3 * len(ranks)
-        assert len(here) == 3
-        assert nbytes == 3 * FRAME_BYTES
+        assert len(frames) == 4 * len(ranks)
+        assert len(here) == 4
+        assert nbytes == 4 * FRAME_BYTES
         assert frames == (0, *range(41 - len(frames), 40))
 
 
@@ -346,3 +347,23 @@ def segment(folder: Path) -> tuple[np.ndarray, str, str]:
         refused(lambda: Segmenter(model, policy=policy, memory=ShardedMemory).restore(other)),
         refused(lambda: plain.restore(other)),
     )
+
+
+def test_reads_are_aligned(group: Group) -> None:
+    """On every rank, for grids of odd sizes: see `tests.memory.test_alignment`."""
+    group(read_odd_grids, None)
+    group(read_odd_grids, torch.int8)
+
+
+def read_odd_grids(value_dtype: torch.dtype | None) -> None:
+    for grid in ((5, 7), (30, 54)):
+        for max_frames in (None, 5):
+            bank = ShardedMemory(MemoryPolicy(every=1, max_frames=max_frames), value_dtype=value_dtype)
+            with watched() as seen:
+                for index in range(13):
+                    bank.memorise(index, torch.ones(2, KEY, *grid).bfloat16(), torch.ones(2, VALUE, *grid).bfloat16())
+                    bank.read(torch.ones(1, KEY, *grid).bfloat16())
+            assert seen
+            for keys, values in seen:
+                assert_aligned(keys)
+                assert_aligned(values)
