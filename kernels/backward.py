@@ -63,6 +63,7 @@ def query_gradient_kernel(
     value_batch, value_object, value_channel, value_item, grad_batch, grad_object, grad_channel, grad_item,
     CHANNELS: tl.constexpr, VALUE_CHANNELS: tl.constexpr, ROWS: tl.constexpr,
     QUERY_UNIT: tl.constexpr, KEY_UNIT: tl.constexpr, VALUE_UNIT: tl.constexpr, GRAD_UNIT: tl.constexpr,
+    QUERY_BY_ITEM: tl.constexpr, KEY_BY_ITEM: tl.constexpr, VALUE_BY_ITEM: tl.constexpr, GRAD_BY_ITEM: tl.constexpr,
     QUERIES_UNIT: tl.constexpr, TOKENS_UNIT: tl.constexpr, OFFSET: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
@@ -71,10 +72,10 @@ def query_gradient_kernel(
     Writes query_grad `(B, splits, CHANNELS, queries)` over scale, and offset_grad `(B, splits, queries)`.
     """
     queries, tokens = queries * QUERIES_UNIT, tokens * TOKENS_UNIT
-    query_source = (query, query_descriptor, query_batch, 0, query_channel, query_item)
-    key_source = (key, key_descriptor, key_batch, 0, key_channel, key_item)
-    value_source = (value, value_descriptor, value_batch, value_object, value_channel, value_item)
-    grad_source = (grad, grad_descriptor, grad_batch, grad_object, grad_channel, grad_item)
+    query_source = (query, query_descriptor, QUERY_BY_ITEM, query_batch, 0, query_channel, query_item)
+    key_source = (key, key_descriptor, KEY_BY_ITEM, key_batch, 0, key_channel, key_item)
+    value_source = (value, value_descriptor, VALUE_BY_ITEM, value_batch, value_object, value_channel, value_item)
+    grad_source = (grad, grad_descriptor, GRAD_BY_ITEM, grad_batch, grad_object, grad_channel, grad_item)
     tile, split = tl.program_id(0) % tl.cdiv(queries, BLOCK_M), tl.program_id(0) // tl.cdiv(queries, BLOCK_M)
     batch = tl.program_id(2).to(tl.int64)
     first_query = tile * BLOCK_M
@@ -142,6 +143,7 @@ def key_gradient_kernel(
     value_batch, value_object, value_channel, value_item, grad_batch, grad_object, grad_channel, grad_item,
     CHANNELS: tl.constexpr, VALUE_CHANNELS: tl.constexpr, ROWS: tl.constexpr,
     QUERY_UNIT: tl.constexpr, KEY_UNIT: tl.constexpr, VALUE_UNIT: tl.constexpr, GRAD_UNIT: tl.constexpr,
+    QUERY_BY_ITEM: tl.constexpr, KEY_BY_ITEM: tl.constexpr, VALUE_BY_ITEM: tl.constexpr, GRAD_BY_ITEM: tl.constexpr,
     QUERIES_UNIT: tl.constexpr, TOKENS_UNIT: tl.constexpr, OFFSET: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
@@ -151,10 +153,10 @@ def key_gradient_kernel(
     key_grad `(B, CHANNELS, tokens)`, gain_grad and bias_grad `(B, tokens)`.
     """
     queries, tokens = queries * QUERIES_UNIT, tokens * TOKENS_UNIT
-    query_source = (query, query_descriptor, query_batch, 0, query_channel, query_item)
-    key_source = (key, key_descriptor, key_batch, 0, key_channel, key_item)
-    value_source = (value, value_descriptor, value_batch, value_object, value_channel, value_item)
-    grad_source = (grad, grad_descriptor, grad_batch, grad_object, grad_channel, grad_item)
+    query_source = (query, query_descriptor, QUERY_BY_ITEM, query_batch, 0, query_channel, query_item)
+    key_source = (key, key_descriptor, KEY_BY_ITEM, key_batch, 0, key_channel, key_item)
+    value_source = (value, value_descriptor, VALUE_BY_ITEM, value_batch, value_object, value_channel, value_item)
+    grad_source = (grad, grad_descriptor, GRAD_BY_ITEM, grad_batch, grad_object, grad_channel, grad_item)
     batch = tl.program_id(2).to(tl.int64)
     first_token = tl.program_id(0) * BLOCK_N
     first_channel = tl.program_id(1) * BLOCK_C
@@ -225,14 +227,15 @@ def value_gradient_kernel(
     grad_batch, grad_object, grad_channel, grad_item,
     CHANNELS: tl.constexpr, VALUE_CHANNELS: tl.constexpr, ROWS: tl.constexpr,
     QUERY_UNIT: tl.constexpr, KEY_UNIT: tl.constexpr, GRAD_UNIT: tl.constexpr,
+    QUERY_BY_ITEM: tl.constexpr, KEY_BY_ITEM: tl.constexpr, GRAD_BY_ITEM: tl.constexpr,
     QUERIES_UNIT: tl.constexpr, TOKENS_UNIT: tl.constexpr, OFFSET: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
     """Gradients of some channels of one tile of values: value_grad `(B, ROWS, tokens)`. Scores are transposed."""
     queries, tokens = queries * QUERIES_UNIT, tokens * TOKENS_UNIT
-    query_source = (query, query_descriptor, query_batch, 0, query_channel, query_item)
-    key_source = (key, key_descriptor, key_batch, 0, key_channel, key_item)
-    grad_source = (grad, grad_descriptor, grad_batch, grad_object, grad_channel, grad_item)
+    query_source = (query, query_descriptor, QUERY_BY_ITEM, query_batch, 0, query_channel, query_item)
+    key_source = (key, key_descriptor, KEY_BY_ITEM, key_batch, 0, key_channel, key_item)
+    grad_source = (grad, grad_descriptor, GRAD_BY_ITEM, grad_batch, grad_object, grad_channel, grad_item)
     batch = tl.program_id(2).to(tl.int64)
     first_token = tl.program_id(0) * BLOCK_N
     first_row = tl.program_id(1) * BLOCK_V
@@ -359,7 +362,7 @@ def _key_side(
         **with_distances(
             scores,
             value_arguments("value", value, tile, tile.tokens),
-            value_arguments("grad", aligned(grad_out, tile.value_channels), tile, tile.queries),
+            value_arguments("grad", aligned(grad_out), tile, tile.queries),
         ),
         lse=lse,
         delta=delta,
@@ -380,7 +383,7 @@ def _value_side(
     value_gradient_kernel[blocks(tokens, tile.tokens), blocks(objects * channels, tile.value_channels), batch](
         **with_distances(
             score_arguments(with_aligned_query(operands), tile),
-            value_arguments("grad", aligned(grad_out, tile.value_channels), tile, tile.queries),
+            value_arguments("grad", aligned(grad_out), tile, tile.queries),
         ),
         lse=lse,
         value_grad=gradients[5],

@@ -33,6 +33,7 @@ def dense_kernel(
     value_batch, value_object, value_channel, value_item,
     CHANNELS: tl.constexpr, VALUE_CHANNELS: tl.constexpr, ROWS: tl.constexpr,
     QUERY_UNIT: tl.constexpr, KEY_UNIT: tl.constexpr, VALUE_UNIT: tl.constexpr,
+    QUERY_BY_ITEM: tl.constexpr, KEY_BY_ITEM: tl.constexpr, VALUE_BY_ITEM: tl.constexpr,
     QUERIES_UNIT: tl.constexpr, TOKENS_UNIT: tl.constexpr, OFFSET: tl.constexpr, PRECISION: tl.constexpr,
     LAZY: tl.constexpr, SPECIALIZED: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_V: tl.constexpr,
@@ -42,9 +43,9 @@ def dense_kernel(
     Writes out `(B, splits, ROWS, queries)` and lse `(B, splits, queries)`.
     """
     queries, tokens = queries * QUERIES_UNIT, tokens * TOKENS_UNIT
-    query_source = (query, query_descriptor, query_batch, 0, query_channel, query_item)
-    key_source = (key, key_descriptor, key_batch, 0, key_channel, key_item)
-    value_source = (value, value_descriptor, value_batch, value_object, value_channel, value_item)
+    query_source = (query, query_descriptor, QUERY_BY_ITEM, query_batch, 0, query_channel, query_item)
+    key_source = (key, key_descriptor, KEY_BY_ITEM, key_batch, 0, key_channel, key_item)
+    value_source = (value, value_descriptor, VALUE_BY_ITEM, value_batch, value_object, value_channel, value_item)
     tile, split = tl.program_id(0) % tl.cdiv(queries, BLOCK_M), tl.program_id(0) // tl.cdiv(queries, BLOCK_M)
     batch = tl.program_id(2).to(tl.int64)
     first_row = tl.program_id(1) * BLOCK_V

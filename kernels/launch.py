@@ -11,6 +11,7 @@ from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from stm_fast.kernels.chips import chip_of
+from stm_fast.kernels.layouts import Layout, layout_of
 from stm_fast.kernels.tiles import Tile, block_channels
 
 LOG2_E = 1.4426950408889634
@@ -77,7 +78,7 @@ def score_vectors(operands: Operands) -> dict[str, Any]:
 def scattered(name: str, value: Tensor) -> dict[str, Any]:
     """The arguments of values, or of the gradient of a readout, that are read item by item: no descriptor."""
     arguments = value_arguments(name, value, Tile(1, 1, 1, 1, 1), 1)
-    del arguments[f"{name}_descriptor"]
+    del arguments[f"{name}_descriptor"], arguments[f"{name.upper()}_BY_ITEM"]
     return arguments
 
 
@@ -109,30 +110,39 @@ def source(name: str, tensor: Tensor, block_rows: int, block_items: int) -> dict
     names = ("batch", "object", "channel") if tensor.ndim == 4 else ("batch", "channel")
     *strides, item = tensor.stride()
     unit = math.gcd(16 // tensor.element_size(), *strides)
+    layout = described(tensor, block_rows, block_items)
     return {
         name: tensor,
-        f"{name}_descriptor": descriptor(tensor, block_rows, block_items),
+        f"{name}_descriptor": None if layout is None else _descriptor(tensor, layout, block_rows, block_items),
         **{f"{name}_{part}": stride // unit for part, stride in zip(names, strides, strict=True)},
         f"{name}_item": item,
         f"{name.upper()}_UNIT": unit,
+        f"{name.upper()}_BY_ITEM": True if layout is not None and layout.by_item else None,
     }
 
 
-def descriptor(tensor: Tensor, block_rows: int, block_items: int) -> TensorDescriptor | None:
-    """A descriptor of a tensor `(B, [O,] C, items)` as rows × items, or None where the chip or the layout has none."""
-    if not (chip_of(tensor.device).descriptors and _is_describable(tensor) and _batches_apart(tensor, block_rows)):
-        return None
-    *leading, items = tensor.shape
-    return TensorDescriptor(tensor, [math.prod(leading), items], [tensor.stride(-2), 1], [block_rows, block_items])
+def described(tensor: Tensor, block_rows: int, block_items: int) -> Layout | None:
+    """How a descriptor reads a tensor in tiles, or None where the chip, the layout or the tiles have none."""
+    layout = layout_of(tensor) if chip_of(tensor.device).descriptors else None
+    if layout is None or tensor.shape[0] == 1:
+        return layout
+    reaches_into_next_batch = (
+        tensor.shape[-1] % block_items if layout.by_item else tensor.shape[1:-1].numel() % block_rows
+    )
+    return None if reaches_into_next_batch else layout
 
 
-def aligned(tensor: Tensor, block_rows: int) -> Tensor:
-    """Queries, or the gradient of a readout, copied where only the layout keeps a descriptor from reading them.
+def _descriptor(tensor: Tensor, layout: Layout, block_rows: int, block_items: int) -> TensorDescriptor:
+    block = [block_items, block_rows] if layout.by_item else [block_rows, block_items]
+    return TensorDescriptor(tensor, list(layout.shape), [layout.stride, 1], block)
+
+
+def aligned(tensor: Tensor) -> Tensor:
+    """Queries, or the gradient of a readout, copied where their layout keeps a descriptor from reading them.
 
     They are small beside the memory, and kernels that own tokens read them once for every tile of tokens.
     """
-    descriptors = chip_of(tensor.device).descriptors and _batches_apart(tensor, block_rows)
-    if not descriptors or _is_describable(tensor):
+    if not chip_of(tensor.device).descriptors or layout_of(tensor) is not None:
         return tensor
     items = tensor.shape[-1]
     room = tensor.new_empty(*tensor.shape[:-1], blocks(items, ALIGNED_ITEMS) * ALIGNED_ITEMS)[..., :items]
@@ -141,30 +151,7 @@ def aligned(tensor: Tensor, block_rows: int) -> Tensor:
 
 def with_aligned_query(operands: Operands) -> Operands:
     """Operands whose queries are `aligned`."""
-    return operands._replace(
-        query=aligned(operands.query, block_channels(operands.query.shape[1], operands.query.dtype))
-    )
-
-
-def _is_describable(tensor: Tensor) -> bool:
-    """Whether items lie side by side, all rows one stride apart, and every row at a multiple of 16 bytes."""
-    row_stride, item_stride = tensor.stride()[-2:]
-    distance = row_stride
-    for size, stride in zip(reversed(tensor.shape[:-1]), reversed(tensor.stride()[:-1]), strict=True):
-        if size > 1 and stride != distance:
-            return False
-        distance *= size
-    return (
-        item_stride == 1
-        and row_stride >= tensor.shape[-1]
-        and row_stride * tensor.element_size() % 16 == 0
-        and tensor.data_ptr() % 16 == 0
-    )
-
-
-def _batches_apart(tensor: Tensor, block_rows: int) -> bool:
-    """Whether no tile reaches from one batch into the next."""
-    return tensor.shape[0] == 1 or tensor.shape[1:-1].numel() % block_rows == 0
+    return operands._replace(query=aligned(operands.query))
 
 
 def all_have_descriptors(arguments: dict[str, Any]) -> bool:

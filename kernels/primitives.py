@@ -3,10 +3,11 @@
 A tensor of queries, keys, values or gradients of a readout is rows × items: rows are its channels, of all objects;
 items are queries or memory tokens. Kernels call it a source:
 
-    (base, descriptor, batch_stride, object_stride, channel_stride, item_stride)
+    (base, descriptor, by_item, batch_stride, object_stride, channel_stride, item_stride)
 
-The strides of batches, objects and channels are in multiples of the source's UNIT. A tile is loaded by the tensor
-descriptor where there is one (see `stm_fast.kernels.launch.descriptor`), by pointers where it is None.
+`by_item` is True where the descriptor is of items × rows, else None: of constants, a tuple keeps only None one. The
+strides of batches, objects and channels are in multiples of the source's UNIT. A tile is loaded by the tensor
+descriptor where there is one (see `stm_fast.kernels.layouts`), by pointers where it is None.
 """
 
 import triton
@@ -49,9 +50,12 @@ def load_rows(
         BLOCK_ROWS: of the tile.
         BLOCK_ITEMS: of the tile.
     """
-    base, descriptor, batch_stride, object_stride, channel_stride, item_stride = source
+    base, descriptor, by_item, batch_stride, object_stride, channel_stride, item_stride = source
     if descriptor is not None:
-        return descriptor.load([(batch * ROWS).to(tl.int32) + first_row, start])
+        if by_item is not None:
+            return descriptor.load([(batch * items).to(tl.int32) + start, first_row]).trans()
+        else:
+            return descriptor.load([(batch * ROWS).to(tl.int32) + first_row, start])
     else:
         row = first_row + tl.arange(0, BLOCK_ROWS)
         item = tl.arange(0, BLOCK_ITEMS)

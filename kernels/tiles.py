@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from stm_fast.kernels.chips import Chip, chip_of, of_backend
+from stm_fast.kernels.layouts import DESCRIPTOR_BYTES, copy_bytes
 
 
 class Tile(NamedTuple):
@@ -57,7 +58,9 @@ class Row(NamedTuple):
         value_bits: of values at most.
         tile: for them.
         reason: for it.
-        held: all channels of the queries or tokens that a program owns stay in shared memory, which must have room.
+        copy_bytes: of keys and values at once, at least. 16 are by descriptors, which the chip must have, and in tiles
+            that must fit into shared memory; gradients of queries and keys then hold all channels of what a program
+            owns there.
     """
 
     operation: str
@@ -66,7 +69,7 @@ class Row(NamedTuple):
     value_bits: int
     tile: Tile
     reason: str
-    held: bool = False
+    copy_bytes: int = 0
 
 
 NVIDIA, AMD = of_backend("cuda"), of_backend("hip")
@@ -76,20 +79,24 @@ LARGE = ("sm_90", "sm_100")
 _SCORES_ALONE = "scores alone: small programs, many of them"
 _FEW_QUERIES = "few queries, so that the best of each stay in registers"
 _FLOAT32 = "products of float32 keep both operands in registers, which leaves room for 32 x 32 scores"
+_WIDE = "two programs for 512 channels: all in one spill on sm_90"
 _HELD = "the other side is the only one that is fetched for every tile"
 _SPLIT = "left operands of three bfloat16 each in registers: 128 of the own side, 32 of the other"
 _SPLIT_LOOP = "as for the read; 32 value channels at once, or 200 bytes spill"
 
 TABLE = (
-    Row("read", LARGE, 16, 16, Tile(128, 64, 256, 8, 3), "two programs for 512 channels: all in one spill on sm_90"),
+    Row("read", LARGE, 16, 16, Tile(128, 64, 256, 8, 3), _WIDE, copy_bytes=16),
+    Row("read", LARGE, 16, 16, Tile(128, 64, 256, 8, 2), _WIDE, copy_bytes=16),
+    Row("read", LARGE, 16, 16, Tile(128, 64, 256, 8, 2), _WIDE, copy_bytes=4),
+    Row("read", LARGE, 16, 16, Tile(128, 32, 128, 8, 2), "numbers that are loaded one by one need registers"),
     Row("read", ("sm_80",), 16, 16, Tile(64, 64, 256, 8, 2), "128 queries spill: mma.sync keeps operands in registers"),
     Row("read", ("sm_86",), 16, 16, Tile(64, 32, 256, 8, 2), "64 KB of 99 with keys of 128 channels"),
     Row("read", AMD, 16, 16, Tile(128, 32, 256, 8, 1), "one stage: 64 KB of shared memory, and registers to spare"),
-    Row("query_gradient", LARGE, 16, 16, Tile(128, 32, 512, 8, 2), _HELD, held=True),
-    Row("query_gradient", LARGE, 16, 16, Tile(64, 32, 512, 4, 3), _HELD, held=True),
+    Row("query_gradient", LARGE, 16, 16, Tile(128, 32, 512, 8, 2), _HELD, copy_bytes=16),
+    Row("query_gradient", LARGE, 16, 16, Tile(64, 32, 512, 4, 3), _HELD, copy_bytes=16),
     Row("query_gradient", ALL, 16, 16, Tile(128, 64, 64, 8, 2), "64 queries on 4 warps spill with keys of 128"),
-    Row("key_gradient", LARGE, 16, 16, Tile(32, 128, 512, 8, 2), _HELD, held=True),
-    Row("key_gradient", LARGE, 16, 16, Tile(32, 64, 512, 4, 3), _HELD, held=True),
+    Row("key_gradient", LARGE, 16, 16, Tile(32, 128, 512, 8, 2), _HELD, copy_bytes=16),
+    Row("key_gradient", LARGE, 16, 16, Tile(32, 64, 512, 4, 3), _HELD, copy_bytes=16),
     Row("key_gradient", ALL, 16, 16, Tile(64, 64, 64, 8, 2), "as query_gradient; queries are the loop here"),
     Row("value_gradient", LARGE, 16, 16, Tile(64, 128, 256, 8, 2), "scores are made again for every 256 channels only"),
     Row("value_gradient", NVIDIA, 16, 16, Tile(64, 64, 128, 8, 2), "what fits where registers hold both operands"),
@@ -151,19 +158,27 @@ def row_for(operation: str, key: Tensor, value: Tensor) -> Row:
         and chip.name in row.chips
         and 8 * key.element_size() <= row.key_bits
         and 8 * value.element_size() <= row.value_bits
-        and (not row.held or _is_held(row, chip, key, value))
+        and row.copy_bytes <= min(copy_bytes(key), copy_bytes(value))
+        and (row.copy_bytes < DESCRIPTOR_BYTES or (chip.descriptors and _fits(row, chip, key, value)))
     )
 
 
-def _is_held(row: Row, chip: Chip, key: Tensor, value: Tensor) -> bool:
-    """Whether all channels fit into a tile, and the tiles of both sides into a chip's shared memory."""
-    channels, value_channels = key.shape[1], value.shape[1:-1].numel()
-    if channels > block_channels(channels, key.dtype) or value_channels > row.tile.value_channels:
-        return False
-    sizes = row.tile.queries, row.tile.tokens
-    own, other = sizes if row.operation == "query_gradient" else reversed(sizes)
-    item_bytes = key.element_size() * power_of_two(channels) + value.element_size() * power_of_two(value_channels)
-    return (own + row.tile.stages * other) * item_bytes + RESERVED_BYTES <= chip.shared
+def _fits(row: Row, chip: Chip, key: Tensor, value: Tensor) -> bool:
+    """Whether a row's tiles, and all channels where they are held, fit into a chip's shared memory."""
+    tile, block = row.tile, block_channels(key.shape[1], key.dtype)
+    value_channels = value.shape[1:-1].numel()
+    key_bytes = key.element_size() * min(power_of_two(key.shape[1]), 2 * block)
+    value_bytes = value.element_size() * min(power_of_two(value_channels), tile.value_channels)
+    own, other = (
+        (tile.queries, tile.tokens) if row.operation in ("read", "query_gradient") else (tile.tokens, tile.queries)
+    )
+    if row.operation in ("query_gradient", "key_gradient"):
+        if key.shape[1] > block or value_channels > tile.value_channels:
+            return False
+        needed = (own + tile.stages * other) * (key_bytes + value_bytes)
+    else:
+        needed = own * key_bytes + tile.stages * other * (key_bytes + value_bytes)
+    return needed + RESERVED_BYTES <= chip.shared
 
 
 def rescales_lazily(device: torch.device) -> bool:

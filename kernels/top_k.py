@@ -55,13 +55,14 @@ def candidates_kernel(
     query, query_descriptor, key, key_descriptor, gain, offset, bias, candidates, scale, queries, tokens, splits,
     query_batch, query_channel, query_item, key_batch, key_channel, key_item,
     K: tl.constexpr, CHANNELS: tl.constexpr, QUERY_UNIT: tl.constexpr, KEY_UNIT: tl.constexpr,
+    QUERY_BY_ITEM: tl.constexpr, KEY_BY_ITEM: tl.constexpr,
     QUERIES_UNIT: tl.constexpr, TOKENS_UNIT: tl.constexpr, OFFSET: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
     """The K best candidates of one tile of queries in one split of the memory: `(B, splits, queries, K)`."""
     queries, tokens = queries * QUERIES_UNIT, tokens * TOKENS_UNIT
-    query_source = (query, query_descriptor, query_batch, 0, query_channel, query_item)
-    key_source = (key, key_descriptor, key_batch, 0, key_channel, key_item)
+    query_source = (query, query_descriptor, QUERY_BY_ITEM, query_batch, 0, query_channel, query_item)
+    key_source = (key, key_descriptor, KEY_BY_ITEM, key_batch, 0, key_channel, key_item)
     tile, split = tl.program_id(0) % tl.cdiv(queries, BLOCK_M), tl.program_id(0) // tl.cdiv(queries, BLOCK_M)
     batch = tl.program_id(1).to(tl.int64)
     first_query = tile * BLOCK_M

@@ -230,7 +230,7 @@ def _query_side(operands: Operands, indices: Tensor, score_grad: Tensor, gradien
     tile = GATHER_TILE
     arguments = score_arguments(operands, tile)
     unused = ("offset", "bias", "scale", "query", "key_descriptor", *(name for name in arguments if "query_" in name))
-    names = set(arguments) - {*unused, "QUERY_UNIT"}
+    names = set(arguments) - {*unused, "QUERY_UNIT", "QUERY_BY_ITEM", "KEY_BY_ITEM"}
     chosen_query_kernel[blocks(queries, tile.queries), blocks(operands.query.shape[1], arguments["BLOCK_C"]), batch](
         **with_distances({name: arguments[name] for name in names}),
         indices=indices,

@@ -22,13 +22,14 @@ def usage_kernel(
     query, query_descriptor, key, key_descriptor, gain, offset, bias, lse, usage, scale, queries, tokens,
     query_batch, query_channel, query_item, key_batch, key_channel, key_item,
     CHANNELS: tl.constexpr, QUERY_UNIT: tl.constexpr, KEY_UNIT: tl.constexpr,
+    QUERY_BY_ITEM: tl.constexpr, KEY_BY_ITEM: tl.constexpr,
     QUERIES_UNIT: tl.constexpr, TOKENS_UNIT: tl.constexpr, OFFSET: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
     """Softmax weights of one tile of tokens, summed over all queries: usage `(B, tokens)`."""
     queries, tokens = queries * QUERIES_UNIT, tokens * TOKENS_UNIT
-    query_source = (query, query_descriptor, query_batch, 0, query_channel, query_item)
-    key_source = (key, key_descriptor, key_batch, 0, key_channel, key_item)
+    query_source = (query, query_descriptor, QUERY_BY_ITEM, query_batch, 0, query_channel, query_item)
+    key_source = (key, key_descriptor, KEY_BY_ITEM, key_batch, 0, key_channel, key_item)
     batch = tl.program_id(1).to(tl.int64)
     first_token = tl.program_id(0) * BLOCK_N
     n = first_token + tl.arange(0, BLOCK_N)  # [N]

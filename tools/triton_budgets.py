@@ -28,6 +28,8 @@ from tools.sass import DESCRIPTOR_BYTES
 
 FILE = Path(__file__).parent / "triton_budgets.json"
 QUERIES = 1620
+LOOP_HEADS = "instructions", "matrix", "waits", "barriers", "bytes a copy"
+"""Columns of what one turn of the main loop does."""
 INSTRUCTIONS_MARGIN = 1.03
 """By how much the main loop of a kernel may grow unseen."""
 
@@ -197,11 +199,8 @@ def faults(found: dict[str, Any], budgets: dict[str, Any]) -> Iterator[str]:
 
 def table_of(budgets: dict[str, Any], chip_names: list[str], shape_names: list[str]) -> str:
     """Budgets as a Markdown table."""
-    lines = [
-        "| chip | read | kernel | registers | spilled bytes | shared KB | of the main loop: instructions "
-        "| matrix | waits | barriers | bytes a copy |",
-        "|" + "---|" * 11,
-    ]
+    heads = "chip", "read", "kernel", "registers", "spilled bytes", "shared KB", *LOOP_HEADS
+    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     lines += [
         f"| {chip} | {shape} | {kernel.removesuffix('_kernel')} | {needs['registers']} | {needs['spilled']} "
         f"| {needs['shared'] / 1024:.0f} | {needs['instructions']} | {needs['matrix']} | {needs['waits']} "

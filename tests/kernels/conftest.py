@@ -68,7 +68,7 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     from stm_fast.kernels import tiles
 
     small = tiles.Tile(queries=16, tokens=16, value_channels=16, warps=1, stages=1)
-    monkeypatch.setattr(tiles, "TABLE", [row._replace(tile=small, held=False) for row in tiles.TABLE])
+    monkeypatch.setattr(tiles, "TABLE", [row._replace(tile=small, copy_bytes=0) for row in tiles.TABLE])
     monkeypatch.setattr("stm_fast.kernels.top_k_backward.GATHER_TILE", small)
     monkeypatch.setattr("stm_fast.kernels.top_k.GATHER_TILE", small)
 

@@ -5,7 +5,7 @@ import torch
 
 pytest.importorskip("triton")
 
-from stm_fast.kernels import chips, launch, tiles
+from stm_fast.kernels import chips, launch, layouts, tiles
 
 
 @pytest.mark.parametrize(
@@ -50,56 +50,92 @@ def bank(*shape: int, capacity: int, dtype: torch.dtype = torch.bfloat16) -> tor
     return torch.empty(*shape[:-1], capacity, dtype=dtype)[..., : shape[-1]]
 
 
+def channels_last(*shape: int, capacity: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
+    """A view of the first channels of a bank whose channels lie side by side."""
+    return torch.empty(*shape[:-2], shape[-1], capacity, dtype=dtype).mT[..., : shape[-2], :]
+
+
 DESCRIBED = {
-    "bank of odd size": (bank(1, 16, 35, capacity=40), True),
-    "objects": (bank(1, 3, 16, 35, capacity=40), True),
-    "batches of whole blocks": (bank(2, 16, 35, capacity=40), True),
-    "one frame of a batch that is expanded": (bank(1, 16, 35, capacity=40).expand(2, -1, -1), False),
-    "batches whose blocks overlap": (bank(2, 12, 35, capacity=40), False),
-    "odd strides": (bank(1, 16, 35, capacity=35), False),
-    "odd offset": (bank(1, 16, 40, capacity=40)[..., 4:], False),
-    "objects with a gap": (bank(1, 3, 20, 35, capacity=40)[:, :, :16], False),
-    "channels last": (torch.empty(1, 40, 16, dtype=torch.bfloat16).mT, False),
-    "every other": (torch.empty(1, 16, 80, dtype=torch.bfloat16)[..., ::2], False),
-    "float32 of half the capacity": (bank(1, 16, 35, capacity=36, dtype=torch.float32), True),
+    "bank of odd size": (bank(1, 16, 35, capacity=40), (16, 35, 40)),
+    "objects": (bank(1, 3, 16, 35, capacity=40), (48, 35, 40)),
+    "batches of whole blocks": (bank(2, 16, 35, capacity=40), (32, 35, 40)),
+    "float32 of half the capacity": (bank(1, 16, 35, capacity=36, dtype=torch.float32), (16, 35, 36)),
+    "channels last": (channels_last(1, 16, 35, capacity=24), (35, 16, 24)),
+    "objects, channels last": (torch.empty(1, 35, 3, 16, dtype=torch.bfloat16).permute(0, 2, 3, 1), (35, 48, 48)),
+    "batches of whole blocks, channels last": (channels_last(2, 16, 32, capacity=24), (64, 16, 24)),
+    "batch that is expanded": (bank(1, 16, 35, capacity=40).expand(2, -1, -1), None),
+    "batches whose blocks overlap": (bank(2, 12, 35, capacity=40), None),
+    "batches whose blocks overlap, channels last": (channels_last(2, 16, 35, capacity=24), None),
+    "odd strides": (bank(1, 16, 35, capacity=35), None),
+    "odd offset": (bank(1, 16, 40, capacity=40)[..., 4:], None),
+    "objects with a gap": (bank(1, 3, 20, 35, capacity=40)[:, :, :16], None),
+    "objects apart, channels last": (channels_last(1, 3, 16, 35, capacity=24), None),
+    "every other": (torch.empty(1, 16, 80, dtype=torch.bfloat16)[..., ::2], None),
 }
 
 
-@pytest.mark.parametrize(("tensor", "described"), DESCRIBED.values(), ids=list(DESCRIBED))
-def test_descriptors_only_of_what_they_can_describe(tensor: torch.Tensor, described: bool) -> None:
-    assert launch.descriptor(tensor, 16, 16) is None
+@pytest.mark.parametrize(("tensor", "matrix"), DESCRIBED.values(), ids=list(DESCRIBED))
+def test_descriptors_only_of_what_they_can_describe(tensor: torch.Tensor, matrix: tuple[int, int, int] | None) -> None:
+    assert launch.source("key", tensor, 16, 16)["key_descriptor"] is None
     with chips.pretending(chips.CHIPS["sm_90"]):
-        descriptor = launch.descriptor(tensor, 16, 16)
-    assert (descriptor is not None) == described
-    if descriptor is not None:
-        assert descriptor.shape == [tensor.shape[:-1].numel(), tensor.shape[-1]]
-        assert descriptor.strides == [tensor.stride(-2), 1]
+        arguments = launch.source("key", tensor, 16, 16)
+    descriptor = arguments["key_descriptor"]
+    if matrix is None:
+        assert descriptor is None
+        return
+    assert descriptor.shape == list(matrix[:2])
+    assert descriptor.strides == [matrix[2], 1]
+    assert arguments["KEY_BY_ITEM"] == (True if tensor.stride(-1) > 1 else None)
 
 
 def test_queries_are_copied_only_where_a_copy_helps() -> None:
     odd, even = bank(1, 16, 35, capacity=35), bank(1, 16, 35, capacity=40)
     odd.normal_()
-    assert launch.aligned(odd, 16) is odd
+    assert launch.aligned(odd) is odd
     with chips.pretending(chips.CHIPS["sm_90"]):
-        copy = launch.aligned(odd, 16)
-        assert launch.descriptor(copy, 16, 16) is not None
+        copy = launch.aligned(odd)
+        assert launch.source("query", copy, 16, 16)["query_descriptor"] is not None
         assert torch.equal(copy, odd)
-        assert launch.aligned(even, 16) is even
-        batches = bank(2, 12, 35, capacity=35)
-        assert launch.aligned(batches, 16) is batches
+        assert launch.aligned(even) is even
+        last = channels_last(1, 16, 35, capacity=24)
+        assert launch.aligned(last) is last
+
+
+@pytest.mark.parametrize(
+    ("tensor", "size"),
+    [
+        (bank(1, 16, 35, capacity=40), 16),
+        (bank(1, 16, 36, capacity=36), 8),
+        (bank(1, 16, 34, capacity=34), 4),
+        (bank(1, 16, 35, capacity=36), 2),
+        (bank(1, 16, 40, capacity=40)[..., 4:], 8),
+        (bank(1, 16, 40, capacity=40)[..., 1:], 2),
+    ],
+)
+def test_bytes_of_a_copy(tensor: torch.Tensor, size: int) -> None:
+    assert layouts.copy_bytes(tensor) == size
+
+
+def tile_on_hopper(operation: str, channels: int, value_channels: int, capacity: int = 16) -> tiles.Tile:
+    key, value = bank(1, channels, 9, capacity=capacity), bank(1, 1, value_channels, 9, capacity=capacity)
+    with chips.pretending(chips.CHIPS["sm_90"]):
+        return tiles.tile_for(operation, key, value)
 
 
 def test_what_is_held_fits_into_shared_memory() -> None:
-    def tile(channels: int, value_channels: int) -> tiles.Tile:
-        key = torch.empty(1, channels, 9, dtype=torch.bfloat16, device="meta")
-        with chips.pretending(chips.CHIPS["sm_90"]):
-            return tiles.tile_for("key_gradient", key, key.new_empty(1, 1, value_channels, 9))
+    assert tile_on_hopper("key_gradient", 64, 512)[:3] == (32, 128, 512)
+    assert tile_on_hopper("key_gradient", 128, 512)[:3] == (32, 64, 512)
+    assert tile_on_hopper("query_gradient", 128, 512)[:3] == (64, 32, 512)
+    assert tile_on_hopper("key_gradient", 64, 9)[:3] == (32, 128, 16)
+    assert tile_on_hopper("key_gradient", 64, 2048)[:3] == (64, 64, 64)
+    assert tile_on_hopper("key_gradient", 256, 512)[:3] == (64, 64, 64)
+    assert tile_on_hopper("read", 128, 512)[:5] == (128, 64, 256, 8, 3)
+    assert tile_on_hopper("read", 256, 512)[:5] == (128, 64, 256, 8, 2)
 
-    assert tile(64, 512)[:3] == (32, 128, 512)
-    assert tile(128, 512)[:3] == (32, 64, 512)
-    assert tile(64, 9)[:3] == (32, 128, 16)
-    assert tile(64, 2048)[:3] == (64, 64, 64)
-    assert tile(256, 512)[:3] == (64, 64, 64)
+
+def test_the_tile_depends_on_how_a_memory_lies() -> None:
+    assert tile_on_hopper("read", 128, 512, capacity=12)[:5] == (128, 32, 128, 8, 2)
+    assert tile_on_hopper("key_gradient", 128, 512, capacity=12)[:3] == (64, 64, 64)
 
 
 @pytest.mark.parametrize("chip", chips.CHIPS.values(), ids=list(chips.CHIPS))

@@ -1,5 +1,7 @@
 """What the Triton kernels have of their own."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -45,21 +47,36 @@ def test_wide_distances_are_the_same(device: torch.device, monkeypatch: pytest.M
         assert torch.equal(wide, close)
 
 
-def in_banks(operands: Operands, value: Tensor) -> tuple[Operands, Tensor]:
-    """The same read of memories whose rows begin at multiples of 16 bytes."""
+def as_bank(tensor: Tensor) -> Tensor:
+    """The same tensor with rows that begin at multiples of 16 bytes."""
+    return functional.pad(tensor, (0, -tensor.shape[-1] % 8))[..., : tensor.shape[-1]]
 
-    def bank(tensor: Tensor) -> Tensor:
-        return functional.pad(tensor, (0, -tensor.shape[-1] % 8))[..., : tensor.shape[-1]]
 
-    return operands._replace(key=bank(operands.key)), bank(value)
+def channels_last(tensor: Tensor) -> Tensor:
+    """The same tensor with the channels of all objects side by side."""
+    rows = tensor.flatten(1, -2)
+    return as_bank(rows.mT.contiguous()).mT.unflatten(1, tensor.shape[1:-1])
 
 
 @pytest.mark.parametrize("affine", [False, True], ids=["plain", "affine"])
-@pytest.mark.parametrize("sizes", [(1, 20, 17, 39, 2, 9), (2, 32, 17, 39, 2, 8), (1, 70, 20, 33, 1, 8)])
-def test_the_read_by_descriptors(sizes: tuple[int, ...], affine: bool, splits: int, device: torch.device) -> None:
-    from stm_fast.kernels import chips
+@pytest.mark.parametrize(
+    ("layout", "sizes"),
+    [
+        (as_bank, (1, 20, 17, 39, 2, 9)),
+        (as_bank, (2, 32, 17, 39, 2, 8)),
+        (as_bank, (1, 70, 20, 33, 1, 8)),
+        (channels_last, (1, 20, 17, 39, 2, 9)),
+        (channels_last, (2, 32, 16, 48, 2, 8)),
+    ],
+)
+def test_the_read_by_descriptors(
+    layout: Callable[[Tensor], Tensor], sizes: tuple[int, ...], affine: bool, splits: int, device: torch.device
+) -> None:
+    from stm_fast.kernels import chips, layouts
 
-    operands, value = in_banks(*random_read(sizes, device, affine))
+    operands, value = random_read(sizes, device, affine)
+    operands, value = operands._replace(key=layout(operands.key)), layout(value)
+    assert layouts.layout_of(operands.key).by_item == layouts.layout_of(value).by_item == (layout is channels_last)
     with chips.pretending(chips.CHIPS["sm_90"]):
         out, lse = triton.read(operands, value)
         usage = triton.usage(operands, lse)
