@@ -42,6 +42,7 @@ class Process:
         self._process: BaseProcess | None = None
         self._connection: Connection | None = None
         self._until = self._seconds = float("inf")
+        self._busy = False
 
     def begin(self, function: Callable[..., Any], *arguments: Any, seconds: float = float("inf")) -> None:
         """Begin a call; the one before must have ended.
@@ -54,7 +55,7 @@ class Process:
         if self._connection is None:
             self._start()
         assert self._connection is not None
-        self._seconds, self._until = seconds, time.monotonic() + seconds
+        self._seconds, self._until, self._busy = seconds, time.monotonic() + seconds, True
         with suppress(BrokenPipeError):  # `outcome` will tell
             self._connection.send((function, arguments))
 
@@ -70,6 +71,7 @@ class Process:
         if self._connection.poll():
             try:
                 outcome: Outcome = self._connection.recv()
+                self._busy = False
             except (EOFError, ConnectionResetError):
                 outcome = Outcome(fault=f"its process died{self._by_signal()}", last=True)
         elif time.monotonic() > self._until:
@@ -94,15 +96,23 @@ class Process:
         return outcome
 
     def end(self) -> None:
-        """End the process and what it started."""
-        if self._process is None or self._connection is None:
+        """End the process and what it started; at once, unless it has nothing to do."""
+        end_all([self])
+
+    def _hang_up(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
+
+    def _kill(self, patience: float) -> None:
+        if self._process is None:
             return
-        self._connection.close()
+        self._process.join(0.0 if self._busy else patience)
         for kill in (os.killpg, os.kill):  # it may not lead a group yet
             with suppress(ProcessLookupError, PermissionError):
                 kill(self._process.pid or 0, signal.SIGKILL)
         self._process.join()
-        self._process = self._connection = None
+        self._process = None
 
     @property
     def connection(self) -> Connection:
@@ -116,6 +126,15 @@ class Process:
         return max(0.0, self._until - time.monotonic())
 
 
+def end_all(processes: Iterable[Process], patience: float = 3.0) -> None:
+    """End processes: those that are busy at once, the others in `patience` seconds if they do not by themselves."""
+    ending, until = list(processes), time.monotonic() + patience
+    for process in ending:
+        process._hang_up()
+    for process in ending:
+        process._kill(max(0.0, until - time.monotonic()))
+
+
 def wait_for(processes: Iterable[Process], seconds: float = 1.0) -> None:
     """Wait until a call of one of the processes has ended or takes too long, `seconds` at most."""
     waiting = list(processes)
@@ -123,7 +142,11 @@ def wait_for(processes: Iterable[Process], seconds: float = 1.0) -> None:
 
 
 def in_parallel(
-    function: Callable[..., Any], arguments: Iterable[tuple[Any, ...]], processes: list[Process], seconds: float
+    function: Callable[..., Any],
+    arguments: Iterable[tuple[Any, ...]],
+    processes: list[Process],
+    seconds: float = float("inf"),
+    until: float = float("inf"),
 ) -> Iterator[tuple[int, Outcome]]:
     """Make many calls of a function, as many at once as there are processes.
 
@@ -132,17 +155,19 @@ def in_parallel(
         arguments: of each call.
         processes: that are idle.
         seconds: that each call may take.
+        until: a time of `time.monotonic`, when all calls are ended and no other is begun.
 
     Yields:
-        The number of a call in `arguments`, from 0, and what it came to, in the order in which they end.
+        The number of a call in `arguments`, from 0, and what it came to, in the order in which they end; none of a call
+        that was not begun.
     """
     calls, idle = enumerate(arguments), list(processes)
     busy: dict[Process, int] = {}
     while True:
-        while idle and (following := next(calls, None)) is not None:
+        while idle and (left := until - time.monotonic()) > 0 and (following := next(calls, None)) is not None:
             process = idle.pop()
             busy[process], its = following
-            process.begin(function, *its, seconds=seconds)
+            process.begin(function, *its, seconds=min(seconds, left))
         if not busy:
             return
         wait_for(busy)

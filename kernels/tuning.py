@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from stm_fast.kernels import backward, forward, tiles, top_k, usage
 from stm_fast.kernels.launch import Operands
-from stm_fast.kernels.processes import Process, in_parallel
+from stm_fast.kernels.processes import Process, end_all, in_parallel
 from stm_fast.kernels.tiles import Tile
 
 MOST_SUMS = 160
@@ -165,16 +164,12 @@ class Ahead:
             until: a time of `time.monotonic`.
         """
         arguments = [(self._problem, operation, tile) for tile in found]
-        for number, outcome in in_parallel(_launch, arguments, self._processes, SECONDS_PER_TILE):
+        for number, outcome in in_parallel(_launch, arguments, self._processes, SECONDS_PER_TILE, until):
             yield found[number], not outcome.fault
-            if time.monotonic() > until:
-                self.end()
-                return
 
     def end(self) -> None:
         """End the processes."""
-        for process in self._processes:
-            process.end()
+        end_all(self._processes)
 
 
 def _launch(problem: Problem, operation: str, tile: Tile) -> None:

@@ -56,11 +56,15 @@ def test_what_takes_too_long_is_ended(process: Process) -> None:
     assert process.call(identify).fault == ""
 
 
-def test_calls_in_parallel_are_all_made_once() -> None:
+def test_calls_in_parallel_are_all_made_once_until_the_time_is_over() -> None:
     processes = [Process(), Process()]
     found = dict(in_parallel(identify, [(number,) for number in range(5)], processes, 60.0))
+    begin = time.monotonic()
+    late = list(in_parallel(time.sleep, [(60,), (60,), (60,)], processes, until=begin + 0.2))
     for process in processes:
         process.end()
+    assert sorted(number for number, outcome in late if "longer" in outcome.fault) == [0, 1]
+    assert time.monotonic() - begin < 30
     assert {number: outcome.value[0] for number, outcome in found.items()} == {number: number for number in range(5)}
 
 
