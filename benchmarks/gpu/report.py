@@ -26,6 +26,8 @@ def brief(line: Line) -> str:
         words.append(f"{line['tflops']:.1f} TFLOP/s")
     elif "different" in line:
         words.append(f"{line['different']} of {line['calls']} calls differ")
+    elif "too_large" in line:
+        words.append(line["too_large"])
     elif "took" in line and not words:
         words.append(f"{line['took']:.1f} s")
     return ", ".join(words)
@@ -109,6 +111,8 @@ def _timed(line: Line) -> tuple[str, ...]:
 
 
 def _varied(line: Line) -> tuple[str, ...]:
+    if "too_large" in line:
+        return line["case"], "", "too large", "", ""
     if line["status"] == "wrong":
         return line["case"], f"{line['error']:.1e}", "WRONG", "", ""
     figures = (f"{line[name]:.1f}" for name in ("microseconds", "table"))

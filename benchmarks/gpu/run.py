@@ -101,7 +101,7 @@ class Run:
         found = dict(outcome.value)
         status = WRONG if found.pop("wrong", False) else OK
         if found.get("reason"):
-            self._results.add(**names, status=SKIPPED, fault=found["reason"])
+            self._results.add(**names, status=FAILED, fault=found["reason"])
         else:
             self._results.add(**names, status=status, **found)
 

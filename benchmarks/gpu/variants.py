@@ -77,11 +77,16 @@ def variants(toy: bool) -> list[Variant]:
 
 
 def check_variant(variant: Variant, _: str, device: torch.device) -> dict[str, Any]:
-    """The distance of a variant's result to that of the table's tile."""
+    """The distance of a variant's result to that of the table's tile; or why the chip cannot hold it."""
+    from triton.errors import TritonError
+
     launch = _launch(variant, device)
     expected = launch().double()
-    with poisoned():
-        found = launch(**variant.keywords)
+    try:
+        with poisoned():
+            found = launch(**variant.keywords)
+    except TritonError as error:
+        return {"too_large": f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"}
     error, allowed = largest_error([found], [expected]), 2 * tolerance(variant.case)
     return {"error": error, "tolerance": allowed, "wrong": not error < allowed}
 
@@ -89,7 +94,7 @@ def check_variant(variant: Variant, _: str, device: torch.device) -> dict[str, A
 def time_variant(variant: Variant, engine: str, device: torch.device) -> dict[str, Any]:
     """A variant in turns with the table's choice; its time, and how many times faster it is."""
     result = check_variant(variant, engine, device)
-    if result["wrong"]:
+    if "too_large" in result or result["wrong"]:
         return result
     launch = _launch(variant, device)
     times = in_turns({"table": launch, "variant": partial(launch, **variant.keywords)}, device)

@@ -1,8 +1,10 @@
 """First light, rehearsed as on the machine that it is for: tracked files, few packages, one command."""
 
 import json
+import signal
 import subprocess
 import sys
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,27 @@ def test_rehearsal_goes_through_all_stages(machine: tuple[Path, dict[str, str]])
     assert {(line["stage"], line["engine"]) for line in results} >= {("time", "triton"), ("time", "cuda")}
     tables = (machine[0] / "out" / "first_light.md").read_text()
     assert all(f"**{stage}**" in tables for stage in stages if stage != "compile variants")
+
+
+def test_ctrl_c_keeps_what_there_is(machine: tuple[Path, dict[str, str]]) -> None:
+    checkout, environment = machine
+    # Where the tests run in the background SIGINT is ignored, and a child would inherit that.
+    restore = signal.signal(signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.first_light", "stopped", "--rehearse", "--engine", "triton"],
+        cwd=checkout, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    signal.signal(signal.SIGINT, restore)
+    assert process.stderr is not None
+    said = list(takewhile(lambda line: "check, triton" not in line, process.stderr))
+    process.send_signal(signal.SIGINT)
+    told, rest = process.communicate(timeout=60)
+    assert process.returncode == 130, (said, rest)
+    assert "results: " in told
+    assert "Traceback" not in rest
+    kept = (checkout / "stopped" / "results.jsonl").read_text().splitlines()
+    assert [json.loads(line)["stage"] for line in kept].count("check") >= 1
+    assert "**check**" in (checkout / "stopped" / "first_light.md").read_text()
 
 
 def test_tools_that_are_missing_are_lines(machine: tuple[Path, dict[str, str]]) -> None:
