@@ -78,6 +78,7 @@ class Case:
             dtype += f" keys, {str(self.value_dtype).removeprefix('torch.')} values"
         objects = f" x {self.objects} objects" if self.objects > 1 else ""
         more = f"{', affine' if self.affine else ''}{', channels last' if self.channels_last else ''}"
+        more += f", best {self.top_k}" if self.operation.startswith("top_k") and self.top_k != TOP_K else ""
         channels = f"({self.key_channels}, {self.value_channels}){objects}"
         return f"{self.operation}, {dtype}, {channels}, T = {self.frames}{more}"
 

@@ -60,6 +60,7 @@ def checked(toy: bool = False) -> list[Case]:
         *each(replace(STM, channels_last=True)),
         *each(replace(STCN, dtype=FLOAT32, affine=True, channels_last=True)),
         replace(STM, key_channels=256, value_channels=1024),
+        *(replace(STM, operation="top_k", top_k=best) for best in (1, 128)),
     ]
     return list(dict.fromkeys(cases))
 

@@ -78,14 +78,14 @@ def variants(toy: bool) -> list[Variant]:
 
 def check_variant(variant: Variant, _: str, device: torch.device) -> dict[str, Any]:
     """The distance of a variant's result to that of the table's tile; or why the chip cannot hold it."""
-    from triton.errors import TritonError
+    from triton.runtime.errors import OutOfResources, PTXASError
 
     launch = _launch(variant, device)
     expected = launch().double()
     try:
         with poisoned():
             found = launch(**variant.keywords)
-    except TritonError as error:
+    except (OutOfResources, PTXASError) as error:
         return {"too_large": f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"}
     error, allowed = largest_error([found], [expected]), 2 * tolerance(variant.case)
     return {"error": error, "tolerance": allowed, "wrong": not error < allowed}
