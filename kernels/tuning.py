@@ -150,10 +150,8 @@ class Ahead:
 
     def __init__(self, problem: Problem) -> None:
         """Make as many processes as the machine has processors and the GPU has room for."""
-        free, _ = torch.cuda.mem_get_info(problem.device)
-        count = max(1, min((os.cpu_count() or 2) - 1, MAX_PROCESSES, free // BYTES_PER_PROCESS))
         self._problem = problem
-        self._processes = [Process() for _ in range(count)]
+        self._processes = [Process() for _ in range(_useful_processes(problem.device))]
 
     def __call__(self, operation: str, found: list[Tile], until: float) -> Iterator[tuple[Tile, bool]]:
         """Compile and launch tiles; yields each with whether the chip can hold it, until the time is over.
@@ -172,14 +170,18 @@ class Ahead:
         end_all(self._processes)
 
 
+def _useful_processes(device: torch.device) -> int:
+    free, _ = torch.cuda.mem_get_info(device)
+    return max(1, min((os.cpu_count() or 2) - 1, MAX_PROCESSES, free // BYTES_PER_PROCESS))
+
+
 def _launch(problem: Problem, operation: str, tile: Tile) -> None:
-    _launches(problem)[operation](tile=tile)
-    torch.cuda.synchronize(problem.device)
+    """Compile and launch a tile, and wait until it is done."""
+    _launches(problem)[operation](tile=tile)[..., -1].cpu()
 
 
 @cache
 def _launches(problem: Problem) -> dict[str, Callable[..., Tensor]]:
-    torch.cuda.set_device(problem.device)
     return operations(*problem.tensors())
 
 

@@ -40,6 +40,7 @@ def full(lines: list[Line], machine: dict[str, str]) -> str:
         _counts(lines),
         *_faults(lines),
         *(_table(name, lines) for name in TABLES),
+        _absent(lines),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
 
@@ -67,6 +68,16 @@ def _faults(lines: list[Line], most: int | None = None) -> Iterator[str]:
         f"- {stage}, {engine or 'torch'}: {count} skipped: {reason}"
         for (stage, engine, reason), count in skipped.items()
     )
+
+
+def _absent(lines: list[Line]) -> str:
+    """Why others do not stand beside: each reason once, with how many cases it is of."""
+    reasons = Counter(
+        f"{name} ({line['case'].partition(',')[0]}): {why}"
+        for line in lines
+        for name, why in line.get("refused", {}).items()
+    )
+    return "\n".join(f"- not beside, {count} times: {reason}" for reason, count in reasons.items())
 
 
 def _table(stage: str, lines: list[Line]) -> str:

@@ -106,7 +106,8 @@ def test_reports_say_what_is_wrong(results: Results) -> None:
     results.add("check", "cuda", "a read", "wrong", error=1.0)
     results.add("time", "triton", "a read", "failed", fault="ValueError: no")
     timed = {"seconds": {"stm-fast": 1e-4, "plain": 3e-4}, "ratios": {"plain": 3.0}, "extra_bytes": {"stm-fast": 0}}
-    results.add("time", "cuda", "another", "ok", error=0.0, tflops=2.0, fraction=0.5, **timed)
+    refused = {"SDPA flash": "RuntimeError: no"}
+    results.add("time", "cuda", "another", "ok", error=0.0, tflops=2.0, fraction=0.5, refused=refused, **timed)
     results.close()
     text = report.short(results.lines)
     assert "- check, cuda: a read: WRONG, error 1.0e+00\n- time, triton: a read: failed: ValueError: no\n" in text
@@ -114,3 +115,4 @@ def test_reports_say_what_is_wrong(results: Results) -> None:
     assert "1 wrong, 1 failed, 1 ok" in text
     full = results.log.with_name("first_light.md").read_text()
     assert "| a read | cuda | 1.0e+00 | WRONG |" in full
+    assert "- not beside, 1 times: SDPA flash (another): RuntimeError: no" in full

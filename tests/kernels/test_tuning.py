@@ -118,6 +118,17 @@ def test_tune_writes_after_each_operation_and_keeps_what_it_has_on_ctrl_c(
     assert [key.split(",")[0] for key in json.loads(file.read_text())] == ["read", "query_gradient"]
 
 
+def test_tiles_are_launched_by_other_processes(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "_useful_processes", lambda _: 2)
+    ahead = tuning.Ahead(tuning.Problem(16, 16, 40, torch.float32, device))
+    good, bad = Tile(16, 16, 16, 4, 1), Tile(16, 15, 16, 4, 1)
+    try:
+        found = dict(ahead("usage", [good, bad], math.inf))
+    finally:
+        ahead.end()
+    assert found == {good: True, bad: False}
+
+
 def test_tune_stops_when_the_time_is_over(problem: tuning.Problem, tmp_path: Path) -> None:
     tune._tune_tiles(problem, tmp_path / "tiles.json", 0.0)
     assert not (tmp_path / "tiles.json").exists()
