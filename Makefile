@@ -59,8 +59,8 @@ sanitize: install ## the same under AddressSanitizer with UndefinedBehaviorSanit
 bench: $(VENV)/.bench ## measure the read beside its rivals, for docs/performance.md, into build/bench; on an idle machine
 	$(BIN)/python -m benchmarks.memory_read build/bench
 
-bench-gpu: install ## check and measure the read on this machine's GPU, into build/bench; takes up to eight minutes
-	$(BIN)/python -m benchmarks.gpu build/bench
+bench-gpu: install ## check and measure the read on this machine's GPU, into build/bench; takes up to ten minutes
+	$(BIN)/python -m benchmarks.first_light build/bench
 
 bench-suite: $(VENV)/.bench ## the same shapes as a pytest-benchmark suite, to compare one state of the code with another
 	$(BIN)/pytest benchmarks --benchmark-autosave --benchmark-columns=median,iqr,rounds --benchmark-sort=name

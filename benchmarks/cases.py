@@ -1,5 +1,6 @@
 """The reads that are measured: real shapes of the family at 480p."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -11,9 +12,11 @@ TOP_K = 30
 
 @dataclass(frozen=True)
 class Case:
-    """A read of `frames` memory frames, 480p by default; `operation` is read, backward, top_k or usage.
+    """A read of `frames` memory frames, 480p by default.
 
-    `dtype` is that of the keys, and of the values too unless `value_dtype` says otherwise.
+    `operation` is read, backward, top_k, top_k_backward or usage. `dtype` is that of the keys, and of the values too
+    unless `value_dtype` says otherwise. An affine read has all of gain, offset and bias, some of them −inf; one with
+    channels last has those side by side in memory.
     """
 
     operation: str
@@ -24,6 +27,9 @@ class Case:
     frames: int
     queries: int = QUERIES
     value_dtype: torch.dtype | None = None
+    affine: bool = False
+    channels_last: bool = False
+    top_k: int = TOP_K
 
     @property
     def flops(self) -> float:
@@ -33,7 +39,7 @@ class Case:
         """
         rows = self.objects * self.value_channels
         if self.operation == "top_k_backward":
-            return 4.0 * self.queries * TOP_K * (self.key_channels + rows)
+            return 4.0 * self.queries * self.top_k * (self.key_channels + rows)
         channels = {
             "backward": 3 * self.key_channels + 2 * rows,
             "usage": self.key_channels,
@@ -41,22 +47,40 @@ class Case:
         }
         return 2.0 * self.queries**2 * self.frames * channels.get(self.operation, self.key_channels + rows)
 
-    def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+    def tensors(self, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor, Tensor]:
         """Query key (1, C, N), memory key (1, C, M) and memory value (1, O, V, M)."""
-        random = torch.Generator().manual_seed(0)
+        random = torch.Generator(device).manual_seed(0)
         tokens = self.queries * self.frames
-        shapes = (self.key_channels, self.queries), (self.key_channels, tokens)
-        query, key = (torch.randn(1, *shape, generator=random).to(self.dtype) for shape in shapes)
-        value = torch.randn(1, self.objects, self.value_channels, tokens, generator=random)
-        value = value.to(self.value_dtype or self.dtype)
-        return query, key, value
+
+        def normal(*shape: int, dtype: torch.dtype) -> Tensor:
+            tensor = torch.randn(1, *shape, generator=random, device=device).to(dtype)
+            return tensor.mT.contiguous().mT if self.channels_last else tensor
+
+        return (
+            normal(self.key_channels, self.queries, dtype=self.dtype),
+            normal(self.key_channels, tokens, dtype=self.dtype),
+            normal(self.objects, self.value_channels, tokens, dtype=self.value_dtype or self.dtype),
+        )
+
+    def vectors(self, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor, Tensor] | tuple[None, None, None]:
+        """Gain (1, M), offset (1, N) and bias (1, M) of an affine read; None without them."""
+        if not self.affine:
+            return None, None, None
+        random = torch.Generator(device).manual_seed(1)
+        tokens = self.queries * self.frames
+        gain, bias = (torch.rand(1, tokens, generator=random, device=device) for _ in range(2))
+        bias[:, ::5] = -math.inf
+        return gain + 0.5, torch.randn(1, self.queries, generator=random, device=device), bias
 
     def __str__(self) -> str:
         dtype = str(self.dtype).removeprefix("torch.")
         if self.value_dtype:
             dtype += f" keys, {str(self.value_dtype).removeprefix('torch.')} values"
         objects = f" x {self.objects} objects" if self.objects > 1 else ""
-        return f"{self.operation}, {dtype}, ({self.key_channels}, {self.value_channels}){objects}, T = {self.frames}"
+        more = f"{', affine' if self.affine else ''}{', channels last' if self.channels_last else ''}"
+        more += f", best {self.top_k}" if self.operation.startswith("top_k") and self.top_k != TOP_K else ""
+        channels = f"({self.key_channels}, {self.value_channels}){objects}"
+        return f"{self.operation}, {dtype}, {channels}, T = {self.frames}{more}"
 
 
 FRAMES = (1, 5, 20, 100)

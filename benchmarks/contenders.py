@@ -52,7 +52,7 @@ def tokens_first(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 
 def on_gpu() -> dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]]:
-    """Every attention that a GPU may have: torch's own one by one, FlexAttention in tiles that fit, xformers'."""
+    """Every attention of torch that a GPU may have, one by one."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
     def forced(backend: SDPBackend) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
@@ -63,8 +63,12 @@ def on_gpu() -> dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]]:
         return run
 
     named = {"flash": "FLASH_ATTENTION", "efficient": "EFFICIENT_ATTENTION", "cudnn": "CUDNN_ATTENTION", "math": "MATH"}
-    ways = {f"SDPA {name}": forced(getattr(SDPBackend, backend)) for name, backend in named.items()}
-    ways["FlexAttention"] = lambda query, key, value: _attend(_flex_in_tiles(), query, key, value)
+    return {f"SDPA {name}": forced(getattr(SDPBackend, backend)) for name, backend in named.items()}
+
+
+def others() -> dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]]:
+    """FlexAttention, compiled when it is first called, in tiles that fit, and xformers' attention if it is there."""
+    ways = {"FlexAttention": lambda query, key, value: _attend(_flex_in_tiles(), query, key, value)}
     if find_spec("xformers") is not None:
         ways["xformers"] = _xformers
     return ways

@@ -1,9 +1,9 @@
 """Finding tiles by measurement, on the GPU that they are for."""
 
 import json
-import statistics
+import os
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from stm_fast.kernels import backward, forward, tiles, top_k, usage
 from stm_fast.kernels.launch import Operands
+from stm_fast.kernels.processes import Process, end_all, in_parallel
 from stm_fast.kernels.tiles import Tile
 
 MOST_SUMS = 160
@@ -19,9 +20,12 @@ MOST_SUMS = 160
 WORTH = 0.95
 """A tile replaces the table's if it takes less than this part of the time."""
 TOP_K = 30
-ROUNDS = 11
-BUSY_CYCLES = 1_000_000
-"""A GPU spends them waiting, about half a millisecond, before what is timed."""
+QUERIES = 1620
+MAX_PROCESSES = 16
+BYTES_PER_PROCESS = 1 << 30
+"""Of the GPU's memory, that a process which compiles and launches may need."""
+SECONDS_PER_TILE = 120.0
+"""After which a tile that is still being compiled is given up."""
 OPERATIONS = ("read", "query_gradient", "key_gradient", "value_gradient", "usage", "top_k")
 
 
@@ -33,8 +37,8 @@ class Trial(NamedTuple):
     seconds: float | None
 
 
-def operations(operands: Operands, value: Tensor) -> dict[str, Callable[[Tile | None], Tensor]]:
-    """For each operation of the table, a launch with a tile (None: the table's) that returns what it computed."""
+def operations(operands: Operands, value: Tensor) -> dict[str, Callable[..., Tensor]]:
+    """For each operation a launch that returns what it computed; it takes keywords of the launcher, such as `tile`."""
     batch, objects, channels, tokens = value.shape
     queries = operands.query.shape[2]
     out = value.new_empty(batch, objects, channels, queries)
@@ -42,31 +46,31 @@ def operations(operands: Operands, value: Tensor) -> dict[str, Callable[[Tile | 
     forward.read(operands, value, out, lse)
     grad_out = torch.randn(out.shape, generator=torch.Generator().manual_seed(0)).to(out)
 
-    def read(tile: Tile | None) -> Tensor:
+    def read(**options: Any) -> Tensor:
         result = torch.empty_like(out)
-        forward.read(operands, value, result, torch.empty_like(lse), tile)
+        forward.read(operands, value, result, torch.empty_like(lse), **options)
         return result
 
-    def gradient(place: int, of: Tensor) -> Callable[[Tile | None], Tensor]:
-        def run(tile: Tile | None) -> Tensor:
+    def gradient(place: int, of: Tensor) -> Callable[..., Tensor]:
+        def run(**options: Any) -> Tensor:
             result, unwanted = of.new_empty(of.shape), out.new_empty(0)
             query, key, gain, offset, bias, values = (result if i == place else unwanted for i in range(6))
             gradients = query, key, gain, offset, bias, values
-            backward.read_backward(operands, value, out, lse, grad_out, torch.zeros_like(lse), gradients, tile)
+            backward.read_backward(operands, value, out, lse, grad_out, torch.zeros_like(lse), gradients, **options)
             return result
 
         return run
 
-    def use(tile: Tile | None) -> Tensor:
+    def use(**options: Any) -> Tensor:
         result = lse.new_empty(batch, tokens)
-        usage.usage(operands, lse, result, tile)
+        usage.usage(operands, lse, result, **options)
         return result
 
-    def best(tile: Tile | None) -> Tensor:
+    def best(**options: Any) -> Tensor:
         result = torch.empty_like(out)
         indices = lse.new_empty(batch, queries, TOP_K, dtype=torch.int64)
         weights = lse.new_empty(batch, queries, TOP_K)
-        top_k.top_k_read(operands, value, result, torch.empty_like(lse), indices, weights, tile)
+        top_k.top_k_read(operands, value, result, torch.empty_like(lse), indices, weights, **options)
         return result
 
     gradients = gradient(0, operands.query), gradient(1, operands.key), gradient(5, value)
@@ -97,10 +101,9 @@ def _around(size: int) -> tuple[int, int, int]:
     return size // 2, size, 2 * size
 
 
-def count(operands: Operands, value: Tensor) -> int:
-    """How many trials there are, of all operations."""
-    rows = value.shape[1] * value.shape[2]
-    return sum(1 + len(candidates(name, _known(name, operands, value), rows)) for name in OPERATIONS)
+def neighbours(name: str, operands: Operands, value: Tensor) -> list[Tile]:
+    """The candidates beside the table's tile for an operation."""
+    return candidates(name, _known(name, operands, value), value.shape[1] * value.shape[2])
 
 
 def _shape_of(name: str, operands: Operands, value: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,24 +115,97 @@ def _known(name: str, operands: Operands, value: Tensor) -> Tile:
     return tiles.tile_for(name, *_shape_of(name, operands, value))
 
 
+class Problem(NamedTuple):
+    """The read that is tuned; any process can make it.
+
+    Attributes:
+        key_channels: of the keys.
+        value_channels: of the values of all objects.
+        tokens: of the memory.
+        dtype: of keys and values.
+        device: the GPU.
+    """
+
+    key_channels: int
+    value_channels: int
+    tokens: int
+    dtype: torch.dtype
+    device: torch.device
+
+    def tensors(self) -> tuple[Operands, Tensor]:
+        """Operands of the scores, and values."""
+        query, key, value = (
+            torch.randn(shape, device=self.device).to(self.dtype)
+            for shape in (
+                (1, self.key_channels, QUERIES),
+                (1, self.key_channels, self.tokens),
+                (1, 1, self.value_channels, self.tokens),
+            )
+        )
+        return Operands(query, key, None, None, None, self.key_channels**-0.5), value
+
+
+class Ahead:
+    """Compiles tiles in processes of their own, which leave what they compiled in triton's cache."""
+
+    def __init__(self, problem: Problem) -> None:
+        """Make as many processes as the machine has processors and the GPU has room for."""
+        self._problem = problem
+        self._processes = [Process() for _ in range(_useful_processes(problem.device))]
+
+    def __call__(self, operation: str, found: list[Tile], until: float) -> Iterator[tuple[Tile, bool]]:
+        """Compile and launch tiles; yields each with whether the chip can hold it, until the time is over.
+
+        Args:
+            operation: one of `OPERATIONS`.
+            found: the tiles.
+            until: a time of `time.monotonic`.
+        """
+        arguments = [(self._problem, operation, tile) for tile in found]
+        for number, outcome in in_parallel(_launch, arguments, self._processes, SECONDS_PER_TILE, until):
+            yield found[number], not outcome.fault
+
+    def end(self) -> None:
+        """End the processes."""
+        end_all(self._processes)
+
+
+def _useful_processes(device: torch.device) -> int:
+    free, _ = torch.cuda.mem_get_info(device)
+    return max(1, min((os.cpu_count() or 2) - 1, MAX_PROCESSES, free // BYTES_PER_PROCESS))
+
+
+def _launch(problem: Problem, operation: str, tile: Tile) -> None:
+    """Compile and launch a tile, and wait until it is done."""
+    _launches(problem)[operation](tile=tile)[..., -1].cpu()
+
+
+@cache
+def _launches(problem: Problem) -> dict[str, Callable[..., Tensor]]:
+    return operations(*problem.tensors())
+
+
 def trials(
-    operands: Operands, value: Tensor, seconds_of: Callable[[Callable[[], object]], float], most: int | None = None
+    operation: str,
+    operands: Operands,
+    value: Tensor,
+    seconds_of: Callable[[Callable[[], object]], float],
+    found: list[Tile] | None = None,
 ) -> Iterator[Trial]:
-    """Measure the table's tile and its neighbours for every operation, one after another.
+    """Measure the table's tile and its neighbours for an operation, the table's first.
 
     Args:
+        operation: one of `OPERATIONS`.
         operands: operands of the scores, at the shape that matters.
         value: `(B, O, Cv, Nk)`.
         seconds_of: measures a call.
-        most: neighbours tried for an operation; all if None.
+        found: the neighbours to measure; all if None.
     """
-    rows = value.shape[1] * value.shape[2]
-    for name, launch in operations(operands, value).items():
-        known = _known(name, operands, value)
-        expected = launch(known).float()
-        yield Trial(name, known, seconds_of(partial(launch, known)))
-        for tile in candidates(name, known, rows)[:most]:
-            yield Trial(name, tile, _measured(partial(launch, tile), expected, seconds_of))
+    launch, known = operations(operands, value)[operation], _known(operation, operands, value)
+    expected = launch(tile=known).float()
+    yield Trial(operation, known, seconds_of(partial(launch, tile=known)))
+    for tile in neighbours(operation, operands, value) if found is None else found:
+        yield Trial(operation, tile, _measured(partial(launch, tile=tile), expected, seconds_of))
 
 
 def _measured(
@@ -145,42 +221,23 @@ def _measured(
     return seconds_of(run) if difference <= 2e-2 * expected.norm() else None
 
 
-def seconds_on_gpu(run: Callable[[], object]) -> float:
-    """Time of one call on the current GPU, which is kept busy while the host prepares the call."""
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    torch.cuda._sleep(BUSY_CYCLES)
-    start.record()
-    run()
-    end.record()
-    end.synchronize()
-    return float(start.elapsed_time(end)) / 1e3
+def winner(measured: list[Trial]) -> Tile | None:
+    """The fastest tile of an operation's trials; None where the first, the table's, is hardly slower."""
+    first, *others = measured
+    timed = [trial for trial in others if trial.seconds is not None]
+    fastest = min(timed, key=lambda trial: trial.seconds or 0.0, default=None)
+    if fastest is None or not first.seconds or (fastest.seconds or 0.0) >= WORTH * first.seconds:
+        return None
+    return fastest.tile
 
 
-def median_seconds_on_gpu(run: Callable[[], object]) -> float:
-    """Median time of a call on the current GPU."""
-    return statistics.median(seconds_on_gpu(run) for _ in range(ROUNDS))
-
-
-def winners(measured: list[Trial]) -> dict[str, Tile]:
-    """The fastest tile of every operation whose first trial, the table's, is clearly slower."""
-    chosen: dict[str, Tile] = {}
-    for name in dict.fromkeys(trial.operation for trial in measured):
-        first, *others = (trial for trial in measured if trial.operation == name)
-        timed = [trial for trial in others if trial.seconds is not None]
-        fastest = min(timed, key=lambda trial: trial.seconds or 0.0, default=None)
-        if fastest and fastest.seconds and first.seconds and fastest.seconds < WORTH * first.seconds:
-            chosen[name] = fastest.tile
-    return chosen
-
-
-def with_winners(file: Path, chosen: dict[str, Tile], operands: Operands, value: Tensor) -> str:
-    """What a file of tuned tiles is to say: what it says, with winners, without operations that the table won."""
+def with_winner(file: Path, operation: str, chosen: Tile | None, operands: Operands, value: Tensor) -> str:
+    """What a file of tuned tiles is to say: what it says of others, and an operation's tile unless the table won."""
     table = _read(file)
-    for operation in OPERATIONS:
-        key = tiles.tuning_key(operation, *_shape_of(operation, operands, value))
-        table.pop(key, None)
-        if operation in chosen:
-            table[key] = list(chosen[operation])
+    key = tiles.tuning_key(operation, *_shape_of(operation, operands, value))
+    table.pop(key, None)
+    if chosen is not None:
+        table[key] = list(chosen)
     return json.dumps(table, indent=1) + "\n"
 
 

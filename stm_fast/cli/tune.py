@@ -1,6 +1,9 @@
 """`stm-fast tune`: tiles of the GPU kernels, measured on the GPU at hand."""
 
-from typing import Annotated
+import math
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,6 +12,10 @@ from stm_fast.cli.options import Dtype, resolve_dtype
 from stm_fast.errors import BackendUnavailableError
 from stm_fast.media.files import write_text
 
+if TYPE_CHECKING:
+    from stm_fast.kernels import tuning
+    from stm_fast.kernels.tiles import Tile
+
 
 @with_sentences
 def tune(
@@ -16,14 +23,15 @@ def tune(
     value_channels: Annotated[int, typer.Option(min=1, help="Channels of the values, of all objects.")] = 512,
     frames: Annotated[int, typer.Option(min=1, help="Memory frames of 1620 tokens.")] = 10,
     dtype: Annotated[Dtype, typer.Option(help="Of keys and values.")] = Dtype.auto,
+    seconds: Annotated[float | None, typer.Option(min=0.0, help="Stop after these, with what was found.")] = None,
 ) -> None:
     """Measure tiles and backends on this GPU, and keep what is faster than the table's.
 
-    They are kept in the cache folder for this GPU and this triton, and taken from then on by reads of these dtypes and
-    about these channels. The memory's length takes no part: any number of frames that fills the GPU will do. Where the
-    CUDA kernels serve too, each operation is from then on done by the backend that was faster.
+    They are kept in the cache folder for this GPU and this triton, after each operation, and taken from then on by
+    reads of these dtypes and about these channels. The memory's length takes no part: any number of frames that fills
+    the GPU will do. Where the CUDA kernels serve too, each operation is from then on done by the backend that was
+    faster.
     """
-    from stm_fast.ops import preference
     from stm_fast.ops.backends import registry, triton
 
     reason = registry.unavailable("triton") or ("kernels are interpreted" if triton.interpreting() else None)
@@ -31,45 +39,89 @@ def tune(
         raise BackendUnavailableError(f"there is nothing to tune: {reason}")
     import torch
 
-    from stm_fast.kernels import chips, launch, tiles, tuning
-    from stm_fast.ops.operands import Operands
+    from stm_fast.kernels import chips, tiles, tuning
 
     device = torch.device("cuda", torch.cuda.current_device())
     reason = chips.refused(device)
     if reason:
         raise BackendUnavailableError(f"the backend triton does not serve this GPU: {reason}")
+    until = time.monotonic() + (math.inf if seconds is None else seconds)
     precision = resolve_dtype(dtype, "cuda")
-    query, key, value = (
-        torch.randn(shape, device=device).to(precision)
-        for shape in ((1, key_channels, 1620), (1, key_channels, 1620 * frames), (1, 1, value_channels, 1620 * frames))
-    )
-    operands = Operands(query, key, None, None, None, key_channels**-0.5)
+    problem = tuning.Problem(key_channels, value_channels, 1620 * frames, precision, device)
     file = triton.tuned_tiles(device)
     tiles.TUNED.pop(device, None)
-    measured: list[tuning.Trial] = []
-    launchable = launch.Operands(*operands)
-    total = tuning.count(launchable, value)
-    with progress_bar("Measuring", total, "tiles") as advance:
-        try:
-            for trial in tuning.trials(launchable, value, tuning.median_seconds_on_gpu):
-                measured.append(trial)
-                advance()
-        except KeyboardInterrupt as error:
-            raise Interrupted("Stopped; nothing was changed.") from error
-    chosen = tuning.winners(measured)
-    for trial in measured:
-        if trial.seconds is not None and chosen.get(trial.operation) == trial.tile:
-            say(f"{trial.operation}: {trial.tile}, {1e3 * trial.seconds:.3f} ms")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_text(file, tuning.with_winners(file, chosen, launchable, value))
-    stdout.print(f"{len(chosen)} of {len(tuning.OPERATIONS)} tiles replaced; {file}", markup=False, soft_wrap=True)
+    _tune_tiles(problem, file, until)
     tiles.use_tuned(device, file)
-    if registry.unavailable("cuda"):
-        return
-    seconds = preference.measure(operands, value, ["triton", "cuda"], tuning.median_seconds_on_gpu)
+    if registry.unavailable("cuda") is None and time.monotonic() < until:
+        _choose_backends(problem)
+
+
+def _tune_tiles(problem: "tuning.Problem", file: Path, until: float) -> None:
+    """Tune one operation after another; each has its share of the time that is left."""
+    from stm_fast.kernels import tuning
+
+    operands, value = problem.tensors()
+    found = {name: tuning.neighbours(name, operands, value) for name in tuning.OPERATIONS}
+    ahead, done = tuning.Ahead(problem), 0
+    try:
+        with progress_bar("Compiling and measuring", sum(map(len, found.values())), "tiles") as advance:
+            for name, tiles in found.items():
+                now = time.monotonic()
+                if now >= until:
+                    break
+                fitting = []
+                for tile, fits in ahead(name, tiles, now + (until - now) / (len(found) - done)):
+                    advance(name)
+                    if fits:
+                        fitting.append(tile)
+                _measure(name, problem, fitting, file)
+                done += 1
+    except KeyboardInterrupt as error:
+        raise Interrupted(f"Stopped; {_told(done, found)} in {file}.") from error
+    finally:
+        ahead.end()
+    stdout.print(f"{_told(done, found)} in {file}", markup=False, soft_wrap=True)
+
+
+def _told(done: int, found: dict[str, list["Tile"]]) -> str:
+    return f"{done} of {len(found)} operations were measured; tiles faster than the table's are"
+
+
+def _measure(name: str, problem: "tuning.Problem", fitting: list["Tile"], file: Path) -> None:
+    """Measure an operation's tiles and keep the best; on Ctrl-C the best until then."""
+    from stm_fast.kernels import tuning
+    from stm_fast.kernels.timing import median_seconds_on_gpu
+
+    operands, value = problem.tensors()
+    measured: list[tuning.Trial] = []
+    try:
+        for trial in tuning.trials(name, operands, value, median_seconds_on_gpu, fitting):
+            measured.append(trial)  # noqa: PERF402 - one by one, for Ctrl-C
+    finally:
+        if measured:
+            chosen = tuning.winner(measured)
+            _write(file, tuning.with_winner(file, name, chosen, operands, value))
+            best = next((trial for trial in measured if trial.tile == chosen), measured[0])
+            say(f"{name}: {best.tile}, {1e3 * (best.seconds or 0.0):.3f} ms")
+
+
+def _choose_backends(problem: "tuning.Problem") -> None:
+    """Measure every operation with both backends, and keep which one was faster."""
+    from stm_fast.kernels.timing import median_seconds_on_gpu
+    from stm_fast.ops import preference
+    from stm_fast.ops.operands import Operands
+
+    launchable, value = problem.tensors()
+    operands, kept = Operands(*launchable), preference.file_of(problem.device)
+    seconds: dict[str, dict[str, float]] = preference.measure(
+        operands, value, ["triton", "cuda"], median_seconds_on_gpu
+    )
     for operation, times in seconds.items():
         say(f"{operation}: " + ", ".join(f"{name} {1e3 * time:.3f} ms" for name, time in times.items()))
-    kept = preference.file_of(device)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    write_text(kept, preference.with_winners(kept, preference.winners(seconds), operands, value))
+    _write(kept, preference.with_winners(kept, preference.winners(seconds), operands, value))
     stdout.print(f"the faster backend of each operation is kept in {kept}", markup=False, soft_wrap=True)
+
+
+def _write(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(file, text)

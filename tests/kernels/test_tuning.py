@@ -1,7 +1,8 @@
 """Choosing tiles by measurement, with a stopwatch that says what the test wants."""
 
-import itertools
-from collections.abc import Callable
+import json
+import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ import torch
 
 pytest.importorskip("triton")
 
-from stm_fast.kernels import tiles, tuning
+from stm_fast.cli import tune
+from stm_fast.cli.console import Interrupted
+from stm_fast.kernels import tiles, timing, tuning
 from stm_fast.kernels.launch import Operands
 from stm_fast.kernels.tiles import Tile
 from stm_fast.kernels.tuning import Trial
@@ -17,17 +20,11 @@ from stm_fast.kernels.tuning import Trial
 A, B, C = Tile(64, 64, 64, 4, 2), Tile(32, 64, 64, 4, 2), Tile(64, 32, 64, 8, 2)
 
 
-def test_winners_are_clearly_faster_than_the_table() -> None:
-    measured = [
-        Trial("read", A, 1.0),
-        Trial("read", B, 0.98),
-        Trial("usage", A, 1.0),
-        Trial("usage", B, 0.5),
-        Trial("usage", C, None),
-        Trial("top_k", A, 1.0),
-        Trial("top_k", C, None),
-    ]
-    assert tuning.winners(measured) == {"usage": B}
+def test_the_winner_is_clearly_faster_than_the_table() -> None:
+    assert tuning.winner([Trial("read", A, 1.0), Trial("read", B, 0.98)]) is None
+    assert tuning.winner([Trial("usage", A, 1.0), Trial("usage", C, None), Trial("usage", B, 0.5)]) == B
+    assert tuning.winner([Trial("top_k", A, 1.0), Trial("top_k", C, None)]) is None
+    assert tuning.winner([Trial("top_k", A, 1.0)]) is None
 
 
 def test_saved_tiles_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,8 +32,8 @@ def test_saved_tiles_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     file, device = tmp_path / "tiles.json", torch.device("cpu")
     key = torch.empty(1, 64, 9, dtype=torch.bfloat16)
     operands, value = Operands(key, key, None, None, None, 1.0), key[:, None]
-    file.write_text(tuning.with_winners(file, {"read": A, "top_k": A}, operands, value))
-    file.write_text(tuning.with_winners(file, {"read": B, "usage": C}, operands, value))
+    for operation, tile in (("read", A), ("top_k", A), ("read", B), ("usage", C), ("top_k", None)):
+        file.write_text(tuning.with_winner(file, operation, tile, operands, value))
     tiles.use_tuned(device, file)
     assert tiles.tile_for("top_k", key, key) != A
     assert tiles.tile_for("read", key, key[:, None]) == B
@@ -61,19 +58,77 @@ def test_candidates_are_launchable(operation: str) -> None:
     assert all(tile.queries >= 16 and tile.tokens >= 16 and tile.value_channels <= 64 for tile in found)
 
 
-def test_trials_launch_every_operation(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("operation", tuning.OPERATIONS)
+def test_trials_launch_an_operation(operation: str, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
     small = Tile(16, 16, 16, 4, 1)
     monkeypatch.setattr(tiles, "TABLE", [row._replace(tile=small) for row in tiles.TABLE])
     monkeypatch.setattr(tuning, "TOP_K", 3)
     query, key, value = (torch.randn(shape, device=device) for shape in ((1, 16, 20), (1, 16, 40), (1, 1, 16, 40)))
-    seconds = itertools.chain([1.0, 0.5], itertools.repeat(2.0))
+    seconds = iter([1.0, 0.5])
 
     def stopwatch(run: Callable[[], object]) -> float:
         run()
         return next(seconds)
 
-    operands = Operands(query, key, None, None, None, 0.25)
-    measured = list(tuning.trials(operands, value, stopwatch, most=1))
-    assert [trial.operation for trial in measured] == [name for name in tuning.OPERATIONS for _ in range(2)]
-    assert all(trial.seconds for trial in measured)
-    assert list(tuning.winners(measured)) == ["read"]
+    operands, other = Operands(query, key, None, None, None, 0.25), Tile(16, 32, 16, 4, 1)
+    measured = list(tuning.trials(operation, operands, value, stopwatch, [other]))
+    assert measured == [Trial(operation, small, 1.0), Trial(operation, other, 0.5)]
+    assert tuning.winner(measured) == other
+
+
+@pytest.fixture
+def problem(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> tuning.Problem:
+    """A toy read, tiles for it, and no other processes."""
+    small = Tile(16, 16, 16, 4, 1)
+    monkeypatch.setattr(tiles, "TABLE", [row._replace(tile=small) for row in tiles.TABLE])
+    monkeypatch.setattr(tuning, "QUERIES", 20)
+    monkeypatch.setattr(tuning, "Ahead", Everything)
+    return tuning.Problem(16, 16, 40, torch.float32, device)
+
+
+class Everything:
+    """Takes every other tile to be compiled, until the time is over."""
+
+    def __init__(self, _: tuning.Problem) -> None:
+        pass
+
+    def __call__(self, operation: str, found: list[Tile], until: float) -> Iterator[tuple[Tile, bool]]:
+        for tile in found[:2]:
+            yield tile, tile != found[0]
+
+    def end(self) -> None:
+        pass
+
+
+def test_tune_writes_after_each_operation_and_keeps_what_it_has_on_ctrl_c(
+    problem: tuning.Problem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = iter([1.0, 0.5, 2.0, 0.1])
+
+    def stopwatch(_: object) -> float:
+        try:
+            return next(measured)
+        except StopIteration:
+            raise KeyboardInterrupt from None
+
+    monkeypatch.setattr(timing, "median_seconds_on_gpu", stopwatch)
+    file = tmp_path / "tiles" / "gpu.json"
+    with pytest.raises(Interrupted, match="2 of 6 operations"):
+        tune._tune_tiles(problem, file, math.inf)
+    assert [key.split(",")[0] for key in json.loads(file.read_text())] == ["read", "query_gradient"]
+
+
+def test_tiles_are_launched_by_other_processes(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "_useful_processes", lambda _: 2)
+    ahead = tuning.Ahead(tuning.Problem(16, 16, 40, torch.float32, device))
+    good, bad = Tile(16, 16, 16, 4, 1), Tile(16, 15, 16, 4, 1)
+    try:
+        found = dict(ahead("usage", [good, bad], math.inf))
+    finally:
+        ahead.end()
+    assert found == {good: True, bad: False}
+
+
+def test_tune_stops_when_the_time_is_over(problem: tuning.Problem, tmp_path: Path) -> None:
+    tune._tune_tiles(problem, tmp_path / "tiles.json", 0.0)
+    assert not (tmp_path / "tiles.json").exists()

@@ -1,0 +1,81 @@
+"""First light, rehearsed as on the machine that it is for: tracked files, few packages, one command."""
+
+import json
+import signal
+import subprocess
+import sys
+from itertools import takewhile
+from pathlib import Path
+
+import pytest
+
+from tests import bare_machine
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    pytest.importorskip("triton")
+    return bare_machine.make(tmp_path_factory.mktemp("bare"))
+
+
+def run(machine: tuple[Path, dict[str, str]], *arguments: str, code: int = 0) -> str:
+    checkout, environment = machine
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_nothing_else_is_there(machine: tuple[Path, dict[str, str]]) -> None:
+    assert "No module named 'av'" in run(machine, "-c", "import av", code=1)
+    found = run(machine, "-c", "import stm_fast; print(stm_fast.__file__)").strip()
+    assert Path(found).is_relative_to(machine[0])
+
+
+def test_rehearsal_goes_through_all_stages(machine: tuple[Path, dict[str, str]]) -> None:
+    said = run(machine, "-m", "benchmarks.first_light", "out", "--rehearse")
+    lines = [json.loads(line) for line in (machine[0] / "out" / "results.jsonl").read_text().splitlines()]
+    results = lines[1:]
+    assert {line["status"] for line in results} == {"ok"}, said
+    stages = "prepare", "check", "peaks", "time", "compile variants", "variants", "host", "repeat", "others"
+    assert {line["stage"] for line in results} == {*stages}
+    assert {(line["stage"], line["engine"]) for line in results} >= {("time", "triton"), ("time", "cuda")}
+    tables = (machine[0] / "out" / "first_light.md").read_text()
+    assert all(f"**{stage}**" in tables for stage in stages if stage != "compile variants")
+
+
+def test_ctrl_c_keeps_what_there_is(machine: tuple[Path, dict[str, str]]) -> None:
+    checkout, environment = machine
+    # Where the tests run in the background SIGINT is ignored, and a child would inherit that.
+    restore = signal.signal(signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.first_light", "stopped", "--rehearse", "--engine", "triton"],
+        cwd=checkout, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    signal.signal(signal.SIGINT, restore)
+    assert process.stderr is not None
+    said = list(takewhile(lambda line: "check, triton" not in line, process.stderr))
+    process.send_signal(signal.SIGINT)
+    told, rest = process.communicate(timeout=60)
+    assert process.returncode == 130, (said, rest)
+    assert "results: " in told
+    assert "Traceback" not in rest
+    kept = (checkout / "stopped" / "results.jsonl").read_text().splitlines()
+    assert [json.loads(line)["stage"] for line in kept].count("check") >= 1
+    assert "**check**" in (checkout / "stopped" / "first_light.md").read_text()
+
+
+def test_tools_that_are_missing_are_lines(machine: tuple[Path, dict[str, str]]) -> None:
+    said = run(machine, "-m", "benchmarks.first_light_tools", "tools", "--engine", "triton", "--rehearse")
+    assert said.count("rehearsed without the tool") == 3
+
+
+def test_gpu_tests_are_collected(machine: tuple[Path, dict[str, str]]) -> None:
+    skipped = run(machine, "-m", "pytest", "tests/gpu", "--collect-only", "-q", code=5)
+    assert "error" not in skipped.lower()
+
+
+def test_tune_says_why_there_is_nothing_to_tune(machine: tuple[Path, dict[str, str]]) -> None:
+    checkout, environment = machine
+    interpreted = {**environment, "TRITON_INTERPRET": "1"}
+    assert "kernels are interpreted" in run((checkout, interpreted), "-m", "stm_fast.cli.main", "tune", code=1)
