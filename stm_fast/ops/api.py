@@ -149,7 +149,7 @@ def memory_read(
         out, lse = autograd.read(operands, value, backend)
         usage = autograd.usage(operands, lse, backend) if return_usage else None
     else:
-        # Symbolic sizes would turn the smaller of the two into a guard; backends cope with more than there is.
+        # Symbolic sizes would turn the smaller of the two into a guard; the op copes with more than there is.
         chosen = top_k if torch.compiler.is_compiling() else min(top_k, value.shape[3])
         out, lse, indices, weights = autograd.top_k_read(operands, value, chosen, backend)
         usage = _top_k_usage(operands, indices, weights) if return_usage else None

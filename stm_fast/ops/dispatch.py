@@ -19,6 +19,7 @@ from stm_fast.ops import preference
 from stm_fast.ops.backends import registry
 from stm_fast.ops.backends.registry import Call
 from stm_fast.ops.failures import in_a_line, is_kernel_failure
+from stm_fast.ops.free_places import with_free_places, without_free_places
 
 
 class Obstacle(NamedTuple):
@@ -64,7 +65,10 @@ def serve(name: str, call: Call) -> Any:
         ValueError: there is no backend of that name.
         BackendUnavailableError: the named backend refuses the call, or for "auto" all of them do.
     """
-    return _serve_by_any(call) if name == "auto" else _run(choose(name, call), call)
+    real = without_free_places(call)
+    if name == "auto":
+        return with_free_places(call, _serve_by_any(real))
+    return with_free_places(call, _run(choose(name, real), real))
 
 
 def choose(name: str, call: Call) -> str:
