@@ -119,7 +119,8 @@ def memory_read(
             and has lse −inf.
         return_usage: also return how much each token was read.
         return_lse: also return the log-sum-exp of the scores, for `merge_reads`.
-        backend: "auto" for the fastest that supports the call, or a name; a named one never falls back to another.
+        backend: "auto" for the fastest that serves the call, or a name; a named one never falls back to another. Under
+            "auto" a RuntimeWarning tells once of a kernel that fails, and of what leaves a call to the reference.
 
     Returns:
         The readout `(B, [O,] Cv, *query_grid)` of the memory value's dtype, or with a `return_` flag a `MemoryReadout`.
