@@ -33,11 +33,13 @@ class SelfTest(NamedTuple):
 @with_sentences
 def doctor() -> None:
     """Show versions, devices and backends, and test the memory read against a float64 oracle."""
+    from rich.markup import escape
     from rich.table import Table
 
     from stm_fast.errors import BackendUnavailableError
     from stm_fast.media.summary import versions
     from stm_fast.ops.backends.registry import availability
+    from stm_fast.ops.failures import in_a_line, is_kernel_failure
 
     facts = Table(title="stm-fast doctor", show_header=False)
     for name, value in (versions() | _machine()).items():
@@ -58,6 +60,12 @@ def doctor() -> None:
                 result = self_test(name, device)
             except BackendUnavailableError as error:
                 backends.add_row(name, f"off ({device})", str(error))
+                continue
+            except Exception as error:
+                if not is_kernel_failure(error):
+                    raise
+                healthy = False
+                backends.add_row(name, f"on ({device})", f"[red]FAILED[/]: {escape(in_a_line(error))}")
                 continue
             healthy &= result.passed
             served = True

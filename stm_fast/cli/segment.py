@@ -227,9 +227,13 @@ def _bytes(number: int) -> str:
 
 
 def _serving(segmenter: "ResumableSegmenter") -> str:
-    """The backend that reads, where the choice is left to "auto"."""
-    from stm_fast.ops.backends.registry import Call, choose
+    """The backend that reads: the one that was named, or what "auto" takes."""
+    if segmenter.backend != "auto":
+        return segmenter.backend
+    from stm_fast.ops.backends.registry import Call
+    from stm_fast.ops.dispatch import choose
     from stm_fast.ops.similarity import dot
 
     key = next(segmenter.model.parameters()).new_zeros(1, 1, 1)
-    return choose(segmenter.backend, Call("read", dot(key, key, 1.0), (key[None],))).__name__.rpartition(".")[2]
+    operation, chosen = ("read", ()) if segmenter.top_k is None else ("top_k_read", (segmenter.top_k,))
+    return choose("auto", Call(operation, dot(key, key, 1.0), (key[None], *chosen)))

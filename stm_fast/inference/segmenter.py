@@ -1,6 +1,5 @@
 """A video segmented frame by frame, as the frames arrive."""
 
-import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from stm_fast.inference import snapshot
 from stm_fast.inference.frames import Frame, Geometry, fitted, to_rgb
 from stm_fast.inference.objects import MAX_ID, Mask, ids_in, to_ids, to_mask, without_holes
 from stm_fast.inference.state import FrameState
+from stm_fast.inference.timing import stage_times
 from stm_fast.memory.bank import MemoryBank
 from stm_fast.memory.certainty import uncertainty
 from stm_fast.memory.offload import Store
@@ -83,7 +83,6 @@ class Segmenter:
         model: the inference copy.
         memory: the memory bank. `memory.frozen = True` keeps it as it is, `memory.forget(frame)` drops a frame that was
             a mistake, and `memory.table(segmenter.objects)` shows what is in it. Each video begins with a new one.
-        timings: seconds spent since `start` in each of "encode_query", "read", "decode" and "encode_memory".
     """
 
     _state: "FrameState | None"
@@ -134,6 +133,15 @@ class Segmenter:
     def frame_index(self) -> int:
         """Number of the current frame."""
         return self._state.index if self._state else 0
+
+    @property
+    def timings(self) -> dict[str, float]:
+        """Seconds spent since `start` in each of "encode_query", "read", "decode" and "encode_memory".
+
+        On a GPU they are those of its stream, which works while the host does other things. Reading them waits for what
+        is queued; a step does not.
+        """
+        return self._times.seconds()
 
     @torch.inference_mode()
     def start(
@@ -291,17 +299,17 @@ class Segmenter:
     def _forget(self, policy: MemoryPolicy | None) -> None:
         self._state = None
         self.memory = self._new_memory(policy, store=self.store, value_dtype=self.value_dtype)
-        self.timings = dict.fromkeys(STAGES, 0.0)
+        self._times = stage_times(STAGES, self._device)
 
     @contextmanager
     def _another_video(self) -> Iterator[None]:
         """A context that begins with an empty memory; if it fails, the video before goes on."""
-        before = self._state, self.memory, self.timings
+        before = self._state, self.memory, self._times
         self._forget(self.memory.policy)
         try:
             yield
         except BaseException:
-            self._state, self.memory, self.timings = before
+            self._state, self.memory, self._times = before
             raise
 
     def _identity(self) -> dict[str, str]:
@@ -386,7 +394,7 @@ class Segmenter:
         annotated = [found in state.annotated for found in state.objects]
         if not state.objects or not self.memory.wants(state.index, annotated=any(annotated), permanent=state.chosen):
             return
-        with self._timed("encode_memory"):
+        with self._times.measure("encode_memory"):
             masks = self._remembered(state)
             others = other_masks(masks)
             masks, others = (state.geometry.pad(planes).to(self._dtype) for planes in (masks, others))
@@ -422,11 +430,11 @@ class Segmenter:
 
     def _segment(self, state: FrameState, objects: int) -> Tensor:
         """Aggregated logits `(O + 1, *inner)` of a frame."""
-        with self._timed("encode_query"):
+        with self._times.measure("encode_query"):
             query = self.model.encode_query(state.frame)
-        with self._timed("read"):
+        with self._times.measure("read"):
             readout = self.memory.read(query.key, top_k=self.top_k, backend=self.backend)
-        with self._timed("decode"):
+        with self._times.measure("decode"):
             groups = self._groups(state, objects)
             parts = [state.geometry.unpad(self.model.decode(readout[few], query)) for few in groups]
             return aggregate(torch.cat(parts) if len(parts) > 1 else parts[0])
@@ -436,17 +444,6 @@ class Segmenter:
         height, width = state.frame.shape[2:]
         few = max(1, _PIXELS_AT_ONCE // (height * width))
         return [slice(first, first + few) for first in range(0, objects, few)]
-
-    @contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
-        begin = self._now()
-        yield
-        self.timings[stage] += self._now() - begin
-
-    def _now(self) -> float:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        return time.perf_counter()
 
 
 def _annotated_objects(mask: Tensor, objects: Collection[int] | None) -> tuple[int, ...]:

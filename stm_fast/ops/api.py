@@ -119,7 +119,8 @@ def memory_read(
             and has lse −inf.
         return_usage: also return how much each token was read.
         return_lse: also return the log-sum-exp of the scores, for `merge_reads`.
-        backend: "auto" for the fastest that supports the call, or a name; a named one never falls back to another.
+        backend: "auto" for the fastest that serves the call, or a name; a named one never falls back to another. Under
+            "auto" a RuntimeWarning tells once of a kernel that fails, and of what leaves a call to the reference.
 
     Returns:
         The readout `(B, [O,] Cv, *query_grid)` of the memory value's dtype, or with a `return_` flag a `MemoryReadout`.
@@ -149,7 +150,7 @@ def memory_read(
         out, lse = autograd.read(operands, value, backend)
         usage = autograd.usage(operands, lse, backend) if return_usage else None
     else:
-        # Symbolic sizes would turn the smaller of the two into a guard; backends cope with more than there is.
+        # Symbolic sizes would turn the smaller of the two into a guard; the op copes with more than there is.
         chosen = top_k if torch.compiler.is_compiling() else min(top_k, value.shape[3])
         out, lse, indices, weights = autograd.top_k_read(operands, value, chosen, backend)
         usage = _top_k_usage(operands, indices, weights) if return_usage else None

@@ -1,8 +1,8 @@
 """The ops under `memory_read`: schemas and fakes, registered when `stm_fast.ops` is imported, before any backend is.
 
 Every op takes the six operands of `stm_fast.ops.operands` one by one, its own arguments, and the name of a backend. Its
-one implementation, for every device, asks the registry for that backend and hands the operands and arguments on. The
-number of outputs is fixed; one that was not asked for is an empty tensor.
+one implementation, for every device, hands them to `stm_fast.ops.dispatch`. The number of outputs is fixed; one that
+was not asked for is an empty tensor.
 """
 
 from collections.abc import Callable
@@ -11,8 +11,9 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, library
 
+from stm_fast.ops import dispatch
 from stm_fast.ops.autocast import autocast_enabled
-from stm_fast.ops.backends import registry
+from stm_fast.ops.backends.registry import Call
 from stm_fast.ops.operands import Gradients, Operands, empty_gradients, empty_outputs, empty_top_k_outputs
 
 LIBRARY = library.Library("stm_fast", "DEF")  # type: ignore[no-untyped-call]
@@ -26,14 +27,13 @@ def _define(operation: str, arguments: str, outputs: str, fake: Callable[..., An
     """Register schema, implementation and fake of an op; `fake` takes the operands and the op's own arguments."""
 
     def run(*flat: Any) -> Any:
-        call = registry.Call(operation, Operands(*flat[:6]), flat[6:-1])
-        function = getattr(registry.choose(flat[-1], call), operation)
+        call = Call(operation, Operands(*flat[:6]), flat[6:-1])
         device = call.operands.query.device.type
         if not autocast_enabled(device):
-            return function(call.operands, *call.arguments)
+            return dispatch.serve(flat[-1], call)
         # The operands already have the dtypes that they are to be read in.
         with torch.autocast(device, enabled=False):
-            return function(call.operands, *call.arguments)
+            return dispatch.serve(flat[-1], call)
 
     def run_fake(*flat: Any) -> Any:
         return fake(Operands(*flat[:6]), *flat[6:-1])

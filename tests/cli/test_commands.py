@@ -128,6 +128,19 @@ def test_doctor_reports_a_wrong_backend(stm, monkeypatch):
     assert (result.exit_code, "FAILED" in result.output) == (1, True)
 
 
+def test_doctor_tells_what_a_kernel_failed_with(stm, monkeypatch):
+    def fail(backend, device):
+        raise RuntimeError("Triton Error [CUDA]: device kernel image is invalid\nand more")
+
+    monkeypatch.setattr(doctor, "self_test", fail)
+    result = stm("doctor")
+    said = " ".join(result.output.replace("│", " ").split())
+    assert result.exit_code == 1
+    assert "FAILED: RuntimeError: Triton Error" in said
+    assert "[CUDA]" in said
+    assert "and more" not in said
+
+
 def test_doctor_tells_why_a_backend_is_off(stm, monkeypatch):
     from stm_fast.ops.backends import registry
 

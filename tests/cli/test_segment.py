@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from stm_fast.cli.options import parse_bytes
@@ -362,3 +363,16 @@ def test_debug_shows_the_exception(clip, stm, monkeypatch):
     monkeypatch.setenv("STM_FAST_DEBUG", "1")
     with pytest.raises(AssertionError, match="nowhere"):
         stm("segment", "nowhere.mp4", "--mask", clip / "first.png", "--out", "out")
+
+
+@pytest.mark.filterwarnings("ignore:reads on cpu take the slower")
+def test_the_summary_names_the_backend_that_reads(segment, tmp_path, monkeypatch):
+    from stm_fast.ops import dispatch
+
+    failed = {(torch.device("cpu"), "cpu", "top_k_read float32 float32"): "RuntimeError: the launch failed"}
+    monkeypatch.setattr(dispatch, "_failed", failed)
+    monkeypatch.setattr(dispatch, "_told", set())
+    for options, backend in (((), "cpu"), (("--top-k", 5), "reference"), (("--backend", "cpu"), "cpu")):
+        segment(*options, out=backend)
+        assert json.loads((tmp_path / backend / "summary.json").read_text())["backend"] == backend
+        shutil.rmtree(tmp_path / backend)

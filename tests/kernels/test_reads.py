@@ -224,7 +224,7 @@ def test_stable_for_large_scores(scale: float, engine: Engine) -> None:
 
 
 def test_refusals_name_what_was_seen(engine: Engine) -> None:
-    query, value = torch.zeros(1, 4, 3, device=engine.device), torch.zeros(1, 2, 3, device=engine.device)
+    query, value = torch.zeros(1, 4, 300, device=engine.device), torch.zeros(1, 2, 300, device=engine.device)
     with pytest.raises(BackendUnavailableError, match="the best 1 to 128 tokens, not 200"):
         autograd.top_k_read(Operands(query, query, None, None, None, 1.0), value[:, None], 200, engine.name)
     with pytest.raises(BackendUnavailableError, match=r"float16, not torch\.float64"):

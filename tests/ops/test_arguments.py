@@ -69,7 +69,11 @@ def test_auto_takes_the_first_backend_that_supports_the_call(monkeypatch: pytest
         """A faster backend that reads one frame only."""
 
         @staticmethod
-        def unavailable() -> None:
+        def device_type() -> str:
+            return "cpu"
+
+        @staticmethod
+        def unavailable(device: torch.device) -> None:
             return None
 
         @staticmethod

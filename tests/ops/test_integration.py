@@ -63,6 +63,43 @@ def test_compiled_read_serves_a_growing_memory() -> None:
         torch.testing.assert_close(compiled(case.query_key, key, value), memory_read(case.query_key, key, value))
 
 
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_compiled_top_k_of_a_memory_with_fewer_tokens(backend: str, dynamic: bool) -> None:
+    """Where the memory has 15 tokens and where it has 30."""
+    torch.compiler.reset()
+    options = {"top_k": 20, "return_usage": True, "return_lse": True, "backend": backend}
+    compiled = torch.compile(memory_read, fullgraph=True, backend="aot_eager", dynamic=dynamic)
+    for frames in (1, 2):
+        results = []
+        for function in (memory_read, compiled):
+            case = make_case("dot")
+            leaves = [case.query_key, case.memory_key[:, :, :frames], case.memory_value[:, :, :frames]]
+            leaves = [leaf.clone().requires_grad_() for leaf in leaves]
+            result = function(*leaves, **options)
+            (result.value.square().sum() + result.lse.sum()).backward()
+            results.append([*result, *(leaf.grad for leaf in leaves)])
+        for eager, mine in zip(*results, strict=True):
+            assert torch.equal(eager, mine)
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_free_places_of_the_op_are_empty(backend: str) -> None:
+    op, value = operands(), torch.randn(2, 1, 6, 7)
+    exact = OPS.top_k_read(*op, value, 7, backend)
+    out, lse, indices, weights = OPS.top_k_read(*op, value, 200, backend)
+    assert torch.equal(out, exact[0])
+    assert torch.equal(lse, exact[1])
+    assert indices.shape == weights.shape == (2, 5, 200)
+    for places, chosen in ((indices, exact[2]), (weights, exact[3])):
+        assert torch.equal(places[..., :7], chosen)
+        assert not places[..., 7:].count_nonzero()
+    wanted = out, lse, True, True, True, backend
+    gradients = OPS.top_k_read_backward(*op, value, out, indices, weights, *wanted)
+    for mine, same in zip(gradients, OPS.top_k_read_backward(*op, value, *exact[:1], *exact[2:], *wanted), strict=True):
+        assert torch.equal(mine, same)
+
+
 @pytest.mark.parametrize("top_k", [None, 4, 25])
 def test_exports_with_a_memory_of_any_length(top_k: int | None) -> None:
     class Reader(torch.nn.Module):

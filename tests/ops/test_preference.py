@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stm_fast.ops import preference
+from stm_fast.ops import dispatch, preference
 from stm_fast.ops.backends import registry
 from stm_fast.ops.backends.registry import Call
 from stm_fast.ops.operands import Operands
@@ -70,12 +70,12 @@ def test_every_operation_is_measured_with_every_backend() -> None:
 def test_auto_asks_the_fastest_first(monkeypatch: pytest.MonkeyPatch) -> None:
     parts, value = operands(torch.float32)
     call = Call("read", parts, (value,))
-    assert registry._in_order(call) == list(registry.BACKENDS)
+    assert dispatch.in_order(call) == list(registry.BACKENDS)
 
     class OnGPU:
         device = GPU
 
     monkeypatch.setattr(preference, "preferred", lambda device: {"read float32 float32": "cuda"})
     there = call._replace(operands=parts._replace(query=OnGPU()))
-    assert registry._in_order(there) == ["cuda", *(name for name in registry.BACKENDS if name != "cuda")]
-    assert registry._in_order(there._replace(operation="usage")) == list(registry.BACKENDS)
+    assert dispatch.in_order(there) == ["cuda", *(name for name in registry.BACKENDS if name != "cuda")]
+    assert dispatch.in_order(there._replace(operation="usage")) == list(registry.BACKENDS)

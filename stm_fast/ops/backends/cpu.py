@@ -5,27 +5,30 @@
 
 import os
 
+import torch
 from torch import Tensor
 
 from stm_fast.errors import BackendUnavailableError
 from stm_fast.ops import compiled
-from stm_fast.ops.backends.registry import Call, unreadable
+from stm_fast.ops.backends.registry import Call
 from stm_fast.ops.operands import Gradients, Operands, empty_gradients, empty_outputs, empty_top_k_outputs
 
 MOST_TOKENS = 2**32 - 1
 
 
-def unavailable() -> str | None:
+def device_type() -> str:
+    """It reads CPU tensors."""
+    return "cpu"
+
+
+def unavailable(device: torch.device | None = None) -> str | None:
     """Why the compiled library cannot be used, or None."""
     return compiled.failure()
 
 
 def supports(call: Call) -> str | None:
-    """It serves CPU tensors of 16 and 32 bits."""
+    """It serves all but more tokens than it counts."""
     operands = call.operands
-    reason = unreadable(call, "cpu")
-    if reason:
-        return reason
     if call.operation == "top_k_read" and call.arguments[1] < 1:
         return f"it reads at least one token, not {call.arguments[1]}"
     if operands.key.shape[-1] > MOST_TOKENS:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from stm_fast.ops import compiled
-from stm_fast.ops.backends.registry import Call, unreadable
+from stm_fast.ops.backends.registry import Call
 from stm_fast.ops.operands import Gradients, Operands, empty_gradients, empty_outputs, empty_top_k_outputs
 
 LEAST_CAPABILITY = (8, 0)
@@ -47,48 +47,46 @@ def emulating() -> bool:
     return os.environ.get("STM_FAST_EMULATE_CUDA") == "1"
 
 
-def unavailable() -> str | None:
-    """Why the kernels cannot run on this machine, or None."""
+def device_type() -> str:
+    """It reads GPU tensors, or CPU tensors where kernels are emulated."""
+    return "cpu" if emulating() else "cuda"
+
+
+def unavailable(device: torch.device | None = None) -> str | None:
+    """Why the kernels cannot run on a GPU, or None; without one, on any of this machine."""
     if emulating():
         return compiled.failure("cuda_emulated")
-    return _without_gpu() or compiled.failure("cuda") or _unusable(torch.cuda.current_device())
-
-
-@cache
-def _unusable(device: int) -> str | None:
-    """Why the library's binaries do not run on a GPU, or None."""
-    with torch.cuda.device(device):
-        return compiled.cuda_unusable()
+    if reason := _without_gpu():
+        return reason
+    if device is not None:
+        return _unusable(device)
+    reasons = [_unusable(torch.device("cuda", index)) for index in range(torch.cuda.device_count())]
+    return reasons[0] if all(reasons) else None
 
 
 @cache
 def _without_gpu() -> str | None:
     if torch.version.hip is not None:
         return "it is for NVIDIA GPUs"
-    if not torch.cuda.is_available():
-        return "torch sees no GPU"
-    reasons = [_refused(torch.device("cuda", index)) for index in range(torch.cuda.device_count())]
-    return reasons[0] if all(reasons) else None
+    return None if torch.cuda.is_available() else "torch sees no GPU"
 
 
 @cache
-def _refused(device: torch.device) -> str | None:
-    """Why a GPU cannot run the kernels, or None."""
+def _unusable(device: torch.device) -> str | None:
+    """Why the kernels do not run on a GPU, or None. The library is had only for a GPU that may run it."""
     capability = torch.cuda.get_device_capability(device)
     if capability < LEAST_CAPABILITY:
         least, seen = (".".join(map(str, version)) for version in (LEAST_CAPABILITY, capability))
         return f"it needs compute capability {least}; {torch.cuda.get_device_name(device)} has {seen}"
-    return None
+    if reason := compiled.failure("cuda"):
+        return reason
+    with torch.cuda.device(device):
+        return compiled.cuda_unusable()
 
 
 def supports(call: Call) -> str | None:
-    """It serves GPU tensors of 16 and 32 bits, of any strides."""
+    """It serves tensors of any strides, up to the limits of a grid."""
     operands, other = call.operands, call.arguments[0]
-    reason = unreadable(call, "cpu" if emulating() else "cuda")
-    if reason is None and not emulating():
-        reason = _without_gpu() or _refused(operands.query.device)
-    if reason:
-        return reason
     batch, channels, queries = operands.query.shape
     rows = 1 if call.operation == "usage" else other.shape[1] * other.shape[2]
     for name, size, most in (

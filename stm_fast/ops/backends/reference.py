@@ -32,7 +32,11 @@ NEGLIGIBLE = 1e-20
 """A softmax weight taken for zero. 10⁵ of them change a sum by 1e-15: nothing in float32, last bits in float64."""
 
 
-def unavailable() -> str | None:
+def device_type() -> None:
+    """It reads tensors on every device, of every floating dtype."""
+
+
+def unavailable(device: torch.device | None = None) -> str | None:
     """Torch is all it needs."""
     return None
 

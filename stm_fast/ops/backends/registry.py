@@ -1,17 +1,20 @@
-"""Which backends there are and which one serves a call.
+"""Which backends there are.
 
 A backend is one module of this package. It has
 
-- `supports(call: Call) -> str | None`: why it refuses this call, with the value it saw and its limit, or None;
-- `unavailable() -> str | None`: why it cannot run on this machine at all, in one sentence, or None; it is asked before
-  every call that it supports, so it must be cheap, with whatever takes time cached;
-- a function for each op, with the arguments and outputs of those in `stm_fast.ops.backends.reference`.
+- `device_type() -> str | None`: the type of device whose tensors it reads, "cpu" or "cuda"; None for every one;
+- `supports(call: Call) -> str | None`: why it refuses this call, with the value it saw and its limit, or None; it is
+  asked about tensors that are not `unreadable`, and only looks at the call;
+- `unavailable(device: torch.device | None) -> str | None`: why it cannot run on this device (without one: on any of
+  this machine), in one sentence, or None; it is asked before every call that it supports, so it must be cheap, with
+  whatever takes time cached;
+- a function for each op, with the arguments and outputs of those in `stm_fast.ops.backends.reference`; it makes its
+  outputs itself, and changes nothing else, so that another backend can serve where it fails.
 
 Adding one means writing the module and naming it in `BACKENDS`. One that cannot be imported is unavailable; the others
-serve on.
+serve on. `stm_fast.ops.dispatch` chooses among them.
 """
 
-import warnings
 from functools import cache
 from importlib import import_module
 from types import ModuleType
@@ -19,8 +22,6 @@ from typing import Any, NamedTuple
 
 import torch
 
-from stm_fast.errors import BackendUnavailableError
-from stm_fast.ops import preference
 from stm_fast.ops.operands import Operands
 
 BACKENDS = {
@@ -29,7 +30,7 @@ BACKENDS = {
     "cuda": "stm_fast.ops.backends.cuda",
     "reference": "stm_fast.ops.backends.reference",
 }
-"""Module of each backend, the fastest first. "auto" takes the first that supports a call; see `_in_order`."""
+"""Module of each backend, the fastest first."""
 
 
 class Call(NamedTuple):
@@ -50,11 +51,11 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 """Of the tensors that fused kernels read; float64 is for the reference alone."""
 
 
-def unreadable(call: Call, device: str) -> str | None:
+def unreadable(call: Call, device_type: str) -> str | None:
     """Why fused kernels for a type of device cannot read a call's tensors, or None."""
     for tensor in (call.operands.query, call.arguments[0]):
-        if tensor.device.type != device:
-            return f"it reads tensors on {device}, not on {tensor.device}"
+        if tensor.device.type != device_type:
+            return f"it reads tensors on {device_type}, not on {tensor.device}"
         if tensor.dtype not in DTYPES:
             return f"it reads float32, bfloat16 and float16, not {tensor.dtype}"
     for tensor in (call.operands.query, call.operands.key, call.arguments[0]):
@@ -69,62 +70,20 @@ def load(name: str) -> ModuleType:
     return import_module(BACKENDS[name])
 
 
+@cache
+def import_failure(name: str) -> str | None:
+    """Why a backend's module cannot be imported, or None; a failed import is not tried again at every call."""
+    try:
+        load(name)
+    except (ImportError, OSError) as error:
+        return f"its module cannot be imported: {error}"
+    return None
+
+
 def check_name(name: str) -> None:
     """Raise `ValueError` unless `name` is "auto" or a backend's name."""
     if name != "auto" and name not in BACKENDS:
         raise ValueError(f"backend is {name!r}; allowed are 'auto', {', '.join(map(repr, BACKENDS))}")
-
-
-def choose(name: str, call: Call) -> ModuleType:
-    """The backend that serves a call. "auto" warns if that is the reference for want of a backend that cannot run here.
-
-    Args:
-        name: a backend's name, or "auto" for the fastest that supports the call.
-        call: what is to be done.
-
-    Raises:
-        ValueError: there is no backend of that name.
-        BackendUnavailableError: the named backend refuses the call, or for "auto" all of them do.
-    """
-    check_name(name)
-    reasons: list[str] = []
-    missing: list[str] = []
-    for candidate in _in_order(call) if name == "auto" else [name]:
-        refusal = _import_failure(candidate) or load(candidate).supports(call)
-        # Whether a backend is available may take a build to find out: that is asked last.
-        reason = refusal or load(candidate).unavailable()
-        if reason is None:
-            if candidate == "reference" and missing:
-                _warn_once(call.operands.query.device.type, missing)
-            return load(candidate)
-        reasons.append(f"backend {candidate!r} cannot serve {call.operation}: {reason}")
-        if refusal is None:
-            missing.append(f"{candidate!r} cannot be used: {reason}")
-    raise BackendUnavailableError("; ".join(reasons))
-
-
-_warned: set[str] = set()
-"""Types of devices whose users know that the reference serves them."""
-
-
-def _warn_once(device: str, missing: list[str]) -> None:
-    if device in _warned:
-        return
-    _warned.add(device)
-    warnings.warn(
-        f"reads on {device} take the slower 'reference' backend, because {'; '.join(missing)}",
-        RuntimeWarning,
-        stacklevel=3,
-    )
-
-
-def _in_order(call: Call) -> list[str]:
-    """All backends, the fastest first: what was measured on the call's GPU goes before the order of `BACKENDS`."""
-    device = call.operands.query.device
-    if device.type != "cuda":
-        return list(BACKENDS)
-    first = preference.preferred(device).get(preference.key_of(call.operation, call.operands, call.arguments[0]))
-    return sorted(BACKENDS, key=lambda name: name != first)
 
 
 def availability() -> dict[str, str | None]:
@@ -132,17 +91,7 @@ def availability() -> dict[str, str | None]:
     return {name: unavailable(name) for name in BACKENDS}
 
 
-def unavailable(name: str) -> str | None:
-    """The reason why a backend cannot run on this machine, or None if it can."""
-    reason: str | None = _import_failure(name) or load(name).unavailable()
+def unavailable(name: str, device: torch.device | None = None) -> str | None:
+    """The reason why a backend cannot run on a device, or None if it can; without one, on any of this machine."""
+    reason: str | None = import_failure(name) or load(name).unavailable(device)
     return reason
-
-
-@cache
-def _import_failure(name: str) -> str | None:
-    """Why a backend's module cannot be imported, or None; a failed import is not tried again at every call."""
-    try:
-        load(name)
-    except (ImportError, OSError) as error:
-        return f"its module cannot be imported: {error}"
-    return None

@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from stm_fast.ops.backends.registry import Call, unreadable
+from stm_fast.ops.backends.registry import Call
 from stm_fast.ops.cache import cache_folder
+from stm_fast.ops.failures import in_a_line
 from stm_fast.ops.operands import Gradients, Operands, empty_gradients, empty_outputs, empty_top_k_outputs
 
 if TYPE_CHECKING:
     from stm_fast.kernels import launch
 
+LEAST_VERSION = (3, 6)
 MOST_CHANNELS = 512
 MOST_BATCHES = 65535
 """Of programs along the third dimension of a grid."""
@@ -31,16 +33,21 @@ MOST_CHOSEN = 128
 """Candidates that a program keeps for each query, in registers."""
 
 
+def device_type() -> str:
+    """It reads GPU tensors, or CPU tensors where kernels are interpreted."""
+    return "cpu" if interpreting() else "cuda"
+
+
 @cache
-def unavailable() -> str | None:
-    """Why the kernels cannot run on this machine, or None."""
+def unavailable(device: torch.device | None = None) -> str | None:
+    """Why the kernels cannot run on a GPU, or None; without one, on any of this machine."""
     if not _installed():
         return "triton is not installed; it comes with torch for GPUs on Linux, and with pip install 'stm-fast[gpu]'"
     if interpreting():
-        return None
+        return _import_failure()
     if not torch.cuda.is_available():
         return "torch sees no GPU"
-    return _driver_failure() or _all_refused()
+    return _import_failure() or _driver_failure() or _refused(device)
 
 
 def _installed() -> bool:
@@ -50,6 +57,22 @@ def _installed() -> bool:
         return False
 
 
+@cache
+def _import_failure() -> str | None:
+    """Why triton or the kernels cannot be imported, or None."""
+    try:
+        import triton
+
+        version = triton.__version__
+        if tuple(map(int, re.findall(r"\d+", version)[:2])) < LEAST_VERSION:
+            return f"it needs triton {'.'.join(map(str, LEAST_VERSION))} or later, not {version}"
+        from stm_fast.kernels import backward, forward, launch, tiles, top_k, top_k_backward, usage  # noqa: F401
+    except Exception as error:  # an import can raise anything
+        return f"triton's kernels cannot be imported: {in_a_line(error)}"
+    return None
+
+
+@cache
 def _driver_failure() -> str | None:
     """Why triton cannot launch anything: it compiles a part of itself when it is first used."""
     try:
@@ -61,10 +84,12 @@ def _driver_failure() -> str | None:
     return None
 
 
-def _all_refused() -> str | None:
+def _refused(device: torch.device | None) -> str | None:
+    """Why the kernels do not know a GPU, or None; without one, any of this machine."""
     from stm_fast.kernels import chips
 
-    reasons = [chips.refused(torch.device("cuda", index)) for index in range(torch.cuda.device_count())]
+    devices = [device] if device else [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    reasons = [chips.refused(each) for each in devices]
     return reasons[0] if all(reasons) else None
 
 
@@ -74,11 +99,10 @@ def interpreting() -> bool:
 
 
 def supports(call: Call) -> str | None:
-    """It serves GPU tensors of 16 and 32 bits, of any strides."""
+    """It serves tensors of any strides, up to the limits of a grid and of what a program holds."""
     operands = call.operands
-    reason = unreadable(call, "cpu" if interpreting() else "cuda") or _machine_refused(call)
-    if reason:
-        return reason
+    if interpreting() and torch.bfloat16 in (operands.query.dtype, call.arguments[0].dtype):
+        return "triton's interpreter multiplies torch.bfloat16 wrongly; it reads float32 and float16"
     batch, channels, queries = operands.query.shape
     for name, size, most in (
         ("batches", batch, MOST_BATCHES),
@@ -90,18 +114,6 @@ def supports(call: Call) -> str | None:
             return f"it reads at most {most} {name}, not {size}"
     if call.operation == "top_k_read" and not 1 <= call.arguments[1] <= MOST_CHOSEN:
         return f"it reads the best 1 to {MOST_CHOSEN} tokens, not {call.arguments[1]}"
-    return None
-
-
-def _machine_refused(call: Call) -> str | None:
-    """Why what the tensors are on cannot do it: the GPU, or the interpreter."""
-    if not interpreting():
-        from stm_fast.kernels import chips
-
-        reason: str | None = chips.refused(call.operands.query.device)
-        return reason
-    if torch.bfloat16 in (call.operands.query.dtype, call.arguments[0].dtype):
-        return "triton's interpreter multiplies torch.bfloat16 wrongly; it reads float32 and float16"
     return None
 
 
