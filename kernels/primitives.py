@@ -12,16 +12,25 @@ def affine(product, gain, offset, bias, scale, batch, m, n, queries, tokens):
     """Scores in units of log 2, and what gain multiplies in them, from products of queries and keys `[M, N]`.
 
     S = gain · (scale · product + offset) + bias; −inf beyond the last token. `scale` is in units of log 2 already.
+    What is rounded once is said, not left to the compiler, so that two loops of a kernel make the same scores.
     """
+    inside = n < tokens  # [N]
     raw = product * scale
     if offset is not None:
-        raw += tl.load(offset + batch * queries + m, mask=m < queries, other=0.0)[:, None] * LOG2_E
+        more = tl.load(offset + batch * queries + m, mask=m < queries, other=0.0) * LOG2_E  # [M]
+        raw = tl.fma(product, scale, more[:, None])
     score = raw
-    inside = n < tokens  # [N]
     if gain is not None:
-        score *= tl.load(gain + batch * tokens + n, mask=inside, other=0.0)[None, :]
+        factor = tl.load(gain + batch * tokens + n, mask=inside, other=0.0)[None, :]
+        score = raw * factor
     if bias is not None:
-        score += tl.load(bias + batch * tokens + n, mask=inside, other=0.0)[None, :] * LOG2_E
+        added = tl.load(bias + batch * tokens + n, mask=inside, other=0.0)[None, :] * LOG2_E
+        if gain is not None:
+            score = tl.fma(raw, factor, added)
+        elif offset is not None:
+            score = raw + added
+        else:
+            score = tl.fma(product, scale, added)
     return tl.where(inside[None, :], score, float("-inf")), raw  # [M, N], [M, N]
 
 

@@ -50,7 +50,7 @@ ALL = (*NVIDIA, *AMD)
 LARGE = ("sm_90", "sm_100")
 
 _SCORES_ALONE = "scores alone: small programs, many of them"
-_FEW_QUERIES = "few queries, so that the best of each stay in registers"
+_TWICE_CHOSEN = "few queries, since a tile has at least twice as many tokens as are chosen"
 _FLOAT32 = "products of float32 keep both operands in registers, which leaves room for 32 x 32 scores"
 
 TABLE = (
@@ -64,8 +64,10 @@ TABLE = (
     Row("value_gradient", NVIDIA, 16, 16, Tile(64, 64, 128, 8, 2), "what fits where registers hold both operands"),
     Row("value_gradient", AMD, 16, 16, Tile(64, 64, 64, 8, 1), "a second stage spills"),
     Row("usage", ALL, 16, 16, Tile(64, 64, 16, 4, 2), _SCORES_ALONE),
-    Row("top_k", ALL, 16, 16, Tile(16, 64, 16, 4, 2), _FEW_QUERIES),
-    Row("top_k_wide", ALL, 16, 16, Tile(16, 64, 16, 8, 2), "128 candidates a query: twice the warps to hold them"),
+    Row("top_k", ("sm_90",), 16, 16, Tile(128, 64, 16, 8, 2), "keys are read twice for 128 queries at once"),
+    Row("top_k", ("sm_100",), 16, 16, Tile(32, 64, 16, 4, 2), "64 go to tensor memory: triton 3.7 cannot sort them"),
+    Row("top_k", ALL, 16, 16, Tile(64, 64, 16, 8, 2), "128 queries spill, and so do 64 on 4 warps"),
+    Row("top_k_wide", ALL, 16, 16, Tile(16, 64, 16, 8, 2), _TWICE_CHOSEN),
     Row("read", LARGE, 32, 16, Tile(32, 32, 512, 8, 2), "scores in float32 are dear, and made once for 512 channels"),
     Row("read", ALL, 32, 16, Tile(32, 32, 256, 8, 2), "as many channels of 16 bits as fit beside scores in float32"),
     Row("value_gradient", ALL, 32, 16, Tile(32, 32, 256, 8, 2), "as many channels of 16 bits as fit, for the scores"),
@@ -75,8 +77,8 @@ TABLE = (
     Row("key_gradient", ALL, 32, 32, Tile(32, 32, 32, 4, 2), _FLOAT32),
     Row("value_gradient", ALL, 32, 32, Tile(32, 32, 64, 4, 2), _FLOAT32),
     Row("usage", ALL, 32, 32, Tile(32, 32, 16, 4, 2), _SCORES_ALONE),
-    Row("top_k", ALL, 32, 32, Tile(16, 32, 16, 8, 2), _FEW_QUERIES),
-    Row("top_k_wide", ALL, 32, 32, Tile(16, 32, 16, 8, 2), _FEW_QUERIES),
+    Row("top_k", ALL, 32, 32, Tile(16, 64, 16, 8, 2), "32 queries spill beside products of float32"),
+    Row("top_k_wide", ALL, 32, 32, Tile(16, 64, 16, 8, 2), _TWICE_CHOSEN),
 )
 TUNED: dict[torch.device, dict[str, Tile]] = {}
 """Tiles measured on a GPU, by operation and bits, which go before the table's."""
@@ -84,9 +86,7 @@ MERGE_TILE = Tile(queries=64, tokens=1, rows=32, warps=4, stages=2)
 """Bound by memory on every chip: neighbouring queries of 32 rows at a time."""
 WIDE_TOP_K = 32
 """More candidates than these are kept by the tile of "top_k_wide"."""
-TOP_K_RESIDENT = 3
-"""Programs that look for the best tokens which a processor holds at once, by their registers."""
-GATHER_TILE = Tile(queries=32, tokens=16, rows=64, warps=4, stages=2)
+GATHER_TILE = Tile(queries=64, tokens=16, rows=32, warps=4, stages=2)
 """Bound by scattered reads on every chip: many in flight, few registers."""
 
 
