@@ -23,6 +23,9 @@ from stm_fast.kernels.launch import (
 from stm_fast.kernels.primitives import row_place, strided
 from stm_fast.kernels.tiles import GATHER_TILE
 
+SECTOR = 32
+"""Bytes that a GPU writes at once."""
+
 
 @triton.jit(do_not_specialize=["queries"])
 def chosen_gradient_kernel(
@@ -101,37 +104,49 @@ def by_token_kernel(
     source, factors, order, starts, sums, items, chosen, tokens,
     source_batch, source_object, source_channel, source_item,
     VALUE_CHANNELS: tl.constexpr, ROWS: tl.constexpr, UNIT: tl.constexpr, OFFSET: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_V: tl.constexpr,
+    TOKENS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
-    """For one token, Σ over the choices of it of factor · source of the query that chose: sums `(B, ROWS, tokens)`.
+    """For each token, Σ over the choices of it of factor · source of the query that chose; TOKENS are stored at once.
 
     Args:
         source: `(B, O, VALUE_CHANNELS, queries)`.
         factors: `(B, queries · chosen)`.
         order: the choices sorted by token `(B, queries · chosen)`.
         starts: where each token's choices begin in `order`, `(B, tokens + 1)`.
+        sums: `(B, ROWS, tokens)`.
         items: queries · chosen.
     """
-    token = tl.program_id(0).to(tl.int64)
+    token = tl.cast(tl.program_id(0), tl.int64) * TOKENS
     batch = tl.program_id(2).to(tl.int64)
     row = tl.program_id(1) * BLOCK_V + tl.arange(0, BLOCK_V)  # [V]
     inside_row = row < ROWS
     source_object, source_channel = strided(source_object, UNIT, OFFSET), strided(source_channel, UNIT, OFFSET)
     source += batch * source_batch * UNIT
     source_row = row_place(row.to(OFFSET), source_object, source_channel, VALUE_CHANNELS)  # [V]
-    first = tl.load(starts + batch * (tokens + 1) + token)
-    last = tl.load(starts + batch * (tokens + 1) + token + 1)
-    total = tl.zeros([BLOCK_V], tl.float32)
-    for start in range(first, last, BLOCK_N):
-        n = start + tl.arange(0, BLOCK_N)  # [N]
-        inside_n = n < last
-        choice = tl.load(order + batch * items + n, mask=inside_n, other=0)  # [N]
-        factor = tl.load(factors + batch * items + choice, mask=inside_n, other=0.0)  # [N]
-        wanted = (factor != 0.0)[:, None] & inside_row[None, :]
-        query = (choice // chosen).to(OFFSET)  # [N]
-        s = tl.load(source + (source_row[None, :] + (query * source_item)[:, None]), mask=wanted, other=0.0)  # [N, V]
-        total += tl.sum(factor[:, None] * s.to(tl.float32), 0)
-    tl.store(sums + (batch * ROWS + row) * tokens + token, total.to(sums.dtype.element_ty), mask=inside_row)
+    starts += batch * (tokens + 1) + token
+    column = tl.arange(0, TOKENS)
+    totals = tl.zeros([BLOCK_V, TOKENS], tl.float32)
+    last = tl.load(starts)
+    for one in range(tl.minimum(TOKENS, tokens - token)):
+        first, last = last, tl.load(starts + one + 1)
+        total = tl.zeros([BLOCK_V], tl.float32)
+        for start in range(first, last, BLOCK_N):
+            n = start + tl.arange(0, BLOCK_N)  # [N]
+            inside_n = n < last
+            choice = tl.load(order + batch * items + n, mask=inside_n, other=0)  # [N]
+            factor = tl.load(factors + batch * items + choice, mask=inside_n, other=0.0)  # [N]
+            query = (choice // chosen).to(OFFSET)  # [N]
+            s = tl.load(
+                source + (source_row[None, :] + (query * source_item)[:, None]),
+                mask=inside_n[:, None] & inside_row[None, :], other=0.0,
+            )  # [N, V]  # fmt: skip
+            total += tl.sum(tl.where((factor != 0.0)[:, None], factor[:, None] * s.to(tl.float32), 0.0), 0)
+        totals = tl.where(column[None, :] == one, total[:, None], totals)
+    tl.store(
+        sums + (batch * ROWS + row[:, None]) * tokens + (token + column)[None, :],
+        totals.to(sums.dtype.element_ty),
+        mask=inside_row[:, None] & (token + column < tokens)[None, :],
+    )
 
 
 class Choices(NamedTuple):
@@ -158,7 +173,8 @@ class Choices(NamedTuple):
         """Into sums `(B, O·C, Nk)`: Σ over a token's choices of factors `(B, Nq, k)` · source `(B, O, C, Nq)`."""
         batch, rows, tokens = sums.shape
         tile = GATHER_TILE
-        by_token_kernel[tokens, blocks(rows, tile.rows), batch](
+        together = SECTOR // sums.element_size()
+        by_token_kernel[blocks(tokens, together), blocks(rows, tile.rows), batch](
             **with_offsets(value_arguments("source", source)),
             factors=factors,
             order=self.order,
@@ -167,6 +183,7 @@ class Choices(NamedTuple):
             items=self.order.shape[1],
             chosen=self.each,
             tokens=tokens,
+            TOKENS=together,
             **tile.options(),
         )
 
@@ -230,10 +247,10 @@ def _score_gradients(
 
 def _query_side(operands: Operands, indices: Tensor, score_grad: Tensor, gradients: Gradients) -> None:
     batch, queries, chosen = indices.shape
-    names = ("key", "key_batch", "key_channel", "key_item", "gain", "queries", "tokens", "CHANNELS", "BLOCK_C")
+    names = ("key", "key_batch", "key_channel", "key_item", "gain", "queries", "tokens", "CHANNELS")
     arguments = score_arguments(operands)
     tile = GATHER_TILE
-    chosen_query_kernel[blocks(queries, tile.queries), blocks(operands.query.shape[1], arguments["BLOCK_C"]), batch](
+    chosen_query_kernel[blocks(queries, tile.queries), blocks(operands.query.shape[1], tile.rows), batch](
         **with_offsets({name: arguments[name] for name in names}),
         indices=indices,
         score_grad=score_grad,
@@ -242,6 +259,7 @@ def _query_side(operands: Operands, indices: Tensor, score_grad: Tensor, gradien
         natural_scale=operands.scale,
         chosen=chosen,
         BLOCK_M=tile.queries,
+        BLOCK_C=tile.rows,
         num_warps=tile.warps,
     )
 
