@@ -75,14 +75,15 @@ def sort_lists(lists, count, left, K: tl.constexpr, ROOM: tl.constexpr, BLOCK_M:
     Lists are sorted a few at a time, and 2 · K candidates of each, which is all of most: more would not fit into
     registers. Threads find in memory what others have listed, and the counts in the last place of each list.
     """
+    LISTS: tl.constexpr = 16 if K <= 32 else 4
     m = tl.arange(0, BLOCK_M)
     tl.store(lists + m * ROOM + ROOM - 1, count.to(tl.int64), mask=m < left)
     tl.debug_barrier()
     column = tl.arange(0, 2 * K)[None, :]
     front = tl.arange(0, K)[None, :]
-    for part in range(0, BLOCK_M, 16):
-        inside_some = part + tl.arange(0, 16) < left
-        some = lists + (part + tl.arange(0, 16)) * ROOM  # [16]
+    for part in range(0, BLOCK_M, LISTS):
+        inside_some = part + tl.arange(0, LISTS) < left
+        some = lists + (part + tl.arange(0, LISTS)) * ROOM  # [LISTS]
         size = tl.load(some + ROOM - 1, mask=inside_some, other=0).to(tl.int32)
         best = tl.topk(tl.load(some[:, None] + column, mask=column < size[:, None], other=NOTHING), K)
         for start in range(2 * K, tl.max(size, 0), 2 * K):
