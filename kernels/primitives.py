@@ -82,6 +82,21 @@ def load_block(base, place, channel, stride, mask, CHANNELS: tl.constexpr):
 
 
 @triton.jit
+def load_scattered(pointers, mask, CHANNELS_ADJACENT: tl.constexpr):
+    """Some channels of scattered tokens `[C, M]`, zero where there are none.
+
+    Threads side by side read channels side by side where these are adjacent in memory. Else they read tokens that
+    neighbours chose: versions of triton differ in what they make of pointers of which they know nothing.
+    """
+    if CHANNELS_ADJACENT:
+        return tl.load(pointers, mask=mask, other=0.0)
+    else:
+        size: tl.constexpr = pointers.shape[0] * pointers.shape[1]
+        flat = tl.load(tl.reshape(pointers, [size]), mask=tl.reshape(mask, [size]), other=0.0)
+        return tl.reshape(flat, pointers.shape)
+
+
+@triton.jit
 def row_place(row, object_stride, channel_stride, CHANNELS: tl.constexpr):
     """Where row o·CHANNELS + c of the values of all objects begins."""
     return (row // CHANNELS) * object_stride + (row % CHANNELS) * channel_stride

@@ -24,7 +24,7 @@ from stm_fast.kernels.launch import (
     value_arguments,
     with_offsets,
 )
-from stm_fast.kernels.primitives import LN_2, affine, begin, first_queries, products, row_place, strided
+from stm_fast.kernels.primitives import LN_2, affine, begin, first_queries, load_scattered, products, row_place, strided
 from stm_fast.kernels.tiles import GATHER_TILE, WIDE_TOP_K, Tile, tile_for
 
 NOTHING = tl.constexpr(-(2**63))
@@ -205,7 +205,8 @@ def choose_kernel(
 def gather_kernel(
     value, choices, out, queries, chosen,
     value_batch, value_object, value_channel, value_item,
-    K: tl.constexpr, VALUE_CHANNELS: tl.constexpr, ROWS: tl.constexpr, UNIT: tl.constexpr, OFFSET: tl.constexpr,
+    K: tl.constexpr, CHANNELS_ADJACENT: tl.constexpr, VALUE_CHANNELS: tl.constexpr, ROWS: tl.constexpr,
+    UNIT: tl.constexpr, OFFSET: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
     """The weighted sum of the chosen values: out `(B, ROWS, queries)`."""
@@ -222,9 +223,8 @@ def gather_kernel(
         choice = tl.load(choices + place + column, mask=inside_m, other=0)  # [M]
         weight, token = choice.to(tl.int32).to(tl.float32, bitcast=True), choice >> 32
         wanted = inside_row[:, None] & (weight != 0.0)[None, :]
-        v = tl.load(
-            value + (value_place[:, None] + (token.to(OFFSET) * value_item)[None, :]), mask=wanted, other=0.0
-        )  # [V, M]
+        places = value + (value_place[:, None] + (token.to(OFFSET) * value_item)[None, :])
+        v = load_scattered(places, wanted, CHANNELS_ADJACENT)  # [V, M]
         readout += weight[None, :] * v.to(tl.float32)
     tl.store(
         out + (batch * ROWS + row[:, None]) * queries + m[None, :],
@@ -286,5 +286,6 @@ def top_k_read(
             queries=queries,
             chosen=top_k,
             K=padded,
+            CHANNELS_ADJACENT=value.stride(2) == 1,
             **GATHER_TILE.options(),
         )

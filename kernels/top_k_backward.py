@@ -20,7 +20,7 @@ from stm_fast.kernels.launch import (
     value_arguments,
     with_offsets,
 )
-from stm_fast.kernels.primitives import row_place, strided
+from stm_fast.kernels.primitives import load_scattered, row_place, strided
 from stm_fast.kernels.tiles import GATHER_TILE
 
 SECTOR = 32
@@ -31,8 +31,8 @@ SECTOR = 32
 def chosen_gradient_kernel(
     value, grad, indices, weights, delta, score_grad, queries, chosen,
     value_batch, value_object, value_channel, value_item, grad_batch, grad_object, grad_channel, grad_item,
-    VALUE_CHANNELS: tl.constexpr, ROWS: tl.constexpr, UNIT: tl.constexpr, OFFSET: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_V: tl.constexpr,
+    CHANNELS_ADJACENT: tl.constexpr, VALUE_CHANNELS: tl.constexpr, ROWS: tl.constexpr, UNIT: tl.constexpr,
+    OFFSET: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
     """Gradients of the chosen scores: score_grad `(B, queries, chosen)`."""
     column = tl.program_id(1)
@@ -53,9 +53,8 @@ def chosen_gradient_kernel(
         mask = (row < ROWS)[:, None] & wanted[None, :]
         value_row = row_place(row, value_object, value_channel, VALUE_CHANNELS)
         grad_row = row_place(row, grad_object, grad_channel, VALUE_CHANNELS)
-        v = tl.load(
-            value + (value_row[:, None] + (token.to(OFFSET) * value_item)[None, :]), mask=mask, other=0.0
-        )  # [V, M]
+        places = value + (value_row[:, None] + (token.to(OFFSET) * value_item)[None, :])
+        v = load_scattered(places, mask, CHANNELS_ADJACENT)  # [V, M]
         g = tl.load(grad + (grad_row[:, None] + (m.to(OFFSET) * grad_item)[None, :]), mask=mask, other=0.0)  # [V, M]
         total += tl.sum(v.to(tl.float32) * g.to(tl.float32), 0)
     shift = tl.load(delta + batch * queries + m, mask=inside_m, other=0.0)  # [M]
@@ -66,8 +65,8 @@ def chosen_gradient_kernel(
 def chosen_query_kernel(
     key, gain, indices, score_grad, query_grad, offset_grad, natural_scale, queries, tokens, chosen,
     key_batch, key_channel, key_item,
-    CHANNELS: tl.constexpr, UNIT: tl.constexpr, QUERY_UNIT: tl.constexpr, TOKEN_UNIT: tl.constexpr,
-    OFFSET: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
+    CHANNELS_ADJACENT: tl.constexpr, CHANNELS: tl.constexpr, UNIT: tl.constexpr, QUERY_UNIT: tl.constexpr,
+    TOKEN_UNIT: tl.constexpr, OFFSET: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """query_grad `(B, CHANNELS, queries)`, some of its channels, and offset_grad `(B, queries)`."""
     queries, tokens = queries * QUERY_UNIT, tokens * TOKEN_UNIT
@@ -87,7 +86,8 @@ def chosen_query_kernel(
             slope *= tl.load(gain + batch * tokens + token, mask=inside_m, other=0.0)
         offset_sum += slope
         wanted = inside_c[:, None] & (slope != 0.0)[None, :]
-        k = tl.load(key + (key_row[:, None] + (token.to(OFFSET) * key_item)[None, :]), mask=wanted, other=0.0)  # [C, M]
+        places = key + (key_row[:, None] + (token.to(OFFSET) * key_item)[None, :])
+        k = load_scattered(places, wanted, CHANNELS_ADJACENT)  # [C, M]
         query_sum += slope[None, :] * k.to(tl.float32)
     tl.store(
         query_grad + (batch * CHANNELS + channel[:, None]) * queries + m[None, :],
@@ -240,6 +240,7 @@ def _score_gradients(
         score_grad=score_grad,
         queries=queries,
         chosen=chosen,
+        CHANNELS_ADJACENT=value.stride(2) == 1,
         **tile.options(),
     )
     return score_grad
@@ -258,6 +259,7 @@ def _query_side(operands: Operands, indices: Tensor, score_grad: Tensor, gradien
         offset_grad=None if operands.offset is None else gradients[3],
         natural_scale=operands.scale,
         chosen=chosen,
+        CHANNELS_ADJACENT=operands.key.stride(1) == 1,
         BLOCK_M=tile.queries,
         BLOCK_C=tile.rows,
         num_warps=tile.warps,
