@@ -82,18 +82,18 @@ def load_block(base, place, channel, stride, mask, CHANNELS: tl.constexpr):
 
 
 @triton.jit
-def load_scattered(pointers, mask, CHANNELS_ADJACENT: tl.constexpr):
-    """Some channels of scattered tokens `[C, M]`, zero where there are none.
+def load_scattered(base, place, mask, CHANNELS_ADJACENT: tl.constexpr):
+    """Some channels of scattered tokens `[C, M]`, at their distances `place` from `base`; zero where there are none.
 
     Threads side by side read channels side by side where these are adjacent in memory. Else they read tokens that
     neighbours chose: versions of triton differ in what they make of pointers of which they know nothing.
     """
     if CHANNELS_ADJACENT:
-        return tl.load(pointers, mask=mask, other=0.0)
+        return tl.load(base + place, mask=mask, other=0.0)
     else:
-        size: tl.constexpr = pointers.shape[0] * pointers.shape[1]
-        flat = tl.load(tl.reshape(pointers, [size]), mask=tl.reshape(mask, [size]), other=0.0)
-        return tl.reshape(flat, pointers.shape)
+        size: tl.constexpr = place.shape[0] * place.shape[1]
+        flat = tl.load(base + tl.reshape(place, [size]), mask=tl.reshape(mask, [size]), other=0.0)
+        return tl.reshape(flat, place.shape)
 
 
 @triton.jit

@@ -67,6 +67,7 @@ TABLE = (
     Row("top_k", ("sm_90",), 16, 16, Tile(128, 64, 16, 8, 2), "keys are read twice for 128 queries at once"),
     Row("top_k", ("sm_100",), 16, 16, Tile(32, 64, 16, 4, 2), "64 go to tensor memory: triton 3.7 cannot sort them"),
     Row("top_k", ALL, 16, 16, Tile(64, 64, 16, 8, 2), "128 queries spill, and so do 64 on 4 warps"),
+    Row("top_k_wide", AMD, 16, 16, Tile(16, 64, 16, 8, 1), "a second stage of 256 keys does not fit"),
     Row("top_k_wide", ALL, 16, 16, Tile(16, 64, 16, 8, 2), _TWICE_CHOSEN),
     Row("read", LARGE, 32, 16, Tile(32, 32, 512, 8, 2), "scores in float32 are dear, and made once for 512 channels"),
     Row("read", ALL, 32, 16, Tile(32, 32, 256, 8, 2), "as many channels of 16 bits as fit beside scores in float32"),
@@ -78,6 +79,7 @@ TABLE = (
     Row("value_gradient", ALL, 32, 32, Tile(32, 32, 64, 4, 2), _FLOAT32),
     Row("usage", ALL, 32, 32, Tile(32, 32, 16, 4, 2), _SCORES_ALONE),
     Row("top_k", ALL, 32, 32, Tile(16, 64, 16, 8, 2), "32 queries spill beside products of float32"),
+    Row("top_k_wide", AMD, 32, 32, Tile(16, 64, 16, 8, 1), "a second stage of 256 keys does not fit"),
     Row("top_k_wide", ALL, 32, 32, Tile(16, 64, 16, 8, 2), _TWICE_CHOSEN),
 )
 TUNED: dict[torch.device, dict[str, Tile]] = {}

@@ -223,8 +223,8 @@ def gather_kernel(
         choice = tl.load(choices + place + column, mask=inside_m, other=0)  # [M]
         weight, token = choice.to(tl.int32).to(tl.float32, bitcast=True), choice >> 32
         wanted = inside_row[:, None] & (weight != 0.0)[None, :]
-        places = value + (value_place[:, None] + (token.to(OFFSET) * value_item)[None, :])
-        v = load_scattered(places, wanted, CHANNELS_ADJACENT)  # [V, M]
+        places = value_place[:, None] + (token.to(OFFSET) * value_item)[None, :]
+        v = load_scattered(value, places, wanted, CHANNELS_ADJACENT)  # [V, M]
         readout += weight[None, :] * v.to(tl.float32)
     tl.store(
         out + (batch * ROWS + row[:, None]) * queries + m[None, :],

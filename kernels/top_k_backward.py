@@ -53,8 +53,8 @@ def chosen_gradient_kernel(
         mask = (row < ROWS)[:, None] & wanted[None, :]
         value_row = row_place(row, value_object, value_channel, VALUE_CHANNELS)
         grad_row = row_place(row, grad_object, grad_channel, VALUE_CHANNELS)
-        places = value + (value_row[:, None] + (token.to(OFFSET) * value_item)[None, :])
-        v = load_scattered(places, mask, CHANNELS_ADJACENT)  # [V, M]
+        places = value_row[:, None] + (token.to(OFFSET) * value_item)[None, :]
+        v = load_scattered(value, places, mask, CHANNELS_ADJACENT)  # [V, M]
         g = tl.load(grad + (grad_row[:, None] + (m.to(OFFSET) * grad_item)[None, :]), mask=mask, other=0.0)  # [V, M]
         total += tl.sum(v.to(tl.float32) * g.to(tl.float32), 0)
     shift = tl.load(delta + batch * queries + m, mask=inside_m, other=0.0)  # [M]
@@ -86,8 +86,8 @@ def chosen_query_kernel(
             slope *= tl.load(gain + batch * tokens + token, mask=inside_m, other=0.0)
         offset_sum += slope
         wanted = inside_c[:, None] & (slope != 0.0)[None, :]
-        places = key + (key_row[:, None] + (token.to(OFFSET) * key_item)[None, :])
-        k = load_scattered(places, wanted, CHANNELS_ADJACENT)  # [C, M]
+        places = key_row[:, None] + (token.to(OFFSET) * key_item)[None, :]
+        k = load_scattered(key, places, wanted, CHANNELS_ADJACENT)  # [C, M]
         query_sum += slope[None, :] * k.to(tl.float32)
     tl.store(
         query_grad + (batch * CHANNELS + channel[:, None]) * queries + m[None, :],
