@@ -69,10 +69,26 @@ def load_rows(
 
 
 @triton.jit
+def load_scattered(base, place, mask, CHANNELS_ADJACENT: tl.constexpr):
+    """Some channels of scattered tokens `[C, M]`, at their distances `place` from `base`; zero where there are none.
+
+    Threads side by side read channels side by side where these are adjacent in memory. Else they read tokens that
+    neighbours chose: versions of triton differ in what they make of pointers of which they know nothing.
+    """
+    if CHANNELS_ADJACENT:
+        return tl.load(base + place, mask=mask, other=0.0)
+    else:
+        size: tl.constexpr = place.shape[0] * place.shape[1]
+        flat = tl.load(base + tl.reshape(place, [size]), mask=tl.reshape(mask, [size]), other=0.0)
+        return tl.reshape(flat, place.shape)
+
+
+@triton.jit
 def affine(product, gain, offset, bias, scale, batch, m, n, queries, tokens):
     """Scores in units of log 2, and what gain multiplies in them, from products of queries and keys.
 
-    S = gain · (scale · product + offset) + bias; −inf beyond the last token. `scale` is in units of log 2 already.
+    S = gain · (scale · product + offset) + bias; −inf beyond the last token. `scale` is in units of log 2 already. What
+    is rounded once is said, not left to the compiler, so that two loops of a kernel make the same scores.
 
     Args:
         product: `[M, N]`, or `[N, M]`.
@@ -86,17 +102,21 @@ def affine(product, gain, offset, bias, scale, batch, m, n, queries, tokens):
         queries: how many there are.
         tokens: how many there are.
     """
-    raw = product * scale
-    if offset is not None:
-        raw += tl.load(offset + batch * queries + m, mask=m < queries, other=0.0) * LOG2_E
     if bias is None:
         addend = tl.where(n < tokens, 0.0, float("-inf"))
     else:
         addend = tl.load(bias + batch * tokens + n, mask=n < tokens, other=float("-inf")) * LOG2_E
-    if gain is None:
-        score = raw + addend
+    if offset is None:
+        raw = product * scale
     else:
-        score = raw * tl.load(gain + batch * tokens + n, mask=n < tokens, other=0.0) + addend
+        shift = tl.load(offset + batch * queries + m, mask=m < queries, other=0.0) * LOG2_E
+        raw = tl.fma(product, scale, shift)
+    if gain is not None:
+        score = tl.fma(raw, tl.load(gain + batch * tokens + n, mask=n < tokens, other=0.0), addend)
+    elif offset is None:
+        score = tl.fma(product, scale, addend)
+    else:
+        score = raw + addend
     return score, raw
 
 

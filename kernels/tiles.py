@@ -77,7 +77,7 @@ ALL = (*NVIDIA, *AMD)
 LARGE = ("sm_90", "sm_100")
 
 _SCORES_ALONE = "scores alone: small programs, many of them"
-_FEW_QUERIES = "few queries, so that the best of each stay in registers"
+_TWICE_CHOSEN = "few queries, since a tile has at least twice as many tokens as are chosen"
 _FLOAT32 = "products of float32 keep both operands in registers, which leaves room for 32 x 32 scores"
 _WIDE = "two programs for 512 channels: all in one spill on sm_90"
 _HELD = "the other side is the only one that is fetched for every tile"
@@ -103,8 +103,11 @@ TABLE = (
     Row("value_gradient", AMD, 16, 16, Tile(64, 64, 64, 8, 1), "a second stage spills"),
     Row("usage", LARGE, 16, 16, Tile(64, 128, 16, 8, 3), _SCORES_ALONE),
     Row("usage", ALL, 16, 16, Tile(64, 64, 16, 4, 2), _SCORES_ALONE),
-    Row("top_k", ALL, 16, 16, Tile(16, 64, 16, 4, 2), _FEW_QUERIES),
-    Row("top_k_wide", ALL, 16, 16, Tile(16, 64, 16, 8, 2), "128 candidates a query: twice the warps to hold them"),
+    Row("top_k", ("sm_90",), 16, 16, Tile(128, 64, 16, 8, 2), "keys are read twice for 128 queries at once"),
+    Row("top_k", ("sm_100",), 16, 16, Tile(32, 64, 16, 4, 2), "64 go to tensor memory: triton 3.7 cannot sort them"),
+    Row("top_k", ALL, 16, 16, Tile(64, 64, 16, 8, 2), "128 queries spill, and so do 64 on 4 warps"),
+    Row("top_k_wide", AMD, 16, 16, Tile(16, 64, 16, 8, 1), "a second stage of 256 keys does not fit"),
+    Row("top_k_wide", ALL, 16, 16, Tile(16, 64, 16, 8, 2), _TWICE_CHOSEN),
     Row("read", ("sm_90",), 32, 32, Tile(128, 32, 128, 8, 2, split_float32=True), _SPLIT),
     Row("query_gradient", ("sm_90",), 32, 32, Tile(128, 32, 32, 8, 2, split_float32=True), _SPLIT_LOOP),
     Row("key_gradient", ("sm_90",), 32, 32, Tile(32, 128, 32, 8, 2, split_float32=True), _SPLIT_LOOP),
@@ -119,8 +122,9 @@ TABLE = (
     Row("key_gradient", ALL, 32, 32, Tile(32, 32, 32, 4, 2), _FLOAT32),
     Row("value_gradient", ALL, 32, 32, Tile(32, 32, 64, 4, 2), _FLOAT32),
     Row("usage", ALL, 32, 32, Tile(32, 32, 16, 4, 2), _SCORES_ALONE),
-    Row("top_k", ALL, 32, 32, Tile(16, 32, 16, 8, 2), _FEW_QUERIES),
-    Row("top_k_wide", ALL, 32, 32, Tile(16, 32, 16, 8, 2), _FEW_QUERIES),
+    Row("top_k", ALL, 32, 32, Tile(16, 64, 16, 8, 2), "32 queries spill beside products of float32"),
+    Row("top_k_wide", AMD, 32, 32, Tile(16, 64, 16, 8, 1), "a second stage of 256 keys does not fit"),
+    Row("top_k_wide", ALL, 32, 32, Tile(16, 64, 16, 8, 2), _TWICE_CHOSEN),
 )
 TUNED: dict[torch.device, dict[str, Tile]] = {}
 """Tiles measured on a GPU, by operation and bits, which go before the table's."""
@@ -130,9 +134,7 @@ RESERVED_BYTES = 2048
 """Of shared memory, for barriers, statistics and the system."""
 WIDE_TOP_K = 32
 """More candidates than these are kept by the tile of "top_k_wide"."""
-TOP_K_RESIDENT = 3
-"""Programs that look for the best tokens which a processor holds at once, by their registers."""
-GATHER_TILE = Tile(queries=32, tokens=16, value_channels=64, warps=4, stages=2)
+GATHER_TILE = Tile(queries=64, tokens=16, value_channels=32, warps=4, stages=2)
 """Bound by scattered reads on every chip: many in flight, few registers."""
 
 
@@ -191,10 +193,11 @@ def rescales_lazily(device: torch.device) -> bool:
 
 
 def tuning_key(operation: str, key: Tensor, value: Tensor) -> str:
-    """What a measured tile is good for: an operation, bits of keys and values, their channels up to a power of two."""
+    """What a measured tile is good for: an operation, bits, channels up to a power of two, and how a memory lies."""
     bits = f"{8 * key.element_size()} and {8 * value.element_size()} bits"
     channels, value_channels = map(power_of_two, (key.shape[1], value.shape[1:-1].numel()))
-    return f"{operation}, {bits}, {channels} channels, {min(512, value_channels)} value channels"
+    copies = f"copies of {min(copy_bytes(key), copy_bytes(value))} bytes"
+    return f"{operation}, {bits}, {channels} channels, {min(512, value_channels)} value channels, {copies}"
 
 
 def use_tuned(device: torch.device, file: Path) -> None:

@@ -20,16 +20,20 @@ from stm_fast.kernels.launch import (
     score_arguments,
     with_distances,
 )
-from stm_fast.kernels.primitives import row_places
+from stm_fast.kernels.primitives import load_scattered, row_places
 from stm_fast.kernels.tiles import GATHER_TILE
+
+SECTOR = 32
+"""Bytes that a GPU writes at once."""
 
 
 @triton.jit(do_not_specialize=["queries"])
 def chosen_gradient_kernel(
     value, grad, indices, weights, delta, score_grad, queries, chosen,
     value_batch, value_object, value_channel, value_item, grad_batch, grad_object, grad_channel, grad_item,
-    VALUE_CHANNELS: tl.constexpr, ROWS: tl.constexpr, VALUE_UNIT: tl.constexpr, GRAD_UNIT: tl.constexpr,
-    OFFSET: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_V: tl.constexpr,
+    CHANNELS_ADJACENT: tl.constexpr, VALUE_CHANNELS: tl.constexpr, ROWS: tl.constexpr,
+    VALUE_UNIT: tl.constexpr, GRAD_UNIT: tl.constexpr, OFFSET: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
     """Gradients of the chosen scores: score_grad `(B, queries, chosen)`."""
     column = tl.program_id(1)
@@ -48,9 +52,8 @@ def chosen_gradient_kernel(
         mask = (row < ROWS)[:, None] & wanted[None, :]
         value_row = row_places(row, value_object, value_channel, ROWS, VALUE_CHANNELS, VALUE_UNIT, OFFSET)
         grad_row = row_places(row, grad_object, grad_channel, ROWS, VALUE_CHANNELS, GRAD_UNIT, OFFSET)
-        v = tl.load(
-            value + (value_row[:, None] + (token.to(OFFSET) * value_item)[None, :]), mask=mask, other=0.0
-        )  # [V, M]
+        places = value_row[:, None] + (token.to(OFFSET) * value_item)[None, :]
+        v = load_scattered(value, places, mask, CHANNELS_ADJACENT)  # [V, M]
         g = tl.load(grad + (grad_row[:, None] + (m.to(OFFSET) * grad_item)[None, :]), mask=mask, other=0.0)  # [V, M]
         total += tl.sum(v.to(tl.float32) * g.to(tl.float32), 0)
     shift = tl.load(delta + batch * queries + m, mask=inside_m, other=0.0)  # [M]
@@ -61,8 +64,9 @@ def chosen_gradient_kernel(
 def chosen_query_kernel(
     key, gain, indices, score_grad, query_grad, offset_grad, natural_scale, queries, tokens, chosen,
     key_batch, key_channel, key_item,
-    CHANNELS: tl.constexpr, KEY_UNIT: tl.constexpr, QUERIES_UNIT: tl.constexpr, TOKENS_UNIT: tl.constexpr,
-    OFFSET: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
+    CHANNELS_ADJACENT: tl.constexpr, CHANNELS: tl.constexpr, KEY_UNIT: tl.constexpr,
+    QUERIES_UNIT: tl.constexpr, TOKENS_UNIT: tl.constexpr, OFFSET: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """query_grad `(B, CHANNELS, queries)`, some of its channels, and offset_grad `(B, queries)`."""
     queries, tokens = queries * QUERIES_UNIT, tokens * TOKENS_UNIT
@@ -82,7 +86,8 @@ def chosen_query_kernel(
             slope *= tl.load(gain + batch * tokens + token, mask=inside_m, other=0.0)
         offset_sum += slope
         wanted = inside_c[:, None] & (slope != 0.0)[None, :]
-        k = tl.load(key + (key_row[:, None] + (token.to(OFFSET) * key_item)[None, :]), mask=wanted, other=0.0)  # [C, M]
+        places = key_row[:, None] + (token.to(OFFSET) * key_item)[None, :]
+        k = load_scattered(key, places, wanted, CHANNELS_ADJACENT)  # [C, M]
         query_sum += slope[None, :] * k.to(tl.float32)
     tl.store(
         query_grad + (batch * CHANNELS + channel[:, None]) * queries + m[None, :],
@@ -99,36 +104,48 @@ def by_token_kernel(
     source, factors, order, starts, sums, items, chosen, tokens,
     source_batch, source_object, source_channel, source_item,
     VALUE_CHANNELS: tl.constexpr, ROWS: tl.constexpr, SOURCE_UNIT: tl.constexpr, OFFSET: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_V: tl.constexpr,
+    TOKENS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
-    """For one token, Σ over the choices of it of factor · source of the query that chose: sums `(B, ROWS, tokens)`.
+    """For each token, Σ over the choices of it of factor · source of the query that chose; TOKENS are stored at once.
 
     Args:
         source: `(B, O, VALUE_CHANNELS, queries)`.
         factors: `(B, queries · chosen)`.
         order: the choices sorted by token `(B, queries · chosen)`.
         starts: where each token's choices begin in `order`, `(B, tokens + 1)`.
+        sums: `(B, ROWS, tokens)`.
         items: queries · chosen.
     """
-    token = tl.program_id(0).to(tl.int64)
+    token = tl.cast(tl.program_id(0), tl.int64) * TOKENS
     batch = tl.program_id(2).to(tl.int64)
     row = tl.program_id(1) * BLOCK_V + tl.arange(0, BLOCK_V)  # [V]
     inside_row = row < ROWS
     source += batch * source_batch * SOURCE_UNIT
     source_row = row_places(row, source_object, source_channel, ROWS, VALUE_CHANNELS, SOURCE_UNIT, OFFSET)  # [V]
-    first = tl.load(starts + batch * (tokens + 1) + token)
-    last = tl.load(starts + batch * (tokens + 1) + token + 1)
-    total = tl.zeros([BLOCK_V], tl.float32)
-    for start in range(first, last, BLOCK_N):
-        n = start + tl.arange(0, BLOCK_N)  # [N]
-        inside_n = n < last
-        choice = tl.load(order + batch * items + n, mask=inside_n, other=0)  # [N]
-        factor = tl.load(factors + batch * items + choice, mask=inside_n, other=0.0)  # [N]
-        wanted = (factor != 0.0)[:, None] & inside_row[None, :]
-        query = (choice // chosen).to(OFFSET)  # [N]
-        s = tl.load(source + (source_row[None, :] + (query * source_item)[:, None]), mask=wanted, other=0.0)  # [N, V]
-        total += tl.sum(factor[:, None] * s.to(tl.float32), 0)
-    tl.store(sums + (batch * ROWS + row) * tokens + token, total.to(sums.dtype.element_ty), mask=inside_row)
+    starts += batch * (tokens + 1) + token
+    column = tl.arange(0, TOKENS)
+    totals = tl.zeros([BLOCK_V, TOKENS], tl.float32)
+    last = tl.load(starts)
+    for one in range(tl.minimum(TOKENS, tokens - token)):
+        first, last = last, tl.load(starts + one + 1)
+        total = tl.zeros([BLOCK_V], tl.float32)
+        for start in range(first, last, BLOCK_N):
+            n = start + tl.arange(0, BLOCK_N)  # [N]
+            inside_n = n < last
+            choice = tl.load(order + batch * items + n, mask=inside_n, other=0)  # [N]
+            factor = tl.load(factors + batch * items + choice, mask=inside_n, other=0.0)  # [N]
+            query = (choice // chosen).to(OFFSET)  # [N]
+            s = tl.load(
+                source + (source_row[None, :] + (query * source_item)[:, None]),
+                mask=inside_n[:, None] & inside_row[None, :], other=0.0,
+            )  # [N, V]  # fmt: skip
+            total += tl.sum(tl.where((factor != 0.0)[:, None], factor[:, None] * s.to(tl.float32), 0.0), 0)
+        totals = tl.where(column[None, :] == one, total[:, None], totals)
+    tl.store(
+        sums + (batch * ROWS + row[:, None]) * tokens + (token + column)[None, :],
+        totals.to(sums.dtype.element_ty),
+        mask=inside_row[:, None] & (token + column < tokens)[None, :],
+    )
 
 
 class Choices(NamedTuple):
@@ -155,7 +172,8 @@ class Choices(NamedTuple):
         """Into sums `(B, O·C, Nk)`: Σ over a token's choices of factors `(B, Nq, k)` · source `(B, O, C, Nq)`."""
         batch, rows, tokens = sums.shape
         tile = GATHER_TILE
-        by_token_kernel[tokens, blocks(rows, tile.value_channels), batch](
+        together = SECTOR // sums.element_size()
+        by_token_kernel[blocks(tokens, together), blocks(rows, tile.value_channels), batch](
             **with_distances(scattered("source", source)),
             factors=factors,
             order=self.order,
@@ -164,6 +182,7 @@ class Choices(NamedTuple):
             items=self.order.shape[1],
             chosen=self.each,
             tokens=tokens,
+            TOKENS=together,
             **tile.options(),
         )
 
@@ -220,6 +239,7 @@ def _score_gradients(
         score_grad=score_grad,
         queries=queries,
         chosen=chosen,
+        CHANNELS_ADJACENT=value.stride(2) == 1,
         **tile.options(),
     )
     return score_grad
@@ -227,19 +247,21 @@ def _score_gradients(
 
 def _query_side(operands: Operands, indices: Tensor, score_grad: Tensor, gradients: Gradients) -> None:
     batch, queries, chosen = indices.shape
+    names = ("key", "key_batch", "key_channel", "key_item", "KEY_UNIT", "gain", "CHANNELS")
+    counts = ("queries", "QUERIES_UNIT", "tokens", "TOKENS_UNIT")
     tile = GATHER_TILE
     arguments = score_arguments(operands, tile)
-    unused = ("offset", "bias", "scale", "query", "key_descriptor", *(name for name in arguments if "query_" in name))
-    names = set(arguments) - {*unused, "QUERY_UNIT", "QUERY_BY_ITEM", "KEY_BY_ITEM"}
-    chosen_query_kernel[blocks(queries, tile.queries), blocks(operands.query.shape[1], arguments["BLOCK_C"]), batch](
-        **with_distances({name: arguments[name] for name in names}),
+    chosen_query_kernel[blocks(queries, tile.queries), blocks(operands.query.shape[1], tile.value_channels), batch](
+        **with_distances({name: arguments[name] for name in (*names, *counts)}),
         indices=indices,
         score_grad=score_grad,
         query_grad=gradients[0],
         offset_grad=None if operands.offset is None else gradients[3],
         natural_scale=operands.scale,
         chosen=chosen,
+        CHANNELS_ADJACENT=operands.key.stride(1) == 1,
         BLOCK_M=tile.queries,
+        BLOCK_C=tile.value_channels,
         num_warps=tile.warps,
     )
 

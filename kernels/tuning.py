@@ -85,7 +85,7 @@ def candidates(operation: str, tile: Tile, rows: int) -> list[Tile]:
     """
     changed_rows = operation not in ("usage", "top_k")
     found = {
-        tiles.narrowed(Tile(m, n, v, warps, stages), rows)
+        tiles.narrowed(tile._replace(queries=m, tokens=n, value_channels=v, warps=warps, stages=stages), rows)
         for m in _around(tile.queries)
         for n in _around(tile.tokens)
         for v in (_around(tile.value_channels) if changed_rows else (tile.value_channels,))

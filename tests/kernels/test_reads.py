@@ -126,6 +126,34 @@ def test_top_k_equals_the_reference(
         torch.testing.assert_close(fast, slow, rtol=1e-4, atol=1e-5)
 
 
+SCORES: dict[str, Callable[[Tensor], Tensor]] = {
+    "equal": torch.zeros_like,
+    "rising": lambda token: token,
+    "falling": lambda token: -token,
+    "rising in few places": lambda token: torch.where(token % 16 < 2, token, -token),
+    "two alone": lambda token: torch.where(token % 300 == 7, token, -math.inf),
+    "not a number": lambda token: torch.where(token % 50 == 3, math.nan, token),
+}
+
+
+@pytest.mark.parametrize("scores", SCORES)
+def test_top_k_of_many_tokens_in_any_order(scores: str, engine: Engine) -> None:
+    random = torch.Generator().manual_seed(0)
+    query, key = torch.zeros(1, 4, 3, device=engine.device), torch.zeros(1, 4, 600, device=engine.device)
+    value = torch.randn(1, 1, 2, 600, generator=random).to(engine.device)
+    bias = SCORES[scores](torch.arange(600.0, device=engine.device))[None]
+    operands = Operands(query, key, None, None, bias, 1.0)
+    out, lse, indices, weights = engine.ops.top_k_read(operands, value, 3)
+    if scores == "not a number":
+        assert out.isnan().all()
+        assert torch.equal(indices, torch.tensor([3, 53, 103], device=engine.device).expand_as(indices))
+        return
+    expected = reference.top_k_read(operands, value, 3)
+    torch.testing.assert_close((out, lse, weights), (expected[0], expected[1], expected[3]), rtol=1e-5, atol=1e-5)
+    counted = expected[3] > 0
+    assert torch.equal(indices[counted], expected[2][counted])
+
+
 @pytest.mark.parametrize("top_k", [None, 4])
 @pytest.mark.parametrize("dtypes", DTYPES, ids=DTYPE_NAMES)
 @pytest.mark.parametrize("kind", KINDS)
