@@ -10,6 +10,7 @@ inline namespace STM_ISA {
 
 constexpr int64_t kTileTokens = 96;
 static_assert(kTileTokens % kRows == 0);
+constexpr int64_t kChannelsPerSum = 128;
 
 // Scores of some queries of one batch against a tile of tokens at a time.
 class ScoreTiles {
@@ -39,8 +40,7 @@ class ScoreTiles {
     const float* keys = keys_.data();
     for (int64_t j = 0; j < tokens; j += kRows, keys += channels_ * kRows, tile += kRows * kWidth) {
       Block sum;
-      clear(sum);
-      multiply(keys, queries, channels_, sum);
+      multiply_all(keys, queries, tile, sum);
       if (terms_.present()) {
         add_terms(panel, j, sum);
       } else {
@@ -53,6 +53,19 @@ class ScoreTiles {
   const AffineTerms& terms() const { return terms_; }
 
  private:
+  // Sums over all channels, put together from sums over some of them as `add_block` says; `tile` is workspace.
+  STM_INLINE void multiply_all(const float* keys, const float* queries, float* tile, Block& sum) const {
+    clear(sum);
+    multiply(keys, queries, smaller(channels_, kChannelsPerSum), sum);
+    for (int64_t c = kChannelsPerSum; c < channels_; c += kChannelsPerSum) {
+      store_block(sum, tile);
+      clear(sum);
+      multiply(keys + c * kRows, queries + c * kWidth, smaller(channels_ - c, kChannelsPerSum), sum);
+      add_block(sum, nullptr, tile);
+      load_block(tile, sum);
+    }
+  }
+
   STM_INLINE void scale(Block& sum) const {
     const Floats factor = broadcast(scores_.scale);
 #pragma GCC unroll 8
