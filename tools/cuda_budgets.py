@@ -4,7 +4,7 @@
     python -m tools.cuda_budgets --write    compile everything and write the file
     python -m tools.cuda_budgets --table    print the file as a table
 
-Shared memory is not in the binaries: `csrc/cuda/engine.cu` takes for every read the kernel that fits the GPU.
+Shared memory is not in the binaries: `csrc/cuda/plan.h` takes for every read the kernel that fits the GPU.
 """
 
 import argparse
@@ -19,41 +19,81 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tools import sass
+
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "tools" / "cuda_budgets.json"
 RECIPE = runpy.run_path(str(ROOT / "stm_fast" / "ops" / "compiled" / "recipe.py"))
-INSTRUCTIONS = {"matrix": "HMMA", "copies": "LDGSTS"}
-"""Products on tensor cores, and asynchronous copies from global to shared memory."""
+WIDTHS = (16, 8, 4)
+"""Bytes of an asynchronous copy from global to shared memory."""
+LOOP_MAY_GROW = 1.03
+"""The loop over tiles, in instructions, to its budget: compilers and small changes make it differ a little."""
+
+COLUMNS = {
+    "registers": "registers",
+    "spilled": "spilled bytes",
+    "instructions": "instructions",
+    "matrix": "matrix",
+    "copies_16": "copies of 16 bytes",
+    "copies_8": "of 8",
+    "copies_4": "of 4",
+    "per_copy": "instructions a copy",
+    "loop": "instructions of the tile loop",
+    "barriers": "barriers a tile",
+    "divisions": "divisions in the loop",
+}
+"""What is recorded of a kernel. `matrix` are products on tensor cores; `per_copy` counts instructions of the loop that
+copies 16 bytes at once, the shortest; the tile loop is the outermost that has products."""
 
 
 def measure(nvcc: str) -> dict[str, Any]:
-    """Registers, bytes in local memory and instructions of each kernel, by chip."""
-    with tempfile.TemporaryDirectory() as folder:
-        binary = Path(folder) / "engine.o"
-        flags = [*RECIPE["cuda_flags"](ROOT / "csrc")]
-        _run(nvcc, *flags, "-c", str(ROOT / "csrc" / "cuda" / "engine.cu"), "-o", str(binary))
-        resources = _run(_tool("cuobjdump"), "--dump-resource-usage", str(binary))
-        code = _run(_tool("cuobjdump"), "-sass", str(binary))
+    """What each kernel needs, by chip: see `COLUMNS`."""
     table: dict[str, Any] = {}
-    chip = kernel = ""
-    for line in resources.splitlines():
-        if found := re.search(r"arch = (sm_\d+)", line):
-            chip = found[1]
-        elif found := re.search(r"Function (\w+):", line):
-            kernel = found[1]
-        elif found := re.search(r"REG:(\d+) STACK:(\d+)", line):
-            needs = {"registers": int(found[1]), "spilled": int(found[2]), **dict.fromkeys(INSTRUCTIONS, 0)}
-            table.setdefault(chip, {})[kernel] = needs
-    of_instruction = {mnemonic: name for name, mnemonic in INSTRUCTIONS.items()}
-    for found in re.finditer(rf"arch = (sm_\d+)|Function : (\w+)|\b({'|'.join(of_instruction)})\b", code):
-        chip, kernel = found[1] or chip, found[2] or kernel
-        if found[3]:
-            table[chip][kernel][of_instruction[found[3]]] += 1
+    with tempfile.TemporaryDirectory() as folder:
+        for source in RECIPE["cuda_sources"](ROOT / "csrc"):
+            binary = str(Path(folder) / f"{source.stem}.o")
+            _run(nvcc, *RECIPE["cuda_flags"](ROOT / "csrc"), "-c", str(source), "-o", binary)
+            for chip, kernels in read(binary).items():
+                table.setdefault(chip, {}).update(kernels)
     names = sorted({kernel for kernels in table.values() for kernel in kernels})
     spoken = dict(zip(names, _run("c++filt", *names).splitlines(), strict=True))
     return {
         chip: dict(sorted((_short(spoken[kernel]), needs) for kernel, needs in kernels.items()))
         for chip, kernels in sorted(table.items(), key=lambda item: int(item[0][3:]))
+    }
+
+
+def read(binary: str) -> dict[str, dict[str, dict[str, float]]]:
+    """What the kernels of an object file need, by chip and mangled name."""
+    table: dict[str, dict[str, dict[str, float]]] = {}
+    chip = kernel = ""
+    for line in _run(_tool("cuobjdump"), "--dump-resource-usage", binary).splitlines():
+        if found := re.search(r"arch = (sm_\d+)", line):
+            chip = found[1]
+        elif found := re.search(r"Function (\w+):", line):
+            kernel = found[1]
+        elif found := re.search(r"REG:(\d+) STACK:(\d+)", line):
+            table.setdefault(chip, {})[kernel] = {"registers": int(found[1]), "spilled": int(found[2])}
+    for chip, kernel, code in sass.kernels_of(_run(_tool("cuobjdump"), "-sass", binary)):
+        table[chip][kernel] |= instructions_of(code)
+    return table
+
+
+def instructions_of(code: list[sass.Instruction]) -> dict[str, float]:
+    """What is recorded of a kernel's instructions."""
+    all_loops = sass.loops(code)
+    tiles = sass.main_loop(code, all_loops, "HMMA")
+    copies = sass.widths(code)
+    return {
+        "instructions": len(code),
+        "matrix": sass.count(code, "HMMA"),
+        **{f"copies_{width}": copies[width] for width in WIDTHS},
+        "per_copy": min(
+            (round(len(loop) / found, 1) for loop in all_loops if (found := sass.widths(loop)[16])), default=0
+        ),
+        "loop": len(tiles),
+        "barriers": sass.count(tiles, "BAR"),
+        "divisions": sass.count(tiles, "I2F"),
     }
 
 
@@ -94,25 +134,38 @@ def faults(found: dict[str, Any], budgets: dict[str, Any]) -> Iterator[str]:
             if allowed is None:
                 yield f"{kernel} on {chip} has no budget"
                 continue
-            for name in ("registers", "spilled"):
+            for name in ("registers", "spilled", "per_copy", "barriers", "divisions"):
                 if needs[name] > allowed[name]:
                     yield f"{kernel} on {chip}: {name} {needs[name]}, budget {allowed[name]}"
-            for name in INSTRUCTIONS:
+            if needs["loop"] > allowed["loop"] * LOOP_MAY_GROW:
+                yield f"{kernel} on {chip}: loop {needs['loop']}, budget {allowed['loop']}"
+            for name in ("matrix", *(f"copies_{width}" for width in WIDTHS)):
                 if bool(needs[name]) != bool(allowed[name]):
                     yield f"{kernel} on {chip}: {needs[name]} {name} instructions, budget {allowed[name]}"
 
 
 def table_of(budgets: dict[str, Any]) -> str:
     """The budgets as a Markdown table."""
-    lines = ["| chip | kernel | registers | spilled bytes | matrix instructions | asynchronous copies |"]
-    lines += ["|---|---|---|---|---|---|"]
+    lines = ["| chip | kernel | " + " | ".join(COLUMNS.values()) + " |", "|---|---|" + "---|" * len(COLUMNS)]
     lines += [
-        f"| {chip} | {kernel} | {needs['registers']} | {needs['spilled']} | {needs['matrix']} | {needs['copies']} |"
+        f"| {chip} | {kernel} | " + " | ".join(str(needs[name]) for name in COLUMNS) + " |"
         for chip, kernels in budgets.items()
         if chip != "nvcc"
         for kernel, needs in kernels.items()
     ]
     return "\n".join(lines)
+
+
+def text_of(budgets: dict[str, Any]) -> str:
+    """The budgets as JSON, a kernel a line."""
+    chips = [
+        f" {json.dumps(chip)}: {{\n"
+        + ",\n".join(f"  {json.dumps(kernel)}: {json.dumps(needs)}" for kernel, needs in kernels.items())
+        + "\n }"
+        for chip, kernels in budgets.items()
+        if chip != "nvcc"
+    ]
+    return "{\n" + ",\n".join([*chips, f' "nvcc": {json.dumps(budgets["nvcc"])}']) + "\n}\n"
 
 
 def main() -> None:
@@ -132,7 +185,7 @@ def main() -> None:
     found = measure(nvcc)
     version = re.search(r"release ([\d.]+)", _run(nvcc, "--version"))
     if arguments.write:
-        FILE.write_text(json.dumps({**found, "nvcc": version[1] if version else ""}, indent=1) + "\n")
+        FILE.write_text(text_of({**found, "nvcc": version[1] if version else ""}))
         return
     budgets = json.loads(FILE.read_text())
     broken = list(faults(found, budgets))

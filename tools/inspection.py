@@ -19,6 +19,12 @@ from triton.runtime.jit import JITFunction
 
 from tools import sass
 
+MATRIX_INSTRUCTIONS = ("HMMA", "IMMA", "QMMA", "HGMMA", "UTCHMMA", "UTCQMMA", "UTCIMMA")
+"""Products on tensor cores: mma.sync, wgmma, tcgen05."""
+DESCRIPTOR_BYTES = 128
+"""What a copy by a tensor descriptor (TMA) counts as."""
+MAX_STATISTICS = 4
+"""Copies of 4 bytes in a loop that may be of gain, bias, lse and delta."""
 NVIDIA_TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 
 
@@ -35,7 +41,8 @@ class Resources(NamedTuple):
         matrix: products on tensor cores among them.
         waits: for asynchronous products among them.
         barriers: of all warps among them.
-        copy_bytes: of the narrowest asynchronous copy among them, 0 without one; see `tools.sass.Loop`.
+        copy_bytes: of the narrowest asynchronous copy of a thread among them, 0 without one; `DESCRIPTOR_BYTES` where
+            descriptors copy.
         serialized: 1 where ptxas makes asynchronous products wait for one another (remarks C7510 to C7519).
     """
 
@@ -102,10 +109,37 @@ def _nvidia(kernel: Any) -> dict[str, int]:
         binary = Path(folder) / "kernel.cubin"
         binary.write_bytes(kernel.asm["cubin"])
         usage = _run("cuobjdump", "--dump-resource-usage", str(binary))
-        code = _run("nvdisasm", "-c", str(binary))
+        listing = _run("cuobjdump", "-sass", str(binary))
     registers, stack = (int(re.search(rf"{name}:(\d+)", usage)[1]) for name in ("REG", "STACK"))
-    serialized = int("HGMMA" in code and _is_serialized(kernel))
-    return {"registers": registers, "spilled": stack, **sass.main_loop(code)._asdict(), "serialized": serialized}
+    (_, _, code), *_ = sass.kernels_of(listing)
+    serialized = int(sass.count(code, "HGMMA") > 0 and _is_serialized(kernel))
+    return {"registers": registers, "spilled": stack, **_of_main_loop(code), "serialized": serialized}
+
+
+def _of_main_loop(code: list[sass.Instruction]) -> dict[str, int]:
+    """What one turn of the loop with most products does; of several such the innermost."""
+    loop = max(
+        sass.loops(code), key=lambda body: (_products(body), -len(body) if _products(body) else len(body)), default=code
+    )
+    return {
+        "instructions": len(loop),
+        "matrix": _products(loop),
+        "waits": sass.count(loop, "WARPGROUP.DEPBAR"),
+        "barriers": sass.count(loop, "BAR"),
+        "copy_bytes": _narrowest_copy(loop),
+    }
+
+
+def _products(code: list[sass.Instruction]) -> int:
+    return sum(sass.count(code, name) for name in MATRIX_INSTRUCTIONS)
+
+
+def _narrowest_copy(loop: list[sass.Instruction]) -> int:
+    """Bytes of the narrowest copy of tiles; a few of 4 bytes among wider ones are of statistics, a number a query."""
+    widths = sass.widths(loop) | {DESCRIPTOR_BYTES: sass.count(loop, "UTMALDG")}
+    found = [width for width, copies in widths.items() if copies]
+    wider = [width for width in found if width > 4]
+    return min(wider if wider and widths[4] <= MAX_STATISTICS else found, default=0)
 
 
 def _is_serialized(kernel: Any) -> bool:

@@ -1,107 +1,167 @@
-"""Reading NVIDIA machine code: the main loop of a kernel, and what is in it."""
+"""Reading the machine code of NVIDIA GPUs, as `cuobjdump -sass` prints it: instructions of kernels and their loops."""
 
 import re
+from collections import Counter
+from collections.abc import Iterator
 from typing import NamedTuple
 
-MATRIX_INSTRUCTIONS = r"(?:[HIQ]MMA|HGMMA|UTC[A-Z]*MMA)"
-"""Products on tensor cores: mma.sync, wgmma, tcgen05."""
-DESCRIPTOR_BYTES = 128
-"""What a copy by a tensor descriptor (TMA) counts as."""
-_INSTRUCTION = re.compile(r"^\s*/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)(.*?);")
-_LABEL = re.compile(r"^(\.L_x_\d+):")
+_CHIP = re.compile(r"arch = (sm_\d+)")
+_KERNEL = re.compile(r"Function : (\w+)")
+_INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@(!?U?P\w+)\s+)?([A-Z][\w.]*)([^;]*);")
+_TARGET = re.compile(r"(?:0x|`\(\.L_x_)([0-9a-f]+)\)?\s*$")
 
 
 class Instruction(NamedTuple):
-    """An instruction: its name with modifiers, such as `LDGSTS.E.64`, and its arguments."""
-
-    name: str
-    arguments: str
-
-    def does(self, pattern: str) -> bool:
-        """Whether its name, without modifiers, matches a pattern."""
-        return re.fullmatch(pattern, self.name.partition(".")[0]) is not None
-
-
-class Loop(NamedTuple):
-    """What one turn of a kernel's main loop does.
+    """One instruction.
 
     Attributes:
-        instructions: in it.
-        matrix: products on tensor cores.
-        waits: for products that run asynchronously (wgmma).
-        barriers: of all warps.
-        copy_bytes: of the narrowest asynchronous copy from global to shared memory; 0 if there is none. A copy by
-            descriptor counts as DESCRIPTOR_BYTES.
+        address: of its first byte in the kernel.
+        guarded: whether a predicate decides what it does.
+        name: with its suffixes, such as `LDGSTS.E.BYPASS.128`.
+        target: the address that it branches to, or calls: what is called need not return.
     """
 
-    instructions: int
-    matrix: int
-    waits: int
-    barriers: int
-    copy_bytes: int
+    address: int
+    guarded: bool
+    name: str
+    target: int | None
 
 
-def parse(code: str) -> list[Instruction | str]:
-    """Instructions and labels of a disassembled kernel, in order; a label is its name."""
-    found: list[Instruction | str] = []
-    for line in code.splitlines():
-        if label := _LABEL.match(line):
-            found.append(label[1])
-        elif instruction := _INSTRUCTION.match(line):
-            found.append(Instruction(instruction[1], instruction[2]))
-    return found
+def kernels_of(listing: str) -> Iterator[tuple[str, str, list[Instruction]]]:
+    """Chip, mangled name and instructions of each kernel of a listing."""
+    chip = kernel = ""
+    code: list[Instruction] = []
+    for line in listing.splitlines():
+        if found := _INSTRUCTION.search(line):
+            branch = _TARGET.search(found[4]) if found[3].startswith(("BRA", "CALL")) else None
+            guarded = found[2] is not None or re.search(r"\bU?P\d", found[4]) is not None
+            code.append(Instruction(int(found[1], 16), guarded, found[3], branch and int(branch[1], 16)))
+        elif found := _CHIP.search(line) or _KERNEL.search(line):
+            if code:
+                yield chip, kernel, code
+                code = []
+            if found.re is _CHIP:
+                chip = found[1]
+            else:
+                kernel = found[1]
+    if code:
+        yield chip, kernel, code
 
 
-def main_loop(code: str) -> Loop:
-    """The loop that holds most products; of several such, or without products, the longest innermost one."""
-    parsed = parse(code)
-    bodies = [
-        [item for item in parsed[start:end] if isinstance(item, Instruction)] for start, end in _innermost(parsed)
-    ]
-    body = max(bodies, key=lambda body: (_count(body, MATRIX_INSTRUCTIONS), len(body)), default=[])
-    return Loop(
-        instructions=len(body),
-        matrix=_count(body, MATRIX_INSTRUCTIONS),
-        waits=_count(body, "WARPGROUP", "WARPGROUP.DEPBAR"),
-        barriers=_count(body, "BAR"),
-        copy_bytes=_narrowest_copy(body),
-    )
+def count(code: list[Instruction], mnemonic: str) -> int:
+    """How many instructions begin with a name."""
+    return sum(item.name.startswith(mnemonic) for item in code)
 
 
-def _innermost(parsed: list[Instruction | str]) -> list[tuple[int, int]]:
-    """Loops that hold no other, from label to backward branch."""
-    labels = {item: place for place, item in enumerate(parsed) if isinstance(item, str)}
-    loops: dict[int, int] = {}
-    for place, item in enumerate(parsed):
-        if isinstance(item, Instruction) and item.does("BRA"):
-            target = re.search(r"\.L_x_\d+", item.arguments)
-            start = labels.get(target[0], place) if target else place
-            if start < place - 1:
-                loops[start] = max(place + 1, loops.get(start, 0))
-    spans = sorted(loops.items())
-    return [
-        (start, end)
-        for start, end in spans
-        if not any(start <= other and stop <= end and (start, end) != (other, stop) for other, stop in spans)
-    ]
+def main_loop(code: list[Instruction], of_loops: list[list[Instruction]], mnemonic: str) -> list[Instruction]:
+    """The outermost loop with the most instructions of a name, or all code if none is in a loop."""
+    best = max(of_loops, key=lambda loop: (count(loop, mnemonic), len(loop)), default=[])
+    return best if count(best, mnemonic) else code
 
 
-def _count(body: list[Instruction], pattern: str, prefix: str = "") -> int:
-    return sum(item.does(pattern) and item.name.startswith(prefix) for item in body)
+def loops(code: list[Instruction]) -> list[list[Instruction]]:
+    """The natural loops of a kernel: of a branch back to a block that always comes before it, all between the two."""
+    blocks = _blocks(code)
+    successors = _successors(blocks)
+    predecessors: dict[int, list[int]] = {index: [] for index in successors}
+    for index, following in successors.items():
+        for other in following:
+            predecessors[other].append(index)
+    order = _in_order(successors)
+    dominator = _dominators(order, predecessors)
+    bodies: dict[int, set[int]] = {}
+    for index in order:
+        for head in successors[index]:
+            if _dominates(dominator, head, index):
+                body = bodies.setdefault(head, {head})
+                stack = [index]
+                while stack:
+                    block = stack.pop()
+                    if block not in body:
+                        body.add(block)
+                        stack += predecessors[block]
+    return [[item for block in sorted(body) for item in blocks[block]] for body in bodies.values()]
 
 
-def _narrowest_copy(body: list[Instruction]) -> int:
-    """Bytes of the narrowest copy of tiles; a few of 4 bytes among wider ones are of statistics, a number a query."""
-    widths = list(filter(None, map(_copied, body)))
-    wider = [width for width in widths if width > 4]
-    return min(wider if wider and len(widths) - len(wider) <= 4 else widths, default=0)
+def _blocks(code: list[Instruction]) -> list[list[Instruction]]:
+    """The instructions between branches and what they branch to."""
+    heads = {item.target for item in code}
+    blocks: list[list[Instruction]] = [[]]
+    for item in code:
+        if blocks[-1] and item.address in heads:
+            blocks.append([])
+        blocks[-1].append(item)
+        if item.name.startswith(("BRA", "CALL", "EXIT", "RET")):
+            blocks.append([])
+    return [block for block in blocks if block]
 
 
-def _copied(item: Instruction) -> int:
-    """Bytes that a thread copies asynchronously."""
-    if item.does("UTMALDG|UBLKCP"):
-        return DESCRIPTOR_BYTES
-    if not item.does("LDGSTS"):
-        return 0
-    width = re.search(r"\.(64|128)\b", item.name)
-    return int(width[1]) // 8 if width else 4
+def _successors(blocks: list[list[Instruction]]) -> dict[int, list[int]]:
+    at = {block[0].address: index for index, block in enumerate(blocks)}
+    result = {}
+    for index, block in enumerate(blocks):
+        last = block[-1]
+        ends = last.name.startswith(("BRA", "EXIT", "RET")) and not last.guarded
+        following = [] if ends or index + 1 == len(blocks) else [index + 1]
+        if last.target in at:
+            following.append(at[last.target])
+        result[index] = following
+    return result
+
+
+def _in_order(successors: dict[int, list[int]]) -> list[int]:
+    """Blocks that are reached from the first, each after one that leads to it (reverse postorder)."""
+    finished: list[int] = []
+    seen = {0}
+    stack = [(0, iter(successors[0]))]
+    while stack:
+        index, rest = stack[-1]
+        following = next((other for other in rest if other not in seen), None)
+        if following is None:
+            finished.append(index)
+            stack.pop()
+        else:
+            seen.add(following)
+            stack.append((following, iter(successors[following])))
+    return finished[::-1]
+
+
+def _dominators(order: list[int], predecessors: dict[int, list[int]]) -> dict[int, int]:
+    """The immediate dominator of each block (Cooper, Harvey, Kennedy: A Simple, Fast Dominance Algorithm)."""
+    rank = {index: place for place, index in enumerate(order)}
+    dominator = {order[0]: order[0]}
+    changed = True
+    while changed:
+        changed = False
+        for index in order[1:]:
+            candidates = [other for other in predecessors[index] if other in dominator]
+            best = candidates[0]
+            for other in candidates[1:]:
+                while best != other:
+                    while rank[best] > rank[other]:
+                        best = dominator[best]
+                    while rank[other] > rank[best]:
+                        other = dominator[other]
+            if dominator.get(index) != best:
+                dominator[index] = best
+                changed = True
+    return dominator
+
+
+def _dominates(dominator: dict[int, int], head: int, index: int) -> bool:
+    while index != head and dominator[index] != index:
+        index = dominator[index]
+    return index == head
+
+
+def widths(code: list[Instruction]) -> Counter[int]:
+    """How many asynchronous copies there are of each width in bytes."""
+    return Counter(map(_width, filter(_is_copy, code)))
+
+
+def _is_copy(item: Instruction) -> bool:
+    return item.name.startswith("LDGSTS")
+
+
+def _width(item: Instruction) -> int:
+    return 16 if ".128" in item.name else 8 if ".64" in item.name else 4

@@ -24,7 +24,7 @@ from torch import Tensor
 from stm_fast.kernels import chips
 from stm_fast.kernels.launch import Operands
 from tools.budget_rules import broken_rules
-from tools.sass import DESCRIPTOR_BYTES
+from tools.inspection import DESCRIPTOR_BYTES
 
 FILE = Path(__file__).parent / "triton_budgets.json"
 QUERIES = 1620

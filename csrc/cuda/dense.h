@@ -125,29 +125,33 @@ STM_KERNEL void dense_kernel(const DenseArguments arguments) {
 
   const Piece<2> piece;
   const int stripe = simt::warp() * kMine;
+  const float offset[2] = {affine.offset_of(first_query + piece.row(0)), affine.offset_of(first_query + piece.row(1))};
   float top[2] = {kNothing, kNothing}, total[2] = {0, 0};
   float readout[kQueryTile / 16][kColumns][4] = {};
 
-  int step = 0;
-  fetch(first, 0, 0);
+  int step = -1;
   for (int64_t tile = first; tile < end; ++tile) {
     float score[2][4] = {};
+    // Before the first chunk comes a step that only asks for it.
     STM_ROLLED
-    for (int chunk = 0; chunk < stream.chunks; ++chunk, ++step) {
-      simt::wait_copies<0>();
-      simt::sync_block();
+    for (int chunk = step < 0 ? -1 : 0; chunk < stream.chunks; ++chunk, ++step) {
+      if (step >= 0) {
+        simt::wait_copies<0>();
+        simt::sync_block();
+      }
       const bool last = chunk + 1 == stream.chunks;
       fetch(last ? tile + 1 : tile, last ? 0 : chunk + 1, step + 1);
-      stream.add(score, piece, step);
+      if (step >= 0) stream.add(score, piece, step);
     }
     float best[2] = {kNothing, kNothing};
+    const int64_t first_token = tile * kTokenTile;
+    const int tokens = left_of(sizes.tokens, first_token, kTokenTile);
     STM_UNROLL
     for (int r = 0; r < 2; ++r) {
       STM_UNROLL
       for (int j = 0; j < 4; ++j) {
         float& x = score[j / 2][2 * r + j % 2];
-        const int64_t token = tile * kTokenTile + piece.column(j / 2, j % 2);
-        x = affine.score(affine.raw(x, first_query + piece.row(r)), token);
+        x = affine.score(affine.raw(x, offset[r]), first_token, piece.column(j / 2, j % 2), tokens);
         best[r] = x > best[r] ? x : best[r];
       }
       STM_UNROLL
@@ -216,24 +220,37 @@ STM_KERNEL void dense_kernel(const DenseArguments arguments) {
         part * arguments.lse_part_stride + batch * lse.batch_stride + (first_query + row) * lse.stride;
     lse.data[place] = (level + simt::log2(sum)) * kLn2;
   }
-  const int64_t begin = part * arguments.out_part_stride + batch * arguments.out.batch_stride;
+  float scale[kQueryTile / 8];
   STM_UNROLL
-  for (int m = 0; m < kQueryTile / 16; ++m) {
+  for (int i = 0; i < kQueryTile / 8; ++i) {
+    const int row = i * 8 + piece.lane_row;
+    const float sum = memory.total[row] + memory.total[kQueryTile + row];
+    scale[i] = sum == 0 ? 1 : 1 / sum;
+  }
+  const int queries = left_of(sizes.queries, first_query + piece.lane_row, kQueryTile);
+  const auto put = [&]<class Out>() {
+    const int64_t eight_queries = 8 * arguments.out.column_stride;
+    const RowStrides strides = strides_of(arguments.out, static_cast<int>(sizes.value_channels), rows);
+    const int first_channel = first_row + stripe + piece.lane_column;
+    RowStrides::Place place = strides.at(first_channel);
+    Out* const out = static_cast<Out*>(arguments.out.data) + part * arguments.out_part_stride +
+                     batch * arguments.out.batch_stride + (first_query + piece.lane_row) * arguments.out.column_stride;
     STM_UNROLL
-    for (int r = 0; r < 2; ++r) {
-      const int row = m * 16 + piece.lane_row + r * 8;
-      if (first_query + row >= sizes.queries) continue;
-      const float sum = memory.total[row] + memory.total[kQueryTile + row];
-      const float scale = sum == 0 ? 1 : 1 / sum;
+    for (int j = 0; j < 2 * kColumns; ++j) {
+      Out* at = out + place.offset;
       STM_UNROLL
-      for (int j = 0; j < 2 * kColumns; ++j) {
-        const int channel = first_row + stripe + j / 2 * 8 + piece.lane_column + j % 2;
-        if (channel >= rows) continue;
-        store(arguments.out,
-              begin + place_of(arguments.out, static_cast<int>(sizes.value_channels), channel, first_query + row),
-              readout[m][j / 2][2 * r + j % 2] * scale);
+      for (int i = 0; i < kQueryTile / 8; ++i) {
+        if (i * 8 < queries && first_channel + j / 2 * 8 + j % 2 < rows)
+          *at = simt::narrow<Out>(readout[i / 2][j / 2][2 * (i % 2) + j % 2] * scale[i]);
+        at += eight_queries;
       }
+      strides.advance(place, j % 2 ? 7 : 1);
     }
+  };
+  if (arguments.out.dtype == kDtypeOf<Value>) {
+    put.template operator()<Value>();
+  } else {
+    put.template operator()<float>();
   }
 }
 
@@ -269,7 +286,8 @@ STM_KERNEL void merge_kernel(const MergeArguments arguments) {
     readout += weight * part_out[part * sizes.rows() * sizes.queries];
   }
   const ObjectMatrix& out = arguments.out;
-  store(out, batch * out.batch_stride + place_of(out, static_cast<int>(sizes.value_channels), row, query),
+  const RowStrides strides = strides_of(out, static_cast<int>(sizes.value_channels), static_cast<int>(sizes.rows()));
+  store(out, batch * out.batch_stride + strides.at(row).offset + query * out.column_stride,
         readout / (total == 0 ? 1 : total));
   if (row == 0)
     arguments.lse.data[batch * arguments.lse.batch_stride + query * arguments.lse.stride] =

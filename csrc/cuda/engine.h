@@ -33,7 +33,7 @@ int64_t read_workspace(const Forward& forward, const Machine& machine, int parts
 // Numbers of float32 that the gradients need beside their operands.
 int64_t backward_workspace(const Backward& backward, const Machine& machine, int parts = 0);
 
-// Queues the gradients that are wanted; lse must be dense.
+// Queues the gradients that are wanted, each of the dtype of what it is of; lse must be dense.
 [[nodiscard]] const char* backward(const Backward& backward, const Machine& machine, float* workspace, int parts = 0);
 
 // Bytes, in multiples of 4, that a read of the best tokens needs beside its operands.

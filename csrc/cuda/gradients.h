@@ -184,29 +184,44 @@ STM_KERNEL void gradient_kernel(const GradientArguments arguments) {
   };
 
   const Piece<4> piece;
-  const auto query_of = [&](int64_t tile, int r, int column) {
-    return kOwnsQueries ? own + piece.row(r) : tile * kSideTile + column;
-  };
-  const auto token_of = [&](int64_t tile, int r, int column) {
-    return kOwnsQueries ? tile * kSideTile + column : own + piece.row(r);
-  };
   [[maybe_unused]] float sum[2] = {}, gain_sum[2] = {};
   [[maybe_unused]] float result[Traits::kChunks ? Traits::kChunks : 1][kChunkParts][4] = {};
 
+  // What is known of a query, in units of log 2: its level is that of its softmax.
+  struct Query {
+    float offset, level, delta;
+  };
+  const auto query_of = [&](int64_t first_query, int index, int left) {
+    if (index >= left) return Query{};
+    const int64_t place = first_query + index;
+    const float offset = affine.offset ? affine.offset[place] * kLog2E : 0;
+    return Query{offset, lse[place] != kNothing ? lse[place] * kLog2E : 0, Traits::kSlopes ? delta[place] : 0};
+  };
+  [[maybe_unused]] Query own_query[2];
+  if constexpr (kOwnsQueries) {
+    const int left = left_of(sizes.queries, own, kSideTile);
+    STM_UNROLL
+    for (int r = 0; r < 2; ++r) own_query[r] = query_of(own, piece.row(r), left);
+  }
+
   // Scores of a tile become weights or slopes, and go to shared memory.
   const auto weigh = [&](int64_t tile, float (&score)[4][4], const float (&slope)[4][4]) {
+    const int64_t other = tile * kSideTile;
+    const int64_t first_query = kOwnsQueries ? own : other, first_token = kOwnsQueries ? other : own;
+    const int queries = left_of(sizes.queries, first_query, kSideTile);
+    const int tokens = left_of(sizes.tokens, first_token, kSideTile);
     STM_UNROLL
     for (int j = 0; j < 16; ++j) {
       const int r = j / 2 % 2, column = piece.column(j / 4, j % 2);
-      const int64_t i = query_of(tile, r, column), token = token_of(tile, r, column);
+      const int i = kOwnsQueries ? piece.row(r) : column, token = kOwnsQueries ? column : piece.row(r);
       float& x = score[j / 4][j % 4];
-      const float raw = affine.raw(x, i);
-      const float level = i < sizes.queries && lse[i] != kNothing ? lse[i] * kLog2E : 0;
-      x = i < sizes.queries ? simt::exp2(affine.score(raw, token) - level) : 0;
+      const Query its = kOwnsQueries ? own_query[r] : query_of(first_query, i, queries);
+      const float raw = affine.raw(x, its.offset);
+      x = i < queries ? simt::exp2(affine.score(raw, first_token, token, tokens) - its.level) : 0;
       if constexpr (Traits::kSlopes) {
-        x *= i < sizes.queries ? slope[j / 4][j % 4] - delta[i] : 0;
+        x *= i < queries ? slope[j / 4][j % 4] - its.delta : 0;
         if constexpr (kOwnsQueries) {
-          if (affine.gain && token < sizes.tokens) x *= affine.gain[token];
+          if (affine.gain && token < tokens) x *= affine.gain[first_token + token];
         } else {
           gain_sum[r] += x * raw;
         }
@@ -270,24 +285,43 @@ STM_KERNEL void gradient_kernel(const GradientArguments arguments) {
   if constexpr (kSide != Side::kUsage) {
     if (!arguments.out) return;
     const Piece<kChunkParts> within;
-    const int64_t begin = part * arguments.out_part_stride + batch * arguments.out.batch_stride;
-    const int out_channels = kSide == Side::kValue ? object_channels : channels;
-    STM_UNROLL
-    for (int r = 0; r < 2; ++r) {
-      const int64_t mine = own + within.row(r);
-      if (mine >= own_items) continue;
-      float scale = kSide == Side::kValue ? 1 : arguments.scores.scale;
-      if (kSide == Side::kKey && affine.gain) scale *= affine.gain[mine];
+    const int64_t begin = part * arguments.out_part_stride + batch * arguments.out.batch_stride +
+                          (own + within.row(0)) * arguments.out.column_stride;
+    const RowStrides strides =
+        strides_of(arguments.out, kSide == Side::kValue ? object_channels : channels, factor.count);
+    const int mine = left_of(own_items, own + within.row(0), kSideTile);
+    float scale[2] = {1, 1};
+    if constexpr (kSide != Side::kValue) {
+      STM_UNROLL
+      for (int r = 0; r < 2; ++r) {
+        scale[r] = arguments.scores.scale;
+        if (kSide == Side::kKey && affine.gain && r * 8 < mine) scale[r] *= affine.gain[own + within.row(r)];
+      }
+    }
+    const auto put = [&]<class Out>() {
+      Out* const out = static_cast<Out*>(arguments.out.data) + begin;
       STM_UNROLL
       for (int chunk = 0; chunk < Traits::kChunks; ++chunk) {
         STM_UNROLL
         for (int j = 0; j < 2 * kChunkParts; ++j) {
           const int row = first_row + chunk * kDepth<Operand> + within.column(j / 2, j % 2);
           if (row >= factor.count) continue;
-          store(arguments.out, begin + place_of(arguments.out, out_channels, row, mine),
-                result[chunk][j / 2][2 * r + j % 2] * scale);
+          Out* const at = out + strides.at(row).offset;
+          STM_UNROLL
+          for (int r = 0; r < 2; ++r)
+            if (r * 8 < mine)
+              at[r * 8 * arguments.out.column_stride] =
+                  simt::narrow<Out>(result[chunk][j / 2][2 * r + j % 2] * scale[r]);
         }
       }
+    };
+    // Of the operand's dtype, or float32 if there are several parts; of any if the operand may have been widened.
+    if constexpr (std::is_same_v<Operand, float>) {
+      with_numbers_of(arguments.out.dtype, put);
+    } else if (arguments.out.dtype == kDtypeOf<Operand>) {
+      put.template operator()<Operand>();
+    } else {
+      put.template operator()<float>();
     }
   }
 }
@@ -310,10 +344,18 @@ STM_KERNEL void delta_kernel(const DeltaArguments arguments) {
   const Value* out = static_cast<const Value*>(arguments.out.data) + batch * arguments.out.batch_stride;
   const Value* grad = static_cast<const Value*>(arguments.grad_out.data) + batch * arguments.grad_out.batch_stride;
   float sum = 0;
-  if (query < sizes.queries)
-    for (int row = simt::warp(); row < rows; row += kWarps)
-      sum += simt::widen(out[place_of(arguments.out, channels, row, query)]) *
-             simt::widen(grad[place_of(arguments.grad_out, channels, row, query)]);
+  if (query < sizes.queries && simt::warp() < rows) {
+    const RowStrides of_out = strides_of(arguments.out, channels, rows);
+    const RowStrides of_grad = strides_of(arguments.grad_out, channels, rows);
+    RowStrides::Place out_place = of_out.at(simt::warp()), grad_place = of_grad.at(simt::warp());
+    out += query * arguments.out.column_stride;
+    grad += query * arguments.grad_out.column_stride;
+    for (int row = simt::warp(); row < rows; row += kWarps) {
+      sum += simt::widen(out[out_place.offset]) * simt::widen(grad[grad_place.offset]);
+      of_out.advance(out_place, kWarps);
+      of_grad.advance(grad_place, kWarps);
+    }
+  }
   sums[simt::thread()] = sum;
   simt::sync_block();
   if (simt::warp() != 0 || query >= sizes.queries) return;
@@ -341,8 +383,9 @@ STM_KERNEL void sum_kernel(const SumArguments arguments) {
   float total = 0;
   for (int part = 0; part < arguments.parts; ++part)
     total += from[part * arguments.channels * arguments.columns + column];
-  store(arguments.out, batch * arguments.out.batch_stride + place_of(arguments.out, arguments.channels, row, column),
-        total);
+  const RowStrides strides = strides_of(arguments.out, arguments.channels, arguments.channels);
+  store(arguments.out,
+        batch * arguments.out.batch_stride + strides.at(row).offset + column * arguments.out.column_stride, total);
 }
 
 }  // namespace stm::cuda

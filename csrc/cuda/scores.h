@@ -110,16 +110,17 @@ struct Affine {
         queries(sizes.queries),
         tokens(sizes.tokens) {}
 
-  // What gain multiplies, in units of log 2, of a product.
-  STM_DEVICE float raw(float product, int64_t query) const {
-    return offset && query < queries ? product * scale + offset[query] * kLog2E : product * scale;
-  }
+  // A query's offset, in units of log 2; 0 beyond the last query.
+  STM_DEVICE float offset_of(int64_t query) const { return offset && query < queries ? offset[query] * kLog2E : 0; }
 
-  // A score in units of log 2; -inf beyond the last token.
-  STM_DEVICE float score(float raw, int64_t token) const {
-    if (token >= tokens) return kNothing;
-    const float scaled = gain ? raw * gain[token] : raw;
-    return bias ? scaled + bias[token] * kLog2E : scaled;
+  // What gain multiplies, in units of log 2, of a product.
+  STM_DEVICE float raw(float product, float query_offset) const { return product * scale + query_offset; }
+
+  // A score in units of log 2, of the token `index` places behind `first`; -inf if no more than `index` are left there.
+  STM_DEVICE float score(float raw, int64_t first, int index, int left) const {
+    if (index >= left) return kNothing;
+    const float scaled = gain ? raw * gain[first + index] : raw;
+    return bias ? scaled + bias[first + index] * kLog2E : scaled;
   }
 };
 

@@ -32,27 +32,76 @@ struct Unit {
   int bytes = 0;
 };
 
-// One batch of columns of rows; a row is an object's channel. In shared memory they are of T. Where they come from they
-// are of `dtype`: that of T, or 16-bit numbers where T is float32.
+// Where rows are: a row is an object's channel. Going from row to row takes no division.
+struct RowStrides {
+  int64_t object_stride;
+  int64_t channel_stride;
+  int channels;
+
+  struct Place {
+    int64_t offset;
+    int channel;
+  };
+
+  // Objects whose rows continue one another are one object.
+  STM_DEVICE RowStrides(int64_t object, int64_t channel, int channels_of_object, int rows)
+      : object_stride(object),
+        channel_stride(channel),
+        channels(object == channels_of_object * channel ? rows : channels_of_object) {}
+
+  STM_DEVICE Place at(int row) const {
+    if (row < channels) return {row * channel_stride, row};
+    return {row / channels * object_stride + row % channels * channel_stride, row % channels};
+  }
+
+  STM_DEVICE void advance(Place& place, int rows) const {
+    place.offset += rows * channel_stride;
+    place.channel += rows;
+    STM_ROLLED
+    while (place.channel >= channels) {
+      place.offset += object_stride - channels * channel_stride;
+      place.channel -= channels;
+    }
+  }
+};
+
+// One batch of columns of rows. In shared memory they are of T. Where they come from they are of `dtype`: that of T, or
+// 16-bit numbers where T is float32.
 template <class T>
 struct Rows {
   const void* data;
   Dtype dtype;
-  int64_t object_stride;
-  int64_t channel_stride;
+  RowStrides strides;
   int64_t column_stride;
-  int channels;
   int count;
   int64_t columns;
   Unit unit;
-
-  template <class Outside = T>
-  STM_DEVICE const Outside* row(int index) const {
-    const auto* numbers = static_cast<const Outside*>(data);
-    if (index < channels) return numbers + index * channel_stride;
-    return numbers + index / channels * object_stride + index % channels * channel_stride;
-  }
 };
+
+// Visits chunks of 2^log_numbers columns of the rows [first_row, first_row + kept): calls `visit(place, row, column)`
+// with where the row begins outside, and row and column of the tile. Neighbouring threads visit neighbouring numbers,
+// whichever way they lie.
+template <int kColumns, class T, class Visit>
+STM_DEVICE void visit_chunks(const Rows<T>& rows, int log_numbers, int first_row, int kept, Visit visit) {
+  const uint32_t thread = simt::anew(static_cast<uint32_t>(simt::thread())), chunks = kColumns >> log_numbers;
+  const bool along_rows = rows.strides.channel_stride == 1;
+  const int step = along_rows ? 32 : (kThreads / kColumns) << log_numbers;
+  const int chunk_step = along_rows ? kWarps : static_cast<int>(chunks);
+  const int begin = static_cast<int>(along_rows ? thread % 32 : (thread << log_numbers) / kColumns);
+  RowStrides strides = rows.strides;
+  strides.channels = static_cast<int>(simt::anew(static_cast<uint32_t>(strides.channels)));
+  const RowStrides::Place first = strides.at(first_row + begin);
+  STM_ROLLED
+  for (int chunk = static_cast<int>(along_rows ? thread / 32 : thread & (chunks - 1)); chunk < static_cast<int>(chunks);
+       chunk += chunk_step) {
+    RowStrides::Place place = first;
+    STM_ROLLED
+    for (int row = begin; row < kept; row += step) {
+      visit(place.offset, row, chunk << log_numbers);
+      strides.advance(place, step);
+    }
+  }
+}
 
 // Four numbers that lie side by side, at a place that is a multiple of their size.
 template <class T>
@@ -60,18 +109,21 @@ struct alignas(4 * sizeof(T)) Four {
   T numbers[4];
 };
 
+// Columns of a tile that begins at `first`, as far as there are any: at most `most`.
+STM_DEVICE int left_of(int64_t columns, int64_t first, int most) {
+  const int64_t left = columns - first;
+  return left < most ? static_cast<int>(left) : most;
+}
+
 // load_tile of 16-bit numbers that become float32: no asynchronous copy can widen them.
 template <int kColumns>
 STM_DEVICE void load_widened(float* to, const Rows<float>& rows, int first_row, int kept, int64_t first) {
-  constexpr int kChunks = kColumns / 4;
   const bool side_by_side = rows.unit.bytes >= static_cast<int>(sizeof(Four<uint16_t>));
-  const bool along_rows = rows.channel_stride == 1;
-  STM_ROLLED
-  for (int chunk = simt::thread(); chunk < kept * kChunks; chunk += kThreads) {
-    const int row = along_rows ? chunk % kept : chunk / kChunks;
-    const int column = (along_rows ? chunk / kept : chunk % kChunks) * 4;
-    const int64_t left = first_row + row < rows.count ? rows.columns - first - column : 0;
-    const uint16_t* from = rows.row<uint16_t>(first_row + row) + (first + column) * rows.column_stride;
+  const int columns = left_of(rows.columns, first, kColumns);
+  const auto* numbers = static_cast<const uint16_t*>(rows.data) + first * rows.column_stride;
+  visit_chunks<kColumns>(rows, 2, first_row, kept, [&](int64_t place, int row, int column) {
+    const int left = first_row + row < rows.count ? columns - column : 0;
+    const uint16_t* from = numbers + place + column * rows.column_stride;
     Four<uint16_t> narrow{};
     if (side_by_side && left >= 4) {
       narrow = *reinterpret_cast<const Four<uint16_t>*>(from);
@@ -87,7 +139,57 @@ STM_DEVICE void load_widened(float* to, const Rows<float>& rows, int first_row, 
       wide.numbers[i] = rows.dtype == Dtype::kBFloat16 ? simt::widen(BFloat16{bits}) : simt::widen(Float16{bits});
     }
     *reinterpret_cast<Four<float>*>(to + row * stride_of<float>(kColumns) + column) = wide;
+  });
+}
+
+// load_tile by asynchronous copies of as many bytes as the unit has.
+template <int kColumns, class T>
+STM_DEVICE void copy_tile(T* to, const Rows<T>& rows, int first_row, int kept, int64_t first) {
+  constexpr int kSize = static_cast<int>(sizeof(T)), kRowBytes = kColumns * kSize, kStride = stride_of<T>(kColumns);
+  static_assert(kThreads % kColumns == 0);
+  const uint32_t bytes = simt::anew(static_cast<uint32_t>(rows.unit.bytes));
+  const int log_bytes = bytes == 16 ? 4 : bytes == 8 ? 3 : 2;
+  const int columns = left_of(rows.columns, first, kColumns);
+  const auto* data = static_cast<const T*>(rows.data);
+  if (columns == kColumns && first_row + kept <= rows.count && rows.count <= rows.strides.channels) {
+    // A whole tile of evenly spaced rows, as nearly all are: nothing is asked of a single copy.
+    const uint32_t byte = simt::anew(static_cast<uint32_t>(simt::thread())) << log_bytes;
+    const int begin = static_cast<int>(byte / kRowBytes), column = static_cast<int>(byte % kRowBytes) / kSize;
+    const int step = (kThreads << log_bytes) / kRowBytes;
+    const int64_t from_step = step * rows.strides.channel_stride;
+    const T* from = data + (first_row + begin) * rows.strides.channel_stride + first + column;
+    T* put = to + begin * kStride + column;
+    const auto copy = [&]<int kBytes>() {
+      STM_UNROLL_BY(4)
+      for (int row = begin; row < kept; row += step) {
+        simt::copy_async<kBytes>(put, from);
+        from += from_step;
+        put += step * kStride;
+      }
+    };
+    if (log_bytes == 4) {
+      copy.template operator()<16>();
+    } else if (log_bytes == 3) {
+      copy.template operator()<8>();
+    } else {
+      copy.template operator()<4>();
+    }
+    return;
   }
+  const int log_numbers = log_bytes - (kSize == 4 ? 2 : 1);
+  visit_chunks<kColumns>(rows, log_numbers, first_row, kept, [&](int64_t place, int row, int column) {
+    const int left = first_row + row < rows.count ? (columns - column) * kSize : 0, most = 1 << log_bytes;
+    const int valid = left >= most ? most : left > 0 ? left : 0;
+    const T* from = valid ? data + place + first + column : data;
+    T* put = to + row * kStride + column;
+    if (log_bytes == 4) {
+      simt::copy_async<16>(put, from, valid);
+    } else if (log_bytes == 3) {
+      simt::copy_async<8>(put, from, valid);
+    } else {
+      simt::copy_async<4>(put, from, valid);
+    }
+  });
 }
 
 // Copies rows [first_row, first_row + kept) x columns [first, first + kColumns) to `to`, a row every
@@ -97,36 +199,13 @@ STM_DEVICE void load_tile(T* to, const Rows<T>& rows, int first_row, int kept, i
   if constexpr (std::is_same_v<T, float>) {
     if (rows.dtype != Dtype::kFloat32) return load_widened<kColumns>(to, rows, first_row, kept, first);
   }
-  constexpr int stride = stride_of<T>(kColumns);
-  const auto copy = [&]<int kBytes>() {
-    constexpr int kNumbers = kBytes / static_cast<int>(sizeof(T));
-    constexpr int kChunks = kColumns / kNumbers;
-    STM_ROLLED
-    for (int chunk = simt::thread(); chunk < kept * kChunks; chunk += kThreads) {
-      const int row = chunk / kChunks, column = chunk % kChunks * kNumbers;
-      const int64_t left = first_row + row < rows.count ? rows.columns - first - column : 0;
-      const int valid = left >= kNumbers ? kBytes : left > 0 ? static_cast<int>(left) * static_cast<int>(sizeof(T)) : 0;
-      const T* from = valid ? rows.row(first_row + row) + first + column : static_cast<const T*>(rows.data);
-      simt::copy_async<kBytes>(to + row * stride + column, from, valid);
-    }
-  };
-  switch (rows.unit.bytes) {
-    case 16:
-      return copy.template operator()<16>();
-    case 8:
-      return copy.template operator()<8>();
-    case 4:
-      return copy.template operator()<4>();
-  }
-  // Neighbouring threads read neighbouring numbers, whichever way they lie.
-  const bool along_rows = rows.channel_stride == 1;
-  STM_ROLLED
-  for (int index = simt::thread(); index < kept * kColumns; index += kThreads) {
-    const int row = along_rows ? index % kept : index / kColumns;
-    const int column = along_rows ? index / kept : index % kColumns;
-    const bool inside = first_row + row < rows.count && first + column < rows.columns;
-    to[row * stride + column] = inside ? rows.row(first_row + row)[(first + column) * rows.column_stride] : T{};
-  }
+  if (rows.unit.bytes) return copy_tile<kColumns>(to, rows, first_row, kept, first);
+  const int columns = left_of(rows.columns, first, kColumns);
+  const auto* numbers = static_cast<const T*>(rows.data) + first * rows.column_stride;
+  visit_chunks<kColumns>(rows, 0, first_row, kept, [&](int64_t place, int row, int column) {
+    const bool inside = first_row + row < rows.count && column < columns;
+    to[row * stride_of<T>(kColumns) + column] = inside ? numbers[place + column * rows.column_stride] : T{};
+  });
 }
 
 template <class T>
@@ -136,7 +215,13 @@ STM_DEVICE Rows<T> rows_of(const Matrix& matrix, int64_t batch, int channels, in
   if constexpr (std::is_same_v<T, float>) {
     if (matrix.dtype != Dtype::kFloat32) data = static_cast<const uint16_t*>(matrix.data) + first;
   }
-  return {data, matrix.dtype, 0, matrix.channel_stride, matrix.column_stride, channels, channels, columns, unit};
+  return {data,    matrix.dtype, {0, matrix.channel_stride, channels, channels}, matrix.column_stride, channels,
+          columns, unit};
+}
+
+// Where the `count` rows of one batch of values, readouts or their gradients are.
+STM_DEVICE RowStrides strides_of(const ObjectMatrix& matrix, int channels, int count) {
+  return {matrix.object_stride, matrix.channel_stride, channels, count};
 }
 
 // Values are never widened.
@@ -145,10 +230,8 @@ STM_DEVICE Rows<T> rows_of(const ObjectMatrix& matrix, int64_t batch, int channe
                            Unit unit) {
   return {static_cast<const T*>(matrix.data) + batch * matrix.batch_stride,
           kDtypeOf<T>,
-          matrix.object_stride,
-          matrix.channel_stride,
+          strides_of(matrix, channels, count),
           matrix.column_stride,
-          channels,
           count,
           columns,
           unit};
@@ -166,23 +249,21 @@ STM_DEVICE void put_pair<float>(float* to, float first, float second) {
   to[1] = second;
 }
 
-// Where a row's column is in a batch.
-STM_DEVICE int64_t place_of(const ObjectMatrix& matrix, int channels, int row, int64_t column) {
-  return row / channels * matrix.object_stride + row % channels * matrix.channel_stride + column * matrix.column_stride;
+// Calls `function`, a template over the type of a dtype's numbers.
+template <class Function>
+STM_DEVICE void with_numbers_of(Dtype dtype, Function function) {
+  switch (dtype) {
+    case Dtype::kFloat32:
+      return function.template operator()<float>();
+    case Dtype::kBFloat16:
+      return function.template operator()<BFloat16>();
+    case Dtype::kFloat16:
+      return function.template operator()<Float16>();
+  }
 }
 
 STM_DEVICE void store(const ObjectMatrix& matrix, int64_t place, float x) {
-  switch (matrix.dtype) {
-    case Dtype::kFloat32:
-      static_cast<float*>(matrix.data)[place] = x;
-      return;
-    case Dtype::kBFloat16:
-      static_cast<BFloat16*>(matrix.data)[place] = simt::narrow<BFloat16>(x);
-      return;
-    case Dtype::kFloat16:
-      static_cast<Float16*>(matrix.data)[place] = simt::narrow<Float16>(x);
-      return;
-  }
+  with_numbers_of(matrix.dtype, [&]<class Out>() { static_cast<Out*>(matrix.data)[place] = simt::narrow<Out>(x); });
 }
 
 }  // namespace stm::cuda

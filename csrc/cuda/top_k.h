@@ -6,6 +6,7 @@
 // on the parts.
 #pragma once
 
+#include "cuda/chosen.h"
 #include "cuda/scores.h"
 #include "cuda/tile.h"
 
@@ -14,7 +15,6 @@ namespace stm::cuda {
 constexpr int kBestQueries = ScoreStream<float>::kQueries;
 constexpr int kBestTokens = ScoreStream<float>::kTokens;
 constexpr int kScoreStride = kBestTokens + 1;
-constexpr int kGatherRows = 64;
 constexpr int kNoCandidate = -2147483647 - 1;
 
 // An integer whose order is that of scores; NaN is better than anything.
@@ -121,31 +121,36 @@ STM_KERNEL void candidates_kernel(const CandidatesArguments arguments) {
   };
 
   const Piece<2> piece;
+  const float offset[2] = {affine.offset_of(first_query + piece.row(0)), affine.offset_of(first_query + piece.row(1))};
   Best<kSlots> best[kMine];
-  int step = 0;
-  fetch(first, 0, 0);
+  int step = -1;
   for (int64_t tile = first; tile < end; ++tile) {
     float score[2][4] = {};
+    // Before the first chunk comes a step that only asks for it.
     STM_ROLLED
-    for (int chunk = 0; chunk < stream.chunks; ++chunk, ++step) {
-      simt::wait_copies<0>();
-      simt::sync_block();
+    for (int chunk = step < 0 ? -1 : 0; chunk < stream.chunks; ++chunk, ++step) {
+      if (step >= 0) {
+        simt::wait_copies<0>();
+        simt::sync_block();
+      }
       const bool last = chunk + 1 == stream.chunks;
       fetch(last ? tile + 1 : tile, last ? 0 : chunk + 1, step + 1);
-      stream.add(score, piece, step);
+      if (step >= 0) stream.add(score, piece, step);
     }
+    const int64_t first_token = tile * kBestTokens;
+    const int tokens = left_of(sizes.tokens, first_token, kBestTokens);
     STM_UNROLL
     for (int j = 0; j < 8; ++j) {
-      const int row = piece.row(j / 2 % 2), column = piece.column(j / 4, j % 2);
-      scores[row * kScoreStride + column] =
-          affine.score(affine.raw(score[j / 4][j % 4], first_query + row), tile * kBestTokens + column);
+      const int r = j / 2 % 2, column = piece.column(j / 4, j % 2);
+      scores[piece.row(r) * kScoreStride + column] =
+          affine.score(affine.raw(score[j / 4][j % 4], offset[r]), first_token, column, tokens);
     }
     simt::sync_block();
-    const int64_t token = tile * kBestTokens + simt::lane();
+    const int token = static_cast<int>(first_token) + simt::lane();
     STM_UNROLL
     for (int mine = 0; mine < kMine; ++mine) {
       const float found = scores[(simt::warp() * kMine + mine) * kScoreStride + simt::lane()];
-      best[mine].offer(token < sizes.tokens ? ordered(found) : kNoCandidate, static_cast<int>(token), arguments.k);
+      best[mine].offer(simt::lane() < tokens ? ordered(found) : kNoCandidate, token, arguments.k);
     }
   }
 
@@ -226,27 +231,27 @@ struct GatherArguments {
   const int64_t* indices = nullptr;
   const float* weights = nullptr;
   int k = 1;
+  Unit channel_unit;
 };
 
-// The weighted sum of the chosen values. A lane has a query, a warp every eighth of some rows.
+// The weighted sum of the chosen values.
 template <class Value>
 STM_KERNEL void gather_kernel(const GatherArguments arguments) {
   const Sizes& sizes = arguments.sizes;
-  const int64_t query = static_cast<int64_t>(simt::block_x()) * 32 + simt::lane(), batch = simt::block_z();
-  if (query >= sizes.queries) return;
+  const ObjectMatrix &value = arguments.value, &out = arguments.out;
+  const int64_t first_query = static_cast<int64_t>(simt::block_x()) * kSumColumns, batch = simt::block_z();
+  const int first_row = simt::block_y() * kSumRows, queries = left_of(sizes.queries, first_query, kSumColumns);
   const int channels = static_cast<int>(sizes.value_channels), rows = static_cast<int>(sizes.rows());
-  const Value* value = static_cast<const Value*>(arguments.value.data) + batch * arguments.value.batch_stride;
-  const int64_t chosen = (batch * sizes.queries + query) * arguments.k;
-  const int last = (simt::block_y() + 1) * kGatherRows < rows ? (simt::block_y() + 1) * kGatherRows : rows;
-  for (int row = simt::block_y() * kGatherRows + simt::warp(); row < last; row += kWarps) {
-    float sum = 0;
-    for (int c = 0; c < arguments.k; ++c) {
-      const float weight = arguments.weights[chosen + c];
-      if (weight == 0) continue;
-      sum += weight * simt::widen(value[place_of(arguments.value, channels, row, arguments.indices[chosen + c])]);
-    }
-    store(arguments.out, batch * arguments.out.batch_stride + place_of(arguments.out, channels, row, query), sum);
-  }
+  char* const shared = simt::shared_memory();
+  float* const sums = reinterpret_cast<float*>(shared);
+  const Choices choices(shared + kSumBytes, arguments.k);
+  const int64_t chosen = (batch * sizes.queries + first_query) * arguments.k;
+  choices.load(arguments.indices + chosen, queries,
+               [&](int64_t place, int64_t) { return arguments.weights[chosen + place]; });
+  sum_chosen(sums, choices, static_cast<const Value*>(value.data) + batch * value.batch_stride, value.column_stride,
+             arguments.channel_unit, strides_of(value, channels, rows), first_row, rows);
+  store_sums(out, batch * out.batch_stride + first_query * out.column_stride, strides_of(out, channels, rows),
+             first_row, rows, queries, sums);
 }
 
 }  // namespace stm::cuda

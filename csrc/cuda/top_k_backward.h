@@ -4,8 +4,7 @@
 // caller has sorted the choices by token.
 #pragma once
 
-#include "cuda/scores.h"
-#include "cuda/tile.h"
+#include "cuda/chosen.h"
 
 namespace stm::cuda {
 
@@ -22,6 +21,8 @@ struct ChosenArguments {
   int k = 1;
   ObjectMatrix query_grad;
   Vector offset_grad;
+  // Of keys.
+  Unit channel_unit;
 };
 
 // Gradients of the chosen scores. A lane has a query, a warp every eighth choice.
@@ -30,51 +31,58 @@ STM_KERNEL void slopes_kernel(const ChosenArguments arguments) {
   const Sizes& sizes = arguments.sizes;
   const int64_t query = static_cast<int64_t>(simt::block_x()) * 32 + simt::lane(), batch = simt::block_z();
   if (query >= sizes.queries) return;
-  const int channels = static_cast<int>(sizes.value_channels), rows = static_cast<int>(sizes.rows());
-  const Value* value = static_cast<const Value*>(arguments.value.data) + batch * arguments.value.batch_stride;
-  const Value* grad = static_cast<const Value*>(arguments.grad_out.data) + batch * arguments.grad_out.batch_stride;
+  const ObjectMatrix &of_value = arguments.value, &of_grad = arguments.grad_out;
+  const Value* value = static_cast<const Value*>(of_value.data) + batch * of_value.batch_stride;
+  const Value* grad = static_cast<const Value*>(of_grad.data) + batch * of_grad.batch_stride;
+  const int channels = static_cast<int>(sizes.value_channels), objects = static_cast<int>(sizes.objects);
   const float delta = arguments.delta[batch * sizes.queries + query];
   for (int choice = simt::warp(); choice < arguments.k; choice += kWarps) {
     const int64_t place = (batch * sizes.queries + query) * arguments.k + choice;
     const float weight = arguments.weights[place];
     float sum = 0;
-    for (int row = 0; weight != 0 && row < rows; ++row)
-      sum += simt::widen(value[place_of(arguments.value, channels, row, arguments.indices[place])]) *
-             simt::widen(grad[place_of(arguments.grad_out, channels, row, query)]);
+    for (int object = 0; weight != 0 && object < objects; ++object) {
+      const Value* its_value =
+          value + object * of_value.object_stride + arguments.indices[place] * of_value.column_stride;
+      const Value* its_grad = grad + object * of_grad.object_stride + query * of_grad.column_stride;
+      STM_UNROLL_BY(4)
+      for (int channel = 0; channel < channels; ++channel) {
+        sum += simt::widen(*its_value) * simt::widen(*its_grad);
+        its_value += of_value.channel_stride;
+        its_grad += of_grad.channel_stride;
+      }
+    }
     arguments.slopes[place] = weight != 0 ? weight * (sum - delta) : 0;
   }
 }
 
-// Gradients of queries and offsets. A lane has a query, a warp every eighth channel.
+// Gradients of queries and offsets.
 template <class Key>
 STM_KERNEL void chosen_query_kernel(const ChosenArguments arguments) {
   const Sizes& sizes = arguments.sizes;
-  const int64_t query = static_cast<int64_t>(simt::block_x()) * 32 + simt::lane(), batch = simt::block_z();
-  if (query >= sizes.queries) return;
+  const int64_t first_query = static_cast<int64_t>(simt::block_x()) * kSumColumns, batch = simt::block_z();
+  const int first_row = simt::block_y() * kSumRows, queries = left_of(sizes.queries, first_query, kSumColumns);
+  const int channels = static_cast<int>(sizes.key_channels);
   const Vector gain = arguments.scores.gain.batch(batch), offset_grad = arguments.offset_grad.batch(batch);
-  const Matrix& matrix = arguments.scores.key;
-  const Key* key = static_cast<const Key*>(matrix.data) + batch * matrix.batch_stride;
-  const int64_t first = (batch * sizes.queries + query) * arguments.k;
-  const auto slope_of = [&](int choice) {
-    const float slope = arguments.slopes[first + choice];
-    return gain ? slope * gain[arguments.indices[first + choice]] : slope;
-  };
-  for (int channel = simt::warp(); arguments.query_grad && channel < sizes.key_channels; channel += kWarps) {
-    float sum = 0;
-    for (int choice = 0; choice < arguments.k; ++choice) {
-      const float slope = slope_of(choice);
-      if (slope == 0) continue;
-      const int64_t token = arguments.indices[first + choice];
-      sum += slope * simt::widen(key[channel * matrix.channel_stride + token * matrix.column_stride]);
-    }
-    const ObjectMatrix& out = arguments.query_grad;
-    store(out, batch * out.batch_stride + channel * out.channel_stride + query * out.column_stride,
-          sum * arguments.scores.scale);
+  const Matrix& key = arguments.scores.key;
+  const ObjectMatrix& out = arguments.query_grad;
+  char* const shared = simt::shared_memory();
+  float* const sums = reinterpret_cast<float*>(shared);
+  const Choices choices(shared + kSumBytes, arguments.k);
+  const int64_t chosen = (batch * sizes.queries + first_query) * arguments.k;
+  choices.load(arguments.indices + chosen, queries, [&](int64_t place, int64_t token) {
+    const float slope = arguments.slopes[chosen + place];
+    return gain ? slope * gain[token] : slope;
+  });
+  if (out) {
+    sum_chosen(sums, choices, static_cast<const Key*>(key.data) + batch * key.batch_stride, key.column_stride,
+               arguments.channel_unit, {0, key.channel_stride, channels, channels}, first_row, channels);
+    store_sums(out, batch * out.batch_stride + first_query * out.column_stride, strides_of(out, channels, channels),
+               first_row, channels, queries, sums, arguments.scores.scale);
   }
-  if (simt::warp() != 0 || !offset_grad) return;
+  if (simt::block_y() != 0 || simt::thread() >= queries || !offset_grad) return;
   float sum = 0;
-  for (int choice = 0; choice < arguments.k; ++choice) sum += slope_of(choice);
-  offset_grad[query] = sum;
+  for (int choice = 0; choice < arguments.k; ++choice) sum += choices.weights[choice * kSumStride + simt::thread()];
+  offset_grad[first_query + simt::thread()] = sum;
 }
 
 struct ByTokenArguments {
@@ -89,69 +97,121 @@ struct ByTokenArguments {
   const int64_t* starts = nullptr;
   int k = 1;
   Gradients gradients;
+
+  // Calls `visit(query, weight)` for each choice of a token, in order, with what `of_choices` says of it. All lanes of
+  // a warp have the same token.
+  template <class Visit>
+  STM_DEVICE void visit_choices(int64_t batch, int64_t token, const float* of_choices, Visit visit) const {
+    const int64_t choices = sizes.queries * k;
+    const int64_t* const bounds = starts + batch * (sizes.tokens + 1) + token;
+    for (int64_t at = bounds[0]; at < bounds[1]; at += 32) {
+      int query = 0;
+      float weight = 0;
+      if (at + simt::lane() < bounds[1]) {
+        const int64_t choice = order[batch * choices + at + simt::lane()];
+        query = static_cast<int>(choice / k);
+        weight = of_choices[batch * choices + choice];
+      }
+      const int there = left_of(bounds[1], at, 32);
+      for (int i = 0; i < there; ++i)
+        visit(simt::shuffle(query, i), simt::from_bits(simt::shuffle(static_cast<int>(simt::bits(weight)), i)));
+    }
+  }
 };
 
-// Gradients of values: a warp has a token, a lane every 32nd row.
+constexpr int kTokensOfWarp = kSumColumns / kWarps;
+
+// Gradients of values. A warp has a token after another, a lane every 32nd row.
 template <class Value>
 STM_KERNEL void chosen_value_kernel(const ByTokenArguments arguments) {
   const Sizes& sizes = arguments.sizes;
-  const int64_t token = static_cast<int64_t>(simt::block_x()) * kWarps + simt::warp(), batch = simt::block_z();
-  if (token >= sizes.tokens) return;
-  const int64_t choices = sizes.queries * arguments.k, *starts = arguments.starts + batch * (sizes.tokens + 1) + token;
+  const int64_t first_token = static_cast<int64_t>(simt::block_x()) * kSumColumns, batch = simt::block_z();
+  const int first_row = simt::block_y() * kSumRows, tokens = left_of(sizes.tokens, first_token, kSumColumns);
   const int channels = static_cast<int>(sizes.value_channels), rows = static_cast<int>(sizes.rows());
   const ObjectMatrix &source = arguments.grad_out, &out = arguments.gradients.value;
   const Value* grad = static_cast<const Value*>(source.data) + batch * source.batch_stride;
-  for (int row = simt::lane(); row < rows; row += 32) {
-    float sum = 0;
-    for (int64_t at = starts[0]; at < starts[1]; ++at) {
-      const int64_t choice = arguments.order[batch * choices + at];
-      const float weight = arguments.weights[batch * choices + choice];
-      if (weight != 0) sum += weight * simt::widen(grad[place_of(source, channels, row, choice / arguments.k)]);
-    }
-    store(out, batch * out.batch_stride + place_of(out, channels, row, token), sum);
+  float* const sums = reinterpret_cast<float*>(simt::shared_memory());
+  const RowStrides strides = strides_of(source, channels, rows);
+  const int row = first_row + simt::lane();
+  const int64_t places[2] = {strides.at(row).offset, strides.at(row + 32).offset};
+  for (int mine = simt::warp() * kTokensOfWarp; mine < (simt::warp() + 1) * kTokensOfWarp && mine < tokens; ++mine) {
+    float sum[2] = {};
+    arguments.visit_choices(batch, first_token + mine, arguments.weights, [&](int query, float weight) {
+      if (weight == 0) return;
+      STM_UNROLL
+      for (int i = 0; i < 2; ++i)
+        if (row + i * 32 < rows) sum[i] += weight * simt::widen(grad[places[i] + query * source.column_stride]);
+    });
+    STM_UNROLL
+    for (int i = 0; i < 2; ++i) sums[(simt::lane() + i * 32) * kSumStride + mine] = sum[i];
   }
+  simt::sync_block();
+  store_sums(out, batch * out.batch_stride + first_token * out.column_stride, strides_of(out, channels, rows),
+             first_row, rows, tokens, sums);
 }
 
-// Gradients of keys, gains and biases: a warp has a token, a lane every 32nd channel.
+// Gradients of keys, gains and biases. A warp has a token after another, a lane every 32nd channel.
 template <class Key>
 STM_KERNEL void chosen_key_kernel(const ByTokenArguments arguments) {
   const Sizes& sizes = arguments.sizes;
-  const int64_t token = static_cast<int64_t>(simt::block_x()) * kWarps + simt::warp(), batch = simt::block_z();
-  if (token >= sizes.tokens) return;
-  const int64_t choices = sizes.queries * arguments.k, *starts = arguments.starts + batch * (sizes.tokens + 1) + token;
+  const int64_t first_token = static_cast<int64_t>(simt::block_x()) * kSumColumns, batch = simt::block_z();
+  const int tokens = left_of(sizes.tokens, first_token, kSumColumns), channels = static_cast<int>(sizes.key_channels);
   const Scores& scores = arguments.scores;
   const Vector gain = scores.gain.batch(batch), offset = scores.offset.batch(batch);
   const Vector gain_grad = arguments.gradients.gain.batch(batch), bias_grad = arguments.gradients.bias.batch(batch);
-  const Key* query = static_cast<const Key*>(scores.query.data) + batch * scores.query.batch_stride;
-  const Key* key = static_cast<const Key*>(scores.key.data) + batch * scores.key.batch_stride;
+  const Key* query_data = static_cast<const Key*>(scores.query.data) + batch * scores.query.batch_stride;
+  const Key* key_data = static_cast<const Key*>(scores.key.data) + batch * scores.key.batch_stride;
   const Matrix& matrix = arguments.gradients.key;
-  const ObjectMatrix out{matrix.data, matrix.dtype, 0, 0, 0, 0};
-  float along_key = 0;
-  for (int channel = simt::lane(); channel < sizes.key_channels; channel += 32) {
-    float sum = 0;
-    for (int64_t at = starts[0]; at < starts[1]; ++at) {
-      const int64_t choice = arguments.order[batch * choices + at], q = choice / arguments.k;
-      const float slope = arguments.slopes[batch * choices + choice];
-      sum += slope * simt::widen(query[channel * scores.query.channel_stride + q * scores.query.column_stride]);
+  const ObjectMatrix out{matrix.data, matrix.dtype, 0, 0, matrix.channel_stride, matrix.column_stride};
+  float* const sums = reinterpret_cast<float*>(simt::shared_memory());
+  const int first_mine = simt::warp() * kTokensOfWarp;
+  float along_key[kTokensOfWarp] = {};
+  for (int first_row = 0; first_row < channels; first_row += kSumRows) {
+    if (first_row > 0) simt::sync_block();
+    STM_UNROLL
+    for (int mine = 0; mine < kTokensOfWarp; ++mine) {
+      if (first_mine + mine >= tokens) continue;
+      const int64_t token = first_token + first_mine + mine;
+      const int row = first_row + simt::lane();
+      const Key* from = query_data + row * scores.query.channel_stride;
+      float sum[2] = {};
+      arguments.visit_choices(batch, token, arguments.slopes, [&](int query, float slope) {
+        STM_UNROLL
+        for (int i = 0; i < 2; ++i)
+          if (row + i * 32 < channels)
+            sum[i] +=
+                slope * simt::widen(from[i * 32 * scores.query.channel_stride + query * scores.query.column_stride]);
+      });
+      STM_UNROLL
+      for (int i = 0; i < 2; ++i) {
+        if (row + i * 32 >= channels) continue;
+        sum[i] *= scores.scale;
+        along_key[mine] +=
+            sum[i] *
+            simt::widen(key_data[(row + i * 32) * scores.key.channel_stride + token * scores.key.column_stride]);
+        sums[(simt::lane() + i * 32) * kSumStride + first_mine + mine] = gain ? sum[i] * gain[token] : sum[i];
+      }
     }
-    sum *= scores.scale;
-    along_key += sum * simt::widen(key[channel * scores.key.channel_stride + token * scores.key.column_stride]);
+    simt::sync_block();
     if (matrix)
-      store(out, batch * matrix.batch_stride + channel * matrix.channel_stride + token * matrix.column_stride,
-            gain ? sum * gain[token] : sum);
+      store_sums(out, batch * matrix.batch_stride + first_token * matrix.column_stride,
+                 {0, matrix.channel_stride, channels, channels}, first_row, channels, tokens, sums);
   }
   STM_UNROLL
-  for (int mask = 16; mask >= 1; mask /= 2) along_key += simt::shuffle_xor(along_key, mask);
-  if (simt::lane() != 0) return;
-  float slopes = 0, along_offset = 0;
-  for (int64_t at = starts[0]; at < starts[1]; ++at) {
-    const int64_t choice = arguments.order[batch * choices + at];
-    const float slope = arguments.slopes[batch * choices + choice];
-    slopes += slope;
-    if (offset) along_offset += slope * offset[choice / arguments.k];
+  for (int mine = 0; mine < kTokensOfWarp; ++mine) {
+    if (first_mine + mine >= tokens) continue;
+    const int64_t token = first_token + first_mine + mine;
+    STM_UNROLL
+    for (int mask = 16; mask >= 1; mask /= 2) along_key[mine] += simt::shuffle_xor(along_key[mine], mask);
+    float slopes = 0, along_offset = 0;
+    arguments.visit_choices(batch, token, arguments.slopes, [&](int query, float slope) {
+      slopes += slope;
+      if (offset) along_offset += slope * offset[query];
+    });
+    if (simt::lane() != 0) continue;
+    if (bias_grad) bias_grad[token] = slopes;
+    if (gain_grad) gain_grad[token] = along_key[mine] + along_offset;
   }
-  if (bias_grad) bias_grad[token] = slopes;
-  if (gain_grad) gain_grad[token] = along_key + along_offset;
 }
 
 }  // namespace stm::cuda

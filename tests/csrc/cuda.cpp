@@ -7,7 +7,9 @@
 #include <utility>
 #include <vector>
 
-#include "cuda/engine.cu"
+#include "cuda/launch_gradients.cu"
+#include "cuda/launch_read.cu"
+#include "cuda/launch_top_k.cu"
 #include "problem.h"
 
 namespace {
@@ -28,6 +30,16 @@ const Case kCases[] = {
     {"bfloat16 keys, float16 values", {1, 30, 50, 40, 1, 24}, Dtype::kBFloat16, Dtype::kFloat16, true, true},
     {"float16 keys, bfloat16 values", {1, 66, 40, 16, 1, 140}, Dtype::kFloat16, Dtype::kBFloat16},
     {"float32, a long memory", {1, 3, 2000, 16, 1, 4}},
+    {"a bank that is not full", {1, 27, 60, 70, 2, 20}, Dtype::kBFloat16, Dtype::kBFloat16, true, false, false, 9, 4},
+    {"float32, a bank that is not full",
+     {1, 9, 45, 80, 3, 10},
+     Dtype::kFloat32,
+     Dtype::kFloat32,
+     true,
+     false,
+     false,
+     5,
+     3},
     {"the best 40", {1, 20, 150, 16, 1, 8}, Dtype::kBFloat16, Dtype::kBFloat16, true, false, false, 40},
     {"more wanted than there are", {1, 9, 3, 4, 1, 2}, Dtype::kFloat32, Dtype::kFloat32, false, false, false, 30},
     {"nothing left by the mask", {2, 20, 40, 8, 1, 6}, Dtype::kFloat32, Dtype::kFloat32, true, false, true},
@@ -178,6 +190,37 @@ bool passes(const Case& c, int parts) {
   return failures == before;
 }
 
+// Each tensor's copies are as wide as that tensor allows; strides along dimensions of one step say nothing.
+void check_units() {
+  using namespace stm;
+  alignas(16) char data[32];
+  const Sizes sizes{2, 1620, 8100, 64, 2, 512};
+  const auto unit = [&](const void* from, int64_t batch, int64_t channel, int64_t column, Dtype dtype,
+                        const Sizes& of) {
+    return cuda::unit_of(Matrix{const_cast<void*>(from), dtype, batch, channel, column}, of).bytes;
+  };
+  expect(unit(data, 64 * 8104, 8104, 1, Dtype::kBFloat16, sizes) == 16, "a capacity of whole 16 bytes is not used");
+  expect(unit(data, 64 * 1620, 1620, 1, Dtype::kBFloat16, sizes) == 8, "1620 numbers of 16 bits are 8 bytes wide");
+  expect(unit(data, 64 * 1620, 1620, 1, Dtype::kFloat32, sizes) == 16, "1620 numbers of 32 bits are 16 bytes wide");
+  expect(unit(data + 4, 64 * 8104, 8104, 1, Dtype::kBFloat16, sizes) == 4, "an address of whole 4 bytes is not seen");
+  expect(unit(data + 2, 64 * 8104, 8104, 1, Dtype::kBFloat16, sizes) == 0, "an odd address is not seen");
+  expect(unit(data, 64 * 8104, 8104, 2, Dtype::kBFloat16, sizes) == 0, "every other number is not a copy");
+  expect(unit(data, 3, 8104, 1, Dtype::kBFloat16, {1, 1, 1, 64, 1, 1}) == 16, "the stride of a single batch counts");
+  ObjectMatrix value{data, Dtype::kBFloat16, 0, 0, 1, 512};
+  expect(cuda::channel_unit_of(value, sizes, 8100, 512).bytes == 16, "channels side by side are not read together");
+  value.column_stride = 516;
+  expect(cuda::channel_unit_of(value, sizes, 8100, 512).bytes == 0, "tokens 8 bytes off are read 16 bytes at once");
+  expect(cuda::channel_unit_of(value, sizes, 1, 510).bytes == 0, "channels are read beyond an object's last");
+}
+
+// A memory is split until the GPU is full, counting all blocks that it holds.
+void check_splits() {
+  expect(stm::cuda::split(0, 26, 1000, 132) == 5, "26 blocks a part do not fill 132 places with 5 parts");
+  expect(stm::cuda::split(0, 26, 1000, 3 * 132) == 14, "26 blocks a part do not fill 396 places with 14 parts");
+  expect(stm::cuda::split(0, 26, 20, 132) == 2, "a part of fewer than 8 tiles");
+  expect(stm::cuda::split(7, 26, 20, 132) == 7, "parts are not as asked");
+}
+
 // A wait left out must be seen: copies happen no earlier than they are waited for.
 void check_omitted_wait() {
   const int before = failures;
@@ -233,6 +276,8 @@ int main(int count, char** words) {
       if (c.sizes.queries >= 60) passes(c, 1);
     stm::simt::eager_copies = false;
     check_omitted_wait();
+    check_units();
+    check_splits();
     check_chunks({"chunks of float32", {2, 70, 75, 70, 2, 19}});
     check_chunks({"chunks of keys that are widened", {1, 20, 40, 70, 1, 24}, Dtype::kBFloat16, Dtype::kFloat32});
     check_chunks({"chunks of bfloat16", {1, 20, 40, 70, 1, 24}, Dtype::kBFloat16, Dtype::kBFloat16, true, true});

@@ -50,40 +50,44 @@ class Random {
   uint32_t state_;
 };
 
-// Numbers of a dtype, (batch, object, channel, column), tokens first or channels first.
+// Numbers of a dtype, (batch, object, channel, column), tokens first or channels first. Behind the columns of a
+// channel, and behind the channels of an object, there is room for `spare` more, filled with NaN.
 class Array {
  public:
-  Array(Dtype dtype, int64_t batches, int64_t objects, int64_t channels, int64_t columns, bool tokens_first = false)
+  Array(Dtype dtype, int64_t batches, int64_t objects, int64_t channels, int64_t columns, bool tokens_first = false,
+        int64_t spare = 0)
       : dtype_(dtype),
-        channels_(channels),
-        columns_(columns),
+        channels_(channels + spare),
+        columns_(columns + spare),
         objects_(objects),
         tokens_first_(tokens_first),
-        bytes_(static_cast<std::size_t>(batches * objects * channels * columns) * size(), '\xff') {}
+        bytes_(static_cast<std::size_t>(batches * objects * channels_ * columns_) * size(), '\xff') {}
 
   static Array random(Dtype dtype, int64_t batches, int64_t objects, int64_t channels, int64_t columns,
-                      bool tokens_first, Random& random) {
-    Array array(dtype, batches, objects, channels, columns, tokens_first);
-    for (int64_t i = 0; i < batches * objects * channels * columns; ++i) array.put(i, random());
+                      bool tokens_first, Random& random, int64_t spare = 0) {
+    Array array(dtype, batches, objects, channels, columns, tokens_first, spare);
+    const int64_t outer = tokens_first ? columns : channels, inner = tokens_first ? channels : columns;
+    for (int64_t object = 0; object < batches * objects; ++object)
+      for (int64_t i = 0; i < outer * inner; ++i)
+        array.put(object * array.object_stride() + i / inner * (inner + spare) + i % inner, random());
     return array;
   }
 
   double at(int64_t batch, int64_t object, int64_t channel, int64_t column) const {
-    return get(((batch * objects_ + object) * channels_ * columns_) + channel * channel_stride() +
-               column * column_stride());
+    return get((batch * objects_ + object) * object_stride() + channel * channel_stride() + column * column_stride());
   }
 
   stm::Matrix matrix() {
-    return {bytes_.data(), dtype_, objects_ * channels_ * columns_, channel_stride(), column_stride()};
+    return {bytes_.data(), dtype_, objects_ * object_stride(), channel_stride(), column_stride()};
   }
   stm::ObjectMatrix objects() {
-    return {bytes_.data(),        dtype_,           objects_ * channels_ * columns_,
-            channels_ * columns_, channel_stride(), column_stride()};
+    return {bytes_.data(), dtype_, objects_ * object_stride(), object_stride(), channel_stride(), column_stride()};
   }
   bool operator==(const Array& other) const { return bytes_ == other.bytes_; }
 
  private:
   std::size_t size() const { return dtype_ == Dtype::kFloat32 ? 4 : 2; }
+  int64_t object_stride() const { return channels_ * columns_; }
   int64_t channel_stride() const { return tokens_first_ ? 1 : columns_; }
   int64_t column_stride() const { return tokens_first_ ? channels_ : 1; }
 
@@ -142,6 +146,8 @@ struct Case {
   Dtype key = Dtype::kFloat32, value = Dtype::kFloat32;
   bool affine = false, tokens_first = false, last_batch_masked = false;
   int64_t top_k = 5;
+  // Room behind the tokens of keys and values, as in a bank that is not full.
+  int64_t spare = 0;
 };
 
 // Room for the gradients of one backward pass; those of one side may be left out.
@@ -185,9 +191,10 @@ struct Inputs {
 
   Inputs(const Case& c, Random& random)
       : query(Array::random(c.key, c.sizes.batches, 1, c.sizes.key_channels, c.sizes.queries, c.tokens_first, random)),
-        key(Array::random(c.key, c.sizes.batches, 1, c.sizes.key_channels, c.sizes.tokens, c.tokens_first, random)),
+        key(Array::random(c.key, c.sizes.batches, 1, c.sizes.key_channels, c.sizes.tokens, c.tokens_first, random,
+                          c.spare)),
         value(Array::random(c.value, c.sizes.batches, c.sizes.objects, c.sizes.value_channels, c.sizes.tokens,
-                            c.tokens_first, random)),
+                            c.tokens_first, random, c.spare)),
         upstream(Array::random(c.value, c.sizes.batches, c.sizes.objects, c.sizes.value_channels, c.sizes.queries,
                                c.tokens_first, random)),
         scale(1 / std::sqrt(static_cast<float>(c.sizes.key_channels))) {

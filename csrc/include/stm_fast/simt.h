@@ -2,12 +2,14 @@
 //
 // Both sides define, in stm::simt:
 //   thread(), warp(), lane(), block_x(), block_y(), block_z()    where this thread is
+//   anew(number)                        the number, for what is made of it anew rather than kept in registers
 //   shared_memory()                     the block's, of the size given at launch
 //   sync_block(), sync_block_or(flag)   barriers; the second tells whether any thread's flag is set
 //   shuffle_xor(value, mask)            the number of lane ^ mask
 //   shuffle(word, source)               the integer of another lane
 //   ballot(flag)                        a bit for each lane whose flag is set
-//   copy_async<Bytes>(to, from, valid)  global to shared memory, with zeros beyond `valid` bytes
+//   copy_async<Bytes>(to, from)         global to shared memory
+//   copy_async<Bytes>(to, from, valid)  the same, with zeros beyond `valid` bytes
 //   commit_copies()                     ends a group of copies
 //   wait_copies<Pending>()              all groups but the last `Pending` of this thread are done
 //   load_matrices(out, row)             four 8 x 8 matrices; lane 8 i + r points to row r of matrix i
@@ -17,7 +19,8 @@
 //   narrow<T>(x), widen(x), pack<T>(first, second)               to 16 bits, from them, two in a word
 //   ones(word), first_one(word)         how many bits are set, and which is the lowest
 //   unusable(kernel)                    why a kernel cannot run on the current GPU, or null
-//   launch(kernel, grid, threads, shared_bytes, stream, arguments)    queues blocks; null, or what went wrong
+//   resident<kernel>(threads, shared_bytes)    how many of its blocks a multiprocessor of the current GPU holds
+//   launch<kernel>(grid, threads, shared_bytes, stream, arguments)    queues blocks; null, or what went wrong
 //
 // Layouts are those of mma.sync.m16n8k16: with g = lane / 4 and t = lane % 4, pairs of neighbours in 32 bits,
 //   a[0..3]: (g, 2 t), (g + 8, 2 t), (g, 2 t + 8), (g + 8, 2 t + 8)    rows x sums
@@ -44,6 +47,9 @@ struct Float16 {
 #define STM_DEVICE __device__ __forceinline__
 // Before a loop over registers: an array that is indexed by a variable would lie in memory.
 #define STM_UNROLL _Pragma("unroll")
+// Before a loop of which so many steps are one.
+#define STM_UNROLL_BY(steps) STM_PRAGMA(unroll steps)
+#define STM_PRAGMA(words) _Pragma(#words)
 // Before a loop whose copies would only be code.
 #define STM_ROLLED _Pragma("unroll 1")
 #include "stm_fast/simt_device.h"
@@ -51,6 +57,7 @@ struct Float16 {
 #define STM_KERNEL inline
 #define STM_DEVICE inline
 #define STM_UNROLL
+#define STM_UNROLL_BY(steps)
 #define STM_ROLLED
 #include "stm_fast/simt_host.h"
 #endif

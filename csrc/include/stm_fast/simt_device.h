@@ -1,6 +1,8 @@
 // The instructions of simt.h as PTX, for compute capability 8.0 and later.
 #pragma once
 
+#include <atomic>
+
 #include "stm_fast/simt.h"
 
 namespace stm::simt {
@@ -11,6 +13,11 @@ STM_DEVICE int lane() { return threadIdx.x % 32; }
 STM_DEVICE int block_x() { return blockIdx.x; }
 STM_DEVICE int block_y() { return blockIdx.y; }
 STM_DEVICE int block_z() { return blockIdx.z; }
+
+STM_DEVICE uint32_t anew(uint32_t number) {
+  asm volatile("" : "+r"(number));
+  return number;
+}
 
 STM_DEVICE char* shared_memory() {
   extern __shared__ __align__(128) char memory[];
@@ -28,6 +35,17 @@ STM_DEVICE int shuffle(int word, int source) { return __shfl_sync(0xffffffffu, w
 STM_DEVICE uint32_t ballot(bool flag) { return __ballot_sync(0xffffffffu, flag); }
 STM_DEVICE int ones(uint32_t word) { return __popc(word); }
 STM_DEVICE int first_one(uint32_t word) { return __ffs(static_cast<int>(word)) - 1; }
+
+template <int Bytes>
+STM_DEVICE void copy_async(void* to, const void* from) {
+  static_assert(Bytes == 4 || Bytes == 8 || Bytes == 16);
+  if constexpr (Bytes == 16) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(to)), "l"(from) : "memory");
+  } else {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(shared_address(to)), "l"(from), "n"(Bytes)
+                 : "memory");
+  }
+}
 
 template <int Bytes>
 STM_DEVICE void copy_async(void* to, const void* from, int valid) {
@@ -135,13 +153,61 @@ const char* unusable(void (*kernel)(Arguments)) {
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }
 
-template <class Arguments>
-const char* launch(void (*kernel)(Arguments), const int (&grid)[3], int threads, std::size_t shared_bytes, void* stream,
+// What is known of a kernel on the GPUs of this process, the first of them at least.
+struct Known {
+  static constexpr int kDevices = 64;
+  std::atomic<bool> has_all_shared_memory[kDevices];
+  // Blocks that a multiprocessor holds, and beside them the bytes of shared memory of such a block.
+  std::atomic<uint64_t> resident[kDevices];
+};
+
+template <auto kKernel>
+Known known;
+
+// Lets a kernel have all of the shared memory that a block can have on the current GPU. This is asked for once: calls
+// that other threads launch are never given less.
+template <auto kKernel>
+cudaError_t allow_shared_memory(int& device) {
+  cudaError_t error = cudaGetDevice(&device);
+  if (error != cudaSuccess) return error;
+  const bool is_noted = device < Known::kDevices;
+  if (is_noted && known<kKernel>.has_all_shared_memory[device].load(std::memory_order_acquire)) return cudaSuccess;
+  int bytes = 0;
+  error = cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  if (error == cudaSuccess) error = cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  if (error == cudaSuccess && is_noted)
+    known<kKernel>.has_all_shared_memory[device].store(true, std::memory_order_release);
+  return error;
+}
+
+template <auto kKernel>
+int resident(int threads, std::size_t shared_bytes) {
+  int device = 0, blocks = 0;
+  if (allow_shared_memory<kKernel>(device) != cudaSuccess) {
+    cudaGetLastError();
+    return 1;
+  }
+  const bool is_noted = device < Known::kDevices;
+  const uint64_t noted = is_noted ? known<kKernel>.resident[device].load(std::memory_order_relaxed) : 0;
+  if (noted && (noted & 0xffffffffu) == shared_bytes) return static_cast<int>(noted >> 32);
+  if (cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kKernel, threads, shared_bytes) != cudaSuccess ||
+      blocks < 1) {
+    cudaGetLastError();
+    return 1;
+  }
+  if (is_noted)
+    known<kKernel>.resident[device].store(static_cast<uint64_t>(blocks) << 32 | shared_bytes,
+                                          std::memory_order_relaxed);
+  return blocks;
+}
+
+template <auto kKernel, class Arguments>
+const char* launch(const int (&grid)[3], int threads, std::size_t shared_bytes, void* stream,
                    const Arguments& arguments) {
-  cudaError_t error =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes));
+  int device = 0;
+  cudaError_t error = allow_shared_memory<kKernel>(device);
   if (error == cudaSuccess) {
-    kernel<<<dim3(grid[0], grid[1], grid[2]), threads, shared_bytes, static_cast<cudaStream_t>(stream)>>>(arguments);
+    kKernel<<<dim3(grid[0], grid[1], grid[2]), threads, shared_bytes, static_cast<cudaStream_t>(stream)>>>(arguments);
     error = cudaGetLastError();
   } else {
     cudaGetLastError();  // Or the caller's next launch would seem to have failed.

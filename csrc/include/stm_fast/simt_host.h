@@ -100,6 +100,7 @@ STM_DEVICE int lane() { return self->thread % kWarp; }
 STM_DEVICE int block_x() { return self->place[0]; }
 STM_DEVICE int block_y() { return self->place[1]; }
 STM_DEVICE int block_z() { return self->place[2]; }
+STM_DEVICE uint32_t anew(uint32_t number) { return number; }
 STM_DEVICE char* shared_memory() { return self->block->shared.get(); }
 STM_DEVICE void sync_block(std::source_location place = std::source_location::current()) {
   if (met_barriers && self->thread == 0) met_barriers->push_back(place);
@@ -161,6 +162,11 @@ STM_DEVICE void copy_async(void* to, const void* from, int valid) {
   const Copy copy{to, from, Bytes, valid};
   if (eager_copies) return make(copy);
   self->groups.back().push_back(copy);
+}
+
+template <int Bytes>
+STM_DEVICE void copy_async(void* to, const void* from) {
+  copy_async<Bytes>(to, from, Bytes);
 }
 
 STM_DEVICE void commit_copies() { self->groups.emplace_back(); }
@@ -275,10 +281,14 @@ const char* unusable(void (*)(Arguments)) {
   return nullptr;
 }
 
-template <class Arguments>
-const char* launch(void (*kernel)(Arguments), const int (&grid)[3], int threads, std::size_t shared_bytes, void*,
-                   const Arguments& arguments) {
-  emulate(grid, threads, shared_bytes, [&] { kernel(arguments); });
+template <auto kKernel>
+int resident(int, std::size_t) {
+  return 1;
+}
+
+template <auto kKernel, class Arguments>
+const char* launch(const int (&grid)[3], int threads, std::size_t shared_bytes, void*, const Arguments& arguments) {
+  emulate(grid, threads, shared_bytes, [&] { kKernel(arguments); });
   return nullptr;
 }
 

@@ -186,16 +186,21 @@ def ninja_file(csrc: Path, toolchain: Toolchain, library: str) -> str:
         kernels = kernel_objects(csrc, platform.machine())
     elif library == "cuda_emulated":
         common = (*common, "-DSTM_EMULATED")
-        kernels = [Object("engine.o", csrc / "cuda" / "engine.cu", ("-x", "c++"))]
+        kernels = [Object(f"{source.stem}.o", source, ("-x", "c++")) for source in cuda_sources(csrc)]
     else:
         host = [word for word in shlex.split(toolchain.compiler) if word not in ("ccache", "sccache", "distcc")]
         nvcc = (find_nvcc(), "-ccbin", host[0])
         linker = shlex.join(nvcc)
         link = (*link, "-cudart", "static")
         command = shlex.join((*nvcc, *cuda_flags(csrc), key))
-        kernels = [Object("engine.o", csrc / "cuda" / "engine.cu", command=command)]
+        kernels = [Object(f"{source.stem}.o", source, command=command) for source in cuda_sources(csrc)]
     objects = [*kernels, Object("binding.o", csrc / "bindings" / f"{engine}.cpp", binding)]
     return ninja_rules(toolchain.compiler, common, objects, link, LIBRARIES[library], linker)
+
+
+def cuda_sources(csrc: Path) -> list[Path]:
+    """The CUDA kernels and what launches them, in files that compile at the same time."""
+    return sorted((csrc / "cuda").glob("*.cu"))
 
 
 def cuda_flags(csrc: Path) -> tuple[str, ...]:
