@@ -136,10 +136,10 @@ def _products(code: list[sass.Instruction]) -> int:
 
 def _narrowest_copy(loop: list[sass.Instruction]) -> int:
     """Bytes of the narrowest copy of tiles; a few of 4 bytes among wider ones are of statistics, a number a query."""
-    widths = sass.widths(loop) | {DESCRIPTOR_BYTES: sass.count(loop, "UTMALDG")}
+    widths = {**sass.widths(loop), DESCRIPTOR_BYTES: sass.count(loop, "UTMALDG")}
     found = [width for width, copies in widths.items() if copies]
     wider = [width for width in found if width > 4]
-    return min(wider if wider and widths[4] <= MAX_STATISTICS else found, default=0)
+    return min(wider if wider and widths.get(4, 0) <= MAX_STATISTICS else found, default=0)
 
 
 def _is_serialized(kernel: Any) -> bool:
