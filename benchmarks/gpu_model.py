@@ -1,127 +1,306 @@
-"""What GPUs should reach, on paper: counted work over public peak rates, and occupancy from the compiled kernels.
+"""How long the Triton kernels should take on a GPU, from counts. A prediction: nothing here has been measured.
 
-    python -m benchmarks.gpu_model
+    python -m benchmarks.gpu_model [--gpu "H100 SXM"] [--gap MICROSECONDS]
 
-A prediction, not a measurement: docs/gpu.md says so wherever it shows a figure of it. For the dense read:
+Each term is the time that one part of the chip would need if a kernel waited for nothing else. What a turn of the loop
+over tiles does is counted from the launcher's tiles, and its instructions are from `tools/triton_budgets.json`:
 
-- matrix time: products of queries with keys, once for every slice of the value's channels, and of weights with values,
-  each at the rate of its dtype;
-- exp time: one exponential a score and slice;
-- memory time: keys, values, queries and readout, once each, and the partial readouts written and merged;
-- the limit is the longest of the three, reached if they overlap perfectly; their sum is what is left without overlap.
+- tensor: multiply-adds over the peak rate;
+- issue: instructions of all warps, of which four leave a processor each clock;
+- exp: exponentials over the rate of the special function units;
+- shared: operands that wgmma reads from shared memory, of which 128 bytes come each clock;
+- L2: tiles that are fetched from L2, with each program's own once. The bandwidth is an assumption;
+- DRAM: inputs and outputs once, and the sums of splits;
+- merge: the sums of splits once more, by the kernel that adds them;
+- launch: the kernels of the call, times the gap between two launches. That gap is an assumption.
 
-Programs come in waves: time grows by what the last wave leaves idle.
+All but the last three are those of the processor with most programs. The optimistic time is the longest of the terms
+that can overlap, then merge; or launch, if that is longer. The sum has no overlap at all. Neither is a bound: latency,
+barriers, misses in L2 and a clock that falls under load are in none of the terms, so a kernel can take longer than the
+sum. Top-k is its first kernel alone, as two passes without what they append and sort.
 """
 
-import json
-from typing import NamedTuple
+import argparse
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
 
 from stm_fast.kernels import chips, launch, tiles
-from tools import triton_budgets as budgets
+from stm_fast.kernels.tiles import Tile
+from tools import triton_budgets
 
 QUERIES = 1620
+FRAMES = (1, 5, 20, 100)
+ITEM = 2
+"""Bytes of a number: the reads are of 16 bits."""
+GAP = 5.0
+"""Microseconds from one launch to the next, assumed; `benchmarks.first_light` measures the host's time a call."""
+ISSUED = 4
+"""Instructions that a processor issues in a clock."""
+SHARED_BYTES = 128
+"""That a processor reads from shared memory in a clock."""
+WGMMA_ROWS = 64
+"""Of the left operand of one product; the right operand is read again for every 64."""
 
 
-class Peak(NamedTuple):
-    """Public figures of a product: TFLOP/s of dense bfloat16 and of float32 (on AMD those of matrix units), TB/s,
-    processors, GHz; of a processor: exponentials a clock, 32-bit registers, KB of shared memory."""
+class GPU(NamedTuple):
+    """Public figures of a GPU, but for the bandwidth of L2.
 
-    product: str
-    tflops: float
-    float32: float
-    bandwidth: float
+    Attributes:
+        chip: its class in `stm_fast.kernels.chips`.
+        processors: how many.
+        gigahertz: of the processors, boosted.
+        products: multiply-adds of 16 bits that the tensor cores of a processor do in a clock.
+        exponentials: of a processor in a clock.
+        l2: TB/s from L2 to all processors, assumed: what others have measured of an H100.
+        dram: TB/s.
+    """
+
+    chip: str
     processors: int
-    clock: float
+    gigahertz: float
+    products: int
     exponentials: int
-    registers: int
-    shared: int
+    l2: float
+    dram: float
+
+    def microseconds(self, clocks: float) -> float:
+        """How long clocks take."""
+        return clocks / self.gigahertz / 1e3
 
 
-PEAKS = {
-    "sm_80": Peak("A100 80 GB", 312, 19.5, 2.04, 108, 1.41, 16, 65536, 164),
-    "sm_86": Peak("RTX 3090", 71, 35.6, 0.936, 82, 1.70, 16, 65536, 100),
-    "sm_90": Peak("H100 SXM", 989, 67, 3.35, 132, 1.83, 16, 65536, 228),
-    "sm_100": Peak("B200", 2250, 80, 8.0, 148, 1.85, 16, 65536, 228),
-    "gfx90a": Peak("MI250X, one die", 191, 47.9, 1.64, 110, 1.70, 16, 131072, 64),
-    "gfx942": Peak("MI300X", 1307, 163.4, 5.3, 304, 2.10, 16, 131072, 64),
+GPUS = {
+    "H100 SXM": GPU("sm_90", 132, 1.83, 2048, 16, 5.5, 3.35),
+    "H200 SXM": GPU("sm_90", 132, 1.83, 2048, 16, 5.5, 4.8),
 }
-SHAPES = {"STM": (128, 512, 16), "STCN": (64, 512, 16), "Small": (64, 256, 16), "XMem": (128, 512, 32)}
-"""Channels of keys and values, and bits of the keys. XMem's 64 channels are 128 of float32 with its selection."""
+READS = {shape.name: shape for shape in triton_budgets.SHAPES if shape.name in ("STM", "STCN")}
+OPERATIONS = {
+    "dense": "read",
+    "query_gradient": "query_gradient",
+    "key_gradient": "key_gradient",
+    "value_gradient": "value_gradient",
+    "usage": "usage",
+    "candidates": "top_k",
+}
+"""Kernels, and what `stm_fast.kernels.tiles` calls what they do."""
+OWN_QUERIES = ("dense", "query_gradient", "candidates")
+"""Kernels whose programs own queries and split the memory; others own tokens."""
+PASSES = {"candidates": 2}
+"""Over the memory."""
+MORE_LAUNCHES = {"query_gradient": 3, "key_gradient": 2, "value_gradient": 2, "usage": 1}
+"""Beside the kernel: sums over splits, and copies of queries and gradients to where descriptors can read them."""
+
+
+class Product(NamedTuple):
+    """A product `[m, k] · [k, n]` of a tile; the left operand is in shared memory or in registers."""
+
+    m: int
+    n: int
+    k: int
+    left_in_shared: bool
+
+    @property
+    def shared_bytes(self) -> int:
+        """That are read from shared memory."""
+        return ITEM * self.m // WGMMA_ROWS * self.k * (self.n + (WGMMA_ROWS if self.left_in_shared else 0))
+
+
+class Turn(NamedTuple):
+    """What a kernel does for one tile, and what a program fetches once."""
+
+    products: list[Product]
+    exponentials: int
+    bytes: int
+    own_bytes: int
 
 
 class Prediction(NamedTuple):
-    """Microseconds of a dense read, and how it is cut."""
+    """Microseconds of each term; see the module."""
 
-    matrix: float
-    exponentials: float
-    memory: float
-    parts: int
-    waves: float
+    splits: int
+    tensor: float
+    issue: float
+    exp: float
+    shared: float
+    l2: float
+    dram: float
+    merge: float
+    launch: float
 
     @property
-    def limit(self) -> float:
+    def overlapping(self) -> dict[str, float]:
+        """The terms of which a kernel may do all at once."""
+        return {name: getattr(self, name) for name in ("tensor", "issue", "exp", "shared", "l2", "dram")}
+
+    @property
+    def optimistic(self) -> float:
         """With perfect overlap."""
-        return max(self.matrix, self.exponentials, self.memory)
+        return max(max(self.overlapping.values()) + self.merge, self.launch)
 
     @property
     def total(self) -> float:
-        """Without overlap."""
-        return self.matrix + self.exponentials + self.memory
+        """Without any overlap."""
+        return sum(self.overlapping.values()) + self.merge + self.launch
+
+    @property
+    def longest(self) -> str:
+        """The name of the longest term."""
+        terms = {**self.overlapping, "merge": self.merge, "launch": self.launch}
+        return max(terms, key=terms.__getitem__)
 
 
-def predict(chip: str, channels: int, rows: int, key_bits: int, frames: int) -> Prediction:
-    """The dense read of `frames` memory frames at 480p, with the table's tile."""
-    peak = PEAKS[chip]
-    tile = tiles.narrowed(tiles.row_for("read", chip, key_bits, 16).tile, rows)
-    tokens = QUERIES * frames
-    slices = launch.blocks(rows, tile.rows)
-    programs = launch.blocks(QUERIES, tile.queries) * slices
-    parts = launch.split(programs, launch.blocks(tokens, tile.tokens), peak.processors)
-    waves = launch.blocks(programs * parts, peak.processors) / (programs * parts / peak.processors)
-    pairs = launch.blocks(QUERIES, tile.queries) * tile.queries * tokens
-    merged = 2 * 4 * parts * rows * QUERIES if parts > 1 else 0
-    moved = (tokens + QUERIES) * (channels * key_bits // 8 + 2 * rows) + merged
-    keys_at = peak.tflops if key_bits == 16 else peak.float32
+def turn_of(kernel: str, tile: Tile, channels: int, value_channels: int) -> Turn:
+    """What a kernel does for a tile, of keys with so many channels and values with so many."""
+    own, other = (tile.queries, tile.tokens) if kernel in OWN_QUERIES else (tile.tokens, tile.queries)
+    part = min(tile.value_channels, value_channels)
+    passes = PASSES.get(kernel, 1)
+    scores = Product(own, other, channels, left_in_shared=True)
+    products, fetched, held = [scores] * passes, channels, channels
+    if kernel in ("dense", "value_gradient"):
+        products.append(Product(own, part, other, left_in_shared=False))
+        fetched += part
+    elif kernel in ("query_gradient", "key_gradient"):
+        products.append(Product(own, other, value_channels, left_in_shared=True))
+        products.append(Product(own, channels, other, left_in_shared=False))
+        fetched += value_channels
+        held += value_channels
+    exponentials = 0 if kernel == "candidates" else own * other + (own if kernel == "dense" else 0)
+    return Turn(products, exponentials, ITEM * passes * other * fetched, ITEM * own * held)
+
+
+def predict(
+    gpu: GPU,
+    kernel: str,
+    tile: Tile,
+    needs: dict[str, int],
+    channels: int,
+    value_channels: int,
+    frames: int,
+    gap: float = GAP,
+    queries: int = QUERIES,
+) -> Prediction:
+    """The time of a kernel, with the one that merges its splits.
+
+    Args:
+        gpu: where.
+        kernel: one of `OPERATIONS`.
+        tile: that it works in.
+        needs: its budget.
+        channels: of keys.
+        value_channels: of values.
+        frames: of the memory, of as many tokens as there are queries.
+        gap: microseconds from one launch to the next.
+        queries: how many.
+    """
+    tokens = queries * frames
+    turn = turn_of(kernel, tile, channels, value_channels)
+    slices = launch.blocks(value_channels, tile.value_channels) if kernel in ("dense", "value_gradient") else 1
+    query_tiles, token_tiles = launch.blocks(queries, tile.queries), launch.blocks(tokens, tile.tokens)
+    splits = 1
+    if kernel in OWN_QUERIES:
+        splits = launch.split_count(query_tiles * slices, token_tiles, gpu.processors)
+        programs, turns = query_tiles * slices * splits, launch.blocks(token_tiles, splits)
+    else:
+        programs, turns = token_tiles * slices, query_tiles
+    most = launch.blocks(programs, gpu.processors)
+    clocks = gpu.microseconds(most * turns)
+    issued = PASSES.get(kernel, 1) * needs["instructions"] * needs["warps"] / ISSUED
+    moved, summed = _traffic(kernel, channels, value_channels, queries, tokens, splits)
     return Prediction(
-        matrix=1e-6 * waves * 2 * pairs * (slices * channels / keys_at + rows / peak.tflops),
-        exponentials=1e-3 * waves * slices * pairs / (peak.processors * peak.clock * peak.exponentials),
-        memory=1e-6 * moved / peak.bandwidth,
-        parts=parts,
-        waves=waves,
+        splits=splits,
+        tensor=clocks * sum(product.m * product.n * product.k for product in turn.products) / gpu.products,
+        issue=clocks * issued,
+        exp=clocks * turn.exponentials / gpu.exponentials,
+        shared=clocks * sum(product.shared_bytes for product in turn.products) / SHARED_BYTES,
+        l2=most * (turns * turn.bytes + turn.own_bytes) * gpu.processors / gpu.l2 / 1e6,
+        dram=moved / gpu.dram / 1e6,
+        merge=summed / gpu.dram / 1e6,
+        launch=gap * (1 + MORE_LAUNCHES.get(kernel, 0) + (kernel == "dense" and splits > 1)),
     )
 
 
-def programs_a_processor(chip: str, needs: dict[str, int]) -> int:
-    """How many programs of a kernel fit on one processor, by registers and shared memory."""
-    peak = PEAKS[chip]
-    by_registers = peak.registers // (max(needs["registers"], 1) * needs["warps"] * chips.CHIPS[chip].warp)
-    reserved = 1024 if chips.CHIPS[chip].backend == "cuda" else 0
-    by_shared = peak.shared * 1024 // (needs["shared"] + reserved or 1)
-    return max(1, min(by_registers, by_shared))
+def _traffic(
+    kernel: str, channels: int, value_channels: int, queries: int, tokens: int, splits: int
+) -> tuple[int, int]:
+    """Bytes that a kernel moves, and that merging its splits moves."""
+    keys, values = ITEM * channels * tokens, ITEM * value_channels * tokens
+    asked, readout = ITEM * channels * queries, ITEM * value_channels * queries
+    match kernel:
+        case "dense" if splits > 1:
+            sums = 4 * splits * value_channels * queries
+            return keys + values + asked + sums, sums + readout
+        case "query_gradient":
+            sums = 4 * splits * channels * queries
+            return keys + values + asked + readout + sums, sums + asked
+        case "key_gradient":
+            return 2 * keys + values + asked + readout, 0
+        case "usage" | "candidates":
+            return PASSES.get(kernel, 1) * (keys + asked), 0
+    return keys + values + asked + readout, 0
 
 
-def main() -> None:
-    """Print both tables."""
-    measured = json.loads(budgets.FILE.read_text())
-    heads = "chip", "read", "T", "parts", "matrix", "exp", "memory", "limit", "no overlap", "TFLOP/s"
-    print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
-    for chip, peak in PEAKS.items():
-        for name, (channels, rows, key_bits) in SHAPES.items():
-            for frames in (5, 20, 100):
-                p = predict(chip, channels, rows, key_bits, frames)
-                work = 2e-6 * QUERIES * QUERIES * frames * (channels + rows)
-                print(
-                    f"| {chip} ({peak.product}) | {name} ({channels}, {rows}) | {frames} | {p.parts} | {p.matrix:.1f} "
-                    f"| {p.exponentials:.1f} | {p.memory:.1f} | {p.limit:.1f} | {p.total:.1f} "
-                    f"| {work / p.total:.0f} - {work / p.limit:.0f} |"
-                )
-    print("\n| chip | kernel | registers a thread | shared KB | programs a processor |\n|---|---|---|---|---|")
-    for chip in PEAKS:
-        for kernel, needs in measured[chip]["STM"].items():
-            print(
-                f"| {chip} | {kernel.removesuffix('_kernel')} | {needs['registers']} | {needs['shared'] / 1024:.0f} "
-                f"| {programs_a_processor(chip, needs)} |"
-            )
+def tile_of(kernel: str, chip: str, shape: triton_budgets.Shape) -> Tile:
+    """The table's tile for a read."""
+    with chips.pretending(chips.CHIPS[chip]):
+        room = shape.capacity or shape.tokens
+        key = torch.empty(1, shape.channels, room, dtype=shape.key, device="meta")
+        value = torch.empty(1, 1, shape.value_channels, room, dtype=shape.value, device="meta")
+        return tiles.tile_for(OPERATIONS[kernel], key, key if kernel in ("usage", "candidates") else value)
+
+
+def pinned() -> str:
+    """The version of triton that this package is developed with."""
+    found = re.search(r"^triton==(\S+)", (Path(__file__).parents[1] / "requirements.txt").read_text(), re.MULTILINE)
+    if found is None:
+        raise ValueError("requirements.txt does not pin triton")
+    return found[1]
+
+
+def table(gpu: GPU, reads: list[str], gap: float = GAP) -> str:
+    """Predictions as Markdown."""
+    terms = ("tensor", "issue", "exp", "shared", "l2", "dram", "merge", "launch")
+    spoken = (name.upper() if name in ("l2", "dram") else name for name in terms)
+    heads = ("read", "kernel", "T", "splits", *spoken, "optimistic", "sum", "longest", "TFLOP/s")
+    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    budgets = triton_budgets.budgets_of(pinned())[gpu.chip]
+    for read in reads:
+        shape = READS[read]
+        channels, value_channels = shape.channels, shape.value_channels
+        for kernel in OPERATIONS:
+            tile = tile_of(kernel, gpu.chip, shape)
+            needs = budgets[read][f"{kernel}_kernel"]
+            for frames in FRAMES:
+                found = predict(gpu, kernel, tile, needs, channels, value_channels, frames, gap)
+                useful = _useful(kernel, channels, value_channels, frames)
+                cells: list[Any] = [read, kernel, frames, found.splits]
+                cells += [f"{getattr(found, name):.1f}" for name in terms]
+                cells += [f"{found.optimistic:.0f}", f"{found.total:.0f}", found.longest.replace("l2", "L2")]
+                cells.append(f"{useful / found.total:.0f} - {useful / found.optimistic:.0f}")
+                lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
+def _useful(kernel: str, channels: int, value_channels: int, frames: int) -> float:
+    """Operations that a kernel's task needs, in millions: without what slices, passes and tiles add to it."""
+    a_pair = {
+        "dense": channels + value_channels,
+        "query_gradient": 2 * channels + value_channels,
+        "key_gradient": 2 * channels + value_channels,
+        "value_gradient": channels + value_channels,
+    }
+    return 2e-6 * QUERIES * QUERIES * frames * a_pair.get(kernel, channels)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print the predictions."""
+    parser = argparse.ArgumentParser(prog="benchmarks.gpu_model", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--gpu", choices=GPUS, default="H100 SXM", help="default: %(default)s")
+    parser.add_argument("--gap", type=float, default=GAP, help="microseconds from one launch to the next (%(default)s)")
+    options = parser.parse_args(arguments)
+    print(f"{options.gpu}, microseconds, triton {pinned()}; predicted from counts, nothing here has been measured\n")
+    print(table(GPUS[options.gpu], list(READS), options.gap))
 
 
 if __name__ == "__main__":
