@@ -40,10 +40,18 @@ test-arm64: install ## the same, compiled for 64-bit ARM and run by qemu-user (p
 	$(BIN)/python tests/csrc/build.py build/arm64 --machine aarch64 --compiler aarch64-linux-gnu-g++ -static
 	qemu-aarch64 build/arm64/kernels
 
+# The oldest triton that is supported, beside the pinned one.
+OLDEST_TRITON := build/triton-3.6
+
+$(OLDEST_TRITON): | $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $@.partial triton==3.6.0
+	mv $@.partial $@
+
 SANITIZED := -O1 -g -fno-omit-frame-pointer
 
-budgets: install ## compile the GPU kernels for every chip and compare what they need with the committed budgets
+budgets: install $(OLDEST_TRITON) ## compile the GPU kernels for every chip and compare what they need with the committed budgets
 	$(BIN)/python -m tools.triton_budgets
+	PYTHONPATH=$(OLDEST_TRITON) $(BIN)/python -m tools.triton_budgets
 	$(BIN)/python -m tools.cuda_budgets
 
 sanitize: install ## the same under AddressSanitizer with UndefinedBehaviorSanitizer, and under ThreadSanitizer

@@ -16,7 +16,7 @@ class Case:
 
     `operation` is read, backward, top_k, top_k_backward or usage. `dtype` is that of the keys, and of the values too
     unless `value_dtype` says otherwise. An affine read has all of gain, offset and bias, some of them −inf; one with
-    channels last has those side by side in memory.
+    channels last has those side by side in memory. A packed memory has no room between its rows; a bank has.
     """
 
     operation: str
@@ -29,6 +29,7 @@ class Case:
     value_dtype: torch.dtype | None = None
     affine: bool = False
     channels_last: bool = False
+    packed: bool = False
     top_k: int = TOP_K
 
     @property
@@ -78,6 +79,7 @@ class Case:
             dtype += f" keys, {str(self.value_dtype).removeprefix('torch.')} values"
         objects = f" x {self.objects} objects" if self.objects > 1 else ""
         more = f"{', affine' if self.affine else ''}{', channels last' if self.channels_last else ''}"
+        more += ", packed" if self.packed else ""
         more += f", best {self.top_k}" if self.operation.startswith("top_k") and self.top_k != TOP_K else ""
         channels = f"({self.key_channels}, {self.value_channels}){objects}"
         return f"{self.operation}, {dtype}, {channels}, T = {self.frames}{more}"

@@ -16,6 +16,9 @@ MAX_WAITS = {
 """For asynchronous products, in one turn of the main loop."""
 EXTREME = ("widest", "far, channels last")
 """Reads that are compiled so that they compile and fit; elsewhere forward kernels must not spill."""
+SPILLING = {("candidates_kernel", "XMem")}
+"""A forward kernel and a read that may spill all the same: left operands of 128 channels of float32, as three bfloat16
+each, beside the maxima of 64 groups. Multiply-adds would not spill less, and take 30 times the instructions."""
 HALF = ("STM", "STM, T = 20", "STCN", "best 128", "packed", "odd offset", "far, channels last")
 """Reads of 16 bits."""
 BANKS = ("STM", "STM, T = 20", "STCN")
@@ -35,7 +38,7 @@ def broken_rules(found: dict[str, Any]) -> Iterator[str]:
 def _broken(chip: str, shape: str, kernel: str, needs: dict[str, int]) -> Iterator[str]:
     if needs["shared"] > chips.CHIPS[chip].shared:
         yield f"shared memory {needs['shared']} of {chips.CHIPS[chip].shared}"
-    if kernel in FORWARD and shape not in EXTREME and needs["spilled"]:
+    if kernel in FORWARD and shape not in EXTREME and (kernel, shape) not in SPILLING and needs["spilled"]:
         yield f"{needs['spilled']} bytes are spilled"
     if kernel not in MAX_WAITS or shape not in HALF:
         return

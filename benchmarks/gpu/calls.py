@@ -6,13 +6,23 @@ import torch
 from torch import Tensor
 
 from benchmarks.cases import Case
+from stm_fast.memory.tokens import aligned
 from stm_fast.ops.operands import Operands
 
 
 def operands(case: Case, device: torch.device) -> tuple[Operands, Tensor]:
-    """The operands of a case as the ops take them, and its values."""
+    """The operands of a case as the ops take them, and its values; the memory lies as in a bank."""
     query, key, value = case.tensors(device)
+    if not (case.packed or case.channels_last):
+        key, value = in_bank(key), in_bank(value)
     return Operands(query, key, *case.vectors(device), case.key_channels**-0.5), value
+
+
+def in_bank(tensor: Tensor) -> Tensor:
+    """The same tensor in storage whose rows have room for a multiple of `TOKEN_ALIGNMENT` tokens."""
+    tokens = tensor.shape[-1]
+    bank = tensor.new_empty(*tensor.shape[:-1], aligned(tokens))[..., :tokens]
+    return bank.copy_(tensor)
 
 
 def upstream_of(out: Tensor) -> Tensor:

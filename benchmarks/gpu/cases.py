@@ -58,6 +58,7 @@ def checked(toy: bool = False) -> list[Case]:
         *each(replace(STM, dtype=FLOAT32, value_dtype=BFLOAT16)),
         *each(OBJECTS, OPERATIONS[2:]),
         *each(replace(STM, channels_last=True)),
+        *each(replace(STM, packed=True)),
         *each(replace(STCN, dtype=FLOAT32, affine=True, channels_last=True)),
         replace(STM, key_channels=256, value_channels=1024),
         *(replace(STM, operation="top_k", top_k=best) for best in (1, 128)),

@@ -3,82 +3,92 @@
 import copy
 import json
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 triton = pytest.importorskip("triton")
 
 from stm_fast.kernels import chips  # noqa: E402
+from tools import budget_rules  # noqa: E402
 from tools import triton_budgets as budgets  # noqa: E402
 
+ROOT = Path(__file__).parents[2]
 COMMITTED = json.loads(budgets.FILE.read_text())
-FORWARD = ("dense_kernel", "merge_kernel", "usage_kernel", "candidates_kernel", "choose_kernel", "gather_kernel")
-REAL = ("STM", "STCN", "XMem", "float32", "TF32", "best 128")
-"""The others are there so that they compile and fit."""
-PRODUCTS = (
-    "dense_kernel",
-    "query_gradient_kernel",
-    "key_gradient_kernel",
-    "value_gradient_kernel",
-    "usage_kernel",
-    "candidates_kernel",
+VERSIONS = ["3.6.0", "3.7.1"]
+"""The oldest that is supported, and the pinned one."""
+
+
+def test_both_versions_of_triton_have_budgets() -> None:
+    assert list(COMMITTED) == VERSIONS
+    pins = (ROOT / "requirements.txt").read_text()
+    assert f"triton=={VERSIONS[-1]}\n" in pins
+    assert re.search(r'"triton>=3\.6"', (ROOT / "pyproject.toml").read_text())
+    assert f"triton=={VERSIONS[0]}" in (ROOT / "Makefile").read_text()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_chip_and_read_has_budgets_within_the_rules(version: str) -> None:
+    known = budgets.budgets_of(version)
+    assert list(known) == list(chips.CHIPS)
+    for shapes in known.values():
+        assert list(shapes) == [shape.name for shape in budgets.SHAPES]
+        kernels = set(budget_rules.FORWARD) | set(budget_rules.MAX_WAITS)
+        assert all(kernels <= set(found) for found in shapes.values())
+    assert not list(budget_rules.broken_rules(known))
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"spilled": 8}, "spilled 8, budget 0"),
+        ({"registers": 999}, "registers 999, budget {registers}"),
+        ({"matrix": 0}, "0 matrix instructions, budget {matrix}"),
+        ({"copy_bytes": 8}, "copies of 8 bytes, budget {copy_bytes}"),
+        ({"waits": 3}, "waits 3, budget {waits}"),
+        ({"serialized": 1}, "serialized 1, budget 0"),
+        ({"instructions": 999}, "instructions 999, budget {instructions}"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-
-
-def test_every_chip_and_read_has_budgets() -> None:
-    assert list(budgets.chips_of(COMMITTED)) == list(chips.CHIPS)
-    for shapes in budgets.chips_of(COMMITTED).values():
-        assert set(shapes) == {shape.name for shape in budgets.SHAPES}
-        assert all(set(FORWARD) | set(PRODUCTS) <= set(kernels) for kernels in shapes.values())
-
-
-@pytest.mark.parametrize("chip", chips.CHIPS)
-def test_forward_kernels_do_not_spill(chip: str) -> None:
-    for shape in REAL:
-        kernels = COMMITTED[chip][shape]
-        assert {name: kernels[name]["spilled"] for name in FORWARD} == dict.fromkeys(FORWARD, 0), shape
-
-
-@pytest.mark.parametrize("chip", chips.CHIPS)
-def test_shared_memory_fits(chip: str) -> None:
-    for kernels in COMMITTED[chip].values():
-        assert all(needs["shared"] <= chips.CHIPS[chip].shared for needs in kernels.values())
-
-
-@pytest.mark.parametrize("chip", chips.CHIPS)
-def test_products_of_16_bits_run_on_matrix_units(chip: str) -> None:
-    for shape in ("STM", "STCN"):
-        assert all(COMMITTED[chip][shape][kernel]["matrix"] for kernel in PRODUCTS)
-
-
-@pytest.mark.parametrize("chip", [name for name, chip in chips.CHIPS.items() if chip.backend == "cuda"])
-def test_keys_and_values_are_copied_asynchronously(chip: str) -> None:
-    for shape in ("STM", "STCN"):
-        assert all(COMMITTED[chip][shape][kernel]["copies"] for kernel in PRODUCTS)
-
-
-def test_what_is_worse_is_named() -> None:
-    known = budgets.chips_of(COMMITTED)
+def test_what_is_worse_is_named(change: dict[str, int], fault: str) -> None:
+    known = budgets.budgets_of(VERSIONS[-1])
+    allowed = known["sm_90"]["STM"]["dense_kernel"]
     worse = copy.deepcopy(known)
-    needs = worse["sm_90"]["STM"]["dense_kernel"]
-    needs["spilled"], needs["matrix"] = 8, 0
-    allowed = COMMITTED["sm_90"]["STM"]["dense_kernel"]
-    assert list(budgets.faults(worse, known)) == [
-        "dense_kernel for STM on sm_90: spilled 8, budget 0",
-        f"dense_kernel for STM on sm_90: 0 matrix instructions, budget {allowed['matrix']}",
-    ]
+    worse["sm_90"]["STM"]["dense_kernel"].update(change)
     assert not list(budgets.faults(known, known))
+    named, *_ = budgets.faults(worse, known)
+    assert named == "dense_kernel for STM on sm_90: " + fault.format(**allowed)
     assert "dense_kernel for STM on sm_90 has no budget" in budgets.faults(known, {})
+
+
+@pytest.mark.parametrize(
+    ("shape", "kernel", "change", "reason"),
+    [
+        ("STM", "dense_kernel", {"serialized": 1}, "asynchronous products wait for one another"),
+        ("STM", "dense_kernel", {"waits": 4}, "4 waits for products, 3 at most"),
+        ("STM", "key_gradient_kernel", {"waits": 5}, "5 waits for products, 4 at most"),
+        ("STM, T = 20", "dense_kernel", {"copy_bytes": 8}, "copies of 8 bytes, 16 at least"),
+        ("XMem", "dense_kernel", {"spilled": 8}, "8 bytes are spilled"),
+        ("STCN", "usage_kernel", {"matrix": 0}, "no product runs on matrix units"),
+        ("widest", "dense_kernel", {"shared": 2**20}, "shared memory 1048576 of 232448"),
+    ],
+)
+def test_rules_hold_whatever_the_budget(shape: str, kernel: str, change: dict[str, int], reason: str) -> None:
+    needs = budgets.budgets_of(VERSIONS[-1])["sm_90"][shape][kernel]
+    worse = {"sm_90": {shape: {kernel: needs | change}}}
+    assert f"{kernel} for {shape} on sm_90: {reason}" in list(budget_rules.broken_rules(worse))
 
 
 @pytest.mark.parametrize("chip", ["sm_90", "gfx942"])
 def test_kernels_compile_within_their_budgets(chip: str) -> None:
     if os.environ.get("TRITON_INTERPRET") == "1":
         pytest.skip("kernels that are interpreted are not compiled")
-    if triton.__version__ != COMMITTED["triton"]:
-        pytest.skip(f"the budgets are those of triton {COMMITTED['triton']}")
+    if triton.__version__ not in COMMITTED:
+        pytest.skip(f"there are budgets of triton {', '.join(COMMITTED)}")
     command = [sys.executable, "-m", "tools.triton_budgets", "--chip", chip, "--shape", "STM"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
