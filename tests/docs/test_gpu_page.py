@@ -58,6 +58,13 @@ def test_the_tool_writes_what_is_missing(tmp_path: Path, monkeypatch: pytest.Mon
     assert copy.read_text() == TEXT
 
 
+def test_costs_are_told_for_the_same_work() -> None:
+    """669 instructions of 8 warps for 128 × 64 scores and half of the value channels."""
+    (row,) = (line for line in docs_tables.before_and_after().splitlines() if line.startswith("| STM | dense |"))
+    cost, tile, waits = (row.split(" | ")[column].split(" → ")[0] for column in (3, 4, 5))
+    assert (int(cost), tile, waits) == (round(1000 * 669 * 8 * 2 / (128 * 64)), "669", "12 serialized")
+
+
 def test_an_unknown_table_is_told() -> None:
     with pytest.raises(ValueError, match="'weather' is asked for; there are resources"):
         docs_tables.page("<!-- table: weather -->\n<!-- end of table -->\n")
