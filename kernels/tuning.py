@@ -15,7 +15,7 @@ from stm_fast.kernels.launch import Operands
 from stm_fast.kernels.processes import Process, end_all, in_parallel
 from stm_fast.kernels.tiles import Tile
 
-MOST_SUMS = 160
+MAX_SUMS = 160
 """Sums that a thread can hold."""
 WORTH = 0.95
 """A tile replaces the table's if it takes less than this part of the time."""
@@ -91,7 +91,7 @@ def candidates(operation: str, tile: Tile, rows: int) -> list[Tile]:
         for v in (_around(tile.value_channels) if changed_rows else (tile.value_channels,))
         for warps in (4, 8)
         for stages in (2, 3)
-        if min(m, n, v) >= 16 and max(m, n) * v <= MOST_SUMS * 32 * warps
+        if min(m, n, v) >= 16 and max(m, n) * v <= MAX_SUMS * 32 * warps
     }
     changes = {candidate: sum(a != b for a, b in zip(candidate, tile, strict=True)) for candidate in found}
     return sorted(candidate for candidate, changed in changes.items() if 0 < changed <= 2)

@@ -13,7 +13,7 @@ from stm_fast.ops import compiled
 from stm_fast.ops.backends.registry import Call
 from stm_fast.ops.operands import Gradients, Operands, empty_gradients, empty_outputs, empty_top_k_outputs
 
-MOST_TOKENS = 2**32 - 1
+MAX_TOKENS = 2**32 - 1
 
 
 def device_type() -> str:
@@ -31,8 +31,8 @@ def supports(call: Call) -> str | None:
     operands = call.operands
     if call.operation == "top_k_read" and call.arguments[1] < 1:
         return f"it reads at least one token, not {call.arguments[1]}"
-    if operands.key.shape[-1] > MOST_TOKENS:
-        return f"it reads at most {MOST_TOKENS} memory tokens, not {operands.key.shape[-1]}"
+    if operands.key.shape[-1] > MAX_TOKENS:
+        return f"it reads at most {MAX_TOKENS} memory tokens, not {operands.key.shape[-1]}"
     return None
 
 

@@ -14,12 +14,12 @@ from stm_fast.ops import compiled
 from stm_fast.ops.backends.registry import Call
 from stm_fast.ops.operands import Gradients, Operands, empty_gradients, empty_outputs, empty_top_k_outputs
 
-LEAST_CAPABILITY = (8, 0)
-MOST_BLOCKS = 65535
+MIN_CAPABILITY = (8, 0)
+MAX_BLOCKS = 65535
 """Along the second and third dimension of a grid: batches, channels, rows of values."""
-MOST_ITEMS = 2**31 - 2**20
+MAX_ITEMS = 2**31 - 2**20
 """Queries, or memory tokens: they are counted in 32 bits."""
-MOST_CHOSEN = 128
+MAX_CHOSEN = 128
 """Candidates that a warp keeps for a query, in registers."""
 
 
@@ -75,8 +75,8 @@ def _without_gpu() -> str | None:
 def _unusable(device: torch.device) -> str | None:
     """Why the kernels do not run on a GPU, or None. The library is had only for a GPU that may run it."""
     capability = torch.cuda.get_device_capability(device)
-    if capability < LEAST_CAPABILITY:
-        least, seen = (".".join(map(str, version)) for version in (LEAST_CAPABILITY, capability))
+    if capability < MIN_CAPABILITY:
+        least, seen = (".".join(map(str, version)) for version in (MIN_CAPABILITY, capability))
         return f"it needs compute capability {least}; {torch.cuda.get_device_name(device)} has {seen}"
     if reason := compiled.failure("cuda"):
         return reason
@@ -90,16 +90,16 @@ def supports(call: Call) -> str | None:
     batch, channels, queries = operands.query.shape
     rows = 1 if call.operation == "usage" else other.shape[1] * other.shape[2]
     for name, size, most in (
-        ("batches", batch, MOST_BLOCKS),
-        ("key channels", channels, MOST_BLOCKS),
-        ("value channels of all objects", rows, MOST_BLOCKS),
-        ("queries", queries, MOST_ITEMS),
-        ("memory tokens", operands.key.shape[2], MOST_ITEMS),
+        ("batches", batch, MAX_BLOCKS),
+        ("key channels", channels, MAX_BLOCKS),
+        ("value channels of all objects", rows, MAX_BLOCKS),
+        ("queries", queries, MAX_ITEMS),
+        ("memory tokens", operands.key.shape[2], MAX_ITEMS),
     ):
         if size > most:
             return f"it reads at most {most} {name}, not {size}"
-    if call.operation == "top_k_read" and not 1 <= call.arguments[1] <= MOST_CHOSEN:
-        return f"it reads the best 1 to {MOST_CHOSEN} tokens, not {call.arguments[1]}"
+    if call.operation == "top_k_read" and not 1 <= call.arguments[1] <= MAX_CHOSEN:
+        return f"it reads the best 1 to {MAX_CHOSEN} tokens, not {call.arguments[1]}"
     return None
 
 

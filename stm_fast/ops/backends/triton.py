@@ -23,13 +23,13 @@ from stm_fast.ops.operands import Gradients, Operands, empty_gradients, empty_ou
 if TYPE_CHECKING:
     from stm_fast.kernels import launch
 
-LEAST_VERSION = (3, 6)
-MOST_CHANNELS = 512
-MOST_BATCHES = 65535
+MIN_VERSION = (3, 6)
+MAX_CHANNELS = 512
+MAX_BATCHES = 65535
 """Of programs along the third dimension of a grid."""
-MOST_ITEMS = 2**31 - 2**20
+MAX_ITEMS = 2**31 - 2**20
 """Queries, or memory tokens: they are counted in 32 bits."""
-MOST_CHOSEN = 128
+MAX_CHOSEN = 128
 """Candidates that a program keeps for each query, in registers."""
 
 
@@ -64,8 +64,8 @@ def _import_failure() -> str | None:
         import triton
 
         version = triton.__version__
-        if tuple(map(int, re.findall(r"\d+", version)[:2])) < LEAST_VERSION:
-            return f"it needs triton {'.'.join(map(str, LEAST_VERSION))} or later, not {version}"
+        if tuple(map(int, re.findall(r"\d+", version)[:2])) < MIN_VERSION:
+            return f"it needs triton {'.'.join(map(str, MIN_VERSION))} or later, not {version}"
         from stm_fast.kernels import backward, forward, launch, tiles, top_k, top_k_backward, usage  # noqa: F401
     except Exception as error:  # an import can raise anything
         return f"triton's kernels cannot be imported: {in_a_line(error)}"
@@ -105,15 +105,15 @@ def supports(call: Call) -> str | None:
         return "triton's interpreter multiplies torch.bfloat16 wrongly; it reads float32 and float16"
     batch, channels, queries = operands.query.shape
     for name, size, most in (
-        ("batches", batch, MOST_BATCHES),
-        ("key channels (with selection, twice those of the keys)", channels, MOST_CHANNELS),
-        ("queries", queries, MOST_ITEMS),
-        ("memory tokens", operands.key.shape[2], MOST_ITEMS),
+        ("batches", batch, MAX_BATCHES),
+        ("key channels (with selection, twice those of the keys)", channels, MAX_CHANNELS),
+        ("queries", queries, MAX_ITEMS),
+        ("memory tokens", operands.key.shape[2], MAX_ITEMS),
     ):
         if size > most:
             return f"it reads at most {most} {name}, not {size}"
-    if call.operation == "top_k_read" and not 1 <= call.arguments[1] <= MOST_CHOSEN:
-        return f"it reads the best 1 to {MOST_CHOSEN} tokens, not {call.arguments[1]}"
+    if call.operation == "top_k_read" and not 1 <= call.arguments[1] <= MAX_CHOSEN:
+        return f"it reads the best 1 to {MAX_CHOSEN} tokens, not {call.arguments[1]}"
     return None
 
 
