@@ -58,9 +58,7 @@ class Row(NamedTuple):
         value_bits: of values at most.
         tile: for them.
         reason: for it.
-        copy_bytes: of keys and values at once, at least. 16 are by descriptors, which the chip must have, and in tiles
-            that must fit into shared memory; gradients of queries and keys then hold all channels of what a program
-            owns there.
+        copy_bytes: of keys and values at once, at least. 16 are by descriptors, which the chip must have.
     """
 
     operation: str
@@ -79,6 +77,8 @@ LARGE = ("sm_90", "sm_100")
 _SCORES_ALONE = "scores alone: small programs, many of them"
 _TWICE_CHOSEN = "few queries, since a tile has at least twice as many tokens as are chosen"
 _FLOAT32 = "products of float32 keep both operands in registers, which leaves room for 32 x 32 scores"
+_OPERANDS_HELD = "128 queries spill: mma.sync keeps operands in registers"
+_FOUR_WARPS = "64 queries on 4 warps spill with keys of 128 channels"
 _WIDE = "two programs for 512 channels: all in one spill on sm_90"
 _HELD = "the other side is the only one that is fetched for every tile"
 _SPLIT = "left operands of three bfloat16 each in registers: 128 of the own side, 32 of the other"
@@ -89,14 +89,16 @@ TABLE = (
     Row("read", LARGE, 16, 16, Tile(128, 64, 256, 8, 2), _WIDE, copy_bytes=16),
     Row("read", LARGE, 16, 16, Tile(128, 64, 256, 8, 2), _WIDE, copy_bytes=4),
     Row("read", LARGE, 16, 16, Tile(128, 32, 128, 8, 2), "numbers that are loaded one by one need registers"),
-    Row("read", ("sm_80",), 16, 16, Tile(64, 64, 256, 8, 2), "128 queries spill: mma.sync keeps operands in registers"),
-    Row("read", ("sm_86",), 16, 16, Tile(64, 32, 256, 8, 2), "64 KB of 99 with keys of 128 channels"),
+    Row("read", ("sm_80",), 16, 16, Tile(64, 64, 256, 8, 2), _OPERANDS_HELD, copy_bytes=4),
+    Row("read", ("sm_80", "sm_86"), 16, 16, Tile(64, 32, 256, 8, 2), "64 KB of 99 with keys of 128 channels"),
     Row("read", AMD, 16, 16, Tile(128, 32, 256, 8, 1), "one stage: 64 KB of shared memory, and registers to spare"),
     Row("query_gradient", LARGE, 16, 16, Tile(128, 32, 512, 8, 2), _HELD, copy_bytes=16),
-    Row("query_gradient", LARGE, 16, 16, Tile(64, 32, 512, 4, 3), _HELD, copy_bytes=16),
-    Row("query_gradient", ALL, 16, 16, Tile(128, 64, 64, 8, 2), "64 queries on 4 warps spill with keys of 128"),
+    Row("query_gradient", LARGE, 16, 16, Tile(64, 32, 512, 4, 3), _HELD, copy_bytes=4),
+    Row("query_gradient", ("sm_86",), 16, 16, Tile(128, 64, 64, 8, 2), _FOUR_WARPS, copy_bytes=4),
+    Row("query_gradient", ("sm_86",), 16, 16, Tile(64, 64, 64, 8, 2), "128 queries of 256 channels want 104 KB of 99"),
+    Row("query_gradient", ALL, 16, 16, Tile(128, 64, 64, 8, 2), _FOUR_WARPS),
     Row("key_gradient", LARGE, 16, 16, Tile(32, 128, 512, 8, 2), _HELD, copy_bytes=16),
-    Row("key_gradient", LARGE, 16, 16, Tile(32, 64, 512, 4, 3), _HELD, copy_bytes=16),
+    Row("key_gradient", LARGE, 16, 16, Tile(32, 64, 512, 4, 3), _HELD, copy_bytes=4),
     Row("key_gradient", ALL, 16, 16, Tile(64, 64, 64, 8, 2), "as query_gradient; queries are the loop here"),
     Row("value_gradient", LARGE, 16, 16, Tile(64, 128, 256, 8, 2), "scores are made again for every 256 channels only"),
     Row("value_gradient", NVIDIA, 16, 16, Tile(64, 64, 128, 8, 2), "what fits where registers hold both operands"),
@@ -112,8 +114,10 @@ TABLE = (
         "keys are read twice for 128 queries at once",
         copy_bytes=4,
     ),
-    Row("top_k", ("sm_100",), 16, 16, Tile(32, 64, 16, 4, 2), "64 go to tensor memory: triton 3.7 cannot sort them"),
-    Row("top_k", ALL, 16, 16, Tile(64, 64, 16, 8, 2), "128 queries spill, and so do 64 on 4 warps"),
+    Row("top_k", ("sm_90",), 16, 16, Tile(64, 64, 16, 8, 2), "128 queries spill where numbers are loaded one by one"),
+    Row("top_k", ("sm_100",), 16, 16, Tile(32, 64, 16, 8, 2), "64 go to tensor memory: triton 3.7 cannot sort them"),
+    Row("top_k", ALL, 16, 16, Tile(64, 64, 16, 8, 2), "128 queries spill, and so do 64 on 4 warps", copy_bytes=4),
+    Row("top_k", ALL, 16, 16, Tile(32, 64, 16, 8, 2), "64 queries spill where numbers are loaded one by one"),
     Row("top_k_wide", AMD, 16, 16, Tile(16, 64, 16, 8, 1), "a second stage of 256 keys does not fit"),
     Row("top_k_wide", ALL, 16, 16, Tile(16, 64, 16, 8, 2), _TWICE_CHOSEN),
     Row("read", ("sm_90",), 32, 32, Tile(128, 32, 128, 8, 2, split_float32=True), _SPLIT),
@@ -170,23 +174,26 @@ def row_for(operation: str, key: Tensor, value: Tensor) -> Row:
         and 8 * key.element_size() <= row.key_bits
         and 8 * value.element_size() <= row.value_bits
         and row.copy_bytes <= min(copy_bytes(key), copy_bytes(value))
-        and (row.copy_bytes < DESCRIPTOR_BYTES or (chip.descriptors and _fits(row, chip, key, value)))
+        and (chip.descriptors or row.copy_bytes < DESCRIPTOR_BYTES)
+        and (not row.copy_bytes or _fits(row, chip, key, value))
     )
 
 
 def _fits(row: Row, chip: Chip, key: Tensor, value: Tensor) -> bool:
-    """Whether a row's tiles, and all channels where they are held, fit into a chip's shared memory."""
+    """Whether tiles fit into a chip's shared memory, and all channels of what a program owns where `_HELD` says so."""
     tile, block = row.tile, block_channels(key.shape[1], key.dtype)
     value_channels = value.shape[1:-1].numel()
     key_bytes = key.element_size() * min(power_of_two(key.shape[1]), 2 * block)
     value_bytes = value.element_size() * min(power_of_two(value_channels), tile.value_channels)
-    own, other = (
-        (tile.queries, tile.tokens) if row.operation in ("read", "query_gradient") else (tile.tokens, tile.queries)
-    )
-    if row.operation in ("query_gradient", "key_gradient"):
+    own, other = tile.tokens, tile.queries
+    if row.operation not in ("usage", "key_gradient", "value_gradient"):
+        own, other = other, own
+    if row.reason == _HELD:
         if key.shape[1] > block or value_channels > tile.value_channels:
             return False
         needed = (own + tile.stages * other) * (key_bytes + value_bytes)
+    elif row.operation in ("usage", "top_k", "top_k_wide"):
+        needed = (own + tile.stages * other) * key_bytes
     else:
         needed = own * key_bytes + tile.stages * other * (key_bytes + value_bytes)
     return needed + RESERVED_BYTES <= chip.shared

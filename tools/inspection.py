@@ -23,6 +23,15 @@ MATRIX_INSTRUCTIONS = ("HMMA", "IMMA", "QMMA", "HGMMA", "UTCHMMA", "UTCQMMA", "U
 """Products on tensor cores: mma.sync, wgmma, tcgen05."""
 DESCRIPTOR_BYTES = 128
 """What a copy by a tensor descriptor (TMA) counts as."""
+STREAMED = {
+    "dense_kernel": ("key", "value"),
+    "query_gradient_kernel": ("key", "value"),
+    "key_gradient_kernel": ("query", "grad"),
+    "value_gradient_kernel": ("query", "grad"),
+    "usage_kernel": ("query",),
+    "candidates_kernel": ("key",),
+}
+"""What a kernel loads for every tile of its main loop."""
 MAX_STATISTICS = 4
 """Copies of 4 bytes in a loop that may be of gain, bias, lse and delta."""
 NVIDIA_TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
@@ -43,6 +52,7 @@ class Resources(NamedTuple):
         barriers: of all warps among them.
         copy_bytes: of the narrowest asynchronous copy of a thread among them, 0 without one; `DESCRIPTOR_BYTES` where
             descriptors copy.
+        code: instructions of the whole kernel.
         serialized: 1 where ptxas makes asynchronous products wait for one another (remarks C7510 to C7519).
     """
 
@@ -56,6 +66,7 @@ class Resources(NamedTuple):
     waits: int = 0
     barriers: int = 0
     copy_bytes: int = 0
+    code: int = 0
     serialized: int = 0
 
 
@@ -113,7 +124,17 @@ def _nvidia(kernel: Any) -> dict[str, int]:
     registers, stack = (int(re.search(rf"{name}:(\d+)", usage)[1]) for name in ("REG", "STACK"))
     (_, _, code), *_ = sass.kernels_of(listing)
     serialized = int(sass.count(code, "HGMMA") > 0 and _is_serialized(kernel))
-    return {"registers": registers, "spilled": stack, **_of_main_loop(code), "serialized": serialized}
+    loop = _of_main_loop(code)
+    if _streams_by_descriptors(kernel):
+        loop["copy_bytes"] = DESCRIPTOR_BYTES
+    return {"registers": registers, "spilled": stack, **loop, "code": len(code), "serialized": serialized}
+
+
+def _streams_by_descriptors(kernel: Any) -> bool:
+    """Whether descriptors read all that a kernel loads tile by tile; statistics are copied beside, a few bytes each."""
+    streamed = STREAMED.get(kernel.metadata.name, ())
+    signature = kernel.src.signature
+    return bool(streamed) and all(signature[f"{name}_descriptor"] != "constexpr" for name in streamed)
 
 
 def _of_main_loop(code: list[sass.Instruction]) -> dict[str, int]:
@@ -161,6 +182,7 @@ def _amd(kernel: Any) -> dict[str, int]:
         "registers": registers,
         "spilled": spilled,
         "instructions": len(re.findall(r"^\s+[a-z]+_\w+", code, re.MULTILINE)),
+        "code": len(re.findall(r"^\s+[a-z]+_\w+", code, re.MULTILINE)),
         "matrix": len(re.findall(r"\bv_mfma\w*", code)),
     }
 
