@@ -36,14 +36,17 @@ def value_products(
 ):  # fmt: skip
     """Products of grad_out and value over all value channels `[LEFT, RIGHT]`; arguments as of `products`.
 
-    `left` is the first BLOCK_V rows of the side that the program owns `[V, LEFT]`.
+    `left` is all rows of the side that the program owns `[V, LEFT]`; where they are more than BLOCK_V, both sides are
+    loaded block by block.
     """
-    right = load_rows(
-        right_source, batch, 0, first_right, rights, ROWS, VALUE_CHANNELS, RIGHT_UNIT, OFFSET, BLOCK_V, BLOCK_RIGHT
-    )  # [V, RIGHT]
-    total = tl.dot(left.trans(), right, input_precision=PRECISION)
-    if ROWS > BLOCK_V:
-        for row in range(BLOCK_V, ROWS, BLOCK_V):
+    if ROWS <= BLOCK_V:
+        right = load_rows(
+            right_source, batch, 0, first_right, rights, ROWS, VALUE_CHANNELS, RIGHT_UNIT, OFFSET, BLOCK_V, BLOCK_RIGHT
+        )  # [V, RIGHT]
+        total = tl.dot(left.trans(), right, input_precision=PRECISION)
+    else:
+        total = tl.zeros([BLOCK_LEFT, BLOCK_RIGHT], tl.float32)
+        for row in range(0, ROWS, BLOCK_V):
             a = load_rows(
                 left_source, batch, row, first_left, lefts, ROWS, VALUE_CHANNELS, LEFT_UNIT, OFFSET, BLOCK_V, BLOCK_LEFT
             )  # [V, LEFT]

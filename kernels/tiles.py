@@ -78,7 +78,6 @@ _SCORES_ALONE = "scores alone: small programs, many of them"
 _TWICE_CHOSEN = "few queries, since a tile has at least twice as many tokens as are chosen"
 _FLOAT32 = "products of float32 keep both operands in registers, which leaves room for 32 x 32 scores"
 _OPERANDS_HELD = "128 queries spill: mma.sync keeps operands in registers"
-_FOUR_WARPS = "64 queries on 4 warps spill with keys of 128 channels"
 _WIDE = "two programs for 512 channels: all in one spill on sm_90"
 _HELD = "the other side is the only one that is fetched for every tile"
 _SPLIT = "left operands of three bfloat16 each in registers: 128 of the own side, 32 of the other"
@@ -94,9 +93,8 @@ TABLE = (
     Row("read", AMD, 16, 16, Tile(128, 32, 256, 8, 1), "one stage: 64 KB of shared memory, and registers to spare"),
     Row("query_gradient", LARGE, 16, 16, Tile(128, 32, 512, 8, 2), _HELD, copy_bytes=16),
     Row("query_gradient", LARGE, 16, 16, Tile(64, 32, 512, 4, 3), _HELD, copy_bytes=4),
-    Row("query_gradient", ("sm_86",), 16, 16, Tile(128, 64, 64, 8, 2), _FOUR_WARPS, copy_bytes=4),
-    Row("query_gradient", ("sm_86",), 16, 16, Tile(64, 64, 64, 8, 2), "128 queries of 256 channels want 104 KB of 99"),
-    Row("query_gradient", ALL, 16, 16, Tile(128, 64, 64, 8, 2), _FOUR_WARPS),
+    Row("query_gradient", ("sm_80", "sm_86"), 16, 16, Tile(64, 64, 128, 8, 2), _OPERANDS_HELD),
+    Row("query_gradient", ALL, 16, 16, Tile(128, 64, 64, 8, 2), "64 queries on 4 warps spill with keys of 128"),
     Row("key_gradient", LARGE, 16, 16, Tile(32, 128, 512, 8, 2), _HELD, copy_bytes=16),
     Row("key_gradient", LARGE, 16, 16, Tile(32, 64, 512, 4, 3), _HELD, copy_bytes=4),
     Row("key_gradient", ALL, 16, 16, Tile(64, 64, 64, 8, 2), "as query_gradient; queries are the loop here"),
