@@ -140,7 +140,8 @@ def products(
 ):  # fmt: skip
     """Products over all channels of a tile of queries and one of keys, or of keys and queries, `[LEFT, RIGHT]`.
 
-    The left side is the program's own: its first two blocks of channels are loaded once, further ones for every tile.
+    The left side is the program's own: its first two blocks of channels are loaded once, further ones for every tile;
+    so is the second where operands of multiply-adds fill the registers.
 
     Args:
         left: first block of channels of the own side `[C, LEFT]`.
@@ -159,6 +160,10 @@ def products(
         second_right = second_channels(
             right_source, batch, first_right, rights, right, CHANNELS, RIGHT_UNIT, OFFSET, BLOCK_C, BLOCK_RIGHT
         )
+        if PRECISION == "ieee" and left.dtype == tl.float32:
+            second_left = second_channels(
+                left_source, batch, first_left, lefts, left, CHANNELS, LEFT_UNIT, OFFSET, BLOCK_C, BLOCK_LEFT
+            )
         product = tl.dot(second_left.trans(), second_right, product, input_precision=PRECISION)
     if CHANNELS > 2 * BLOCK_C:
         for row in range(2 * BLOCK_C, CHANNELS, BLOCK_C):

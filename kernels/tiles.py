@@ -157,8 +157,11 @@ def tile_for(operation: str, key: Tensor, value: Tensor) -> Tile:
         key: `(B, C, Nk)`.
         value: `(B, O, Cv, Nk)`, or the keys where values take no part.
     """
+    row = row_for(operation, key, value)
     tuned = TUNED.get(value.device, {}).get(tuning_key(operation, key, value))
-    return narrowed(tuned or row_for(operation, key, value).tile, value.shape[1:-1].numel())
+    if tuned is not None and _fits(row._replace(tile=tuned), chip_of(value.device), key, value):
+        row = row._replace(tile=tuned)
+    return narrowed(row.tile, value.shape[1:-1].numel())
 
 
 def row_for(operation: str, key: Tensor, value: Tensor) -> Row:
@@ -211,7 +214,7 @@ def tuning_key(operation: str, key: Tensor, value: Tensor) -> str:
     bits = f"{8 * key.element_size()} and {8 * value.element_size()} bits"
     channels, value_channels = map(power_of_two, (key.shape[1], value.shape[1:-1].numel()))
     copies = f"copies of {min(copy_bytes(key), copy_bytes(value))} bytes"
-    return f"{operation}, {bits}, {channels} channels, {min(512, value_channels)} value channels, {copies}"
+    return f"{operation}, {bits}, {channels} channels, {value_channels} value channels, {copies}"
 
 
 def use_tuned(device: torch.device, file: Path) -> None:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 ROUNDS = 11
-BUSY_CYCLES = 1_000_000
-"""A GPU spends them waiting, about half a millisecond, while the host prepares what is timed."""
+BUSY_CYCLES = 4_000_000
+"""A GPU spends them waiting, about two milliseconds, while the host prepares what is timed."""
 
 
 def seconds_on_gpu(run: Callable[[], object]) -> float:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from stm_fast.kernels import backward, forward, tiles, top_k, usage
-from stm_fast.kernels.launch import Operands
+from stm_fast.kernels.launch import ALIGNED_ITEMS, Operands, blocks
 from stm_fast.kernels.processes import Process, end_all, in_parallel
 from stm_fast.kernels.tiles import Tile
 
@@ -133,15 +133,17 @@ class Problem(NamedTuple):
     device: torch.device
 
     def tensors(self) -> tuple[Operands, Tensor]:
-        """Operands of the scores, and values."""
+        """Operands of the scores, and values; the memory lies as in a bank, see `ALIGNED_ITEMS`."""
+        capacity = blocks(self.tokens, ALIGNED_ITEMS) * ALIGNED_ITEMS
         query, key, value = (
             torch.randn(shape, device=self.device).to(self.dtype)
             for shape in (
                 (1, self.key_channels, QUERIES),
-                (1, self.key_channels, self.tokens),
-                (1, 1, self.value_channels, self.tokens),
+                (1, self.key_channels, capacity),
+                (1, 1, self.value_channels, capacity),
             )
         )
+        key, value = key[..., : self.tokens], value[..., : self.tokens]
         return Operands(query, key, None, None, None, self.key_channels**-0.5), value
 
 

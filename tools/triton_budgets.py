@@ -27,6 +27,8 @@ from tools.budget_rules import broken_rules
 from tools.inspection import DESCRIPTOR_BYTES
 
 FILE = Path(__file__).parent / "triton_budgets.json"
+VERSIONS = "3.6.0", "3.7.1"
+"""Of triton: the oldest that is supported, and the pinned one."""
 QUERIES = 1620
 LOOP_HEADS = "instructions", "matrix", "waits", "barriers", "bytes a copy"
 """Columns of what one turn of the main loop does."""
@@ -235,7 +237,7 @@ def main() -> None:
     found = measure(chip_names, shape_names)
     if arguments.write:
         merged = {chip: known.get(chip, {}) | found.get(chip, {}) for chip in chips.CHIPS}
-        versions = (json.loads(FILE.read_text()) if FILE.exists() else {}) | {triton.__version__: merged}
+        versions = {version: budgets_of(version) for version in VERSIONS} | {triton.__version__: merged}
         FILE.write_text(json.dumps(dict(sorted(versions.items())), indent=1) + "\n")
     broken = list(broken_rules(found) if arguments.write else faults(found, known))
     sys.stdout.write("\n".join([*broken, f"triton {triton.__version__}: {len(broken)} faults"]) + "\n")

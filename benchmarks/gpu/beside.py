@@ -9,7 +9,7 @@ from torch import Tensor
 
 from benchmarks import contenders
 from benchmarks.cases import Case
-from benchmarks.gpu.calls import Problem, upstream_of
+from benchmarks.gpu.calls import Problem, operands, upstream_of
 from benchmarks.gpu.check import judged, largest_error
 from benchmarks.gpu.clock import in_turns, synchronise
 from stm_fast.ops import memory_read
@@ -102,7 +102,8 @@ def rivals(case: Case, engine: str, device: torch.device, ways: Ways) -> Iterato
     elif case.operation == "top_k" and not holds_affinity:
         yield "XMem's top-k", lambda: contenders.top_k(query, key, value, case.top_k)
     elif case.operation == "usage":
-        yield "dense read", lambda: memory_read(query, key, value, backend=engine)
+        parts, banked = operands(case, device)
+        yield "dense read", lambda: memory_read(parts.query, parts.key, banked, backend=engine)
 
 
 def gradients(function: Callable[..., Tensor], *tensors: Tensor) -> Callable[[], object]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from benchmarks.cases import Case
-from benchmarks.gpu.calls import Problem
+from benchmarks.gpu.calls import Problem, operands
 from benchmarks.gpu.clock import synchronise
 from stm_fast.ops import memory_read
 
@@ -40,7 +40,8 @@ def host(case: Case, engine: str, device: torch.device) -> dict[str, Any]:
 
 def _public(case: Case, engine: str, device: torch.device) -> Callable[[], object] | None:
     """The case as users call it; None where it is but a part of what they call."""
-    query, key, value = case.tensors(device)
+    parts, value = operands(case, device)
+    query, key = parts.query, parts.key
     match case.operation:
         case "read":
             return partial(memory_read, query, key, value, backend=engine)
