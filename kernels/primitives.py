@@ -140,8 +140,8 @@ def products(
 ):  # fmt: skip
     """Products over all channels of a tile of queries and one of keys, or of keys and queries, `[LEFT, RIGHT]`.
 
-    The left side is the program's own: its first two blocks of channels are loaded once, further ones for every tile;
-    so is the second where operands of multiply-adds fill the registers.
+    The left side is the program's own: its first two blocks of channels are loaded once, further ones for every tile.
+    Where operands of multiply-adds fill the registers, all blocks are loaded one after another.
 
     Args:
         left: first block of channels of the own side `[C, LEFT]`.
@@ -155,18 +155,19 @@ def products(
         lefts: how many items there are on the own side.
         rights: how many items there are on the other side.
     """
-    product = tl.dot(left.trans(), right, input_precision=PRECISION)
-    if CHANNELS > BLOCK_C:
-        second_right = second_channels(
-            right_source, batch, first_right, rights, right, CHANNELS, RIGHT_UNIT, OFFSET, BLOCK_C, BLOCK_RIGHT
-        )
-        if PRECISION == "ieee" and left.dtype == tl.float32:
-            second_left = second_channels(
-                left_source, batch, first_left, lefts, left, CHANNELS, LEFT_UNIT, OFFSET, BLOCK_C, BLOCK_LEFT
+    if CHANNELS > BLOCK_C and PRECISION == "ieee" and left.dtype == tl.float32:
+        product = tl.zeros([BLOCK_LEFT, BLOCK_RIGHT], tl.float32)
+        more: tl.constexpr = 0
+    else:
+        product = tl.dot(left.trans(), right, input_precision=PRECISION)
+        if CHANNELS > BLOCK_C:
+            second_right = second_channels(
+                right_source, batch, first_right, rights, right, CHANNELS, RIGHT_UNIT, OFFSET, BLOCK_C, BLOCK_RIGHT
             )
-        product = tl.dot(second_left.trans(), second_right, product, input_precision=PRECISION)
-    if CHANNELS > 2 * BLOCK_C:
-        for row in range(2 * BLOCK_C, CHANNELS, BLOCK_C):
+            product = tl.dot(second_left.trans(), second_right, product, input_precision=PRECISION)
+        more: tl.constexpr = 2 * BLOCK_C
+    if more < CHANNELS:
+        for row in range(more, CHANNELS, BLOCK_C):
             a = load_rows(
                 left_source, batch, row, first_left, lefts, CHANNELS, CHANNELS, LEFT_UNIT, OFFSET, BLOCK_C, BLOCK_LEFT
             )  # [C, LEFT]
