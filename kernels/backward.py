@@ -24,7 +24,6 @@ from stm_fast.kernels.launch import (
     processors,
     score_arguments,
     score_tensors,
-    split_count,
     value_arguments,
     with_distances,
 )
@@ -38,6 +37,7 @@ from stm_fast.kernels.primitives import (
     value_products,
     weights_from,
 )
+from stm_fast.kernels.splits import Work, results_time, split_count, tile_time
 from stm_fast.kernels.tiles import Tile, tile_for
 
 
@@ -344,8 +344,13 @@ def _query_launch(
     tile = tile or tile_for("query_gradient", operands.key, value)
     scores = score_arguments(operands, tile)
     tiles, slices = blocks(queries, tile.queries), blocks(channels, scores["BLOCK_C"])
-    memory_tiles = blocks(operands.key.shape[2], tile.tokens)
-    splits = splits or split_count(tiles * slices * batch, memory_tiles, processors(value.device))
+    work = Work(
+        programs=tiles * slices * batch,
+        tiles=blocks(operands.key.shape[2], tile.tokens),
+        tile=tile_time(tile, 2 * channels, value.shape[1:-1].numel(), operands.query, value),
+        results=results_time(batch * channels * queries, 4, value.device),
+    )
+    splits = splits or split_count(work, processors(value.device))
     arguments = {
         **with_distances(
             scores,

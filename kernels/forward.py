@@ -15,12 +15,12 @@ from stm_fast.kernels.launch import (
     processors,
     score_arguments,
     score_tensors,
-    split_count,
     value_arguments,
     with_distances,
 )
 from stm_fast.kernels.plans import Launch, Plan, plan_of
 from stm_fast.kernels.primitives import LN_2, LOG2_E, affine, finite, load_rows, products, second_channels
+from stm_fast.kernels.splits import MERGE_LAUNCH, Work, results_time, split_count, tile_time
 from stm_fast.kernels.tiles import MERGE_TILE, Tile, rescales_lazily, tile_for
 
 RESCALE_AT = tl.constexpr(8.0)
@@ -174,8 +174,14 @@ def _plan(operands: Operands, value: Tensor, out: Tensor, tile: Tile | None, spl
     batch, objects, channels, queries = out.shape
     rows, tokens = objects * channels, value.shape[3]
     tile = tile or tile_for("read", operands.key, value)
-    programs = blocks(queries, tile.queries) * blocks(rows, tile.value_channels) * batch
-    splits = splits or split_count(programs, blocks(tokens, tile.tokens), processors(value.device))
+    work = Work(
+        programs=blocks(queries, tile.queries) * blocks(rows, tile.value_channels) * batch,
+        tiles=blocks(tokens, tile.tokens),
+        tile=tile_time(tile, operands.query.shape[1], tile.value_channels, operands.query, value),
+        results=results_time(batch * rows * queries, 4, value.device),
+        merge=MERGE_LAUNCH,
+    )
+    splits = splits or split_count(work, processors(value.device))
     arguments = with_distances(score_arguments(operands, tile), value_arguments("value", value, tile, tile.tokens))
     dense = Launch(
         dense_kernel,

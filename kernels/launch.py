@@ -19,8 +19,6 @@ MAX_32_BIT = 2**31 - 2**24
 """Distances up to it, and what a tile reaches beyond the end, are counted in 32 bits."""
 ALIGNED_ITEMS = 8
 """Their bytes are a multiple of 16 in every dtype, as descriptors require of a row."""
-MIN_TILES_PER_SPLIT = 4
-"""Tiles of tokens below which splitting the memory further costs more than it brings."""
 
 
 class Operands(NamedTuple):
@@ -211,23 +209,6 @@ def tf32_is_allowed() -> bool:
     """What torch's switch of products of float32 says."""
     switch = torch.backends.cuda.matmul.fp32_precision
     return torch.get_float32_matmul_precision() != "highest" if switch == "none" else bool(switch == "tf32")
-
-
-def split_count(programs: int, tiles: int, processors: int) -> int:
-    """Into how many splits a memory of `tiles` tiles is split, so that `programs` a split keep all processors busy.
-
-    The smallest number that leaves less than a tenth of them idle in the last wave, or the one that leaves fewest.
-    """
-    most = max(1, min(tiles // MIN_TILES_PER_SPLIT, -(-2 * processors // programs)))
-    best, least_idle = 1, 1.0
-    for splits in range(1, most + 1):
-        waves = -(-splits * programs // processors)
-        idle = 1 - splits * programs / (waves * processors)
-        if idle < 0.1:
-            return splits
-        if idle < least_idle:
-            best, least_idle = splits, idle
-    return best
 
 
 def processors(device: torch.device) -> int:

@@ -34,15 +34,16 @@ class Launch:
         self._fixed: list[Any] = []
         self._given: list[tuple[int, str]] = []
         self._described: list[tuple[int, str, dict[str, Any]]] = []
+        self._options = arguments.copy()
         for place, name in enumerate(kernel.arg_names):
-            argument = arguments.get(name)
+            argument = self._options.pop(name, None)
             if name not in arguments or isinstance(argument, Tensor):
                 self._given.append((place, name))
+                argument = None
             elif isinstance(argument, TensorDescriptor):
                 self._described.append((place, name.removesuffix(_DESCRIPTOR), vars(argument) | {"base": None}))
-            changes = isinstance(argument, Tensor | TensorDescriptor)
-            self._fixed.append(None if changes else argument)
-        self._options = {name: option for name, option in arguments.items() if name not in kernel.arg_names}
+                argument = None
+            self._fixed.append(argument)
 
     def __call__(self, tensors: dict[str, Any]) -> None:
         """Launch the kernel on the current stream.

@@ -23,11 +23,11 @@ from stm_fast.kernels.launch import (
     scattered,
     score_arguments,
     score_tensors,
-    split_count,
     with_distances,
 )
 from stm_fast.kernels.plans import Launch, Plan, plan_of
 from stm_fast.kernels.primitives import LN_2, affine, load_rows, load_scattered, products, row_places, second_channels
+from stm_fast.kernels.splits import Work, results_time, split_count, tile_time
 from stm_fast.kernels.tiles import GATHER_TILE, WIDE_TOP_K, Tile, tile_for
 
 NOTHING = tl.constexpr(-(2**63))
@@ -295,8 +295,13 @@ def _plan(operands: Operands, value: Tensor, top_k: int, padded: int, tile: Tile
     queries, rows = operands.query.shape[2], objects * channels
     tile = tile or tile_for("top_k" if padded <= WIDE_TOP_K else "top_k_wide", operands.key, operands.key)
     tile = tile._replace(tokens=max(tile.tokens, 2 * padded))
-    programs = blocks(queries, tile.queries) * batch
-    splits = splits or split_count(programs, blocks(tokens, tile.tokens), processors(value.device))
+    work = Work(
+        programs=blocks(queries, tile.queries) * batch,
+        tiles=blocks(tokens, tile.tokens),
+        tile=tile_time(tile, 2 * operands.query.shape[1], 0, operands.query, value),
+        results=results_time(batch * queries * padded, 8, value.device),
+    )
+    splits = splits or split_count(work, processors(value.device))
     sizes = {"splits": splits, "K": padded, "ROOM": padded + tile.tokens + 1}
     candidates = Launch(
         candidates_kernel,
