@@ -5,7 +5,7 @@ from typing import Any
 import triton
 import triton.language as tl
 
-from stm_fast.kernels.launch import blocks, scattered, with_distances
+from stm_fast.kernels.launch import blocks, count, scattered, with_distances
 from stm_fast.kernels.plans import Launch
 from stm_fast.kernels.primitives import row_places
 from stm_fast.kernels.tiles import DELTA_TILE
@@ -17,9 +17,11 @@ def delta_kernel(
     out_batch, out_object, out_channel, out_item, grad_batch, grad_object, grad_channel, grad_item,
     grad_lse_batch, grad_lse_item,
     VALUE_CHANNELS: tl.constexpr, ROWS: tl.constexpr, OUT_UNIT: tl.constexpr, GRAD_UNIT: tl.constexpr,
-    OFFSET: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_V: tl.constexpr,
+    QUERIES_UNIT: tl.constexpr, OFFSET: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
     """Delta of one tile of queries `(B, queries)`, summed over the channels of all objects."""
+    queries *= QUERIES_UNIT
     batch = tl.program_id(1).to(tl.int64)
     m = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)  # [M]
     inside_m = m < queries
@@ -48,5 +50,5 @@ def delta_launch(tensors: dict[str, Any]) -> Launch:
     return Launch(
         delta_kernel,
         (blocks(queries, tile.queries), batch),
-        {**distances, "grad_lse": grad_lse, **strides, "queries": queries, **tile.options()},
+        {**distances, "grad_lse": grad_lse, **strides, **count("queries", queries, grad), **tile.options()},
     )
