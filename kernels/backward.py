@@ -5,57 +5,40 @@ gradient of scores is the same on both sides: P · (Σ over value channels of gr
 delta = Σ grad_out · out − grad_lse.
 """
 
+from typing import Any, NamedTuple
+
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from stm_fast.kernels.delta import delta_launch
 from stm_fast.kernels.launch import (
     Gradients,
     Operands,
     aligned,
     blocks,
+    key_of,
     on_device_of,
     precision,
     processors,
     score_arguments,
-    split_count,
+    score_tensors,
     value_arguments,
-    with_aligned_query,
     with_distances,
 )
-from stm_fast.kernels.primitives import LN_2, affine, load_rows, products, second_channels, weights_from
+from stm_fast.kernels.plans import Launch, Plan, plan_of
+from stm_fast.kernels.primitives import (
+    LN_2,
+    affine,
+    load_rows,
+    products,
+    second_channels,
+    value_products,
+    weights_from,
+)
+from stm_fast.kernels.splits import Work, results_time, split_count, tile_time
 from stm_fast.kernels.tiles import Tile, tile_for
-
-
-@triton.jit
-def value_products(
-    left, left_source, right_source, batch, first_left, first_right, lefts, rights,
-    ROWS: tl.constexpr, VALUE_CHANNELS: tl.constexpr, LEFT_UNIT: tl.constexpr, RIGHT_UNIT: tl.constexpr,
-    OFFSET: tl.constexpr, PRECISION: tl.constexpr,
-    BLOCK_V: tl.constexpr, BLOCK_LEFT: tl.constexpr, BLOCK_RIGHT: tl.constexpr,
-):  # fmt: skip
-    """Products of grad_out and value over all value channels `[LEFT, RIGHT]`; arguments as of `products`.
-
-    `left` is all rows of the side that the program owns `[V, LEFT]`; where they are more than BLOCK_V, both sides are
-    loaded block by block.
-    """
-    if ROWS <= BLOCK_V:
-        right = load_rows(
-            right_source, batch, 0, first_right, rights, ROWS, VALUE_CHANNELS, RIGHT_UNIT, OFFSET, BLOCK_V, BLOCK_RIGHT
-        )  # [V, RIGHT]
-        total = tl.dot(left.trans(), right, input_precision=PRECISION)
-    else:
-        total = tl.zeros([BLOCK_LEFT, BLOCK_RIGHT], tl.float32)
-        for row in range(0, ROWS, BLOCK_V):
-            a = load_rows(
-                left_source, batch, row, first_left, lefts, ROWS, VALUE_CHANNELS, LEFT_UNIT, OFFSET, BLOCK_V, BLOCK_LEFT
-            )  # [V, LEFT]
-            b = load_rows(
-                right_source, batch, row, first_right, rights,
-                ROWS, VALUE_CHANNELS, RIGHT_UNIT, OFFSET, BLOCK_V, BLOCK_RIGHT,
-            )  # [V, RIGHT]  # fmt: skip
-            total = tl.dot(a.trans(), b, total, input_precision=PRECISION)
-    return total
 
 
 @triton.jit(do_not_specialize=["queries", "tokens", "splits"])
@@ -299,97 +282,117 @@ def read_backward(
         tile: instead of the table's, for all kernels.
         splits: into how many splits the memory is split for the queries' side, instead of what fills the chip.
     """
+    query_grad, key_grad, gain_grad, offset_grad, bias_grad, value_grad = gradients
+    wanted = Wanted(*(bool(gradient.numel()) for gradient in (query_grad, key_grad, value_grad)))
+    tensors = score_tensors(operands) | {
+        "value": value, "out": out, "lse": lse, "grad": grad_out, "grad_lse": grad_lse,
+        "key_grad": key_grad, "value_grad": value_grad,
+        "gain_grad": None if operands.gain is None else gain_grad,
+        "bias_grad": None if operands.bias is None else bias_grad,
+    }  # fmt: skip
     with on_device_of(value):
-        if gradients[0].numel() or gradients[1].numel():
-            delta = (grad_out.float() * out.float()).sum((1, 2)).sub_(grad_lse)
-        if gradients[0].numel():
-            _query_side(operands, value, grad_out, lse, delta, gradients, tile, splits)
-        if gradients[1].numel():
-            _key_side(operands, value, grad_out, lse, delta, gradients, tile)
-        if gradients[5].numel():
-            _value_side(operands, value, grad_out, lse, gradients, tile)
+        key = key_of("read_backward", tensors, operands.scale, wanted, tile, splits)
+        plan = plan_of(key, lambda: _plan(operands, tensors, wanted, tile, splits))
+        if wanted.query or wanted.key:
+            tensors["delta"] = torch.empty_like(lse)
+            plan.launches["delta"](tensors)
+        if wanted.query:
+            batch, channels, queries = operands.query.shape
+            tensors["query_grad"] = lse.new_empty(batch, plan.splits, channels, queries)
+            tensors["offset_grad"] = None if operands.offset is None else lse.new_empty(batch, plan.splits, queries)
+            plan.launches["query"](tensors)
+            query_grad.copy_(tensors["query_grad"].sum(1).mul_(operands.scale))
+            if operands.offset is not None:
+                offset_grad.copy_(tensors["offset_grad"].sum(1))
+        for name in plan.copied:
+            tensors[name] = aligned(tensors[name])
+        if wanted.key:
+            plan.launches["key"](tensors)
+        if wanted.value:
+            plan.launches["value"](tensors)
 
 
-def _query_side(
-    operands: Operands,
-    value: Tensor,
-    grad_out: Tensor,
-    lse: Tensor,
-    delta: Tensor,
-    gradients: Gradients,
-    tile: Tile | None,
-    splits: int | None,
-) -> None:
-    query_grad, offset_grad = gradients[0], gradients[3]
+class Wanted(NamedTuple):
+    """Which gradients are wanted: of queries and their offsets; of keys, gains and biases; of values."""
+
+    query: bool
+    key: bool
+    value: bool
+
+
+def _plan(operands: Operands, tensors: dict[str, Any], wanted: Wanted, tile: Tile | None, splits: int | None) -> Plan:
+    value, grad = tensors["value"], tensors["grad"]
+    launches: dict[str, Launch] = {}
+    count = 1
+    if wanted.query or wanted.key:
+        launches["delta"] = delta_launch(tensors)
+    if wanted.query:
+        launches["query"], count = _query_launch(operands, value, grad, tile, splits)
+    copies = {"query": aligned(operands.query), "grad": aligned(grad)} if wanted.key or wanted.value else {}
+    if wanted.key:
+        launches["key"] = _key_launch(operands._replace(query=copies["query"]), value, copies["grad"], tensors, tile)
+    if wanted.value:
+        launches["value"] = _value_launch(operands._replace(query=copies["query"]), value, copies["grad"], tile)
+    return Plan(launches, count, copied=tuple(name for name, copy in copies.items() if copy is not tensors[name]))
+
+
+def _query_launch(
+    operands: Operands, value: Tensor, grad: Tensor, tile: Tile | None, splits: int | None
+) -> tuple[Launch, int]:
+    """The launch for the queries' side, and into how many splits it splits the memory."""
     batch, channels, queries = operands.query.shape
     tile = tile or tile_for("query_gradient", operands.key, value)
     scores = score_arguments(operands, tile)
     tiles, slices = blocks(queries, tile.queries), blocks(channels, scores["BLOCK_C"])
-    memory_tiles = blocks(operands.key.shape[2], tile.tokens)
-    splits = splits or split_count(tiles * slices * batch, memory_tiles, processors(value.device))
-    query_sums = delta.new_empty(batch, splits, channels, queries)
-    offset_sums = None if operands.offset is None else delta.new_empty(batch, splits, queries)
-    query_gradient_kernel[tiles * splits, slices, batch](
+    work = Work(
+        programs=tiles * slices * batch,
+        tiles=blocks(operands.key.shape[2], tile.tokens),
+        tile=tile_time(tile, 2 * channels, value.shape[1:-1].numel(), operands.query, value),
+        results=results_time(batch * channels * queries, 4, value.device),
+    )
+    splits = splits or split_count(work, processors(value.device))
+    arguments = {
         **with_distances(
             scores,
             value_arguments("value", value, tile, tile.tokens),
-            value_arguments("grad", grad_out, tile, tile.queries),
+            value_arguments("grad", grad, tile, tile.queries),
         ),
-        lse=lse,
-        delta=delta,
-        query_grad=query_sums,
-        offset_grad=offset_sums,
-        splits=splits,
-        PRECISION=precision(tile, operands.query, value),
+        **({"offset_grad": None} if operands.offset is None else {}),
+        "splits": splits,
+        "PRECISION": precision(tile, operands.query, value),
         **tile.options(),
-    )
-    query_grad.copy_(query_sums.sum(1).mul_(operands.scale))
-    if offset_sums is not None:
-        offset_grad.copy_(offset_sums.sum(1))
+    }
+    return Launch(query_gradient_kernel, (tiles * splits, slices, batch), arguments), splits
 
 
-def _key_side(
-    operands: Operands,
-    value: Tensor,
-    grad_out: Tensor,
-    lse: Tensor,
-    delta: Tensor,
-    gradients: Gradients,
-    tile: Tile | None,
-) -> None:
-    _, key_grad, gain_grad, _, bias_grad, _ = gradients
+def _key_launch(operands: Operands, value: Tensor, grad: Tensor, tensors: dict[str, Any], tile: Tile | None) -> Launch:
     batch, channels, tokens = operands.key.shape
     tile = tile or tile_for("key_gradient", operands.key, value)
-    scores = score_arguments(with_aligned_query(operands), tile)
-    key_gradient_kernel[blocks(tokens, tile.tokens), blocks(channels, scores["BLOCK_C"]), batch](
+    scores = score_arguments(operands, tile)
+    arguments = {
         **with_distances(
             scores,
             value_arguments("value", value, tile, tile.tokens),
-            value_arguments("grad", aligned(grad_out), tile, tile.queries),
+            value_arguments("grad", grad, tile, tile.queries),
         ),
-        lse=lse,
-        delta=delta,
-        key_grad=key_grad,
-        gain_grad=None if operands.gain is None else gain_grad,
-        bias_grad=None if operands.bias is None else bias_grad,
-        natural_scale=operands.scale,
-        PRECISION=precision(tile, operands.query, value),
+        "gain_grad": tensors["gain_grad"],
+        "bias_grad": tensors["bias_grad"],
+        "natural_scale": operands.scale,
+        "PRECISION": precision(tile, operands.query, value),
         **tile.options(),
+    }
+    return Launch(
+        key_gradient_kernel, (blocks(tokens, tile.tokens), blocks(channels, scores["BLOCK_C"]), batch), arguments
     )
 
 
-def _value_side(
-    operands: Operands, value: Tensor, grad_out: Tensor, lse: Tensor, gradients: Gradients, tile: Tile | None
-) -> None:
+def _value_launch(operands: Operands, value: Tensor, grad: Tensor, tile: Tile | None) -> Launch:
     batch, objects, channels, tokens = value.shape
     tile = tile or tile_for("value_gradient", operands.key, value)
-    value_gradient_kernel[blocks(tokens, tile.tokens), blocks(objects * channels, tile.value_channels), batch](
-        **with_distances(
-            score_arguments(with_aligned_query(operands), tile),
-            value_arguments("grad", aligned(grad_out), tile, tile.queries),
-        ),
-        lse=lse,
-        value_grad=gradients[5],
-        PRECISION=precision(tile, operands.query, value),
+    arguments = {
+        **with_distances(score_arguments(operands, tile), value_arguments("grad", grad, tile, tile.queries)),
+        "PRECISION": precision(tile, operands.query, value),
         **tile.options(),
-    )
+    }
+    grid = blocks(tokens, tile.tokens), blocks(objects * channels, tile.value_channels), batch
+    return Launch(value_gradient_kernel, grid, arguments)

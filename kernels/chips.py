@@ -17,6 +17,10 @@ class Chip(NamedTuple):
         arch: what kernels are compiled for where no chip of the class is at hand: a compute capability or a gfx name.
         warp: threads of a warp.
         shared: bytes of shared memory that one program can have.
+        processors: of the chip that stands for its class; a real one's are counted.
+        flops_16: operations of products of 16 bits that one processor does in a microsecond at most, by its data sheet.
+        flops_32: those of multiply-adds of float32.
+        bytes_per_microsecond: from memory, by its data sheet.
         descriptors: whether tiles are best loaded by tensor descriptors (TMA).
     """
 
@@ -25,21 +29,28 @@ class Chip(NamedTuple):
     arch: int | str
     warp: int
     shared: int
+    processors: int
+    flops_16: float
+    flops_32: float
+    bytes_per_microsecond: float
     descriptors: bool = False
 
 
 CHIPS = {
     chip.name: chip
     for chip in (
-        Chip("sm_80", "cuda", 80, 32, 163 * 1024),
-        Chip("sm_86", "cuda", 86, 32, 99 * 1024),
-        Chip("sm_90", "cuda", 90, 32, 227 * 1024, descriptors=True),
-        Chip("sm_100", "cuda", 100, 32, 227 * 1024, descriptors=True),
-        Chip("gfx90a", "hip", "gfx90a", 64, 64 * 1024),
-        Chip("gfx942", "hip", "gfx942", 64, 64 * 1024),
+        Chip("sm_80", "cuda", 80, 32, 163 * 1024, 108, 2.9e6, 0.18e6, 2.0e6),
+        Chip("sm_86", "cuda", 86, 32, 99 * 1024, 128, 1.3e6, 0.6e6, 1.0e6),
+        Chip("sm_90", "cuda", 90, 32, 227 * 1024, 132, 7.5e6, 0.5e6, 4.8e6, descriptors=True),
+        Chip("sm_100", "cuda", 100, 32, 227 * 1024, 148, 15.2e6, 0.5e6, 8.0e6, descriptors=True),
+        Chip("gfx90a", "hip", "gfx90a", 64, 64 * 1024, 104, 1.7e6, 0.2e6, 1.6e6),
+        Chip("gfx942", "hip", "gfx942", 64, 64 * 1024, 304, 4.3e6, 0.5e6, 5.3e6),
     )
 }
-"""sm_86 stands for all with 99 KB, Ada and consumer Blackwell among them; sm_100 for those with tensor memory."""
+"""sm_86 stands for all with 99 KB, Ada and consumer Blackwell among them; sm_100 for those with tensor memory.
+
+Rates are those of A100, RTX 4090, H200, B200, one half of MI250, and MI300X.
+"""
 
 
 CAPABILITIES = {

@@ -9,15 +9,18 @@ from stm_fast.kernels.launch import (
     Operands,
     all_have_descriptors,
     blocks,
+    key_of,
     on_device_of,
     precision,
     processors,
     score_arguments,
-    split_count,
+    score_tensors,
     value_arguments,
     with_distances,
 )
+from stm_fast.kernels.plans import Launch, Plan, plan_of
 from stm_fast.kernels.primitives import LN_2, LOG2_E, affine, finite, load_rows, products, second_channels
+from stm_fast.kernels.splits import MERGE_LAUNCH, Work, results_time, split_count, tile_time
 from stm_fast.kernels.tiles import MERGE_TILE, Tile, rescales_lazily, tile_for
 
 RESCALE_AT = tl.constexpr(8.0)
@@ -153,45 +156,58 @@ def read(
         tile: instead of the table's.
         splits: into how many splits the memory is split, instead of what fills the chip.
     """
+    tensors = {**score_tensors(operands), "value": value, "out": out, "lse": lse}
+    with on_device_of(value):
+        key = key_of("read", tensors, operands.scale, tile, splits)
+        plan = plan_of(key, lambda: _plan(operands, value, out, tile, splits))
+        if plan.splits == 1:
+            plan.launches["dense"](tensors)
+            return
+        batch, objects, channels, queries = out.shape
+        split_out = out.new_empty(batch, plan.splits, objects * channels, queries, dtype=torch.float32)
+        split_lse = lse.new_empty(batch, plan.splits, queries)
+        plan.launches["dense"]({**tensors, "out": split_out, "lse": split_lse})
+        plan.launches["merge"]({"split_out": split_out, "split_lse": split_lse, "out": out, "lse": lse})
+
+
+def _plan(operands: Operands, value: Tensor, out: Tensor, tile: Tile | None, splits: int | None) -> Plan:
     batch, objects, channels, queries = out.shape
     rows, tokens = objects * channels, value.shape[3]
     tile = tile or tile_for("read", operands.key, value)
-    programs = blocks(queries, tile.queries) * blocks(rows, tile.value_channels) * batch
-    splits = splits or split_count(programs, blocks(tokens, tile.tokens), processors(value.device))
-    split_out, split_lse = out, lse
-    if splits > 1:
-        split_out = out.new_empty(batch, splits, rows, queries, dtype=torch.float32)
-        split_lse = lse.new_empty(batch, splits, queries)
-    with on_device_of(value):
-        arguments = with_distances(score_arguments(operands, tile), value_arguments("value", value, tile, tile.tokens))
-        dense_kernel[blocks(queries, tile.queries) * splits, blocks(rows, tile.value_channels), batch](
-            **arguments,
-            out=split_out,
-            lse=split_lse,
-            splits=splits,
-            LAZY=rescales_lazily(value.device),
-            SPECIALIZED=tile.specialized and all_have_descriptors(arguments),
-            PRECISION=precision(tile, operands.query, value),
-            **tile.options(),
-        )
-        if splits > 1:
-            merge(split_out, split_lse, out, lse)
-
-
-def merge(split_out: Tensor, split_lse: Tensor, out: Tensor, lse: Tensor) -> None:
-    """Merge reads of splits `(B, splits, O·Cv, Nq)` with their lse `(B, splits, Nq)` into `out` and `lse`."""
-    batch, splits, rows, queries = split_out.shape
-    tile = MERGE_TILE
-    merge_kernel[blocks(queries, tile.queries), blocks(rows, tile.value_channels), batch](
-        split_out,
-        split_lse,
-        out,
-        lse,
-        queries,
-        splits,
-        ROWS=rows,
-        BLOCK_M=tile.queries,
-        BLOCK_V=tile.value_channels,
-        num_warps=tile.warps,
-        num_stages=tile.stages,
+    work = Work(
+        programs=blocks(queries, tile.queries) * blocks(rows, tile.value_channels) * batch,
+        tiles=blocks(tokens, tile.tokens),
+        tile=tile_time(tile, operands.query.shape[1], tile.value_channels, operands.query, value),
+        results=results_time(batch * rows * queries, 4, value.device),
+        merge=MERGE_LAUNCH,
     )
+    splits = splits or split_count(work, processors(value.device))
+    arguments = with_distances(score_arguments(operands, tile), value_arguments("value", value, tile, tile.tokens))
+    dense = Launch(
+        dense_kernel,
+        (blocks(queries, tile.queries) * splits, blocks(rows, tile.value_channels), batch),
+        {
+            **arguments,
+            "splits": splits,
+            "LAZY": rescales_lazily(value.device),
+            "SPECIALIZED": tile.specialized and all_have_descriptors(arguments),
+            "PRECISION": precision(tile, operands.query, value),
+            **tile.options(),
+        },
+    )
+    if splits == 1:
+        return Plan({"dense": dense})
+    merge = Launch(
+        merge_kernel,
+        (blocks(queries, MERGE_TILE.queries), blocks(rows, MERGE_TILE.value_channels), batch),
+        {
+            "queries": queries,
+            "splits": splits,
+            "ROWS": rows,
+            "BLOCK_M": MERGE_TILE.queries,
+            "BLOCK_V": MERGE_TILE.value_channels,
+            "num_warps": MERGE_TILE.warps,
+            "num_stages": MERGE_TILE.stages,
+        },
+    )
+    return Plan({"dense": dense, "merge": merge}, splits)

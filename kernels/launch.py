@@ -1,8 +1,8 @@
 """From tensors to kernel arguments: sizes, strides, precision, and how many programs share the work."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Hashable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -19,8 +19,6 @@ MAX_32_BIT = 2**31 - 2**24
 """Distances up to it, and what a tile reaches beyond the end, are counted in 32 bits."""
 ALIGNED_ITEMS = 8
 """Their bytes are a multiple of 16 in every dtype, as descriptors require of a row."""
-MIN_TILES_PER_SPLIT = 4
-"""Tiles of tokens below which splitting the memory further costs more than it brings."""
 
 
 class Operands(NamedTuple):
@@ -47,6 +45,37 @@ Gradients: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 """Gradients of query, key, gain, offset, bias and value; an empty tensor where one is not wanted."""
 
 
+def score_tensors(operands: Operands) -> dict[str, Any]:
+    """The tensors of every kernel that computes scores; vectors are small, and made contiguous where they are not."""
+    query, key, gain, offset, bias, _ = operands
+    return {
+        "query": query,
+        "key": key,
+        "gain": None if gain is None else gain.contiguous(),
+        "offset": None if offset is None else offset.contiguous(),
+        "bias": None if bias is None else bias.contiguous(),
+    }
+
+
+def key_of(operation: str, tensors: dict[str, Any], *options: Hashable) -> Hashable:
+    """All that a plan is made from, see `stm_fast.kernels.plans`.
+
+    Args:
+        operation: whose plan it is.
+        tensors: that its kernels are given, or None, the same names every time.
+        options: of the call: the scale, and what replaces the table's.
+    """
+    query, value = tensors.get("query"), tensors.get("value")
+    wide = (query is not None and query.dtype == torch.float32) or (value is not None and value.dtype == torch.float32)
+    key: list[Hashable] = [operation, wide and tf32_is_allowed(), *options]
+    for tensor in tensors.values():
+        if tensor is None:
+            key.append(None)
+        else:
+            key += tensor.device, tensor.dtype, tensor.shape, tensor.stride(), tensor.data_ptr() % 16
+    return tuple(key)
+
+
 def score_arguments(operands: Operands, tile: Tile) -> dict[str, Any]:
     """The arguments of every kernel that computes scores tile by tile."""
     query, key = operands.query, operands.key
@@ -61,14 +90,9 @@ def score_arguments(operands: Operands, tile: Tile) -> dict[str, Any]:
 
 
 def score_vectors(operands: Operands) -> dict[str, Any]:
-    """Sizes, scale and the vectors of the scores; vectors are small, and made contiguous where they are not."""
-    gain, offset, bias = (
-        None if vector is None else vector.contiguous() for vector in (operands.gain, operands.offset, operands.bias)
-    )
+    """Sizes, scale and the vectors of the scores."""
     return {
-        "gain": gain,
-        "offset": offset,
-        "bias": bias,
+        **{name: vector for name, vector in score_tensors(operands).items() if name not in ("query", "key")},
         "scale": operands.scale * LOG2_E,
         **count("queries", operands.query.shape[2], operands.query),
         **count("tokens", operands.key.shape[2], operands.key),
@@ -149,11 +173,6 @@ def aligned(tensor: Tensor) -> Tensor:
     return room.copy_(tensor)
 
 
-def with_aligned_query(operands: Operands) -> Operands:
-    """Operands whose queries are `aligned`."""
-    return operands._replace(query=aligned(operands.query))
-
-
 def all_have_descriptors(arguments: dict[str, Any]) -> bool:
     """Whether no tensor that a kernel reads in tiles is read by pointers."""
     return all(argument is not None for name, argument in arguments.items() if name.endswith("_descriptor"))
@@ -181,28 +200,15 @@ def precision(tile: Tile, *tensors: Tensor) -> str:
     wide = any(tensor.dtype == torch.float32 for tensor in tensors)
     if not wide or device.type == "cpu" or chip_of(device).backend == "hip":
         return "ieee"
-    switch = torch.backends.cuda.matmul.fp32_precision
-    allowed = torch.get_float32_matmul_precision() != "highest" if switch == "none" else switch == "tf32"
-    if allowed:
+    if tf32_is_allowed():
         return "tf32"
     return "bf16x6" if tile.split_float32 else "ieee"
 
 
-def split_count(programs: int, tiles: int, processors: int) -> int:
-    """Into how many splits a memory of `tiles` tiles is split, so that `programs` a split keep all processors busy.
-
-    The smallest number that leaves less than a tenth of them idle in the last wave, or the one that leaves fewest.
-    """
-    most = max(1, min(tiles // MIN_TILES_PER_SPLIT, -(-2 * processors // programs)))
-    best, least_idle = 1, 1.0
-    for splits in range(1, most + 1):
-        waves = -(-splits * programs // processors)
-        idle = 1 - splits * programs / (waves * processors)
-        if idle < 0.1:
-            return splits
-        if idle < least_idle:
-            best, least_idle = splits, idle
-    return best
+def tf32_is_allowed() -> bool:
+    """What torch's switch of products of float32 says."""
+    switch = torch.backends.cuda.matmul.fp32_precision
+    return torch.get_float32_matmul_precision() != "highest" if switch == "none" else bool(switch == "tf32")
 
 
 def processors(device: torch.device) -> int:
@@ -215,11 +221,9 @@ def blocks(size: int, block: int) -> int:
     return -(-size // block)
 
 
-@contextmanager
-def on_device_of(tensor: Tensor) -> Iterator[None]:
+def on_device_of(tensor: Tensor) -> AbstractContextManager[Any]:
     """Launch on the current stream of the tensor's device."""
-    if tensor.device.type != "cuda":
-        yield
-        return
-    with torch.cuda.device(tensor.device):
-        yield
+    device = tensor.device
+    if device.type != "cuda" or device.index == torch.cuda.current_device():
+        return nullcontext()
+    return torch.cuda.device(device)

@@ -180,6 +180,37 @@ def products(
 
 
 @triton.jit
+def value_products(
+    left, left_source, right_source, batch, first_left, first_right, lefts, rights,
+    ROWS: tl.constexpr, VALUE_CHANNELS: tl.constexpr, LEFT_UNIT: tl.constexpr, RIGHT_UNIT: tl.constexpr,
+    OFFSET: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_V: tl.constexpr, BLOCK_LEFT: tl.constexpr, BLOCK_RIGHT: tl.constexpr,
+):  # fmt: skip
+    """Products of grad_out and value over all value channels `[LEFT, RIGHT]`; arguments as of `products`.
+
+    `left` is all rows of the side that the program owns `[V, LEFT]`; where they are more than BLOCK_V, both sides are
+    loaded block by block.
+    """
+    if ROWS <= BLOCK_V:
+        right = load_rows(
+            right_source, batch, 0, first_right, rights, ROWS, VALUE_CHANNELS, RIGHT_UNIT, OFFSET, BLOCK_V, BLOCK_RIGHT
+        )  # [V, RIGHT]
+        total = tl.dot(left.trans(), right, input_precision=PRECISION)
+    else:
+        total = tl.zeros([BLOCK_LEFT, BLOCK_RIGHT], tl.float32)
+        for row in range(0, ROWS, BLOCK_V):
+            a = load_rows(
+                left_source, batch, row, first_left, lefts, ROWS, VALUE_CHANNELS, LEFT_UNIT, OFFSET, BLOCK_V, BLOCK_LEFT
+            )  # [V, LEFT]
+            b = load_rows(
+                right_source, batch, row, first_right, rights,
+                ROWS, VALUE_CHANNELS, RIGHT_UNIT, OFFSET, BLOCK_V, BLOCK_RIGHT,
+            )  # [V, RIGHT]  # fmt: skip
+            total = tl.dot(a.trans(), b, total, input_precision=PRECISION)
+    return total
+
+
+@triton.jit
 def finite(level):
     """A maximum or lse to subtract from scores: 0 for −inf, where there is nothing to subtract from."""
     return tl.where(level == float("-inf"), 0.0, level)

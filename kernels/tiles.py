@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from stm_fast.kernels import plans
 from stm_fast.kernels.chips import Chip, chip_of, of_backend
 from stm_fast.kernels.layouts import DESCRIPTOR_BYTES, copy_bytes
 
@@ -147,6 +148,8 @@ WIDE_TOP_K = 32
 """More candidates than these are kept by the tile of "top_k_wide"."""
 GATHER_TILE = Tile(queries=64, tokens=16, value_channels=32, warps=4, stages=2)
 """Bound by scattered reads on every chip: many in flight, few registers."""
+DELTA_TILE = Tile(queries=16, tokens=1, value_channels=128, warps=4, stages=2)
+"""Bound by latency: a sector of 16 bits a row, and as many programs as queries allow."""
 
 
 def tile_for(operation: str, key: Tensor, value: Tensor) -> Tile:
@@ -221,6 +224,7 @@ def use_tuned(device: torch.device, file: Path) -> None:
     """Take a GPU's tiles from a file that `stm-fast tune` wrote; one that is absent or broken has none."""
     with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
         TUNED[device] = {name: Tile(*tile) for name, tile in json.loads(file.read_text()).items()}
+    plans.forget()
 
 
 def narrowed(tile: Tile, value_channels: int) -> Tile:

@@ -16,15 +16,18 @@ from torch import Tensor
 from stm_fast.kernels.launch import (
     Operands,
     blocks,
+    key_of,
     on_device_of,
     precision,
     processors,
     scattered,
     score_arguments,
-    split_count,
+    score_tensors,
     with_distances,
 )
+from stm_fast.kernels.plans import Launch, Plan, plan_of
 from stm_fast.kernels.primitives import LN_2, affine, load_rows, load_scattered, products, row_places, second_channels
+from stm_fast.kernels.splits import Work, results_time, split_count, tile_time
 from stm_fast.kernels.tiles import GATHER_TILE, WIDE_TOP_K, Tile, tile_for
 
 NOTHING = tl.constexpr(-(2**63))
@@ -273,37 +276,58 @@ def top_k_read(
         tile: instead of the table's; its value channels are not used.
         splits: into how many splits the memory is cut, instead of what fills the chip.
     """
-    batch, objects, channels, queries = out.shape
-    tokens, top_k = value.shape[3], indices.shape[2]
+    tensors = score_tensors(operands) | {
+        "value": value, "out": out, "lse": lse, "indices": indices, "weights": weights,
+    }  # fmt: skip
+    batch, queries, top_k = indices.shape
     padded = max(2, triton.next_power_of_2(top_k))
+    with on_device_of(value):
+        key = key_of("top_k", tensors, operands.scale, tile, splits)
+        plan = plan_of(key, lambda: _plan(operands, value, top_k, padded, tile, splits))
+        tensors["candidates"] = indices.new_empty(batch, plan.splits, queries, plan.room)
+        tensors["choices"] = indices.new_empty(batch, queries, padded)
+        for launch in plan.launches.values():
+            launch(tensors)
+
+
+def _plan(operands: Operands, value: Tensor, top_k: int, padded: int, tile: Tile | None, splits: int | None) -> Plan:
+    batch, objects, channels, tokens = value.shape
+    queries, rows = operands.query.shape[2], objects * channels
     tile = tile or tile_for("top_k" if padded <= WIDE_TOP_K else "top_k_wide", operands.key, operands.key)
     tile = tile._replace(tokens=max(tile.tokens, 2 * padded))
-    programs = blocks(queries, tile.queries) * batch
-    splits = splits or split_count(programs, blocks(tokens, tile.tokens), processors(value.device))
-    candidates = indices.new_empty(batch, splits, queries, padded + tile.tokens + 1)
-    choices = indices.new_empty(batch, queries, padded)
-    with on_device_of(value):
-        candidates_kernel[blocks(queries, tile.queries) * splits, batch](
+    work = Work(
+        programs=blocks(queries, tile.queries) * batch,
+        tiles=blocks(tokens, tile.tokens),
+        tile=tile_time(tile, 2 * operands.query.shape[1], 0, operands.query, value),
+        results=results_time(batch * queries * padded, 8, value.device),
+    )
+    splits = splits or split_count(work, processors(value.device))
+    sizes = {"splits": splits, "K": padded, "ROOM": padded + tile.tokens + 1}
+    candidates = Launch(
+        candidates_kernel,
+        (blocks(queries, tile.queries) * splits, batch),
+        {
             **with_distances(score_arguments(operands, tile)),
-            candidates=candidates,
-            splits=splits,
-            K=padded,
-            ROOM=candidates.shape[3],
-            PRECISION=precision(tile, operands.query),
+            **sizes,
+            "PRECISION": precision(tile, operands.query),
             **tile.options(),
-        )
-        choose_kernel[blocks(queries, CHOOSE_QUERIES), batch](
-            candidates, indices, weights, choices, lse, queries, splits, top_k,
-            K=padded, ROOM=candidates.shape[3], BLOCK_M=CHOOSE_QUERIES, num_warps=4,
-        )  # fmt: skip
-        rows = blocks(objects * channels, GATHER_TILE.value_channels)
-        gather_kernel[blocks(queries, GATHER_TILE.queries), rows, batch](
+        },
+    )
+    choose = Launch(
+        choose_kernel,
+        (blocks(queries, CHOOSE_QUERIES), batch),
+        {**sizes, "queries": queries, "chosen": top_k, "BLOCK_M": CHOOSE_QUERIES, "num_warps": 4},
+    )
+    gather = Launch(
+        gather_kernel,
+        (blocks(queries, GATHER_TILE.queries), blocks(rows, GATHER_TILE.value_channels), batch),
+        {
             **with_distances(scattered("value", value)),
-            choices=choices,
-            out=out,
-            queries=queries,
-            chosen=top_k,
-            K=padded,
-            CHANNELS_ADJACENT=value.stride(2) == 1,
+            "queries": queries,
+            "chosen": top_k,
+            "K": padded,
+            "CHANNELS_ADJACENT": value.stride(2) == 1,
             **GATHER_TILE.options(),
-        )
+        },
+    )
+    return Plan({"candidates": candidates, "choose": choose, "gather": gather}, splits, sizes["ROOM"])

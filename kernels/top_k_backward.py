@@ -4,22 +4,26 @@ A query's gradients are sums over its choices. A token's are sums over the queri
 token, and each token's own stretch of them is summed by one program, in the order of the queries.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from stm_fast.kernels.delta import delta_launch
 from stm_fast.kernels.launch import (
     Gradients,
     Operands,
     blocks,
+    key_of,
     on_device_of,
     scattered,
     score_arguments,
+    score_tensors,
     with_distances,
 )
+from stm_fast.kernels.plans import Launch, Plan, plan_of
 from stm_fast.kernels.primitives import load_scattered, row_places
 from stm_fast.kernels.tiles import GATHER_TILE
 
@@ -170,21 +174,27 @@ class Choices(NamedTuple):
 
     def sum_by_token(self, source: Tensor, factors: Tensor, sums: Tensor) -> None:
         """Into sums `(B, O·C, Nk)`: Σ over a token's choices of factors `(B, Nq, k)` · source `(B, O, C, Nq)`."""
+        tensors = {
+            "source": source, "factors": factors, "order": self.order, "starts": self.starts, "sums": sums,
+        }  # fmt: skip
+        plan_of(key_of("sum_by_token", tensors), lambda: self._plan(source, sums)).launches["by_token"](tensors)
+
+    def _plan(self, source: Tensor, sums: Tensor) -> Plan:
         batch, rows, tokens = sums.shape
-        tile = GATHER_TILE
         together = SECTOR // sums.element_size()
-        by_token_kernel[blocks(tokens, together), blocks(rows, tile.value_channels), batch](
-            **with_distances(scattered("source", source)),
-            factors=factors,
-            order=self.order,
-            starts=self.starts,
-            sums=sums,
-            items=self.order.shape[1],
-            chosen=self.each,
-            tokens=tokens,
-            TOKENS=together,
-            **tile.options(),
+        launch = Launch(
+            by_token_kernel,
+            (blocks(tokens, together), blocks(rows, GATHER_TILE.value_channels), batch),
+            {
+                **with_distances(scattered("source", source)),
+                "items": self.order.shape[1],
+                "chosen": self.each,
+                "tokens": tokens,
+                "TOKENS": together,
+                **GATHER_TILE.options(),
+            },
         )
+        return Plan({"by_token": launch})
 
 
 def top_k_read_backward(
@@ -227,43 +237,64 @@ def _score_gradients(
     value: Tensor, out: Tensor, indices: Tensor, weights: Tensor, grad_out: Tensor, grad_lse: Tensor
 ) -> Tensor:
     """Gradients of the chosen scores `(B, Nq, k)` float32."""
-    batch, queries, chosen = indices.shape
-    delta = (grad_out.float() * out.float()).sum((1, 2)).sub_(grad_lse)
-    score_grad = weights.new_empty(weights.shape)
-    tile = GATHER_TILE
-    chosen_gradient_kernel[blocks(queries, tile.queries), chosen, batch](
-        **with_distances(scattered("value", value), scattered("grad", grad_out)),
-        indices=indices,
-        weights=weights,
-        delta=delta,
-        score_grad=score_grad,
-        queries=queries,
-        chosen=chosen,
-        CHANNELS_ADJACENT=value.stride(2) == 1,
-        **tile.options(),
-    )
+    score_grad = torch.empty_like(weights)
+    tensors = {
+        "value": value, "out": out, "indices": indices, "weights": weights, "grad": grad_out, "grad_lse": grad_lse,
+        "score_grad": score_grad,
+    }  # fmt: skip
+    plan = plan_of(key_of("chosen_gradient", tensors), lambda: _score_plan(tensors))
+    tensors["delta"] = weights.new_empty(grad_lse.shape)
+    plan.launches["delta"](tensors)
+    plan.launches["chosen"](tensors)
     return score_grad
 
 
+def _score_plan(tensors: dict[str, Any]) -> Plan:
+    value, (batch, queries, chosen) = tensors["value"], tensors["indices"].shape
+    launch = Launch(
+        chosen_gradient_kernel,
+        (blocks(queries, GATHER_TILE.queries), chosen, batch),
+        {
+            **with_distances(scattered("value", value), scattered("grad", tensors["grad"])),
+            "queries": queries,
+            "chosen": chosen,
+            "CHANNELS_ADJACENT": value.stride(2) == 1,
+            **GATHER_TILE.options(),
+        },
+    )
+    return Plan({"delta": delta_launch(tensors), "chosen": launch})
+
+
 def _query_side(operands: Operands, indices: Tensor, score_grad: Tensor, gradients: Gradients) -> None:
-    batch, queries, chosen = indices.shape
+    tensors = score_tensors(operands) | {
+        "indices": indices, "score_grad": score_grad, "query_grad": gradients[0],
+        "offset_grad": None if operands.offset is None else gradients[3],
+    }  # fmt: skip
+    key = key_of("chosen_query", tensors, operands.scale)
+    plan_of(key, lambda: _query_plan(operands, tensors)).launches["query"](tensors)
+
+
+def _query_plan(operands: Operands, tensors: dict[str, Any]) -> Plan:
+    batch, queries, chosen = tensors["indices"].shape
     names = ("key", "key_batch", "key_channel", "key_item", "KEY_UNIT", "gain", "CHANNELS")
     counts = ("queries", "QUERIES_UNIT", "tokens", "TOKENS_UNIT")
     tile = GATHER_TILE
     arguments = score_arguments(operands, tile)
-    chosen_query_kernel[blocks(queries, tile.queries), blocks(operands.query.shape[1], tile.value_channels), batch](
-        **with_distances({name: arguments[name] for name in (*names, *counts)}),
-        indices=indices,
-        score_grad=score_grad,
-        query_grad=gradients[0],
-        offset_grad=None if operands.offset is None else gradients[3],
-        natural_scale=operands.scale,
-        chosen=chosen,
-        CHANNELS_ADJACENT=operands.key.stride(1) == 1,
-        BLOCK_M=tile.queries,
-        BLOCK_C=tile.value_channels,
-        num_warps=tile.warps,
+    launch = Launch(
+        chosen_query_kernel,
+        (blocks(queries, tile.queries), blocks(operands.query.shape[1], tile.value_channels), batch),
+        {
+            **with_distances({name: arguments[name] for name in (*names, *counts)}),
+            "offset_grad": tensors["offset_grad"],
+            "natural_scale": operands.scale,
+            "chosen": chosen,
+            "CHANNELS_ADJACENT": operands.key.stride(1) == 1,
+            "BLOCK_M": tile.queries,
+            "BLOCK_C": tile.value_channels,
+            "num_warps": tile.warps,
+        },
     )
+    return Plan({"query": launch})
 
 
 def _key_side(operands: Operands, choices: Choices, score_grad: Tensor, gradients: Gradients) -> None:

@@ -6,13 +6,16 @@ from torch import Tensor
 
 from stm_fast.kernels.launch import (
     Operands,
+    aligned,
     blocks,
+    key_of,
     on_device_of,
     precision,
     score_arguments,
-    with_aligned_query,
+    score_tensors,
     with_distances,
 )
+from stm_fast.kernels.plans import Launch, Plan, plan_of
 from stm_fast.kernels.primitives import affine, load_rows, products, second_channels, weights_from
 from stm_fast.kernels.tiles import Tile, tile_for
 
@@ -63,13 +66,25 @@ def usage(operands: Operands, lse: Tensor, result: Tensor, tile: Tile | None = N
         result: room for the sums `(B, Nk)` float32, contiguous.
         tile: instead of the table's; its value channels are not used.
     """
+    tensors = {**score_tensors(operands), "lse": lse, "usage": result}
+    with on_device_of(lse):
+        plan = plan_of(key_of("usage", tensors, operands.scale, tile), lambda: _plan(operands, tile))
+        for name in plan.copied:
+            tensors[name] = aligned(tensors[name])
+        plan.launches["usage"](tensors)
+
+
+def _plan(operands: Operands, tile: Tile | None) -> Plan:
     batch, _, tokens = operands.key.shape
     tile = tile or tile_for("usage", operands.key, operands.key)
-    with on_device_of(lse):
-        usage_kernel[blocks(tokens, tile.tokens), batch](
-            **with_distances(score_arguments(with_aligned_query(operands), tile)),
-            lse=lse,
-            usage=result,
-            PRECISION=precision(tile, operands.query),
+    query = aligned(operands.query)
+    launch = Launch(
+        usage_kernel,
+        (blocks(tokens, tile.tokens), batch),
+        {
+            **with_distances(score_arguments(operands._replace(query=query), tile)),
+            "PRECISION": precision(tile, query),
             **tile.options(),
-        )
+        },
+    )
+    return Plan({"usage": launch}, copied=() if query is operands.query else ("query",))

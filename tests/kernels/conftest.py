@@ -62,6 +62,15 @@ def engine(request: pytest.FixtureRequest) -> Engine:
     return Engine(name, backend, device)
 
 
+@pytest.fixture(autouse=True)
+def no_plans() -> None:
+    """No launches are kept of tests before, which may have had other tiles and splits."""
+    if importlib.util.find_spec("triton") is not None:
+        from stm_fast.kernels import plans
+
+        plans.forget()
+
+
 @pytest.fixture
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiles of the Triton kernels so small that even a tiny read crosses them."""

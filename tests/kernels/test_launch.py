@@ -8,21 +8,6 @@ pytest.importorskip("triton")
 from stm_fast.kernels import chips, launch, layouts, tiles
 
 
-@pytest.mark.parametrize(
-    ("programs", "memory_tiles", "processors", "parts"),
-    [
-        (26, 1000, 132, 5),  # 130 of 132 busy
-        (13, 1000, 132, 10),
-        (26, 8, 132, 2),  # at least four tiles a part
-        (26, 3, 132, 1),
-        (400, 1000, 132, 1),  # the second try at most leaves fewer idle
-        (1, 1000, 1, 1),
-    ],
-)
-def test_split_keeps_processors_busy(programs: int, memory_tiles: int, processors: int, parts: int) -> None:
-    assert launch.split_count(programs, memory_tiles, processors) == parts
-
-
 def test_units_divide_what_they_are_units_of() -> None:
     key = torch.empty(1, 64, 8104, dtype=torch.bfloat16, device="meta")[..., :8100]
     query = torch.empty(1, 64, 1620, dtype=torch.bfloat16, device="meta")
