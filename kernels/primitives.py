@@ -155,9 +155,9 @@ def products(
         lefts: how many items there are on the own side.
         rights: how many items there are on the other side.
     """
-    if CHANNELS > BLOCK_C and PRECISION == "ieee" and left.dtype == tl.float32:
+    multiply_adds: tl.constexpr = CHANNELS > BLOCK_C and PRECISION == "ieee" and left.dtype == tl.float32
+    if multiply_adds:
         product = tl.zeros([BLOCK_LEFT, BLOCK_RIGHT], tl.float32)
-        more: tl.constexpr = 0
     else:
         product = tl.dot(left.trans(), right, input_precision=PRECISION)
         if CHANNELS > BLOCK_C:
@@ -165,7 +165,7 @@ def products(
                 right_source, batch, first_right, rights, right, CHANNELS, RIGHT_UNIT, OFFSET, BLOCK_C, BLOCK_RIGHT
             )
             product = tl.dot(second_left.trans(), second_right, product, input_precision=PRECISION)
-        more: tl.constexpr = 2 * BLOCK_C
+    more: tl.constexpr = 0 if multiply_adds else 2 * BLOCK_C
     if more < CHANNELS:
         for row in range(more, CHANNELS, BLOCK_C):
             a = load_rows(
