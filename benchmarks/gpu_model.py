@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 import torch
 
 from stm_fast.kernels import chips, launch, tiles
+from stm_fast.kernels.splits import MERGE_LAUNCH, Work, results_time, split_count, tile_time
 from stm_fast.kernels.tiles import Tile
 from tools import triton_budgets
 
@@ -85,6 +86,8 @@ OPERATIONS = {
     "candidates": "top_k",
 }
 """Kernels, and what `stm_fast.kernels.tiles` calls what they do."""
+CANDIDATES = 32
+"""That a split of the top-k read keeps of each query."""
 OWN_QUERIES = ("dense", "query_gradient", "candidates")
 """Kernels whose programs own queries and split the memory; others own tokens."""
 PASSES = {"candidates": 2}
@@ -200,7 +203,8 @@ def predict(
     query_tiles, token_tiles = launch.blocks(queries, tile.queries), launch.blocks(tokens, tile.tokens)
     splits = 1
     if kernel in OWN_QUERIES:
-        splits = launch.split_count(query_tiles * slices, token_tiles, gpu.processors)
+        work = _work(gpu, kernel, tile, channels, value_channels, queries)
+        splits = split_count(work._replace(programs=query_tiles * slices, tiles=token_tiles), gpu.processors)
         programs, turns = query_tiles * slices * splits, launch.blocks(token_tiles, splits)
     else:
         programs, turns = token_tiles * slices, query_tiles
@@ -219,6 +223,21 @@ def predict(
         merge=summed / gpu.dram / 1e6,
         launch=gap * (1 + MORE_LAUNCHES.get(kernel, 0) + (kernel == "dense" and splits > 1)),
     )
+
+
+def _work(gpu: GPU, kernel: str, tile: Tile, channels: int, value_channels: int, queries: int) -> Work:
+    """What the kernel's launcher tells `split_count` of a tile and of a split's results."""
+    number = torch.empty(0, dtype=torch.bfloat16, device="meta")
+    columns = {"dense": (channels, tile.value_channels), "query_gradient": (2 * channels, value_channels)}
+    results = {"dense": 4 * value_channels, "query_gradient": 4 * channels, "candidates": 8 * CANDIDATES}
+    with chips.pretending(chips.CHIPS[gpu.chip]):
+        return Work(
+            programs=1,
+            tiles=1,
+            tile=tile_time(tile, *columns.get(kernel, (2 * channels, 0)), number, number),
+            results=results_time(queries, results[kernel], number.device),
+            merge=MERGE_LAUNCH if kernel == "dense" else 0.0,
+        )
 
 
 def _traffic(

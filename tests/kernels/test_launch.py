@@ -123,16 +123,6 @@ def test_the_tile_depends_on_how_a_memory_lies() -> None:
     assert tile_on_hopper("key_gradient", 128, 512, capacity=12)[:3] == (64, 64, 64)
 
 
-@pytest.mark.parametrize("chip", chips.CHIPS.values(), ids=list(chips.CHIPS))
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("operation", ["read", "query_gradient", "key_gradient", "value_gradient", "usage", "top_k"])
-def test_every_chip_has_tiles(operation: str, dtype: torch.dtype, chip: chips.Chip) -> None:
-    key = torch.empty(1, 64, 9, dtype=dtype, device="meta")
-    with chips.pretending(chip):
-        tile = tiles.tile_for(operation, key, key[:, None])
-    assert tile.value_channels <= 64
-
-
 def test_tiles_are_no_wider_than_the_values() -> None:
     tile = tiles.Tile(64, 64, 256, 8, 2)
     assert [tiles.narrowed(tile, rows).value_channels for rows in (1, 17, 200, 2048)] == [16, 32, 256, 256]
