@@ -79,6 +79,7 @@ _SCORES_ALONE = "scores alone: small programs, many of them"
 _TWICE_CHOSEN = "few queries, since a tile has at least twice as many tokens as are chosen"
 _FLOAT32 = "products of float32 keep both operands in registers, which leaves room for 32 x 32 scores"
 _OPERANDS_HELD = "128 queries spill: mma.sync keeps operands in registers"
+_NO_TENSOR_MEMORY = "64 queries go to tensor memory: triton 3.7 cannot sort them"
 _WIDE = "two programs for 512 channels: all in one spill on sm_90"
 _HELD = "the other side is the only one that is fetched for every tile"
 _SPLIT = "left operands of three bfloat16 each in registers: 128 of the own side, 32 of the other"
@@ -114,8 +115,9 @@ TABLE = (
         copy_bytes=4,
     ),
     Row("top_k", ("sm_90",), 16, 16, Tile(64, 64, 16, 8, 2), "128 queries spill where numbers are loaded one by one"),
-    Row("top_k", ("sm_100",), 16, 16, Tile(32, 64, 16, 8, 2), "64 go to tensor memory: triton 3.7 cannot sort them"),
-    Row("top_k", ALL, 16, 16, Tile(64, 64, 16, 8, 2), "128 queries spill, and so do 64 on 4 warps", copy_bytes=4),
+    Row("top_k", ("sm_100",), 16, 16, Tile(32, 64, 16, 4, 2), _NO_TENSOR_MEMORY, copy_bytes=4),
+    Row("top_k", ("sm_80", "sm_86"), 16, 16, Tile(64, 64, 16, 8, 2), "128 queries spill", copy_bytes=4),
+    Row("top_k", AMD, 16, 16, Tile(64, 64, 16, 8, 2), "128 queries spill"),
     Row("top_k", ALL, 16, 16, Tile(32, 64, 16, 8, 2), "64 queries spill where numbers are loaded one by one"),
     Row("top_k_wide", AMD, 16, 16, Tile(16, 64, 16, 8, 1), "a second stage of 256 keys does not fit"),
     Row("top_k_wide", ALL, 16, 16, Tile(16, 64, 16, 8, 2), _TWICE_CHOSEN),
