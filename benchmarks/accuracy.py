@@ -22,7 +22,7 @@ from stm_fast.evaluation.score import MeanScore, score_clip
 from stm_fast.media.summary import versions
 
 DATASETS = (
-    ("davis2016", "dev", Layout.davis2016),
+    ("davis2016", "dev6", Layout.davis2016),
     ("chair", None, Layout.folder),
     ("schoolgirls", None, Layout.folder),
 )

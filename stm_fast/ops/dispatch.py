@@ -2,7 +2,7 @@
 
 "auto" goes through the backends, the fastest first. It passes over those that refuse the call or cannot run, and over
 one whose kernel fails to compile or to launch: the next one serves, and the one that failed is not tried again in this
-process for the same operation, device, dtypes and channels. The user is warned, once for each device, backend and
+process for the same operation on the same device and dtypes. The user is warned, once for each device, backend and
 operation, of a backend that failed, and of whatever keeps fused kernels from tensors that they could read, where the
 reference serves instead. If no backend serves, the first failure is raised: an error that is not of one backend, such
 as a GPU that no longer responds after an illegal access, reaches the caller as it is.
@@ -46,7 +46,7 @@ class Obstacle(NamedTuple):
 
 
 _failed: dict[tuple[torch.device, str, str], str] = {}
-"""What was wrong, by `_kind_of` a call."""
+"""What was wrong, by device, backend and `preference.key_of` the call."""
 _told: set[tuple[torch.device, str, str | None]] = set()
 """Of which obstacles users know, by device, backend and operation; None for all operations."""
 
@@ -162,10 +162,8 @@ def _refusal(name: str, call: Call) -> Obstacle | None:
 
 
 def _kind_of(name: str, call: Call) -> tuple[torch.device, str, str]:
-    """What calls that fail alike have in common: device, backend, operation, dtypes and channels."""
-    other = call.arguments[0]
-    channels = call.operands.query.shape[1], *other.shape[1:-1]
-    return call.operands.query.device, name, f"{preference.key_of(call.operation, call.operands, other)} {channels}"
+    key = preference.key_of(call.operation, call.operands, call.arguments[0])
+    return call.operands.query.device, name, key
 
 
 def _unserved(call: Call, obstacles: list[Obstacle]) -> BackendUnavailableError:
