@@ -85,7 +85,7 @@ def _lines(engines: list[str], out: Path, rehearsing: bool, until: float) -> Ite
 
 
 def _refusal(engine: str, until: float) -> str:
-    """Why an engine cannot be had; its library is built, and its kernels are compiled, outside the tools."""
+    """Why an engine is absent; its library is built, and its kernels are compiled, outside the tools."""
     process = Process()
     try:
         outcome = process.call(stages.prepare, engine, seconds=max(1.0, until - time.monotonic()))

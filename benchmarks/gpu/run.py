@@ -32,7 +32,7 @@ class Run:
         self._alone = {engine: Process(results.log) for engine in ("", *engines)}
         self._together = [Process(results.log) for _ in range(max(2, min(MAX_PROCESSES, (os.cpu_count() or 2) - 2)))]
         self._refusals: dict[str, str | None] = {"": None}
-        """Why an engine cannot be had, of those that were prepared."""
+        """Why an engine is absent, of those that were prepared."""
         for engine in engines:
             self._alone[engine].begin(prepare, engine, seconds=seconds)
 

@@ -83,7 +83,7 @@ def jobs(stages: list[str], engines: list[str], operations: list[str], toy: bool
 
 
 def prepare(engine: str) -> dict[str, Any]:
-    """Make an engine ready; seconds that it took, and why it cannot be had, if so. The CUDA library is built."""
+    """Make an engine ready; seconds that it took, and why it is absent, if so. The CUDA library is built."""
     begin = time.perf_counter()
     from stm_fast.ops.backends import registry
 
