@@ -55,16 +55,14 @@ def copy_bytes(tensor: Tensor) -> int:
     """How many bytes of a tensor `(B, [O,] C, items)` are copied at once: 16 by a descriptor, else 8 at most."""
     if layout_of(tensor) is not None:
         return DESCRIPTOR_BYTES
-    if tensor.stride(-1) != 1:
+    # What lies side by side, and how far apart all else does where there are several.
+    along = next((side for side in (-1, -2) if tensor.stride(side) == 1), None)
+    if along is None:
         return min(8, tensor.element_size())
-    distances = (*strides_between(tensor), tensor.shape[-1])
+    sides = list(zip(tensor.shape, tensor.stride(), strict=True))
+    size, _ = sides.pop(along)
+    distances = (size, *(stride for count, stride in sides if count > 1))
     return math.gcd(8, tensor.data_ptr(), *(tensor.element_size() * distance for distance in distances))
-
-
-def strides_between(tensor: Tensor) -> tuple[int, ...]:
-    """Strides of batches, objects and channels where there are several; 0 where there is one."""
-    sides = zip(tensor.shape[:-1], tensor.stride()[:-1], strict=True)
-    return tuple(stride if size > 1 else 0 for size, stride in sides)
 
 
 def _apart(sides: list[tuple[int, int]], stride: int) -> bool:

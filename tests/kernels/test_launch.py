@@ -95,6 +95,10 @@ def test_queries_are_copied_only_where_a_copy_helps() -> None:
         (bank(1, 16, 35, capacity=36), 2),
         (bank(1, 16, 40, capacity=40)[..., 4:], 8),
         (bank(1, 16, 40, capacity=40)[..., 1:], 2),
+        (torch.empty(1, 16, 100, dtype=torch.bfloat16).as_strided((1, 16, 36), (999, 100, 1)), 8),
+        (channels_last(2, 12, 35, capacity=12), 8),
+        (channels_last(1, 9, 35, capacity=12), 2),
+        (torch.empty(1, 16, 80, dtype=torch.bfloat16)[..., ::2], 2),
     ],
 )
 def test_bytes_of_a_copy(tensor: torch.Tensor, size: int) -> None:
