@@ -11,9 +11,9 @@
 namespace stm::cuda {
 
 // Blocks along a grid's second and third side.
-constexpr int64_t kMostBlocks = 65535;
+constexpr int64_t kMaxBlocks = 65535;
 // Queries and tokens: tiles are counted in 32 bits.
-constexpr int64_t kMostItems = (int64_t{1} << 31) - (1 << 20);
+constexpr int64_t kMaxItems = (int64_t{1} << 31) - (1 << 20);
 
 constexpr int64_t blocks(int64_t size, int64_t block) { return (size + block - 1) / block; }
 
@@ -36,9 +36,9 @@ constexpr Kernel<Arguments> kernel_of{simt::launch<kKernel, Arguments>, simt::re
 inline const char* unreadable(const Sizes& sizes, const Scores& scores) {
   for (int64_t size : {sizes.batches, sizes.queries, sizes.tokens, sizes.key_channels})
     if (size < 1) return "batches, queries, tokens and channels must be at least 1";
-  if (sizes.batches > kMostBlocks) return "there are more than 65535 batches";
-  if (sizes.key_channels > kMostBlocks) return "there are more than 65535 key channels";
-  if (std::max(sizes.queries, sizes.tokens) > kMostItems) return "there are about 2^31 queries or tokens";
+  if (sizes.batches > kMaxBlocks) return "there are more than 65535 batches";
+  if (sizes.key_channels > kMaxBlocks) return "there are more than 65535 key channels";
+  if (std::max(sizes.queries, sizes.tokens) > kMaxItems) return "there are about 2^31 queries or tokens";
   if (scores.key.dtype != scores.query.dtype) return "queries and keys are of different dtypes";
   return nullptr;
 }
@@ -46,7 +46,7 @@ inline const char* unreadable(const Sizes& sizes, const Scores& scores) {
 inline const char* unreadable(const Sizes& sizes, const Scores& scores, const ObjectMatrix& value,
                               const ObjectMatrix& out) {
   if (sizes.rows() < 1) return "objects and value channels must be at least 1";
-  if (sizes.rows() > kMostBlocks) return "there are more than 65535 value channels of all objects";
+  if (sizes.rows() > kMaxBlocks) return "there are more than 65535 value channels of all objects";
   if (out.dtype != value.dtype) return "the readout, its gradient and the values are of different dtypes";
   return unreadable(sizes, scores);
 }
@@ -64,9 +64,9 @@ inline int depth_of(std::size_t (*shared_bytes)(int channels, int depth), int ch
 // Parts of a memory of so many tiles for so many programs a part: as asked, or, if that is 0, as many as leave less
 // than a tenth of the GPU idle in the last wave, or the least of it. `places` is how many blocks it holds at once.
 inline int split(int asked, int64_t programs, int64_t tiles, int64_t places) {
-  constexpr int64_t kLeastTiles = 8;
+  constexpr int64_t kMinTiles = 8;
   if (asked || programs == 0) return std::max(asked, 1);
-  const int64_t most = std::max<int64_t>(1, std::min(tiles / kLeastTiles, blocks(2 * places, programs)));
+  const int64_t most = std::max<int64_t>(1, std::min(tiles / kMinTiles, blocks(2 * places, programs)));
   int best = 1;
   double least_idle = 1;
   for (int64_t parts = 1; parts <= most; ++parts) {
