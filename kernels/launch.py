@@ -101,18 +101,19 @@ def score_vectors(operands: Operands) -> dict[str, Any]:
 
 def scattered(name: str, value: Tensor) -> dict[str, Any]:
     """The arguments of values, or of the gradient of a readout, that are read item by item: no descriptor."""
-    arguments = value_arguments(name, value, Tile(1, 1, 1, 1, 1), 1)
-    del arguments[f"{name}_descriptor"], arguments[f"{name.upper()}_BY_ITEM"]
-    return arguments
+    return {**_strides(name, value), **_value_sizes(value)}
 
 
 def value_arguments(name: str, value: Tensor, tile: Tile, items: int) -> dict[str, Any]:
     """The arguments of values, or of the gradient of a readout, `(B, O, C, items)`, in tiles of `items` items."""
     return {
         **source(name, value, tile.value_channels, items),
-        "VALUE_CHANNELS": value.shape[2],
-        "ROWS": value.shape[1] * value.shape[2],
+        **_value_sizes(value),
     }
+
+
+def _value_sizes(value: Tensor) -> dict[str, int]:
+    return {"VALUE_CHANNELS": value.shape[2], "ROWS": value.shape[1] * value.shape[2]}
 
 
 def count(name: str, size: int, beside: Tensor) -> dict[str, int]:
@@ -126,22 +127,29 @@ def count(name: str, size: int, beside: Tensor) -> dict[str, int]:
 
 
 def source(name: str, tensor: Tensor, block_rows: int, block_items: int) -> dict[str, Any]:
-    """The arguments of a tensor `(B, [O,] C, items)` that is read in tiles; see `stm_fast.kernels.primitives`.
+    """The arguments of a tensor `(B, [O,] C, items)` that is read in tiles; see `stm_fast.kernels.primitives`."""
+    layout = described(tensor, block_rows, block_items)
+    return {
+        **_strides(name, tensor),
+        f"{name}_descriptor": None if layout is None else _descriptor(tensor, layout, block_rows, block_items),
+        f"{name.upper()}_BY_ITEM": True if layout is not None and layout.by_item else None,
+    }
 
-    Strides are in units of the largest power of two that divides all but the items' stride, up to 16 bytes, for the
+
+def _strides(name: str, tensor: Tensor) -> dict[str, Any]:
+    """A tensor `(B, [O,] C, items)` and its strides.
+
+    They are in units of the largest power of two that divides all but the items' stride, up to 16 bytes, for the
     reason of `count`.
     """
     names = ("batch", "object", "channel") if tensor.ndim == 4 else ("batch", "channel")
     *strides, item = tensor.stride()
     unit = math.gcd(16 // tensor.element_size(), *strides)
-    layout = described(tensor, block_rows, block_items)
     return {
         name: tensor,
-        f"{name}_descriptor": None if layout is None else _descriptor(tensor, layout, block_rows, block_items),
         **{f"{name}_{part}": stride // unit for part, stride in zip(names, strides, strict=True)},
         f"{name}_item": item,
         f"{name.upper()}_UNIT": unit,
-        f"{name.upper()}_BY_ITEM": True if layout is not None and layout.by_item else None,
     }
 
 
