@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 
 from stm_fast.cli.evaluate import Layout, open_dataset
-from stm_fast.cli.options import SegmenterOptions
 from stm_fast.evaluation.run import run_clip
 from stm_fast.evaluation.score import MeanScore, score_clip
 from stm_fast.media.summary import versions
+from stm_fast.tracking.options import TrackOptions
 
 DATASETS = (
     ("davis2016", "dev6", Layout.davis2016),
@@ -30,7 +30,7 @@ DATASETS = (
 
 def main(model: str = "compact") -> None:
     data = Path(os.environ["STM_FAST_DATA"])
-    options = SegmenterOptions(model=model)
+    options = TrackOptions(model=model)
     network = options.load()
     dtype = next(network.parameters()).dtype
     print(f"{processor()}, {torch.get_num_threads()} threads, {dtype}, {network.working_size} pixels; ", end="")

@@ -18,9 +18,9 @@ import torch
 
 from benchmarks.accuracy import processor
 from stm_fast import MemoryPolicy, Segmenter, load_model
-from stm_fast.cli.options import Dtype, resolve_dtype
 from stm_fast.data.demo_clip import CAT, DemoFrame, render
 from stm_fast.media.summary import versions
+from stm_fast.tracking.options import resolve_dtype
 
 FRAMES = (5, 20, 100)
 ROUNDS = 9
@@ -29,7 +29,7 @@ BACKENDS = ("cpu", "reference")
 
 def main(name: str = "compact") -> None:
     """Print a line for every T and backend."""
-    model = load_model(name, dtype=resolve_dtype(Dtype.auto, "cpu"))
+    model = load_model(name, dtype=resolve_dtype("auto", "cpu"))
     clip = list(render())
     print(f"{processor()}, {torch.get_num_threads()} threads, {next(model.parameters()).dtype}, ", end="")
     print(f"{model.working_size} pixels; ", end="")

@@ -32,11 +32,11 @@ from benchmarks.accuracy import processor
 from benchmarks.long_clip import LongClip, Return
 from benchmarks.plots import Panel, draw_long_video
 from stm_fast import MemoryPolicy, Segmenter, load_model
-from stm_fast.cli.options import Dtype, resolve_dtype
 from stm_fast.media.files import atomic_path
 from stm_fast.media.summary import versions
 from stm_fast.memory import presets
 from stm_fast.models.stm import STM
+from stm_fast.tracking.options import resolve_dtype
 
 SIZE = 240
 FRAMES = 10_000
@@ -109,7 +109,7 @@ def run(name: str, clip: LongClip, out: Path, progress: "Queue[tuple[str, int] |
     if path.exists() and Log.load(path, made_of).complete(name, len(clip)):
         return
     torch.set_num_threads(1)
-    dtype = resolve_dtype(Dtype.auto, "cpu")
+    dtype = resolve_dtype("auto", "cpu")
     segmenter = Segmenter(load_model("compact", dtype=dtype), policy=POLICIES[name], size=SIZE)
     log = Log(made_of)
     if state.exists():

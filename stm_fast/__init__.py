@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from stm_fast.memory.policies import MemoryPolicy
     from stm_fast.models.checkpoints import load_model
     from stm_fast.ops import MemoryReadout, memory_read, merge_reads
+    from stm_fast.tracking.track import track
 
 __version__ = "0.1.0.dev0"
 
@@ -23,6 +24,7 @@ __all__ = [
     "load_model",
     "memory_read",
     "merge_reads",
+    "track",
 ]
 
 _HOMES = {
@@ -33,6 +35,7 @@ _HOMES = {
     "load_model": "stm_fast.models.checkpoints",
     "memory_read": "stm_fast.ops",
     "merge_reads": "stm_fast.ops",
+    "track": "stm_fast.tracking.track",
 }
 
 

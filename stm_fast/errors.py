@@ -11,6 +11,19 @@ class StmFastError(Exception):
     exit_code = 1
 
 
+class ArgumentError(StmFastError, ValueError):
+    """An argument is out of range.
+
+    Attributes:
+        argument: its name; on the command line it is an option, with hyphens.
+        problem: the rest of the sentence: what is allowed, and what was seen.
+    """
+
+    def __init__(self, argument: str, problem: str) -> None:
+        super().__init__(f"{argument} {problem}")
+        self.argument, self.problem = argument, problem
+
+
 class BackendUnavailableError(StmFastError):
     """A backend named by the caller cannot serve the call; the message says why."""
 

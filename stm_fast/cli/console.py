@@ -14,9 +14,9 @@ from typing import ParamSpec, TextIO, TypeVar
 import typer
 from rich.console import Console
 
-from stm_fast.cli.outputs import release
-from stm_fast.errors import StmFastError
+from stm_fast.errors import ArgumentError, StmFastError
 from stm_fast.media.notices import MediaNotice
+from stm_fast.tracking.claims import release
 
 DEBUG_VARIABLE = "STM_FAST_DEBUG"
 OPTION_ERROR, SYSTEM_ERROR, INTERRUPTED = 1, 3, 130
@@ -63,43 +63,12 @@ def say(message: str) -> None:
     stderr.print(message, markup=False, soft_wrap=True)
 
 
-@contextmanager
-def progress_bar(
-    description: str, total: int | None, unit: str = "frames", *, done: int = 0
-) -> Iterator[Callable[..., None]]:
-    """A progress bar with rate and remaining time; yields a function to call after each unit, with a note beside it.
-
-    Args:
-        description: what is under way.
-        total: number of units, if it is known.
-        unit: what is counted, for the rate.
-        done: units done before.
-    """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TextColumn("{task.fields[note]}"),
-        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-    )
-    with Progress(*columns, console=stderr) as progress:
-        task = progress.add_task(description, total=total, completed=done, rate="", note="")
-
-        def advance(note: str = "") -> None:
-            progress.advance(task)
-            speed = progress.tasks[0].finished_speed or progress.tasks[0].speed
-            progress.update(task, rate=f"{speed:.1f} {unit}/s" if speed else "", note=note)
-
-        yield advance
-
-
 def _sentence(error: BaseException) -> tuple[str, int] | None:
     """What to tell the user and the exit code; None for an exception that is a bug."""
     if isinstance(error, KeyboardInterrupt):
         return "Interrupted.", INTERRUPTED
+    if isinstance(error, ArgumentError):
+        return f"--{error.argument.replace('_', '-')} {error.problem}", error.exit_code
     if isinstance(error, StmFastError):
         return str(error), error.exit_code
     if isinstance(error, OSError):

@@ -8,8 +8,7 @@ import typer
 from stm_fast.cli import options
 from stm_fast.cli.console import say, stdout, with_sentences
 from stm_fast.cli.evaluate import print_scores
-from stm_fast.cli.outputs import OutputFolder
-from stm_fast.cli.segment import follow
+from stm_fast.cli.segment import save
 
 AGAIN = "The same command starts again."
 
@@ -35,21 +34,19 @@ def demo(
     from stm_fast.evaluation.report import write_report
     from stm_fast.evaluation.run import ClipRun
     from stm_fast.evaluation.score import check_scoring, score_clip
+    from stm_fast.tracking.results import OutputFolder
+    from stm_fast.tracking.track import Track
 
     check_scoring()
-    chosen = options.SegmenterOptions(model, weights, device=device, dtype=dtype, backend=backend)
-    network = chosen.load()
+    chosen = options.track_options(model, weights, device=device, dtype=dtype, backend=backend)
     say(f"Rendering {demo_clip.FRAMES} frames into {out / 'clip'}")
     demo_clip.write(out / "clip")
     dataset = folder(out / "clip")
     clip = dataset.clips[0]
     frames = clip.open()
-    first = frames.first_name
+    tracker = Track.open(frames, {frames.first_name: clip.prompts[frames.first_name]}, chosen)
+    summary = save(tracker, out, overwrite=True, fps=float(demo_clip.FPS), remedy=AGAIN)
     results = OutputFolder(out)
-    segmenter = chosen.segmenter(network, frames.size)
-    summary = follow(
-        segmenter, frames, {first: clip.prompts[first]}, results, chosen.settings(), fps=demo_clip.FPS, remedy=AGAIN
-    )
     scores = score_clip(clip, results.masks)
     run = ClipRun(clip.name, summary.frames, summary.seconds["total"], summary.memory_tokens)
     write_report(out, dataset, scores, [run], chosen.settings())

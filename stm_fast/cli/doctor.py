@@ -122,8 +122,8 @@ def _machine() -> dict[str, str]:
     import torch
     from av.codec.codec import UnknownCodecError
 
-    from stm_fast.cli.options import Dtype, resolve_dtype
     from stm_fast.ops import compiled
+    from stm_fast.tracking.options import resolve_dtype
 
     try:
         encoder = av.Codec("libx264", "w").name
@@ -134,6 +134,6 @@ def _machine() -> dict[str, str]:
         "cpu": f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads",
         "cpu kernels": ", ".join(compiled.instruction_sets()) or "missing",
         "gpu": ", ".join(cards) or "none",
-        "default dtype": ", ".join(f"{kind} {resolve_dtype(Dtype.auto, kind)}" for kind in devices()),
+        "default dtype": ", ".join(f"{kind} {resolve_dtype('auto', kind)}" for kind in devices()),
         "H.264 encoder": encoder,
     }

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stm_fast.cli import options
-from stm_fast.cli.console import Interrupted, progress_bar, stdout, with_sentences
-from stm_fast.cli.outputs import claim
+from stm_fast.cli.console import Interrupted, stdout, with_sentences
+from stm_fast.progress import progress_bar
+from stm_fast.tracking.claims import claim
 
 if TYPE_CHECKING:
     from stm_fast.data.clips import Dataset
     from stm_fast.evaluation.run import ClipRun
     from stm_fast.evaluation.score import ObjectScore
     from stm_fast.models.stm import STM
+    from stm_fast.tracking.options import TrackOptions
 
 
 class Layout(str, Enum):
@@ -41,7 +43,7 @@ def evaluate(
     weights: options.Weights = None,
     size: options.Size = None,
     memory_every: options.MemoryEvery = 5,
-    memory: options.MemoryName = "official",
+    memory: options.MemoryName = "auto",
     memory_limit: options.MemoryLimit = None,
     top_k: options.TopK = None,
     device: options.Device = "auto",
@@ -58,7 +60,7 @@ def evaluate(
 
     check_scoring()
     clips = open_dataset(root, subset, dataset)
-    chosen = options.SegmenterOptions(
+    chosen = options.track_options(
         model, weights, size, memory_every, memory, memory_limit, top_k, device, dtype, backend
     )
     settings = {"root": str(root), "set": subset, "dataset": dataset.value} | chosen.settings()
@@ -123,7 +125,7 @@ def print_scores(title: str, scores: "Sequence[ObjectScore]", runs: "Sequence[Cl
     stdout.print(table)
 
 
-def _run(chosen: options.SegmenterOptions, network: "STM", clips: "Dataset", out: Path) -> "list[ClipRun]":
+def _run(chosen: "TrackOptions", network: "STM", clips: "Dataset", out: Path) -> "list[ClipRun]":
     from stm_fast.evaluation.run import run_clip
 
     runs: list[ClipRun] = []

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stm_fast.cli.console import Interrupted, progress_bar, say, stdout, with_sentences
-from stm_fast.cli.options import Dtype, resolve_dtype
-from stm_fast.cli.outputs import claim
+from stm_fast.cli.console import Interrupted, say, stdout, with_sentences
+from stm_fast.cli.options import Dtype
 from stm_fast.errors import StmFastError
+from stm_fast.progress import progress_bar
+from stm_fast.tracking.claims import claim
+from stm_fast.tracking.options import resolve_dtype
 
 if TYPE_CHECKING:
     from stm_fast.data.synthetic.pool import ClipPool, PoolSpec
@@ -63,7 +65,7 @@ def synthetic(
     from stm_fast.training.loop import Trainer
     from stm_fast.training.pretrained import lite0_classifier
 
-    precision = resolve_dtype(dtype, "cpu")
+    precision = resolve_dtype(dtype.value, "cpu")
     settings = {
         "recipe": recipe,
         "clips": clips,

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stm_fast.cli.console import Interrupted, progress_bar, say, stdout, with_sentences
-from stm_fast.cli.options import Dtype, resolve_dtype
+from stm_fast.cli.console import Interrupted, say, stdout, with_sentences
+from stm_fast.cli.options import Dtype
 from stm_fast.errors import BackendUnavailableError
 from stm_fast.media.files import write_text
+from stm_fast.progress import progress_bar
+from stm_fast.tracking.options import resolve_dtype
 
 if TYPE_CHECKING:
     from stm_fast.kernels import tuning
@@ -46,7 +48,7 @@ def tune(
     if reason:
         raise BackendUnavailableError(f"the backend triton does not serve this GPU: {reason}")
     until = time.monotonic() + (math.inf if seconds is None else seconds)
-    precision = resolve_dtype(dtype, "cuda")
+    precision = resolve_dtype(dtype.value, "cuda")
     problem = tuning.Problem(key_channels, value_channels, 1620 * frames, precision, device)
     file = triton.tuned_tiles(device)
     tiles.TUNED.pop(device, None)

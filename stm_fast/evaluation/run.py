@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from stm_fast.data.clips import Clip, Dataset
-from stm_fast.inference.prompts import REPEATED
-from stm_fast.inference.propagation import propagate
 from stm_fast.inference.resumable import ResumableSegmenter
 from stm_fast.media.files import write_text
+from stm_fast.media.masks import write_mask
 from stm_fast.media.notices import MediaNotice
+from stm_fast.tracking.prompts import REPEATED, Prompter
+from stm_fast.tracking.propagation import propagate
 
 
 @dataclass(frozen=True)
@@ -60,13 +61,15 @@ def run_clip(
     if record.exists():
         return ClipRun(**json.loads(record.read_text(encoding="utf-8")))
     begin = time.perf_counter()
-    frames = 0
+    done = 0
     with warnings.catch_warnings():
         # A dataset's prompts are its truth, of which the first look at each object is given.
         warnings.filterwarnings("ignore", f".*{REPEATED}", MediaNotice)
-        for _ in propagate(segmenter, clip.open(), clip.prompts, Path(out) / dataset.masks_folder / clip.name):
+        frames = clip.open()
+        for frame in propagate(segmenter, frames, Prompter(clip.prompts, frames.size)):
+            write_mask(Path(out) / dataset.masks_folder / clip.name / f"{frame.name}.png", frame.mask)
             each()
-            frames += 1
-    run = ClipRun(clip.name, frames, time.perf_counter() - begin, segmenter.memory.tokens)
+            done += 1
+    run = ClipRun(clip.name, done, time.perf_counter() - begin, segmenter.memory.tokens)
     write_text(record, json.dumps(asdict(run), indent=2) + "\n")
     return run

@@ -1,16 +1,14 @@
 """A segmenter that can take frames whose masks are known already."""
 
-import torch
-
 from stm_fast.inference.frames import Frame
 from stm_fast.inference.objects import Mask, to_ids
-from stm_fast.inference.segmenter import Segmenter
+from stm_fast.inference.segmenter import Segmenter, one_at_a_time
 
 
 class ResumableSegmenter(Segmenter):
     """A `Segmenter` that goes on where an earlier run over the same frames stopped, by recalling the masks it made."""
 
-    @torch.inference_mode()
+    @one_at_a_time
     def recall(self, frame: Frame, mask: Mask) -> None:
         """Takes the next frame with the mask that `step` gave it before.
 

@@ -1,9 +1,12 @@
 """A video segmented frame by frame, as the frames arrive."""
 
+import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import wraps
 from pathlib import Path
+from typing import Concatenate, Literal, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,7 +18,6 @@ from stm_fast.inference.objects import MAX_ID, Mask, ids_in, to_ids, to_mask, wi
 from stm_fast.inference.state import FrameState
 from stm_fast.inference.timing import stage_times
 from stm_fast.memory.bank import MemoryBank
-from stm_fast.memory.certainty import uncertainty
 from stm_fast.memory.offload import Store
 from stm_fast.memory.policies import MemoryPolicy
 from stm_fast.models.aggregation import PROBABILITY_FLOOR, aggregate, other_masks
@@ -25,6 +27,28 @@ from stm_fast.ops.backends.registry import check_name
 
 STAGES = ("encode_query", "read", "decode", "encode_memory")
 _PIXELS_AT_ONCE = 8 * 480 * 864
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S", bound="Segmenter")
+
+
+def one_at_a_time(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
+    """Make a method of a segmenter raise while another thread is in one of them, in inference mode."""
+
+    @wraps(method)
+    def alone(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        if not self._busy.acquire(blocking=False):
+            raise RuntimeError(
+                f"{method.__name__} was called while another thread used this Segmenter: give each thread its own"
+            )
+        try:
+            with torch.inference_mode():
+                return method(self, *args, **kwargs)
+        finally:
+            self._busy.release()
+
+    return alone
 
 
 @dataclass(frozen=True)
@@ -39,6 +63,8 @@ class Segmentation:
         logits: background first, then the objects `(O + 1, H, W)`, float32; `probabilities` is their softmax.
         probabilities: `(O + 1, H, W)`, float32, summing to one.
         mask: the most probable id of each pixel, 0 for the background `(H, W)`; uint8, or int32 with ids above 255.
+        uncertainty: of each object `(O,)`, float32, see `stm_fast.memory.certainty.uncertainty`; NaN for an object
+            whose mask was given, and for one that is nowhere.
     """
 
     index: int
@@ -46,6 +72,7 @@ class Segmentation:
     logits: Tensor
     probabilities: Tensor
     mask: Tensor
+    uncertainty: Tensor
 
 
 class Segmenter:
@@ -61,7 +88,8 @@ class Segmenter:
     Frames are numpy `(H, W, 3)` or torch `(3, H, W)` or `(1, 3, H, W)`, uint8 or floating in [0, 1], RGB, all of one
     size. Masks are integers `(H, W)`: ids of objects, 0 for the background. A frame enters the memory when the next one
     arrives, so that what `annotate` and `remove` do to it is what is remembered. A call that raises leaves the video
-    where it was: `step` can be called again with the same frame.
+    where it was: `step` can be called again with the same frame. A segmenter is for one thread at a time: a call while
+    another thread is in one raises.
 
     The network runs on the device and in the dtype of its weights, on an inference copy of the model given, in which
     batch norm is folded away; later changes of the model do not reach the segmenter.
@@ -69,7 +97,8 @@ class Segmenter:
     Args:
         model: see `stm_fast.load_model`.
         policy: which frames the memory keeps.
-        size: shorter side, in pixels, of the frames that the network sees; None for their own size.
+        size: shorter side, in pixels, of the frames that the network sees; "auto" for the model's best, which depends
+            on the size of the frames; None for their own size.
         top_k: read only the k best memory tokens of each location; None for all of them.
         backend: of the memory read, see `stm_fast.memory_read`.
         store: where kept frames move, the host's memory or a disk, so that the memory is not bounded by the device's;
@@ -92,15 +121,15 @@ class Segmenter:
         model: STM,
         *,
         policy: MemoryPolicy | None = None,
-        size: int | None = None,
+        size: int | Literal["auto"] | None = None,
         top_k: int | None = None,
         backend: str = "auto",
         store: Store | None = None,
         value_dtype: torch.dtype | None = None,
         memory: Callable[..., MemoryBank] = MemoryBank,
     ) -> None:
-        if size is not None and size < model.stride:
-            raise ValueError(f"size must be at least {model.stride} pixels or None, got {size}")
+        if size != "auto" and size is not None and size < model.stride:
+            raise ValueError(f'size must be at least {model.stride} pixels, "auto" or None, got {size!r}')
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k must be at least 1 or None, got {top_k}")
         if store is not None and top_k is not None:
@@ -116,6 +145,7 @@ class Segmenter:
         self.value_dtype = value_dtype
         self._new_memory = memory
         self._fingerprint = ""
+        self._busy = threading.RLock()
         weight = next(self.model.parameters())
         self._device, self._dtype = weight.device, weight.dtype
         self._forget(policy)
@@ -128,6 +158,11 @@ class Segmenter:
     def objects(self) -> tuple[int, ...]:
         """Ids of the objects followed now."""
         return self._state.objects if self._state else ()
+
+    @property
+    def started(self) -> bool:
+        """Whether there is a video: `start` or `restore` was called."""
+        return self._state is not None
 
     @property
     def frame_index(self) -> int:
@@ -143,7 +178,7 @@ class Segmenter:
         """
         return self._times.seconds()
 
-    @torch.inference_mode()
+    @one_at_a_time
     def start(
         self,
         frame: Frame,
@@ -173,7 +208,7 @@ class Segmenter:
         if memory is not None and references:
             raise ValueError(f"references must be none with a memory, got {len(references)}")
         rgb = to_rgb(frame, self._device)
-        geometry = Geometry.of((rgb.shape[2], rgb.shape[3]), self.size, self.model.stride)
+        geometry = self._geometry((rgb.shape[2], rgb.shape[3]))
         state = FrameState.without_objects(0, geometry, self._for_network(rgb, geometry))
         ids = None if mask is None else to_ids(mask, geometry.outer, self._device)
         objects = () if ids is None else _annotated_objects(ids, None)
@@ -193,7 +228,7 @@ class Segmenter:
                 logits = None
             return self._commit(state, logits)
 
-    @torch.inference_mode()
+    @one_at_a_time
     def step(self, frame: Frame) -> Segmentation:
         """Segments the next frame.
 
@@ -215,7 +250,7 @@ class Segmenter:
             self.memory.undo_read()
             raise
 
-    @torch.inference_mode()
+    @one_at_a_time
     def annotate(self, mask: Mask, objects: Collection[int] | None = None) -> Segmentation:
         """Says where objects are in the current frame: new ids are followed from here on, known ones are corrected.
 
@@ -237,6 +272,7 @@ class Segmenter:
         state.annotate(ids, _annotated_objects(ids, objects))
         return self._commit(state)
 
+    @one_at_a_time
     def remember(self) -> None:
         """Keeps the current frame in memory as if its masks had been given.
 
@@ -245,6 +281,7 @@ class Segmenter:
         """
         self._state = replace(self._started(), chosen=True)
 
+    @one_at_a_time
     def save(self, path: str | Path, extra: object = None) -> None:
         """Writes everything that the next step depends on, memory and current frame, to a .safetensors file.
 
@@ -261,7 +298,7 @@ class Segmenter:
         """
         snapshot.save(path, self._started(), self.memory, self._identity(), extra)
 
-    @torch.inference_mode()
+    @one_at_a_time
     def restore(self, path: str | Path) -> object:
         """Goes on where `save` was called; whatever was remembered before is forgotten.
 
@@ -279,7 +316,7 @@ class Segmenter:
             self._state = state
         return extra
 
-    @torch.inference_mode()
+    @one_at_a_time
     def remove(self, object_id: int) -> None:
         """Stops following an object and forgets it, also as a reason to keep the current frame.
 
@@ -295,6 +332,13 @@ class Segmenter:
         if row < self.memory.objects:
             self.memory.remove(row)
         self._state = state
+
+    def _geometry(self, outer: tuple[int, int]) -> Geometry:
+        size, stride = self.size, self.model.stride
+        if size == "auto":
+            best = self.model.best_size(min(outer))
+            size = None if best == min(outer) or best < stride else best
+        return Geometry.of(outer, size, stride)
 
     def _forget(self, policy: MemoryPolicy | None) -> None:
         self._state = None
@@ -385,7 +429,7 @@ class Segmenter:
             logits = state.outer.clamp(min=PROBABILITY_FLOOR).log()
         # `max` is vectorised over pixels, `argmax` is not.
         mask = to_mask(state.outer.max(0).indices, state.objects)
-        result = Segmentation(state.index, state.objects, logits, state.outer, mask)
+        result = Segmentation(state.index, state.objects, logits, state.outer, mask, state.uncertainty())
         self._state = state
         return result
 
@@ -408,15 +452,8 @@ class Segmenter:
                 annotated=annotated,
                 permanent=state.chosen,
                 presence=F.adaptive_avg_pool2d(masks.float(), (keys.shape[2], keys.shape[3]))[:, 0],
-                uncertainty=self._uncertainty(state),
+                uncertainty=None if self.memory.policy.admission is None else state.uncertainty(),
             )
-
-    def _uncertainty(self, state: FrameState) -> Tensor | None:
-        """How unsure the network was of each object `(O,)`; NaN for those that were placed, None without admission."""
-        if self.memory.policy.admission is None:
-            return None
-        placed = torch.tensor([found in state.placed for found in state.objects], device=state.inner.device)
-        return uncertainty(state.inner[1:]).masked_fill(placed, torch.nan)
 
     def _remembered(self, state: FrameState) -> Tensor:
         """Masks `(O, 1, *inner)` of the objects as they go into memory."""

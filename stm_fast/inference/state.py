@@ -8,6 +8,7 @@ from torch import Tensor
 
 from stm_fast.inference.frames import Geometry
 from stm_fast.inference.objects import corrected, one_hot
+from stm_fast.memory.certainty import uncertainty
 
 
 @dataclass
@@ -35,6 +36,15 @@ class FrameState:
     annotated: frozenset[int] = frozenset()
     placed: frozenset[int] = frozenset()
     chosen: bool = False
+    _measured: Tensor | None = None
+
+    def uncertainty(self) -> Tensor:
+        """How unsure the network was of each object `(O,)`; NaN for those that were placed, or are nowhere."""
+        if self._measured is None:
+            placed = torch.tensor([found in self.placed for found in self.objects], dtype=torch.bool)
+            unsure = uncertainty(self.inner[1:])
+            self._measured = unsure.masked_fill(placed.to(unsure.device), torch.nan)
+        return self._measured
 
     @classmethod
     def without_objects(cls, index: int, geometry: Geometry, frame: Tensor) -> "FrameState":
@@ -70,6 +80,7 @@ class FrameState:
         self._edit(lambda planes: corrected(planes, rows, masks if planes is self.outer else shrunk))
 
     def _edit(self, change: Callable[[Tensor], Tensor]) -> None:
+        self._measured = None
         same = self.inner is self.outer
         inner = change(self.inner)
         self.inner, self.outer = inner, inner if same else change(self.outer)

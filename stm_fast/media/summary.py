@@ -24,6 +24,8 @@ class RunSummary:
         memory_tokens: locations held by the memory at the end, for one object.
         backend: that read the memory; for "auto" the first that this machine has.
         settings: options that decide the result.
+        inputs: what the masks were made from, to which a resumed run is held.
+        uncertainty: of each object by frame name, where it is known; see `stm_fast.memory.certainty.uncertainty`.
         versions: of this package, the libraries that matter and Python.
     """
 
@@ -36,6 +38,8 @@ class RunSummary:
     memory_tokens: int
     backend: str
     settings: dict[str, object]
+    inputs: dict[str, object] = field(default_factory=dict)
+    uncertainty: dict[str, dict[str, float]] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=lambda: versions())
 
     def write(self, path: str | Path) -> None:

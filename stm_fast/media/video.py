@@ -28,10 +28,12 @@ class Frame(NamedTuple):
     Attributes:
         name: what its mask is called, without a suffix: the image's stem, or the frame's number as five digits.
         image: RGB uint8 `(H, W, 3)`.
+        time: seconds since the first frame; None if the source has no clock.
     """
 
     name: str
     image: NDArray[np.uint8]
+    time: Fraction | None = None
 
 
 class FrameSource(ABC):

@@ -267,6 +267,11 @@ class MemoryBank:
         for arena in self.arenas:
             arena.undo_read()
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the next frame that stays takes the place of others, for some object."""
+        return any(arena.max_slots is not None and len(arena.slots) >= arena.max_slots for arena in self.arenas)
+
     def table(self, names: Sequence[object] | None = None) -> MemoryTable:
         """What is in memory: a row for each frame, and one for prototypes, of objects that share an arena.
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from stm_fast.memory.arena import Arena
+from stm_fast.memory.policies import Admission
 
 _FIRST = 5
 """Frames that set together what is usual, near one another or not."""
@@ -14,6 +15,7 @@ _NEAR = 20
 """About how many frames the usual uncertainty is a mean over."""
 _FAR = 200
 """The same, for those that are far from it."""
+_FULL = "memory was full"
 
 
 def uncertainty(probabilities: Tensor) -> Tensor:
@@ -72,3 +74,25 @@ class Certain:
         arena.notes["usual uncertainty"] = usual + above / (min(counted + 1, _NEAR) if near else _FAR)
         arena.notes["frames near it"] = counted + near
         return above <= most
+
+
+@dataclass(frozen=True)
+class WhenFull:
+    """Asks another admission once a memory has been full; before, every frame stays.
+
+    The other one sees all frames, so that it knows what is usual when its word begins to count.
+
+    Attributes:
+        admission: the other one.
+        frames: that fill the memory of an object, the previous one included.
+    """
+
+    admission: Admission
+    frames: int
+
+    def admits(self, arena: Arena, slot: int) -> bool:
+        """See `stm_fast.memory.policies.Admission.admits`."""
+        admitted = self.admission.admits(arena, slot)
+        if len(arena.slots) >= self.frames:
+            arena.notes[_FULL] = 1.0
+        return admitted or _FULL not in arena.notes

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from numbers import Integral
 from typing import TYPE_CHECKING, Protocol
 
+from stm_fast.errors import ArgumentError
 from stm_fast.memory.tokens import TOKEN_ALIGNMENT, aligned
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ class MemoryPolicy:
             The bound, or None for no bound.
 
         Raises:
-            ValueError: a bound leaves no room for the frames that the policy cannot do without.
+            ArgumentError: a bound leaves no room for the frames that the policy cannot do without.
         """
         bounds = [] if self.max_frames is None else [self.max_frames]
         of_objects = objects * bytes_a_token
@@ -176,8 +177,8 @@ class MemoryPolicy:
             slots = (bound // (unit * step) * step - long_term) // tokens_a_frame
             if slots < self.least_frames:
                 least = unit * aligned(self.least_frames * tokens_a_frame + long_term, step)
-                raise ValueError(
-                    f"{name} must be at least {least} for {objects} objects at this size of frames, got {bound}"
+                raise ArgumentError(
+                    name, f"must be at least {least} for {objects} objects at this size of frames, got {bound}"
                 )
             bounds.append(slots)
         return min(bounds, default=None)

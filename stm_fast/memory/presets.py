@@ -1,11 +1,27 @@
 """Policies that have a name."""
 
-from stm_fast.memory.certainty import Certain
+from dataclasses import replace
+
+from stm_fast.memory.certainty import Certain, WhenFull
 from stm_fast.memory.evictions import LeastUsed, LongTerm, MostAlike
 from stm_fast.memory.policies import MemoryPolicy
 
+AUTO_FRAMES = 25
+"""Frames that `auto` remembers before it consolidates: every clip of DAVIS, of 104 frames at most, is read as the paper
+does."""
 LONG_TERM_FRAMES = 20
 DIVERSE_FRAMES = 20
+
+
+def auto(frames: int = AUTO_FRAMES, every: int = 5, max_bytes: int | None = None) -> MemoryPolicy:
+    """Return a policy that is `official` for a short video and `long_term` for the rest of a longer one.
+
+    Until an object has `frames` frames in memory nothing goes. Then the older half of the working frames becomes
+    prototypes, again and again, and frames that the network is not sure of stay no more: memory and the time of a frame
+    are bounded.
+    """
+    policy = long_term(frames, every, max_bytes)
+    return replace(policy, admission=WhenFull(Certain(), frames))
 
 
 def official(every: int = 5, max_bytes: int | None = None) -> MemoryPolicy:

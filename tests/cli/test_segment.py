@@ -12,13 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
-from stm_fast.cli.options import parse_bytes
-from stm_fast.inference import propagation
 from stm_fast.media.masks import read_mask, write_mask
 from stm_fast.media.overlay import video_writer
 from stm_fast.media.video import open_frames
 from stm_fast.memory.bank import MemoryBank
 from stm_fast.memory.offload import DiskStore
+from stm_fast.tracking import results
+from stm_fast.tracking.options import parse_bytes
 
 pytestmark = pytest.mark.usefixtures("colour_model")
 
@@ -46,8 +46,8 @@ def break_after(monkeypatch):
             written.append(path)
             write_mask(path, mask)
 
-        monkeypatch.setattr(propagation, "write_mask", write)
-        return lambda: monkeypatch.setattr(propagation, "write_mask", write_mask)
+        monkeypatch.setattr(results, "write_mask", write)
+        return lambda: monkeypatch.setattr(results, "write_mask", write_mask)
 
     return arm
 
@@ -61,7 +61,13 @@ def test_everything_is_written(segment, clip, tmp_path):
     assert result.exit_code == 0, result.output
     out = tmp_path / "out"
     assert masks(out / "masks") == masks(clip / "masks")
-    assert sorted(path.name for path in out.iterdir()) == ["contact_sheet.png", "masks", "overlay.mp4", "summary.json"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "contact_sheet.png",
+        "frames.jsonl",
+        "masks",
+        "overlay.mp4",
+        "summary.json",
+    ]
     assert open_frames(out / "overlay.mp4").count == 6
     Image.open(out / "contact_sheet.png").load()
     summary = json.loads((out / "summary.json").read_text())
@@ -95,7 +101,7 @@ def test_a_memory_on_disk_leaves_nothing_behind(segment, clip, tmp_path, monkeyp
     assert result.exit_code == 0, result.output
     assert masks(tmp_path / "out" / "masks") == masks(clip / "masks")
     assert moved == [Path("out")] * 4
-    written = {"contact_sheet.png", "masks", "overlay.mp4", "summary.json"}
+    written = {"contact_sheet.png", "frames.jsonl", "masks", "overlay.mp4", "summary.json"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == written
 
 
@@ -119,7 +125,7 @@ def test_results_are_not_overwritten_unasked(segment, clip, tmp_path):
     (tmp_path / "out" / "masks" / "stale.png").write_bytes(b"of a longer run")
     result = segment()
     assert result.exit_code == 1
-    assert "holds results: --resume goes on with them, --overwrite starts again" in result.output
+    assert "holds results: resume continues with them, overwrite starts again" in result.output
     assert segment("--overwrite").exit_code == 0
     assert masks(tmp_path / "out" / "masks") == masks(clip / "masks")
 
@@ -128,7 +134,7 @@ def test_masks_of_the_user_are_safe(segment, clip):
     before = masks(clip / "masks")
     result = segment("--overwrite", mask=clip / "masks", out=clip)
     assert result.exit_code == 1
-    assert "holds what is given as INPUT or --mask: choose another --out" in result.output
+    assert "holds what is given as video or mask: choose another folder" in result.output
     for flags in ((), ("--overwrite",), ("--resume",)):
         assert "no run of stm-fast made" in segment(*flags, out=clip).output
     assert masks(clip / "masks") == before
@@ -175,7 +181,7 @@ def test_resume_needs_the_same_options(segment):
     assert segment().exit_code == 0
     result = segment("--resume", "--memory-every", 2)
     assert result.exit_code == 1
-    assert "was made with memory_every 5, not 2: go on with the same options" in result.output
+    assert "was made with memory_every 5, not 2: resume with the same options" in result.output
 
 
 def test_what_ran_out_of_memory_goes_on_with_less(segment):
@@ -235,7 +241,9 @@ def test_inputs_and_foreign_files_are_not_replaced(segment, clip, tmp_path, name
 
 def test_out_is_not_the_folder_of_frames(segment, clip):
     result = segment(out=clip / "frames")
-    assert (result.exit_code, "is the folder of frames given as INPUT" in result.output) == (1, True), result.output
+    assert (result.exit_code, "is the folder of frames that is given as video" in result.output) == (1, True), (
+        result.output
+    )
 
 
 def test_a_mask_among_the_frames_is_refused(segment, clip, tmp_path):
@@ -264,7 +272,7 @@ def test_names_with_colons(segment, clip, tmp_path, monkeypatch):
 
 def test_a_model_without_weights_is_refused(segment):
     result = segment("--model", "resnet50")
-    assert (result.exit_code, "give --weights" in result.output) == (1, True), result.output
+    assert (result.exit_code, "give weights" in result.output) == (1, True), result.output
 
 
 def test_resume_without_anything_starts(segment):
@@ -330,13 +338,13 @@ def test_inputs_that_are_not_there(segment, tmp_path, inputs, code, sentence):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--device", "abacus"), "device 'abacus' cannot be used"),
+        (("--device", "abacus"), "--device 'abacus' cannot be used"),
         (("--size", "8"), "size must be at least 16"),
         (("--memory", "window:1"), "--memory window:N must have N from 2 to 1000000, got window:1"),
         (("--memory", "diverse:10000000000000000"), "--memory diverse:N must have N from 2 to 1000000"),
         (("--memory", "long-term:"), "got long-term:"),
-        (("--memory", "best:1"), "--memory must be official, window:N"),
-        (("--memory", "window"), "--memory must be official, window:N"),
+        (("--memory", "best:1"), "--memory must be auto, official, window:N"),
+        (("--memory", "window"), "--memory must be auto, official, window:N"),
         (("--memory", "official:3"), "got official:3"),
         (("--memory", "best"), "got best"),
         (("--memory-limit", "much"), "--memory-limit must be a number of bytes such as 4GB"),
@@ -344,8 +352,8 @@ def test_inputs_that_are_not_there(segment, tmp_path, inputs, code, sentence):
         (("--memory-limit", "9" * 400), "--memory-limit must be at least 1 byte and at most 2^60"),
         (("--backend", "abacus"), "abacus"),
         (("--offload", "host"), "on a CPU the memory is there already; allowed is disk"),
-        (("--offload", "disk", "--top-k", "3"), "leave out --top-k"),
-        (("--offload", "disk", "--memory", "window:3"), "leave out --memory and --memory-limit"),
+        (("--offload", "disk", "--top-k", "3"), "leave out top-k"),
+        (("--offload", "disk", "--memory", "window:3"), "leave out memory and memory limit"),
     ],
 )
 def test_options_out_of_range(segment, tmp_path, options, sentence):

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import math
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -304,3 +305,46 @@ def test_ids_of_any_integer_type_are_saved(model: STM, paint: Blocks, ids: Block
     segmenter.annotate(mask, objects=[found for found in np.unique(mask) if found])
     segmenter.save(tmp_path / "state.safetensors")
     assert all(type(found) is int for found in segmenter.objects)
+
+
+def test_a_segmenter_is_for_one_thread_at_a_time(model, paint, ids):
+    """The second call raises and the first is not harmed."""
+    inside, leave = threading.Event(), threading.Event()
+
+    class Slow(Segmenter):
+        def _follow(self, last, state):
+            inside.set()
+            assert leave.wait(60)
+            return super()._follow(last, state)
+
+    segmenter = Slow(model)
+    segmenter.start(paint("r.", ".."), ids("10", "00"))
+    results = []
+    thread = threading.Thread(target=lambda: results.append(segmenter.step(paint(".r", ".."))))
+    thread.start()
+    assert inside.wait(60)
+    for call in (
+        lambda: segmenter.step(paint("..", "r.")),
+        lambda: segmenter.annotate(ids("10", "00")),
+        lambda: segmenter.remove(1),
+        segmenter.remember,
+    ):
+        with pytest.raises(RuntimeError, match="another thread used this Segmenter"):
+            call()
+    leave.set()
+    thread.join(60)
+    assert results[0].index == 1
+    np.testing.assert_array_equal(results[0].mask, ids("01", "00"))
+    assert segmenter.step(paint("..", "r.")).index == 2
+
+
+def test_the_uncertainty_of_a_frame(model, paint, ids):
+    segmenter = Segmenter(model)
+    given = segmenter.start(paint("rg", ".."), ids("12", "00"))
+    assert given.uncertainty.isnan().all()
+    found = segmenter.step(paint("gr", ".."))
+    inside = found.probabilities[1:]
+    expected = (inside * (1 - inside)).sum((1, 2)) / inside.sum((1, 2)).sqrt()
+    torch.testing.assert_close(found.uncertainty, expected)
+    corrected = segmenter.annotate(ids("20", "00"), [2])
+    assert corrected.uncertainty.isnan().tolist() == [False, True]

@@ -19,7 +19,7 @@ from stm_fast.memory.novelty import Novel
 from stm_fast.memory.offload import HostStore
 from stm_fast.memory.sharded import ShardedMemory
 from stm_fast.models.stm import STM
-from tests.inference.conftest import BLOCK, COLOURS, ColourMemory, ColourQuery, Split, Threshold
+from tests.colours import BLOCK, COLOURS, ColourMemory, ColourQuery, Split, Threshold
 from tests.memory.processes import group_of
 from tests.memory.reads import assert_aligned, watched
 

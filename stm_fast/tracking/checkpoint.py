@@ -11,7 +11,7 @@ from stm_fast.media.files import discard
 from stm_fast.media.notices import notice
 
 SECONDS = 120.0
-_MOST_SHARE = 0.05
+_MAX_SHARE = 0.05
 """Of the time, that writing may take: a large memory is written less often."""
 
 
@@ -39,6 +39,8 @@ class Checkpoint:
             segmenter: which has segmented the frame.
             index: number of the frame in the clip.
         """
+        if not segmenter.started:
+            return
         self._reached = index, segmenter.frame_index
         begin = time.monotonic()
         if not self.seconds or begin - self._saved < self._wait:
@@ -54,7 +56,7 @@ class Checkpoint:
             )
             return
         self._saved = time.monotonic()
-        self._wait = max(self.seconds, (self._saved - begin) / _MOST_SHARE)
+        self._wait = max(self.seconds, (self._saved - begin) / _MAX_SHARE)
 
     def keep(self, segmenter: Segmenter) -> None:
         """Saves the state of a run that was stopped, if it is that of the last frame whose mask is on disk."""

@@ -3,11 +3,14 @@
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from stm_fast.errors import MediaError
+from stm_fast.inference.objects import to_ids
 from stm_fast.media.masks import Colour, fit_mask, object_ids, read_mask
 from stm_fast.media.notices import MediaNotice, notice
 from stm_fast.media.video import Frame, FrameSource, list_images
@@ -57,6 +60,44 @@ def _in_folder(folder: Path, frames: FrameSource) -> dict[str, Path]:
     return prompts
 
 
+Given = Path | NDArray[np.integer]
+"""A mask file, or ids `(H, W)`."""
+
+
+def given_masks(masks: Any, frames: FrameSource) -> dict[str, Given]:
+    """Masks in any form that `stm_fast.track` takes, by frame name.
+
+    Args:
+        masks: a path, see `find_prompts`; ids `(H, W)` of the first frame; a mapping from frames, by number or name, to
+            files or ids; or None for none.
+        frames: the clip they belong to.
+
+    Raises:
+        MediaError: see `find_prompts`.
+        TypeError: a mask is of another type, or does not hold integers.
+        ValueError: ids have another size than the frames, or there is no frame of a mapping's name.
+    """
+    if masks is None:
+        return {}
+    if isinstance(masks, str | Path):
+        return dict(find_prompts(masks, frames))
+    if not isinstance(masks, Mapping):
+        return {frames.first_name: _as_ids(masks, frames.size)}
+    found: dict[str, Given] = {}
+    for frame, mask in masks.items():
+        name = f"{frame:05d}" if isinstance(frame, int) and frames.may_hold(f"{frame:05d}") else str(frame)
+        if not frames.may_hold(name):
+            raise ValueError(f"masks must be those of frames such as {frames.first_name}, got one of {frame!r}")
+        found[name] = Path(mask) if isinstance(mask, str | Path) else _as_ids(mask, frames.size)
+    return found
+
+
+def _as_ids(mask: Any, size: tuple[int, int]) -> NDArray[np.integer]:
+    """Ids of an array or a tensor, on the host."""
+    ids = to_ids(np.asarray(mask) if isinstance(mask, list) else mask, size, torch.device("cpu"))
+    return np.asarray(ids.numpy())
+
+
 class Prompter:
     """Reads prompts as their frames come, each object once: from the first mask that it is in.
 
@@ -65,14 +106,14 @@ class Prompter:
         size: of the frames; masks of another size are resized.
     """
 
-    def __init__(self, prompts: Mapping[str, Path], size: tuple[int, int]) -> None:
+    def __init__(self, prompts: Mapping[str, Given], size: tuple[int, int]) -> None:
         self._prompts = prompts
         self._size = size
         self._colours: dict[Colour, int] = {}
         self._repeated = False
         self.known: set[int] = set()
 
-    def new_objects(self, frame: Frame) -> NDArray[np.uint8] | None:
+    def new_objects(self, frame: Frame) -> NDArray[np.integer] | None:
         """The objects that appear in this frame's mask for the first time, ids `(H, W)`; None if there are none.
 
         The first mask that shows an object again is told of in a notice.
@@ -80,14 +121,18 @@ class Prompter:
         path = self._prompts.get(frame.name)
         if path is None:
             return None
-        mask = fit_mask(read_mask(path, self._colours), self._size, path)
+        mask = path if isinstance(path, np.ndarray) else fit_mask(read_mask(path, self._colours), self._size, path)
         shown = set(object_ids(mask))
         new = shown - self.known
         if shown & self.known and not self._repeated:
             self._repeated = True
             again = ", ".join(map(str, sorted(shown & self.known)))
-            notice(f"{path} shows objects {again} again: {REPEATED}")
+            notice(f"{_called(path, frame)} shows objects {again} again: {REPEATED}")
         if not new:
             return None
         self.known |= new
-        return np.where(np.isin(mask, list(new)), mask, 0).astype(np.uint8)
+        return np.where(np.isin(mask, list(new)), mask, 0).astype(mask.dtype)
+
+
+def _called(given: Given, frame: Frame) -> str:
+    return str(given) if isinstance(given, Path) else f"the mask of frame {frame.name}"

@@ -1,7 +1,6 @@
 """Whole clips: objects join where their masks are, masks are on disk, and an interrupted run goes on."""
 
 import errno
-import itertools
 import os
 import time
 
@@ -11,16 +10,17 @@ import torch
 from PIL import Image
 
 from stm_fast.errors import MediaError
-from stm_fast.inference import checkpoint as checkpoint_module
-from stm_fast.inference.checkpoint import Checkpoint
-from stm_fast.inference.prompts import find_prompts
-from stm_fast.inference.propagation import propagate
 from stm_fast.inference.resumable import ResumableSegmenter
 from stm_fast.media.masks import read_mask, write_mask
 from stm_fast.media.notices import MediaNotice
 from stm_fast.media.video import open_frames
 from stm_fast.memory import presets
 from stm_fast.memory.policies import MemoryPolicy
+from stm_fast.tracking import checkpoint as checkpoint_module
+from stm_fast.tracking.checkpoint import Checkpoint
+from stm_fast.tracking.prompts import Prompter, find_prompts
+from stm_fast.tracking.propagation import propagate
+from stm_fast.tracking.results import OutputFolder, Results
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*masks add objects but do not correct")
 
@@ -38,6 +38,20 @@ def clip(tmp_path, paint, ids):
     return tmp_path
 
 
+def track_into(out, segmenter, frames, prompts, stop=None, *, resume=False, seconds=0.0):
+    """The frames of a run whose results go to a folder; a run that stops is killed, as far as files can tell."""
+    results = Results(OutputFolder(out), segmenter, frames.size, {}, resume=resume, checkpoint_every=seconds)
+    found = []
+    results.__enter__()
+    for frame in propagate(segmenter, frames, Prompter(prompts, frames.size), earlier=results):
+        results.write(frame)
+        found.append(frame)
+        if len(found) == stop:
+            return found
+    results.__exit__(None, None, None)
+    return found
+
+
 @pytest.fixture
 def segment(clip, model):
     """(out, prompts, **options) -> the frames of a run."""
@@ -45,14 +59,14 @@ def segment(clip, model):
     def run(out, prompts, stop=None, **options):
         frames = open_frames(clip / "frames")
         segmenter = ResumableSegmenter(model, policy=MemoryPolicy(every=2))
-        found = propagate(segmenter, frames, find_prompts(clip / prompts, frames), clip / out, **options)
-        return list(itertools.islice(found, stop))
+        return track_into(clip / out, segmenter, frames, find_prompts(clip / prompts, frames), stop, **options)
 
     return run
 
 
 def masks(folder):
-    return {path.name: read_mask(path).tolist() for path in sorted(folder.iterdir())}
+    inside = folder / "masks" if (folder / "masks").exists() else folder
+    return {path.name: read_mask(path).tolist() for path in sorted(inside.glob("*.png"))}
 
 
 def test_later_masks_only_add_objects(clip, segment):
@@ -83,7 +97,7 @@ def test_frames_before_the_first_object_are_empty(clip, segment):
 def test_resumed_run_equals_one_run(clip, segment, stop):
     segment("whole", "true")
     segment("out", "true", stop=stop)
-    assert len(list((clip / "out").iterdir())) == stop
+    assert len(masks(clip / "out")) == stop
     frames = segment("out", "true", resume=True)
     assert [frame.resumed for frame in frames] == [i < stop for i in range(6)]
     assert masks(clip / "out") == masks(clip / "whole")
@@ -94,9 +108,9 @@ def test_resuming_fills_the_memory_as_one_run_does(clip, model):
     policy = MemoryPolicy(every=2)
     whole, resumed = ResumableSegmenter(model, policy=policy), ResumableSegmenter(model, policy=policy)
     frames = open_frames(clip / "frames")
-    list(propagate(whole, frames, prompts, clip / "out"))
-    (clip / "out" / "5.png").unlink()
-    list(propagate(resumed, frames, prompts, clip / "out", resume=True))
+    track_into(clip / "out", whole, frames, prompts)
+    (clip / "out" / "masks" / "5.png").unlink()
+    track_into(clip / "out", resumed, frames, prompts, resume=True)
     assert sorted(resumed.memory.frames) == sorted(whole.memory.frames)
     for ours, theirs in zip(resumed.memory.arenas, whole.memory.arenas, strict=True):
         for slot, frame in enumerate(theirs.frames):
@@ -109,7 +123,7 @@ def test_resuming_fills_the_memory_as_one_run_does(clip, model):
 @pytest.fixture
 def at_every_frame(monkeypatch):
     """Checkpoints are made however long they take."""
-    monkeypatch.setattr(checkpoint_module, "_MOST_SHARE", 1e9)
+    monkeypatch.setattr(checkpoint_module, "_MAX_SHARE", 1e9)
 
 
 @pytest.mark.usefixtures("at_every_frame")
@@ -123,33 +137,31 @@ def test_a_checkpoint_is_gone_on_from_to_the_same_masks(clip, model, preset, sto
         return ResumableSegmenter(model, policy=preset(every=1, **few))
 
     def run(segmenter, out, stop=None, **options):
-        prompts = find_prompts(clip / "true", frames)
-        return list(itertools.islice(propagate(segmenter, frames, prompts, clip / out, **options), stop))
+        return track_into(clip / out, segmenter, frames, find_prompts(clip / "true", frames), stop, **options)
 
     frames = open_frames(clip / "frames")
     whole, killed, resumed = segmenter(), segmenter(), segmenter()
     run(whole, "whole")
-    path = clip / "state.safetensors"
-    run(killed, "out", stop, checkpoint=Checkpoint(path, 1e-9))
+    path = clip / "out" / ".checkpoint.safetensors"
+    run(killed, "out", stop, seconds=1e-9)
     assert path.exists()
-    path.with_name(".state.part.safetensors").write_bytes(b"killed while it wrote")
-    found = run(resumed, "out", resume=True, checkpoint=Checkpoint(path, 1e-9))
+    path.with_name("..checkpoint.part.safetensors").write_bytes(b"killed while it wrote")
+    found = run(resumed, "out", resume=True, seconds=1e-9)
     assert [frame.resumed for frame in found] == [index < stop for index in range(6)]
     assert masks(clip / "out") == masks(clip / "whole")
     assert resumed.memory.table() == whole.memory.table()
     for ours, theirs in zip(resumed.memory.arenas, whole.memory.arenas, strict=True):
         assert torch.equal(ours.values, theirs.values)
-    assert not list(clip.glob("*.safetensors"))
+    assert not list(clip.rglob("*.safetensors"))
 
 
 @pytest.mark.usefixtures("at_every_frame")
 def test_masks_after_the_checkpoint_are_made_again(clip, segment):
-    path = clip / "state.safetensors"
     segment("whole", "true")
-    segment("out", "true", stop=3, checkpoint=Checkpoint(path, 1e-9))
-    segment("out", "true", stop=2, resume=True, checkpoint=Checkpoint(path, 0))
-    write_mask(clip / "out" / "4.png", np.full((32, 64), 9, np.uint8))
-    frames = segment("out", "true", resume=True, checkpoint=Checkpoint(path))
+    segment("out", "true", stop=3, seconds=1e-9)
+    segment("out", "true", stop=2, resume=True, seconds=0)
+    write_mask(clip / "out" / "masks" / "4.png", np.full((32, 64), 9, np.uint8))
+    frames = segment("out", "true", resume=True, seconds=120.0)
     assert [frame.resumed for frame in frames] == [True, True, True, False, False, False]
     assert masks(clip / "out") == masks(clip / "whole")
 
@@ -157,9 +169,9 @@ def test_masks_after_the_checkpoint_are_made_again(clip, segment):
 @pytest.mark.usefixtures("at_every_frame")
 @pytest.mark.parametrize("damage", ["cut", "other", "ahead", "changed"])
 def test_a_checkpoint_that_cannot_be_used_is_told_of_and_done_without(clip, segment, damage):
-    path = clip / "state.safetensors"
+    path = clip / "out" / ".checkpoint.safetensors"
     segment("whole", "true")
-    segment("out", "true", stop=4, checkpoint=Checkpoint(path, 1e-9))
+    segment("out", "true", stop=4, seconds=1e-9)
     content = path.read_bytes()
     if damage == "cut":
         path.write_bytes(content[: len(content) // 2])
@@ -168,27 +180,26 @@ def test_a_checkpoint_that_cannot_be_used_is_told_of_and_done_without(clip, segm
     elif damage == "changed":
         path.write_bytes(content.replace(b"every=2", b"every=3"))
     else:
-        (clip / "out" / "3.png").unlink()
+        (clip / "out" / "masks" / "3.png").unlink()
     with pytest.warns(MediaNotice, match="memory is filled anew"):
-        segment("out", "true", resume=True, checkpoint=Checkpoint(path, 0))
+        segment("out", "true", resume=True, seconds=0)
     assert masks(clip / "out") == masks(clip / "whole")
 
 
 @pytest.mark.usefixtures("at_every_frame")
 def test_a_mask_missing_before_the_checkpoint(clip, segment):
-    path = clip / "state.safetensors"
-    segment("out", "true", stop=3, checkpoint=Checkpoint(path, 1e-9))
-    (clip / "out" / "1.png").unlink()
-    write_mask(clip / "out" / "5.png", np.zeros((32, 64), np.uint8))
-    with pytest.raises(MediaError, match=r"1\.png is missing though masks after it are there"):
-        segment("out", "true", resume=True, checkpoint=Checkpoint(path))
+    segment("out", "true", stop=3, seconds=1e-9)
+    (clip / "out" / "masks" / "1.png").unlink()
+    write_mask(clip / "out" / "masks" / "5.png", np.zeros((32, 64), np.uint8))
+    with pytest.raises(MediaError, match="mask of frame 1 is missing though masks after it are there"):
+        segment("out", "true", resume=True, seconds=120.0)
 
 
 @pytest.mark.usefixtures("at_every_frame")
 def test_a_run_goes_on_where_no_checkpoint_can_be_written(clip, segment, monkeypatch):
     segment("whole", "true")
-    path = clip / "state.safetensors"
-    segment("out", "true", stop=2, checkpoint=Checkpoint(path, 1e-9))
+    path = clip / "out" / ".checkpoint.safetensors"
+    segment("out", "true", stop=2, seconds=1e-9)
     before = path.read_bytes()
 
     def full(*_):
@@ -197,35 +208,34 @@ def test_a_run_goes_on_where_no_checkpoint_can_be_written(clip, segment, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(ResumableSegmenter, "save", full)
         with pytest.warns(MediaNotice, match=r"cannot be written \(.*No space left"):
-            segment("out", "true", stop=5, resume=True, checkpoint=Checkpoint(path, 1e-9))
+            segment("out", "true", stop=5, resume=True, seconds=1e-9)
     assert path.read_bytes() == before
-    segment("out", "true", resume=True, checkpoint=Checkpoint(path))
+    segment("out", "true", resume=True, seconds=120.0)
     assert masks(clip / "out") == masks(clip / "whole")
 
 
 @pytest.mark.parametrize("extra", [None, {"frame": 1}, [1], {"index": "1"}], ids=str)
 def test_a_state_that_is_not_of_a_run_is_told_of(clip, segment, model, extra):
     segment("whole", "true")
-    path = clip / "state.safetensors"
-    segment("out", "true", stop=2, checkpoint=Checkpoint(path, 1e-9))
+    path = clip / "out" / ".checkpoint.safetensors"
+    segment("out", "true", stop=2, seconds=1e-9)
     segmenter = ResumableSegmenter(model, policy=MemoryPolicy(every=2))
     segmenter.restore(path)
     segmenter.save(path, extra)
     with pytest.warns(MediaNotice, match="is not of a run over a clip"):
-        segment("out", "true", resume=True, checkpoint=Checkpoint(path))
+        segment("out", "true", resume=True, seconds=120.0)
     assert len(masks(clip / "out")) == len(masks(clip / "whole"))
 
 
 @pytest.mark.usefixtures("at_every_frame")
 def test_an_object_that_a_mask_adds_to_what_is_done_is_told_of(clip, segment):
-    path = clip / "state.safetensors"
-    segment("out", "true", stop=4, checkpoint=Checkpoint(path, 1e-9))
+    segment("out", "true", stop=4, seconds=1e-9)
     before = masks(clip / "out")
     added = np.zeros((32, 64), np.uint8)
     added[:8, :8] = 200
     write_mask(clip / "true" / "1.png", added)
-    with pytest.raises(MediaError, match=r"1\.png shows objects 200, which the run before did not follow"):
-        segment("out", "true", resume=True, checkpoint=Checkpoint(path))
+    with pytest.raises(MediaError, match="given for frame 1 shows objects 200, which the run before did not follow"):
+        segment("out", "true", resume=True, seconds=120.0)
     assert masks(clip / "out") == before
 
 
@@ -233,6 +243,8 @@ def test_a_large_state_is_saved_less_often(clip, model, monkeypatch):
     now, saved = [0.0], []
 
     class Slow(ResumableSegmenter):
+        started = True
+
         def save(self, path, extra=None):
             saved.append(extra["index"])
             now[0] += 1.0
@@ -246,13 +258,13 @@ def test_a_large_state_is_saved_less_often(clip, model, monkeypatch):
 
 
 def test_without_resume_masks_are_made_anew(clip, segment):
-    write_mask(clip / "out" / "1.png", np.full((32, 64), 9, np.uint8))
+    write_mask(clip / "out" / "masks" / "1.png", np.full((32, 64), 9, np.uint8))
     segment("out", "true")
     assert masks(clip / "out") == masks(clip / "true")
 
 
 def test_masks_of_another_clip_are_not_resumed(clip, segment):
-    write_mask(clip / "out" / "0.png", np.ones((8, 8), np.uint8))
+    write_mask(clip / "out" / "masks" / "0.png", np.ones((8, 8), np.uint8))
     with pytest.raises(MediaError, match="it is not of this clip"):
         segment("out", "true", resume=True)
 

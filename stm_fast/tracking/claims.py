@@ -1,0 +1,109 @@
+"""When a run may write into a folder: the results there must be its own, or it must be told to replace them."""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from stm_fast.errors import StmFastError
+from stm_fast.media.files import write_text
+
+_FREE = ("input", "mask", "memory", "memory_limit", "device", "backend", "offload")
+"""Settings that may change when a run resumes: what it takes to finish one that ran out of memory, and names of inputs,
+which are compared by what they hold."""
+
+
+def claim(
+    record: Path,
+    results: Sequence[Path],
+    settings: dict[str, object],
+    *,
+    resume: bool,
+    overwrite: bool,
+    clear: Callable[[], None] = lambda: None,
+    inputs: dict[str, object] | None = None,
+) -> dict[str, object]:
+    """Make sure that a run may write its results, and note its settings for a later one.
+
+    No other run can claim the record's folder until this process ends or calls `release`. A run notes its settings
+    before its first result, so that results without a note are somebody else's files.
+
+    Args:
+        record: JSON file with the settings of the run that made the results.
+        results: files of the results, and folders that hold nothing but results.
+        settings: options that decide the results of this run.
+        resume: continue with what is there, which must have been made with the same settings.
+        overwrite: replace what is there.
+        clear: removes the results of an earlier run; called unless this one resumes it.
+        inputs: what the results are made from, noted beside the settings.
+
+    Returns:
+        The `inputs` that the run which is resumed noted; empty without one.
+
+    Raises:
+        ValueError: both flags are given.
+        StmFastError: results are there and neither flag is given, other settings or somebody else made them, or
+            another run is writing there.
+    """
+    if resume and overwrite:
+        raise ValueError("resume and overwrite exclude each other: one continues with results, one starts again")
+    _lock(record.parent)
+    foreign = [path for path in results if (any(path.iterdir()) if path.is_dir() else path.exists())]
+    if foreign and not record.exists():
+        raise StmFastError(f"{foreign[0]} was there before and no run of stm-fast made it: choose another folder")
+    before: dict[str, object] = {}
+    if record.exists() and not overwrite:
+        if not resume:
+            raise StmFastError(f"{record.parent} holds results: resume continues with them, overwrite starts again")
+        before = _inputs_of_same(record, settings)
+    if not resume:
+        clear()
+    note = {"complete": False, "settings": settings, "inputs": inputs or {}}
+    write_text(record, json.dumps(note, indent=2) + "\n")
+    return before
+
+
+_locked: dict[Path, int] = {}
+
+
+def _lock(folder: Path) -> None:
+    """Keep other runs out of a folder; the system frees it when the process ends, however it does."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise StmFastError(f"another run is writing into {folder}: wait for it, or choose another folder") from None
+    except OSError:
+        os.close(descriptor)
+        return
+    _locked[folder] = descriptor
+
+
+def release(folder: Path | None = None) -> None:
+    """Let other runs claim a folder that this one claimed; all of them if none is named."""
+    for each in [folder] if folder is not None else list(_locked):
+        if each in _locked:
+            os.close(_locked.pop(each))
+
+
+def _inputs_of_same(record: Path, settings: dict[str, object]) -> dict[str, object]:
+    """Check that an earlier run had the same settings; return what it was made from."""
+    try:
+        noted = json.loads(record.read_text(encoding="utf-8"))
+        before = dict(noted["settings"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StmFastError(f"{record} does not tell how the results were made: overwrite starts again") from error
+    for name, value in settings.items():
+        if before.get(name) != value and name not in _FREE:
+            raise StmFastError(
+                f"{record.parent} was made with {name} {before.get(name)}, not {value}: resume with the same options, "
+                "or start again in another folder"
+            )
+    inputs = noted.get("inputs")
+    return dict(inputs) if isinstance(inputs, dict) else {}

@@ -1,0 +1,107 @@
+"""frames.jsonl: what was found in each frame of a run, a line a frame, appended as they are made."""
+
+import json
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from stm_fast.media.files import write_text
+from stm_fast.tracking.propagation import TrackedFrame
+
+Line = dict[str, Any]
+
+
+class Journal:
+    """Appends what was found in frames to a file, so that a run which is killed keeps it.
+
+    A line is `{"frame": name, "objects": {id: {"area": pixels, "uncertainty": number or null}}}`. Where a frame has
+    two lines the later one holds.
+
+    Args:
+        path: of the file.
+        resume: keep what an earlier run noted.
+    """
+
+    def __init__(self, path: str | Path, *, resume: bool = False) -> None:
+        self.path = Path(path)
+        self._lines = read_journal(path) if resume else {}
+        self._order: list[str] = []
+        self._file: IO[str] | None = None
+        if not resume:
+            self.path.unlink(missing_ok=True)
+
+    def note(self, frame: TrackedFrame) -> None:
+        """Append a frame; one of an earlier run keeps what was noted then.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        self._order.append(frame.name)
+        if frame.resumed and frame.name in self._lines:
+            return
+        areas = np.bincount(frame.mask.ravel()) if frame.objects and max(frame.objects) < 1 << 16 else None
+        objects = {
+            str(found): {"area": _area(frame, areas, found), "uncertainty": _rounded(frame.uncertainty.get(found))}
+            for found in frame.objects
+        }
+        self._lines[frame.name] = {"frame": frame.name, "objects": objects}
+        if self._file is None:
+            self._file = self.path.open("a", encoding="utf-8")
+            if self._file.tell():
+                self._file.write("\n")
+        self._file.write(json.dumps(self._lines[frame.name]) + "\n")
+        self._file.flush()
+
+    def uncertainty(self) -> dict[str, dict[str, float]]:
+        """Return the uncertainty of each object by frame, where it is known."""
+        found: dict[str, dict[str, float]] = {}
+        for name in self._order:
+            for object_id, numbers in self._lines[name]["objects"].items():
+                if numbers["uncertainty"] is not None:
+                    found.setdefault(object_id, {})[name] = numbers["uncertainty"]
+        return found
+
+    def close(self, *, complete: bool = False) -> None:
+        """Close the file; of a complete run it is written anew, a line a frame in their order."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        if complete:
+            write_text(self.path, "".join(json.dumps(self._lines[name]) + "\n" for name in self._order))
+
+
+def read_journal(path: str | Path) -> dict[str, Line]:
+    """Read the lines of a journal by frame; a line that a killed run broke off is left out.
+
+    Args:
+        path: of the file; one that is missing holds nothing.
+    """
+    lines: dict[str, Line] = {}
+    if not Path(path).is_file():
+        return lines
+    for text in Path(path).read_text(encoding="utf-8").splitlines():
+        line = _parsed(text)
+        if line is not None:
+            lines.pop(line["frame"], None)
+            lines[line["frame"]] = line
+    return lines
+
+
+def _parsed(text: str) -> Line | None:
+    """A line of a journal; None if it is not whole."""
+    try:
+        line = json.loads(text)
+        return {"frame": str(line["frame"]), "objects": dict(line["objects"])}
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _area(frame: TrackedFrame, areas: "np.typing.NDArray[np.int64] | None", found: int) -> int:
+    if areas is None:
+        return int((frame.mask == found).sum())
+    return int(areas[found]) if found < len(areas) else 0
+
+
+def _rounded(number: float | None) -> float | None:
+    return None if number is None else round(number, 4)

@@ -1,0 +1,221 @@
+"""What decides how a video is tracked: the model, its size and numbers, and the memory."""
+
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from stm_fast.errors import ArgumentError
+
+if TYPE_CHECKING:
+    import torch
+
+    from stm_fast.inference.resumable import ResumableSegmenter
+    from stm_fast.memory.offload import Store
+    from stm_fast.memory.policies import MemoryPolicy
+    from stm_fast.models.stm import STM
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+OFFLOADS = ("none", "host", "disk")
+_MIN_FRAMES, _MAX_FRAMES = 2, 1_000_000
+"""The first frame and the previous one; and more than any memory holds."""
+_MAX_BYTES = 1 << 60
+
+
+@dataclass(frozen=True)
+class TrackOptions:
+    """How to track a video; the defaults are those of the command line.
+
+    Attributes:
+        model: "compact", "resnet50" with `weights`, or a file: STM_weights.pth or .safetensors.
+        weights: file of the weights of a model given by name.
+        size: shorter side, in pixels, that the network works at. "auto" is the model's best; frames smaller than a
+            number keep their size; None for the frames' own.
+        memory_every: distance between remembered frames.
+        memory: "auto", "official", "window:N", "least-used:N", "long-term", "long-term:N", "diverse" or "diverse:N";
+            see `stm_fast.memory.presets`.
+        memory_limit: the most bytes that are remembered, a number or a text such as "4GB"; None for no bound.
+        top_k: read only the k best memory tokens; None for all.
+        device: "auto", "cpu", "cuda", "cuda:1" ...
+        dtype: "float32", "bfloat16", "float16", or "auto": bfloat16 where the processor computes in it.
+        backend: of the memory read, see `stm_fast.memory_read`.
+        offload: where remembered frames move to: "none", "host" or "disk".
+    """
+
+    model: str = "compact"
+    weights: str | None = None
+    size: int | str | None = "auto"
+    memory_every: int = 5
+    memory: str = "auto"
+    memory_limit: int | str | None = None
+    top_k: int | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    backend: str = "auto"
+    offload: str = "none"
+
+    def load(self) -> "STM":
+        """Load the model.
+
+        Raises:
+            CheckpointError: a file of weights cannot be used.
+            ArgumentError: an option is out of range, or the model has no weights.
+        """
+        import stm_fast
+
+        if self.model == "resnet50" and self.weights is None:
+            raise ArgumentError("model", "resnet50 comes without weights: give weights too, such as STM_weights.pth")
+        device = resolve_device(self.device)
+        dtype = resolve_dtype(self.dtype, device)
+        return stm_fast.load_model(self.model, weights=self.weights, device=device, dtype=dtype)
+
+    def segmenter(self, model: "STM", frame_size: tuple[int, int], folder: Path | None = None) -> "ResumableSegmenter":
+        """Make a segmenter for frames of a size.
+
+        Args:
+            model: see `load`.
+            frame_size: height and width of the frames.
+            folder: where a memory goes that moves to disk.
+
+        Raises:
+            ValueError: an option is out of range.
+        """
+        from stm_fast.inference.resumable import ResumableSegmenter
+
+        max_bytes = None if self.memory_limit is None else parse_bytes(self.memory_limit)
+        store = self._store(next(model.parameters()).device.type, folder)
+        memory = "official" if self.memory == "auto" and store is not None else self.memory
+        return ResumableSegmenter(
+            model,
+            policy=parse_memory(memory, self.memory_every, max_bytes),
+            size=self._size(min(frame_size)),
+            top_k=self.top_k,
+            backend=self.backend,
+            store=store,
+        )
+
+    def settings(self) -> dict[str, object]:
+        """Return the options as they were given, for reports and to compare runs."""
+        return asdict(self)
+
+    def _store(self, device: str, folder: Path | None) -> "Store | None":
+        """Where remembered frames move to."""
+        from stm_fast.memory.offload import DiskStore, HostStore
+
+        if self.offload not in OFFLOADS:
+            raise ArgumentError("offload", f"must be one of {', '.join(OFFLOADS)}, got {self.offload}")
+        if self.offload == "none":
+            return None
+        if self.memory not in ("auto", "official") or self.memory_limit is not None:
+            raise ArgumentError(
+                "offload", f"{self.offload} goes with a memory without bound: leave out memory and memory limit"
+            )
+        if self.top_k is not None:
+            raise ArgumentError("offload", f"{self.offload} goes with reads of the whole memory: leave out top-k")
+        if self.offload == "host":
+            if device == "cpu":
+                raise ArgumentError(
+                    "offload", "host is for a GPU: on a CPU the memory is there already; allowed is disk"
+                )
+            return HostStore()
+        if folder is None:
+            raise ArgumentError("offload", "disk needs a folder to write to")
+        return DiskStore(folder)
+
+    def _size(self, shorter_side: int) -> int | Literal["auto"] | None:
+        if isinstance(self.size, str):
+            if self.size != "auto":
+                raise ArgumentError("size", f"must be a number of pixels or auto, got {self.size}")
+            return "auto"
+        return self.size if self.size is not None and 0 < self.size < shorter_side else None
+
+
+def parse_memory(text: str, every: int = 5, max_bytes: int | None = None) -> "MemoryPolicy":
+    """Make the policy of a name, such as "auto" or "window:20".
+
+    Args:
+        text: the name of a function in `stm_fast.memory.presets`, with hyphens, and a number of frames after a colon.
+        every: distance between remembered frames.
+        max_bytes: bound on the memory; None for none.
+
+    Raises:
+        ArgumentError: there is no such policy.
+    """
+    from stm_fast.memory import presets
+
+    required, optional = ("window", "least-used"), ("long-term", "diverse")
+    name, colon, frames = text.partition(":")
+    takes = name in (*required, *optional)
+    digits = bool(re.fullmatch("[0-9]+", frames))
+    if takes and digits and (len(frames) > 9 or not _MIN_FRAMES <= int(frames) <= _MAX_FRAMES):
+        raise ArgumentError("memory", f"{name}:N must have N from {_MIN_FRAMES} to {_MAX_FRAMES}, got {text}")
+    if not (takes and digits if colon else name in ("auto", "official", *optional)):
+        raise ArgumentError(
+            "memory",
+            "must be auto, official, window:N, least-used:N, long-term or diverse (also with :N), N being a number of "
+            f"frames, got {text}",
+        )
+    bound: dict[str, Any] = {"frames": int(frames)} if colon else {}
+    policy: MemoryPolicy = getattr(presets, name.replace("-", "_"))(every=every, max_bytes=max_bytes, **bound)
+    return policy
+
+
+def parse_bytes(size: int | str) -> int:
+    """Return the number of bytes of a text such as "4GB", "500 MB" or "1.5GiB".
+
+    Raises:
+        ArgumentError: it is no such text, or out of range.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", str(size).strip().lower())
+    if match is None:
+        raise ArgumentError("memory_limit", f"must be a number of bytes such as 4GB, 500MB or 1.5GiB, got {size}")
+    number, prefix, binary = match.groups()
+    found = float(number) * (1024 if binary else 1000) ** " kmgt".index(prefix or " ")
+    if not 1 <= found <= _MAX_BYTES:
+        raise ArgumentError("memory_limit", f"must be at least 1 byte and at most 2^60, got {size}")
+    return int(found)
+
+
+def resolve_device(name: str) -> str:
+    """Return the device of a name: for "auto" the first GPU if there is one.
+
+    Raises:
+        ArgumentError: torch knows no such device, or this machine has none.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0].partition(". ")[0]
+        raise ArgumentError(
+            "device", f"{name!r} cannot be used ({reason}); allowed are auto, cpu, cuda, cuda:1 ..."
+        ) from None
+    return name
+
+
+def resolve_dtype(dtype: str, device: str) -> "torch.dtype":
+    """Return the torch dtype of a name on a device.
+
+    Raises:
+        ArgumentError: there is no such dtype.
+    """
+    import torch
+
+    if dtype not in DTYPES:
+        raise ArgumentError("dtype", f"must be one of {', '.join(DTYPES)}, got {dtype}")
+    if dtype != "auto":
+        resolved: torch.dtype = getattr(torch, dtype)
+        return resolved
+    return torch.bfloat16 if computes_bfloat16(device) else torch.float32
+
+
+def computes_bfloat16(device: str) -> bool:
+    """Whether a device has instructions for bfloat16, so that it is faster there than float32."""
+    import torch
+
+    if device.startswith("cuda"):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device == "cpu" and bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -1,0 +1,199 @@
+"""A whole clip: from the masks given for some frames to a mask for every frame."""
+
+from collections.abc import Collection, Generator, Iterable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stm_fast.errors import MediaError
+from stm_fast.inference.objects import Mask
+from stm_fast.inference.resumable import ResumableSegmenter
+from stm_fast.inference.segmenter import Segmentation
+from stm_fast.media.masks import object_ids
+from stm_fast.media.video import Frame
+
+Ids = NDArray[np.uint8] | NDArray[np.int32]
+
+
+class Correction(NamedTuple):
+    """Where objects are in a frame.
+
+    Attributes:
+        mask: ids `(H, W)`, 0 for the background.
+        objects: the ids that the mask speaks of; one without a pixel is nowhere in the frame. None for those in it.
+    """
+
+    mask: Mask
+    objects: Collection[int] | None = None
+
+
+@dataclass(frozen=True)
+class TrackedFrame:
+    """A frame and the objects in it.
+
+    Attributes:
+        index: number of the frame in the clip, from 0.
+        name: of the frame; its mask is called `<name>.png`.
+        image: RGB uint8 `(H, W, 3)`.
+        mask: ids `(H, W)`, 0 for the background; uint8, or int32 with ids above 255.
+        objects: ids of the objects that are followed, whether they are visible or not.
+        uncertainty: of each object, see `stm_fast.memory.certainty.uncertainty`; None for one that is nowhere or whose
+            mask was given.
+        time: seconds since the first frame; None if the source has no clock.
+        resumed: the mask was made by an earlier run.
+    """
+
+    index: int
+    name: str
+    image: NDArray[np.uint8]
+    mask: Ids
+    objects: tuple[int, ...]
+    uncertainty: dict[int, float | None]
+    time: Fraction | None
+    resumed: bool = False
+
+
+class Masks(Protocol):
+    """The masks that are given for a clip."""
+
+    def new_objects(self, frame: Frame) -> "Mask | None":
+        """Return a mask of the objects that join in a frame; None if there are none."""
+        ...
+
+
+class Earlier(Protocol):
+    """The masks of an earlier run over the same clip.
+
+    Attributes:
+        restored: number of the frame whose state the segmenter has been given; None if it has none.
+    """
+
+    restored: int | None
+
+    def mask(self, name: str) -> NDArray[np.uint8] | None:
+        """Return the mask of a frame; None if there is none."""
+        ...
+
+
+Corrected = Generator[TrackedFrame, "Correction | Mask | None", None]
+
+
+def propagate(
+    segmenter: ResumableSegmenter, frames: Iterable[Frame], masks: Masks, *, earlier: Earlier | None = None
+) -> Corrected:
+    """Segment a clip frame by frame.
+
+    Objects join in the frame of the first mask they are in; before any has joined masks are empty. A mask that is sent
+    to the generator corrects the frame that it yielded last, which it yields again.
+
+    Of an earlier run, frames up to the restored one are taken as they are: the masks after them are those of an
+    uninterrupted run. Without a restored state, its masks are recalled up to the first frame that has none, and the
+    memory is filled with them. They are hard where the memory of an uninterrupted run is soft, and the network sees
+    them at its own size, so masks after the seam can differ by some pixels at outlines.
+
+    Args:
+        segmenter: started here.
+        frames: the clip.
+        masks: the masks that are given.
+        earlier: what an earlier run has done.
+
+    Yields:
+        Every frame in order.
+
+    Raises:
+        MediaError: a frame or mask cannot be read or does not fit, or a mask that was given adds an object before the
+            restored frame.
+        ValueError: a correction is of a frame before the restored one, or has another size than the frames.
+    """
+    follower = _Follower(segmenter)
+    restored = None if earlier is None else earlier.restored
+    follower.started = restored is not None
+    recalling = earlier is not None
+    for index, frame in enumerate(frames):
+        new = masks.new_objects(frame)
+        known = earlier.mask(frame.name) if earlier is not None and recalling else None
+        if restored is not None:
+            recalling = index <= restored
+            if recalling and known is None:
+                raise MediaError(
+                    f"the mask of frame {frame.name} is missing though masks after it are there: put it back, or "
+                    "start the run again"
+                )
+        else:
+            recalling = known is not None
+        if recalling and known is not None:
+            if restored is None:
+                follower.recall(frame.image, known, new)
+            elif new is not None:
+                _check_followed(new, segmenter.objects, frame.name)
+            tracked = TrackedFrame(
+                index, frame.name, frame.image, known, object_ids(known), {}, frame.time, resumed=True
+            )
+        else:
+            tracked = _tracked(index, frame, follower.segment(frame.image, new))
+        correction = yield tracked
+        while correction is not None:
+            if restored is not None and index < restored:
+                raise ValueError(
+                    f"a correction must be of frame {restored} or a later one in this resumed run, got frame {index}"
+                )
+            correction = yield replace(
+                _tracked(index, frame, follower.correct(frame.image, correction)), resumed=tracked.resumed
+            )
+
+
+class _Follower:
+    """A segmenter that starts with the first object, and takes frames before it as empty."""
+
+    def __init__(self, segmenter: ResumableSegmenter) -> None:
+        self.segmenter = segmenter
+        self.started = False
+
+    def segment(self, image: NDArray[np.uint8], new: "Mask | None") -> Segmentation | None:
+        """Return the next frame, in which the objects of `new` join; None before there is one."""
+        if not self.started:
+            return None if new is None else self._start(image, new)
+        result = self.segmenter.step(image)
+        return result if new is None else self.segmenter.annotate(new)
+
+    def correct(self, image: NDArray[np.uint8], correction: "Correction | Mask") -> Segmentation:
+        """Return the last frame anew, with objects where a correction says."""
+        mask, objects = correction if isinstance(correction, Correction) else Correction(correction)
+        return self.segmenter.annotate(mask, objects) if self.started else self._start(image, mask)
+
+    def recall(self, image: NDArray[np.uint8], mask: NDArray[np.uint8], new: "Mask | None") -> None:
+        """Take the next frame with its known mask, in which the objects of `new` join."""
+        if not self.started:
+            if new is not None:
+                self._start(image, new)
+            return
+        self.segmenter.recall(image, mask)
+        if new is not None:
+            self.segmenter.annotate(new)
+
+    def _start(self, image: NDArray[np.uint8], new: Mask) -> Segmentation:
+        result = self.segmenter.start(image, new)
+        self.started = True
+        return result
+
+
+def _tracked(index: int, frame: Frame, found: Segmentation | None) -> TrackedFrame:
+    """A frame with what the segmenter found in it; None for nothing."""
+    if found is None:
+        empty = np.zeros(frame.image.shape[:2], np.uint8)
+        return TrackedFrame(index, frame.name, frame.image, empty, (), {}, frame.time)
+    unsure = (None if number != number else number for number in found.uncertainty.tolist())
+    uncertainty = dict(zip(found.objects, unsure, strict=True))
+    mask = found.mask.cpu().numpy()
+    return TrackedFrame(index, frame.name, frame.image, mask, found.objects, uncertainty, frame.time)
+
+
+def _check_followed(new: Mask, followed: Collection[int], name: str) -> None:
+    if missing := set(np.unique(np.asarray(new)).tolist()) - {0, *followed}:
+        raise MediaError(
+            f"the mask that is given for frame {name} shows objects {', '.join(map(str, sorted(missing)))}, which the "
+            "run before did not follow: take them out, or start the run again"
+        )

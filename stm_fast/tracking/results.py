@@ -1,0 +1,225 @@
+"""The folder that a tracked video goes to: masks, overlay, contact sheet, summary, and the state to resume from."""
+
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stm_fast.errors import MediaError
+from stm_fast.inference.resumable import ResumableSegmenter
+from stm_fast.media.contact_sheet import ContactSheet
+from stm_fast.media.files import discard
+from stm_fast.media.masks import read_mask, write_mask
+from stm_fast.media.overlay import blend, video_writer
+from stm_fast.media.summary import RunSummary
+from stm_fast.tracking.checkpoint import Checkpoint
+from stm_fast.tracking.journal import Journal
+from stm_fast.tracking.propagation import TrackedFrame
+
+if TYPE_CHECKING:
+    from stm_fast.media.overlay import VideoEncoder
+
+
+@dataclass(frozen=True)
+class OutputFolder:
+    """`masks/`, `overlay.mp4`, `contact_sheet.png`, `summary.json` and `frames.jsonl` below one folder."""
+
+    root: Path
+
+    @property
+    def masks(self) -> Path:
+        """Folder of the palette PNGs."""
+        return self.root / "masks"
+
+    @property
+    def overlay(self) -> Path:
+        """The video of frames with their masks."""
+        return self.root / "overlay.mp4"
+
+    @property
+    def contact_sheet(self) -> Path:
+        """The picture of the clip at a glance."""
+        return self.root / "contact_sheet.png"
+
+    @property
+    def summary(self) -> Path:
+        """What the run did."""
+        return self.root / "summary.json"
+
+    @property
+    def journal(self) -> Path:
+        """What was found in each frame."""
+        return self.root / "frames.jsonl"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The state of a run that is under way."""
+        return self.root / ".checkpoint.safetensors"
+
+    @property
+    def pictures(self) -> tuple[Path, ...]:
+        """Results that may not be inputs."""
+        return self.masks, self.overlay, self.contact_sheet
+
+    def clear(self) -> None:
+        """Remove the results of an earlier run, which may have had more frames or other pictures."""
+        for result in (*self.masks.glob("*.png"), self.overlay, self.contact_sheet, self.journal, self.checkpoint):
+            discard(result)
+
+
+class Results:
+    """Writes tracked frames into a folder; a context manager.
+
+    A mask is whole on disk when `write` returns. When the block ends, the other files are finished, also when it was
+    interrupted or its input broke off: they then hold the frames so far.
+
+    Args:
+        folder: where results go.
+        segmenter: that tracks them.
+        size: height and width of the frames.
+        settings: for the summary.
+        resume: continue with the masks that are there.
+        fps: rate of the overlay where frames have no times; None for no overlay.
+        opacity: of the overlay's tint.
+        checkpoint_every: seconds between two states; 0 for none.
+        inputs: what the masks are made from, for the summary.
+
+    Attributes:
+        restored: number of the frame whose state the segmenter was given; None if it has none.
+        frames: number of frames written or taken over.
+        summary: of the run, once the block has ended.
+    """
+
+    def __init__(
+        self,
+        folder: OutputFolder,
+        segmenter: ResumableSegmenter,
+        size: tuple[int, int],
+        settings: dict[str, object],
+        *,
+        resume: bool = False,
+        fps: Fraction | None = None,
+        opacity: float = 0.4,
+        checkpoint_every: float = 0.0,
+        inputs: dict[str, object] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.frames = 0
+        self.restored: int | None = None
+        self.summary: RunSummary | None = None
+        self._segmenter = segmenter
+        self._size = size
+        self._settings, self._inputs = settings, inputs or {}
+        self._resume = resume
+        self._fps = fps
+        self._opacity = opacity
+        self._checkpoint = Checkpoint(folder.checkpoint, checkpoint_every)
+        self._sheet = ContactSheet()
+        self._objects: set[int] = set()
+        self._resumed = 0
+        self._stack = ExitStack()
+        self._encoder: VideoEncoder | None = None
+
+    def __enter__(self) -> "Results":
+        self._begin = time.perf_counter()
+        if self._resume:
+            written = sum(1 for _ in self.folder.masks.glob("*.png"))
+            self.restored = self._checkpoint.take(self._segmenter, written)
+        self.folder.root.mkdir(parents=True, exist_ok=True)
+        self._journal = Journal(self.folder.journal, resume=self._resume)
+        if self._fps:
+            self._encoder = self._stack.enter_context(video_writer(self.folder.overlay, self._fps))
+        return self
+
+    def mask(self, name: str) -> NDArray[np.uint8] | None:
+        """Return the mask that an earlier run made of a frame; None if there is none.
+
+        Raises:
+            MediaError: it cannot be read, or is of another size than the frames.
+        """
+        path = self._path(name)
+        if not self._resume or not path.exists():
+            return None
+        mask = read_mask(path)
+        if mask.shape != self._size:
+            raise MediaError(
+                f"{path} is {mask.shape[1]}×{mask.shape[0]} but the frames are {self._size[1]}×{self._size[0]}: it is "
+                "not of this clip"
+            )
+        return mask
+
+    def write(self, frame: TrackedFrame) -> None:
+        """Write a frame.
+
+        Raises:
+            MediaError: an id does not fit into a mask.
+            OSError: a file cannot be written.
+        """
+        if not frame.resumed:
+            write_mask(self._path(frame.name), frame.mask)
+        self._journal.note(frame)
+        if not frame.resumed:
+            self._checkpoint.reach(self._segmenter, frame.index)
+        picture = blend(frame.image, frame.mask, self._opacity)
+        if self._encoder:
+            self._encoder.write(picture)
+        self._sheet.add(frame.name, picture)
+        self._objects.update(frame.objects)
+        self.frames += 1
+        self._resumed += frame.resumed
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        stopped = isinstance(error, KeyboardInterrupt | MediaError)
+        try:
+            self._stack.__exit__(kind, error, trace)
+        finally:
+            self._journal.close(complete=error is None)
+            if error is None:
+                self._checkpoint.clear()
+            if stopped:
+                self._checkpoint.keep(self._segmenter)
+            if error is None or stopped:
+                self._sheet.save(self.folder.contact_sheet)
+                self.summary = self._summarise(complete=error is None)
+                self.summary.write(self.folder.summary)
+
+    def _path(self, name: str) -> Path:
+        return self.folder.masks / f"{name}.png"
+
+    def _summarise(self, *, complete: bool) -> RunSummary:
+        seconds = time.perf_counter() - self._begin
+        stages = dict(self._segmenter.timings)
+        return RunSummary(
+            frames=self.frames,
+            objects=sorted(self._objects),
+            complete=complete,
+            resumed_frames=self._resumed,
+            seconds=stages | {"media": seconds - sum(stages.values()), "total": seconds},
+            frames_per_second=(self.frames - self._resumed) / seconds,
+            memory_tokens=self._segmenter.memory.tokens,
+            backend=serving_backend(self._segmenter),
+            settings=self._settings,
+            inputs=self._inputs,
+            uncertainty=self._journal.uncertainty(),
+        )
+
+
+def serving_backend(segmenter: ResumableSegmenter) -> str:
+    """Return the backend that reads: the one that was named, or what "auto" takes."""
+    if segmenter.backend != "auto":
+        return segmenter.backend
+    from stm_fast.ops.backends.registry import Call
+    from stm_fast.ops.dispatch import choose
+    from stm_fast.ops.similarity import dot
+
+    key = next(segmenter.model.parameters()).new_zeros(1, 1, 1)
+    operation, chosen = ("read", ()) if segmenter.top_k is None else ("top_k_read", (segmenter.top_k,))
+    return choose("auto", Call(operation, dot(key, key, 1.0), (key[None], *chosen)))

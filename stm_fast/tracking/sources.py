@@ -1,0 +1,67 @@
+"""Frames that are not files: arrays in a list, a generator or a camera, as a clip."""
+
+from collections.abc import Iterable, Iterator, Sized
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stm_fast.media.video import Frame, FrameSource
+
+
+class FrameSequence(FrameSource):
+    """Frames as they come, called 00000, 00001 and so on.
+
+    An iterator is consumed as frames are asked for, so that a live source is followed as it runs; the first frame is
+    taken at once, for its size.
+
+    Args:
+        frames: RGB, numpy `(H, W, 3)` or torch `(3, H, W)`, uint8 or floating in [0, 1], all of one size.
+
+    Raises:
+        TypeError: a frame is something else.
+        ValueError: there is no frame, or one has another shape or range.
+    """
+
+    fps = None
+    first_name = "00000"
+
+    def __init__(self, frames: Iterable[Any]) -> None:
+        self.path = Path("the frames")
+        self.count = len(frames) if isinstance(frames, Sized) else None
+        iterator = iter(frames)
+        first = next(iterator, None)
+        if first is None:
+            raise ValueError("video must hold at least one frame, got none")
+        height, width = to_image(first).shape[:2]
+        self.size = (height, width)
+        self._frames: Iterator[Any] = chain([first], iterator)
+
+    def _decode(self) -> Iterator[Frame]:
+        for index, frame in enumerate(self._frames):
+            yield Frame(f"{index:05d}", to_image(frame))
+
+    def may_hold(self, name: str) -> bool:
+        """Whether a frame can have this name."""
+        return name.isdecimal() and name == f"{int(name):05d}" and (self.count is None or int(name) < self.count)
+
+
+def to_image(frame: Any) -> NDArray[np.uint8]:
+    """A frame as RGB uint8 `(H, W, 3)`.
+
+    Args:
+        frame: numpy `(H, W, 3)` or torch `(3, H, W)` or `(1, 3, H, W)`, uint8 or floating in [0, 1].
+
+    Raises:
+        TypeError: it is something else.
+        ValueError: it has another shape, or values out of range.
+    """
+    from stm_fast.inference.frames import to_rgb
+
+    if isinstance(frame, np.ndarray) and frame.dtype == np.uint8 and frame.ndim == 3 and frame.shape[2] == 3:
+        return np.array(frame)
+    rgb = to_rgb(frame, torch.device("cpu"))[0]
+    return np.ascontiguousarray((rgb * 255).round().byte().permute(1, 2, 0).numpy())
