@@ -10,11 +10,12 @@ import stm_fast
 
 PACKAGE = Path(stm_fast.__file__).parent
 LEVELS = {
-    "cli": 4,
+    "cli": 6,
+    "training": 5,
+    "evaluation": 5,
+    "integrations": 5,
+    "tracking": 4,
     "inference": 3,
-    "training": 3,
-    "evaluation": 3,
-    "integrations": 4,
     "models": 2,
     "memory": 2,
     "data": 2,
@@ -22,6 +23,7 @@ LEVELS = {
     "ops": 1,
     "kernels": 0,
     "errors": 0,
+    "progress": 0,
     "__version__": 0,
 }
 KERNELS = PACKAGE.parent / "kernels"

@@ -63,7 +63,7 @@ def test_evaluate_resumes_after_the_clips_that_are_done(evaluate, tmp_path):
     assert evaluate().exit_code == 0
     mask = tmp_path / "out" / "masks" / "clip" / "3.png"
     Image.fromarray(np.zeros((32, 64), np.uint8)).save(mask)
-    assert "--resume goes on" in evaluate().output
+    assert "resume continues with them" in evaluate().output
     assert evaluate("--resume").exit_code == 0
     assert not read_mask(mask).any()
     assert evaluate("--overwrite").exit_code == 0

@@ -19,7 +19,7 @@ def run_example(name: str, *launcher: str) -> str:
 
 def test_every_example_is_tested() -> None:
     scripts = {path.name for path in EXAMPLES.glob("*.py") if "__main__" in path.read_text()}
-    tested = {"segment_frames.py", "edit_objects.py", "swap_the_read.py", "merge_parts.py", "drop_in.py"}
+    tested = {"track.py", "segment_frames.py", "edit_objects.py", "swap_the_read.py", "merge_parts.py", "drop_in.py"}
     assert scripts == tested | {"long_video.py", "sharded_memory.py"}
 
 
@@ -32,6 +32,13 @@ def test_segment_frames_follows_both_objects() -> None:
     output = run_example("segment_frames.py")
     assert len(re.findall(r"J\(1\).*J\(2\)", output)) == 15
     assert float(output.split()[-1]) > 0.7
+
+
+def test_track_corrects_and_saves() -> None:
+    *frames, written = run_example("track.py").splitlines()
+    assert len(frames) == 16
+    assert all(line.endswith("J 1.00 1.00") for line in (frames[0], frames[8]))
+    assert re.fullmatch(r"16 frames, complete: True; written: .*masks, overlay.mp4, summary.json", written)
 
 
 def test_edit_objects_adds_corrects_and_removes() -> None:
