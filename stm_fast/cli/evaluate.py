@@ -159,9 +159,7 @@ def _reasons(unscored: Mapping[str, str]) -> str:
     return "; ".join(f"{reason} in {name_some(names)}" for reason, names in clips.items())
 
 
-def _run(
-    chosen: "TrackOptions", network: "STM", clips: "Dataset", out: Path, void: int | None
-) -> "list[ClipRun]":
+def _run(chosen: "TrackOptions", network: "STM", clips: "Dataset", out: Path, void: int | None) -> "list[ClipRun]":
     from stm_fast.evaluation.run import run_clip
 
     runs: list[ClipRun] = []

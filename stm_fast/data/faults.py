@@ -7,9 +7,10 @@ from stm_fast.data.clips import Clip, Dataset
 from stm_fast.data.truth import read_labels, without_void
 from stm_fast.errors import MediaError
 from stm_fast.media.masks import Colour, fit_mask, object_ids
-from stm_fast.media.notices import MediaNotice
+from stm_fast.media.notices import MediaNotice, notice
 
 MAX_NAMES = 5
+VOID = 255
 
 
 class Faults:
@@ -39,6 +40,8 @@ class Faults:
 def check_clips(dataset: Dataset, void: int | None = None) -> None:
     """Open every clip and compare its masks with its frames, before hours of segmenting.
 
+    Id 255 beside others, which many datasets mean as void, is told of in a notice if `void` is None.
+
     Args:
         dataset: the clips.
         void: see `stm_fast.data.truth`.
@@ -48,15 +51,18 @@ def check_clips(dataset: Dataset, void: int | None = None) -> None:
             frames, or masks or frames that are wanted have no frame of their name. All clips are told of.
     """
     faults = Faults(dataset.name, "mend these files, or leave the clips out")
+    white = []
     for clip in dataset:
         try:
             frames = clip.open()
-            given = _shows_object(clip, frames.size, void)
+            given = _first_objects(clip, frames.size, void)
         except MediaError as error:
-            faults.add(clip.name, f"that cannot be read ({error})")
+            faults.add(clip.name, f"that cannot be used ({error})")
             continue
         if not given:
             faults.add(clip.name, "whose masks show no object" + ("" if void is None else f" besides void {void}"))
+        if void is None and len(given) > 1 and VOID in given:
+            white.append(clip.name)
         strays = [name for name in clip.truth if not frames.may_hold(name)]
         if strays:
             faults.add(f"{clip.name} ({name_some(strays)})", "with masks that have no frame of their name")
@@ -65,18 +71,23 @@ def check_clips(dataset: Dataset, void: int | None = None) -> None:
                 f"{clip.name} ({name_some(lost)})", f"with frames that are listed but not in {clip.frames.parent}"
             )
     faults.check()
+    if white:
+        notice(
+            f"masks of {name_some(white)} have {VOID} beside other ids, which is followed and scored as an object; "
+            f"--void {VOID} leaves it out"
+        )
 
 
-def _shows_object(clip: Clip, size: tuple[int, int], void: int | None) -> bool:
-    """Whether a mask that is given shows an object; those up to the first that does are compared with the frames."""
+def _first_objects(clip: Clip, size: tuple[int, int], void: int | None) -> tuple[int, ...]:
+    """The objects of the first given mask that has any; masks up to that one are compared with the frames."""
     colours: dict[Colour, int] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", MediaNotice)  # given when the masks are used
         for path in clip.prompts.values():
             labels = fit_mask(read_labels(path, colours, void), size, path)
-            if object_ids(without_void(labels, void)):
-                return True
-    return False
+            if objects := object_ids(without_void(labels, void)):
+                return objects
+    return ()
 
 
 def name_some(names: Sequence[str]) -> str:

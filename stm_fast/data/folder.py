@@ -37,11 +37,11 @@ def _is_several(root: Path) -> bool:
     masks = root / "masks"
     if not masks.is_dir():
         raise MediaError(f"{masks} does not exist: a plain dataset keeps its masks there")
-    return any(path.is_dir() for path in masks.iterdir())
+    return any(path.is_dir() and path.name[0] != "." for path in masks.iterdir())
 
 
 def _several(root: Path, only: str | None) -> list[Clip]:
-    names = sorted(path.name for path in (root / "masks").iterdir() if path.is_dir())
+    names = sorted(path.name for path in (root / "masks").iterdir() if path.is_dir() and path.name[0] != ".")
     if only is not None and only not in names:
         raise MediaError(f"{root} has no clip {only}: there are {', '.join(names)}")
     faults = Faults(str(root), "put them there, or take the folders of these clips out of masks")

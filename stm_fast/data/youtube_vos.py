@@ -15,6 +15,8 @@ from stm_fast.media.video import list_images
 FRAMES, MASKS, META = "JPEGImages", "Annotations", "meta.json"
 ALL_FRAMES = "_all_frames"
 
+_Meta = Mapping[str, Mapping[str, Sequence[str]]]
+
 
 def youtube_vos(root: str | Path, subset: str | None = None, *, name: str = "YouTube-VOS", submission: str) -> Dataset:
     """Open one set of YouTube-VOS (Xu et al., arXiv 1809.03327), or of a dataset in the same layout.
@@ -42,13 +44,13 @@ def youtube_vos(root: str | Path, subset: str | None = None, *, name: str = "You
         given = _with_masks_of(folder)
         masks = masks if masks.is_dir() else given / MASKS
         meta_file = meta_file if meta_file.is_file() else given / META
-    wanted = _wanted(meta_file)
-    names = listed or sorted({*_folders(masks), *wanted})
+    meta = _read_meta(meta_file)
+    names = listed or sorted({*_folders(masks), *meta})
     if not names:
         raise MediaError(f"{masks} holds no folder of masks: it has one for each clip")
     clips, faults = [], Faults(f"{name} in {folder}", f"put them there, or take the clips out of {masks} and {META}")
     for clip in names:
-        made = _clip(clip, folder / FRAMES / clip, masks / clip, wanted.get(clip))
+        made = _clip(clip, folder / FRAMES / clip, masks / clip, meta.get(clip, {}))
         if isinstance(made, str):
             faults.add(clip, made)
         else:
@@ -56,8 +58,7 @@ def youtube_vos(root: str | Path, subset: str | None = None, *, name: str = "You
     faults.check()
     if not listed and (left := sorted(set(_folders(folder / FRAMES)) - set(names))):
         notice(f"{len(left)} clips of {folder / FRAMES} have no masks and were left out: {name_some(left)}")
-    if any(wanted.values()) and (unlisted := [clip.name for clip in clips if clip.wanted is None]):
-        notice(f"{meta_file} lists no frames of {name_some(unlisted)}: masks of all frames are written")
+    _tell_gaps(meta_file, meta, clips)
     return Dataset(f"{name} {folder.name if subset is None else subset}", tuple(clips), PurePath(MASKS), submission)
 
 
@@ -119,21 +120,23 @@ def _with_masks_of(folder: Path) -> Path:
 
 
 def _folders(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    if not folder.is_dir():
+        return []
+    return [path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__"))]
 
 
 def _read_list(file: Path) -> list[str]:
     return list(dict.fromkeys(file.read_text(encoding="utf-8").split()))
 
 
-def _wanted(file: Path) -> dict[str, frozenset[str] | None]:
-    """Frames that `meta.json` lists for a clip's objects, by clip; None where it lists none, as that of LVOS does."""
+def _read_meta(file: Path) -> _Meta:
+    """What `meta.json` lists: frames by object by clip. That of LVOS has objects, but no frames."""
     if not file.is_file():
         return {}
     try:
         videos: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))["videos"]
         return {
-            clip: frozenset(name for each in video["objects"].values() for name in each.get("frames", ())) or None
+            clip: {each: [str(name) for name in about.get("frames", ())] for each, about in video["objects"].items()}
             for clip, video in videos.items()
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -143,11 +146,28 @@ def _wanted(file: Path) -> dict[str, frozenset[str] | None]:
         ) from error
 
 
-def _clip(name: str, frames: Path, masks: Path, wanted: frozenset[str] | None) -> Clip | str:
+def _tell_gaps(file: Path, meta: _Meta, clips: Sequence[Clip]) -> None:
+    """Give notice of what `meta.json` lists and masks do not show, and of clips that it does not list."""
+    if not any(any(objects.values()) for objects in meta.values()):
+        return
+    if unlisted := [clip.name for clip in clips if clip.wanted is None]:
+        notice(f"{file} lists no frames of {name_some(unlisted)}: masks of all frames are written")
+    late = [
+        f"{clip.name} object {each} in {min(frames)}"
+        for clip in clips
+        for each, frames in meta.get(clip.name, {}).items()
+        if frames and min(frames) not in clip.prompts
+    ]
+    if late:
+        notice(f"{file} lists objects from frames that have no mask on: {name_some(late)}")
+
+
+def _clip(name: str, frames: Path, masks: Path, listed: Mapping[str, Sequence[str]]) -> Clip | str:
     """The clip, or what it lacks."""
     if not (frames.is_dir() and list_images(frames)):
         return f"without frames in {frames.parent}"
     truth = list_images(masks) if masks.is_dir() else {}
     if not truth:
         return f"without masks in {masks.parent}"
-    return Clip(name, frames, truth, truth, wanted and wanted | truth.keys())
+    wanted = frozenset(name for names in listed.values() for name in names)
+    return Clip(name, frames, truth, truth, wanted | truth.keys() if wanted else None)

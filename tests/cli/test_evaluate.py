@@ -103,7 +103,7 @@ def test_resumes_after_the_clips_that_are_done(evaluate, tmp_path):
     assert evaluate().exit_code == 0
     mask = tmp_path / "out" / "masks" / "clip" / "3.png"
     Image.fromarray(np.zeros((32, 64), np.uint8)).save(mask)
-    assert "--resume goes on" in evaluate().output
+    assert "resume" in evaluate().output
     assert evaluate("--resume").exit_code == 0
     assert not read_mask(mask).any()
     assert evaluate("--overwrite").exit_code == 0
@@ -141,7 +141,7 @@ def test_a_set_without_truth_is_resumed(run, davis, tmp_path):
     for path in (first, second):
         write_mask(path, np.zeros(SIZE, np.uint8))
     (tmp_path / "out" / "runs" / "cc.json").unlink()
-    assert "--resume goes on" in said(run(*options))
+    assert "resume" in said(run(*options))
     result = run(*options, "--resume")
     assert result.exit_code == 0, result.output
     assert "there is nothing to score" in said(result)
@@ -158,6 +158,21 @@ def test_clips_with_too_little_truth_are_told_of_beside_those_that_are_scored(ru
     assert report["mean"]["jf"] == report["clips"]["aa"]["mean"]["jf"] == 1.0
     assert report["clips"]["bb"]["unscored"] == "masks of first appearances alone"
     assert (tmp_path / "out/Annotations/480p/bb/00003.png").exists()
+
+
+@pytest.mark.usefixtures("benchmark")
+def test_a_clip_whose_scored_masks_are_blank_is_told_of(run, tmp_path):
+    names = [f"{index:05d}" for index in range(3)]
+    for name, second in (("gone", ()), ("there", (1,))):
+        given = dict(zip(names, [(1,), second, (1,)], strict=True))
+        save_clip(tmp_path / "set" / "frames" / name, tmp_path / "set" / "masks" / name, names, given)
+    result = run("set", "--dataset", "folder")
+    assert result.exit_code == 0, result.output
+    assert "1 of 2 clips were segmented but not scored: no object in the masks that are scored in gone" in said(result)
+    result = run("set", "--dataset", "folder", "--set", "gone", "--overwrite")
+    assert result.exit_code == 0, result.output
+    assert "there is nothing to score" in said(result)
+    assert not (tmp_path / "out" / "scores.json").exists()
 
 
 @pytest.mark.usefixtures("no_benchmark")

@@ -1,5 +1,6 @@
 """What a dataset lacks is told of all clips at once."""
 
+import warnings
 from pathlib import PurePath
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 from stm_fast.data.clips import Clip, Dataset
 from stm_fast.data.faults import Faults, check_clips, name_some
 from stm_fast.errors import MediaError
+from stm_fast.media.notices import MediaNotice
 
 
 @pytest.fixture
@@ -57,6 +59,19 @@ def test_every_fault_of_every_clip_is_told(make, tmp_path):
 
 def test_white_masks_show_nothing_where_white_is_void(make):
     assert told(make("a", value=255), void=255) == ["  clips whose masks show no object besides void 255: a"]
+
+
+def test_white_beside_other_ids_is_told_of(make, image, tmp_path):
+    clip = make("a")
+    labels = np.zeros((24, 32), np.uint8)
+    labels[2, 2], labels[9, 9] = 1, 255
+    Image.fromarray(labels).save(clip.prompts["0"])
+    dataset = Dataset("set", (make("b", value=255), clip), PurePath("masks"))
+    with pytest.warns(MediaNotice, match="masks of a have 255 beside other ids, .*--void 255 leaves it out"):
+        check_clips(dataset)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_clips(Dataset("set", (clip,), PurePath("masks")), 255)
 
 
 def test_an_object_that_appears_later_is_found(make, image, tmp_path):

@@ -94,6 +94,18 @@ def test_clips_that_are_not_listed_are_told_of(root):
     assert [clip.wanted is None for clip in dataset] == [False, True]
 
 
+def test_objects_whose_first_mask_is_missing_are_told_of(root):
+    (root / "valid/Annotations/0a/00005.png").unlink()
+    with pytest.warns(MediaNotice, match=r"lists objects from frames that have no mask on: 0a object 2 in 00005"):
+        read(root, "valid")
+
+
+def test_hidden_folders_are_no_clips(root):
+    for name in (".ipynb_checkpoints", "__MACOSX"):
+        (root / "valid/Annotations" / name).mkdir()
+    assert [clip.name for clip in read(root, "valid")] == ["0a", "0b"]
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"videos": {"0a": {"objects": [1]}}}', '{"videos": {"0a": {}}}'])
 def test_a_list_that_cannot_be_read(root, text):
     (root / "valid" / "meta.json").write_text(text)
