@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from stm_fast.cli.evaluate import Layout, open_dataset
+from stm_fast.cli.datasets import Layout, open_dataset
 from stm_fast.evaluation.run import run_clip
 from stm_fast.evaluation.score import MeanScore, score_clip
 from stm_fast.media.summary import versions

@@ -1,14 +1,15 @@
 """`stm-fast evaluate`: masks and scores of a dataset."""
 
-from collections.abc import Sequence
-from enum import Enum
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stm_fast.cli import options
-from stm_fast.cli.console import Interrupted, stdout, with_sentences
+from stm_fast.cli.console import Interrupted, say, stdout, with_sentences
+from stm_fast.cli.datasets import Layout, open_dataset
+from stm_fast.media.files import discard
 from stm_fast.progress import progress_bar
 from stm_fast.tracking.claims import claim
 
@@ -20,25 +21,37 @@ if TYPE_CHECKING:
     from stm_fast.tracking.options import TrackOptions
 
 
-class Layout(str, Enum):
-    """Layouts of datasets on disk."""
-
-    davis2016 = "davis2016"
-    davis2017 = "davis2017"
-    folder = "folder"
-
-
 @with_sentences
 def evaluate(
     root: Annotated[Path, typer.Argument(help="Folder of the dataset.")],
     subset: Annotated[
         str | None,
-        typer.Option("--set", help="DAVIS: a list in ImageSets, such as val. Folder: one clip.", show_default=False),
+        typer.Option(
+            "--set",
+            help="DAVIS: a list in ImageSets, such as val. YouTube-VOS, MOSE, LVOS: a folder of ROOT, such as valid, "
+            "or nothing where ROOT is that folder. Folder: one clip. Without it, sets are listed.",
+            show_default=False,
+        ),
     ] = None,
-    dataset: Annotated[Layout, typer.Option(help="Layout of ROOT.")] = Layout.davis2016,
+    dataset: Annotated[
+        Layout,
+        typer.Option(
+            help="Layout of ROOT: as DAVIS is distributed, as YouTube-VOS is (JPEGImages, Annotations, meta.json), "
+            "as MOSE or LVOS are (the same without meta.json), or frames and masks."
+        ),
+    ] = Layout.davis2016,
     out: Annotated[Path, typer.Option(help="Folder for masks and scores.")] = Path("evaluation"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on after the clips that are done in OUT.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over the results in OUT.")] = False,
+    void: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=255,
+            help="Id in masks that is no object, such as 255: it is not followed, and its pixels are not scored.",
+            show_default=False,
+        ),
+    ] = None,
     model: options.Model = "compact",
     weights: options.Weights = None,
     size: options.Size = None,
@@ -52,80 +65,101 @@ def evaluate(
 ) -> None:
     """Segment the clips of a dataset and score J and F as DAVIS does.
 
-    Writes masks to OUT in the dataset's layout, OUT/scores.csv and OUT/scores.json. The first and the last frame of a
-    clip are not scored. Frames a second are wall time of decoding, segmenting and writing masks.
+    Writes masks to OUT in the dataset's layout, OUT/scores.csv and OUT/scores.json. The first and the last annotated
+    frame of a clip are not scored. Of a set that gives only the masks in which objects appear, masks are written and
+    nothing is scored. Frames a second are wall time of decoding, segmenting and writing masks.
     """
+    from stm_fast.data.faults import check_clips
+    from stm_fast.data.truth import unscored_because
     from stm_fast.evaluation.report import write_report
-    from stm_fast.evaluation.score import check_clip, check_scoring, score_dataset
+    from stm_fast.evaluation.score import check_scoring, score_dataset
 
-    check_scoring()
     clips = open_dataset(root, subset, dataset)
+    masks = out / clips.masks_folder
+    given = (next(iter(clip.prompts.values())).resolve() for clip in clips)
+    if out.resolve() == root.resolve() or any(path.is_relative_to(masks.resolve()) for path in given):
+        raise ValueError(f"{out} is the dataset itself: choose another --out")
+    check_clips(clips, void)
+    unscored = {clip.name: reason for clip in clips if (reason := unscored_because(clip, void))}
+    if len(unscored) < len(clips):
+        check_scoring()
+    else:
+        say(f"Note: {clips.name} has nothing to score ({_reasons(unscored)}): masks will be written")
     chosen = options.track_options(
         model, weights, size, memory_every, memory, memory_limit, top_k, device, dtype, backend
     )
-    settings = {"root": str(root), "set": subset, "dataset": dataset.value} | chosen.settings()
-    if out.resolve() == root.resolve():
-        raise ValueError(f"{out} is the dataset itself: choose another --out")
-    for clip in clips:
-        check_clip(clip)
+    settings = {"root": str(root), "set": subset, "dataset": dataset.value, "void": void} | chosen.settings()
     network = chosen.load()
     claim(
         out / "settings.json",
-        (out / clips.masks_folder,),
+        (masks,),
         settings,
         resume=resume,
         overwrite=overwrite,
-        clear=lambda: _remove_records(out / "runs", clips),
+        clear=lambda: _clear(out, masks),
     )
-    runs = _run(chosen, network, clips, out)
-    scores = score_dataset(clips, out / clips.masks_folder)
-    write_report(out, clips, scores, runs, settings)
+    runs = _run(chosen, network, clips, out, void)
+    scores = score_dataset([clip for clip in clips if clip.name not in unscored], masks, void)
+    scored = {score.clip for score in scores}
+    for clip in clips:
+        if clip.name not in scored:
+            unscored.setdefault(clip.name, "no object in the masks that are scored")
     print_scores(clips.name, scores, runs)
-    stdout.print(f"masks are in {out / clips.masks_folder}, scores in {out}/scores.csv and scores.json", soft_wrap=True)
-
-
-def open_dataset(root: Path, subset: str | None, layout: Layout) -> "Dataset":
-    """The clips of a dataset in one of the layouts.
-
-    Raises:
-        ValueError: a set is needed and not named.
-        MediaError: the dataset is not as its layout says.
-    """
-    from stm_fast.data.davis import davis
-    from stm_fast.data.folder import folder
-
-    if layout is Layout.folder:
-        return folder(root, subset)
-    if subset is None:
-        raise ValueError(f"--set is missing: name a list in {root / 'ImageSets'}, such as val")
-    return davis(root, subset, 2016 if layout is Layout.davis2016 else 2017)
+    if scores:
+        write_report(out, clips, scores, runs, settings, unscored)
+        if unscored:
+            say(f"Note: {len(unscored)} of {len(clips)} clips were segmented but not scored: {_reasons(unscored)}")
+        written = f"masks are in {masks}, scores in {out}/scores.csv and scores.json"
+    else:
+        written = f"there is nothing to score; masks are in {masks}"
+        if clips.submission:
+            written += f"; to a server that has the truth send {clips.submission.format(masks=masks)}"
+    stdout.print(written, markup=False, soft_wrap=True)
 
 
 def print_scores(title: str, scores: "Sequence[ObjectScore]", runs: "Sequence[ClipRun]") -> None:
-    """A table of mean scores a clip and over all objects, with speed."""
+    """Print a table of speed and, if there are any, mean scores: a line a clip, and one over all objects."""
     from rich.table import Table
-
-    from stm_fast.evaluation.score import MeanScore
 
     table = Table(title=title)
     table.add_column("clip")
-    for column in ("objects", "frames", "J&F", "J", "F", "frames/s"):
+    for column in ("objects", "frames", "J&F", "J", "F", "frames/s") if scores else ("frames", "frames/s"):
         table.add_column(column, justify="right")
     for run in runs:
         own = [score for score in scores if score.clip == run.clip]
-        mean = MeanScore.of(own)
-        numbers = (f"{value:.3f}" for value in (mean.jf, mean.j, mean.f))
-        table.add_row(run.clip, str(len(own)), str(run.frames), *numbers, f"{run.frames_per_second:.1f}")
+        table.add_row(run.clip, *_numbers(own, run.frames, run.frames_per_second, scored=bool(scores)))
     if len(runs) > 1:
-        mean = MeanScore.of(scores)
         frames, seconds = sum(run.frames for run in runs), sum(run.seconds for run in runs)
         table.add_section()
-        numbers = (f"{value:.3f}" for value in (mean.jf, mean.j, mean.f))
-        table.add_row("mean", str(len(scores)), str(frames), *numbers, f"{frames / seconds:.1f}", style="bold")
+        numbers = _numbers(scores, frames, frames / seconds, scored=bool(scores))
+        table.add_row("mean" if scores else "all", *numbers, style="bold")
     stdout.print(table)
 
 
-def _run(chosen: "TrackOptions", network: "STM", clips: "Dataset", out: Path) -> "list[ClipRun]":
+def _numbers(scores: "Sequence[ObjectScore]", frames: int, frames_per_second: float, *, scored: bool) -> list[str]:
+    """Cells of a line of the table; dashes for a clip without scores beside others."""
+    from stm_fast.evaluation.score import MeanScore
+
+    speed = f"{frames_per_second:.1f}"
+    if not scored:
+        return [str(frames), speed]
+    if not scores:
+        return ["–", str(frames), "–", "–", "–", speed]
+    mean = MeanScore.of(scores)
+    return [str(len(scores)), str(frames), *(f"{value:.3f}" for value in (mean.jf, mean.j, mean.f)), speed]
+
+
+def _reasons(unscored: Mapping[str, str]) -> str:
+    """Why clips have no score, each reason once; with the clips where there are several reasons or other clips."""
+    from stm_fast.data.faults import name_some
+
+    clips: dict[str, list[str]] = {}
+    for clip, reason in unscored.items():
+        clips.setdefault(reason, []).append(clip)
+    return "; ".join(f"{reason} in {name_some(names)}" for reason, names in clips.items())
+
+
+def _run(chosen: "TrackOptions", network: "STM", clips: "Dataset", out: Path, void: int | None) -> "list[ClipRun]":
     from stm_fast.evaluation.run import run_clip
 
     runs: list[ClipRun] = []
@@ -134,7 +168,7 @@ def _run(chosen: "TrackOptions", network: "STM", clips: "Dataset", out: Path) ->
             frames = clip.open()
             segmenter = chosen.segmenter(network, frames.size)
             with progress_bar(f"{clip.name} ({number}/{len(clips)})", frames.count) as advance:
-                runs.append(run_clip(segmenter, clip, clips, out, advance))
+                runs.append(run_clip(segmenter, clip, clips, out, advance, void))
     except KeyboardInterrupt as error:
         raise Interrupted(
             f"Interrupted after {len(runs)} of {len(clips)} clips; the same command with --resume goes on."
@@ -142,6 +176,10 @@ def _run(chosen: "TrackOptions", network: "STM", clips: "Dataset", out: Path) ->
     return runs
 
 
-def _remove_records(folder: Path, clips: "Dataset") -> None:
-    for clip in clips:
-        (folder / f"{clip.name}.json").unlink(missing_ok=True)
+def _clear(out: Path, masks: Path) -> None:
+    """Remove the results of an earlier run, which may have been of other clips."""
+    for result in (*masks.glob("*/*.png"), *(out / "runs").glob("*.json"), out / "scores.csv", out / "scores.json"):
+        discard(result)
+    for clip in masks.glob("*"):
+        if clip.is_dir() and not any(clip.iterdir()):
+            clip.rmdir()

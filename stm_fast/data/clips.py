@@ -15,13 +15,16 @@ class Clip:
         name: the clip's name in its dataset, and of the folder its results go to.
         frames: a folder of images or a video file.
         prompts: masks by frame name that a segmenter is given; an object is followed from the first one it is in.
-        truth: masks by frame name to score against; frames without one are not scored.
+        truth: masks by frame name to score against; frames without one are not scored. Where they show nothing but the
+            first appearance of each object there is nothing to score, see `stm_fast.data.truth`.
+        wanted: names of the frames whose masks are results; None for all.
     """
 
     name: str
     frames: Path
     prompts: Mapping[str, Path]
     truth: Mapping[str, Path]
+    wanted: frozenset[str] | None = None
 
     def open(self) -> FrameSource:
         """The clip's frames; see `stm_fast.media.video.open_frames`."""
@@ -36,14 +39,34 @@ class Dataset:
         name: dataset and set, for reports.
         clips: in the order of the set.
         masks_folder: where this layout keeps masks, a folder a clip, relative to the dataset's root.
+        submission: what a server that scores such a set takes, in words that follow "send" and with `{masks}` for the
+            folder of results; None where no server is known.
     """
 
     name: str
     clips: tuple[Clip, ...]
     masks_folder: PurePath
+    submission: str | None = None
 
     def __len__(self) -> int:
         return len(self.clips)
 
     def __iter__(self) -> Iterator[Clip]:
         return iter(self.clips)
+
+
+@dataclass(frozen=True)
+class SetSummary:
+    """One of the sets that a dataset on disk has.
+
+    Attributes:
+        name: as `--set` takes it.
+        clips: how many clips it names.
+        missing: how many of them have no frames or no masks here.
+        has_truth: whether the first clips have masks to score against.
+    """
+
+    name: str
+    clips: int
+    missing: int
+    has_truth: bool

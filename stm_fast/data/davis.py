@@ -3,30 +3,70 @@
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
-from stm_fast.data.clips import Clip, Dataset
+from stm_fast.data.clips import Clip, Dataset, SetSummary
+from stm_fast.data.faults import Faults
+from stm_fast.data.truth import summarize
 from stm_fast.errors import MediaError
 from stm_fast.media.video import list_images
 
+SUBMISSION = "the folders of clips in {masks}, zipped without a folder around them"
+
 
 def davis(root: str | Path, subset: str, year: int, resolution: str = "480p") -> Dataset:
-    """One set of DAVIS (Perazzi et al., CVPR 2016; Pont-Tuset et al., arXiv 1704.00675).
+    """Open one set of DAVIS (Perazzi et al., CVPR 2016; Pont-Tuset et al., arXiv 1704.00675).
 
-    The mask of the first frame is the prompt, all masks are the truth. The 0/255 masks of 2016 are read as object 1.
+    The mask of the first frame is the prompt, all masks are the truth; "test-dev" and "test-challenge" have no other
+    mask than the first. The 0/255 masks of 2016 are read as object 1.
 
     Args:
         root: folder that holds `JPEGImages`, `Annotations` and `ImageSets`.
-        subset: name of a list in `ImageSets/<year>`, for instance "val".
+        subset: name of a list in `ImageSets/<year>`, for instance "val"; or in `ImageSets/<resolution>`, where the
+            first release of 2016 keeps them.
         year: 2016 or 2017.
         resolution: folder below `JPEGImages` and `Annotations`.
 
     Raises:
-        MediaError: the layout is not there, or a clip of the list has no frames or no first mask.
+        MediaError: the layout is not there, or clips of the list have no frames or no first mask; all are told of.
     """
     root = Path(root)
     masks_folder = PurePath("Annotations", resolution)
-    names = _read_list(root / "ImageSets" / str(year), subset)
-    clips = [_clip(name, root / "JPEGImages" / resolution / name, root / masks_folder / name) for name in names]
-    return Dataset(f"DAVIS {year} {subset}", tuple(clips), masks_folder)
+    lists = lists_folder(root, year, resolution)
+    names = _read_list(lists, subset)
+    name = f"DAVIS {year} {subset}"
+    faults = Faults(
+        f"{name} of {root}",
+        f"put them there, or list the clips that are whole in a file of {lists} and name that as the set",
+    )
+    clips = []
+    for clip in names:
+        made = _clip(clip, root / "JPEGImages" / resolution / clip, root / masks_folder / clip)
+        if isinstance(made, str):
+            faults.add(clip, made)
+        else:
+            clips.append(made)
+    faults.check()
+    return Dataset(name, tuple(clips), masks_folder, SUBMISSION)
+
+
+def davis_sets(root: str | Path, year: int, resolution: str = "480p") -> list[SetSummary]:
+    """List the sets that are listed for a year, in the order of their names; see `davis`.
+
+    Raises:
+        MediaError: there is no list, or a mask cannot be read.
+    """
+    root = Path(root)
+    lists = lists_folder(root, year, resolution)
+    files = sorted(lists.glob("*.txt"))
+    if not files:
+        raise MediaError(f"{lists} holds no list of clips such as val.txt")
+    frames, masks = root / "JPEGImages" / resolution, root / "Annotations" / resolution
+    return [summarize(file.stem, _read_list(lists, file.stem), frames, masks) for file in files]
+
+
+def lists_folder(root: Path, year: int, resolution: str = "480p") -> Path:
+    """Return the folder where a release of DAVIS keeps the lists of its sets, whether it is there or not."""
+    of_year, of_2016 = root / "ImageSets" / str(year), root / "ImageSets" / resolution
+    return of_2016 if year == 2016 and not of_year.is_dir() and of_2016.is_dir() else of_year
 
 
 def _read_list(folder: Path, subset: str) -> Sequence[str]:
@@ -42,12 +82,15 @@ def _read_list(folder: Path, subset: str) -> Sequence[str]:
     return list(dict.fromkeys(names))
 
 
-def _clip(name: str, frames: Path, masks: Path) -> Clip:
+def _clip(name: str, frames: Path, masks: Path) -> Clip | str:
+    """The clip, or what it lacks."""
     for folder in (frames, masks):
         if not folder.is_dir():
-            raise MediaError(f"clip {name} has no folder {folder}")
+            return f"without a folder in {folder.parent}"
     first = next(iter(list_images(frames)), None)
     truth = list_images(masks)
+    if first is None:
+        return f"without an image in {frames.parent}"
     if first not in truth:
-        raise MediaError(f"clip {name} has no mask for its first frame {first} in {masks}")
+        return f"without a mask of the first frame in {masks.parent}"
     return Clip(name, frames, {first: truth[first]}, truth)

@@ -3,6 +3,7 @@
 from pathlib import Path, PurePath
 
 from stm_fast.data.clips import Clip, Dataset
+from stm_fast.data.faults import Faults
 from stm_fast.errors import MediaError
 from stm_fast.media.video import list_images
 
@@ -10,7 +11,7 @@ VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ts
 
 
 def folder(root: str | Path, clip: str | None = None) -> Dataset:
-    """Clips of a plain folder. An object is followed from the first mask it is in.
+    """Open the clips of a plain folder. An object is followed from the first mask it is in.
 
     - several clips: `ROOT/frames/<clip>` holds images (or `ROOT/frames/<clip>.mp4` is a video), `ROOT/masks/<clip>`
       masks;
@@ -23,15 +24,12 @@ def folder(root: str | Path, clip: str | None = None) -> Dataset:
         clip: only this one.
 
     Raises:
-        MediaError: no clip is found, or a clip has no frames or no masks.
+        MediaError: no clip is found, or clips have no frames or no masks; all are told of.
     """
     root = Path(root)
-    clips = _several(root) if _is_several(root) else [_make(root.resolve().name, _single_frames(root), root / "masks")]
-    if clip is not None:
-        named = [candidate for candidate in clips if candidate.name == clip]
-        if not named:
-            raise MediaError(f"{root} has no clip {clip}: there are {', '.join(each.name for each in clips)}")
-        clips = named
+    clips = _several(root, clip) if _is_several(root) else [_single(root)]
+    if clip is not None and clip not in {each.name for each in clips}:
+        raise MediaError(f"{root} has no clip {clip}: there is {clips[0].name}")
     return Dataset(root.resolve().name, tuple(clips), PurePath("masks"))
 
 
@@ -39,24 +37,39 @@ def _is_several(root: Path) -> bool:
     masks = root / "masks"
     if not masks.is_dir():
         raise MediaError(f"{masks} does not exist: a plain dataset keeps its masks there")
-    return any(path.is_dir() for path in masks.iterdir())
+    return any(path.is_dir() and path.name[0] != "." for path in masks.iterdir())
 
 
-def _several(root: Path) -> list[Clip]:
-    return [
-        _make(masks.name, _named_frames(root / "frames", masks.name), masks)
-        for masks in sorted((root / "masks").iterdir())
-        if masks.is_dir()
-    ]
+def _several(root: Path, only: str | None) -> list[Clip]:
+    names = sorted(path.name for path in (root / "masks").iterdir() if path.is_dir() and path.name[0] != ".")
+    if only is not None and only not in names:
+        raise MediaError(f"{root} has no clip {only}: there are {', '.join(names)}")
+    faults = Faults(str(root), "put them there, or take the folders of these clips out of masks")
+    clips = []
+    for name in names if only is None else [only]:
+        frames = _named_frames(root / "frames", name)
+        truth = list_images(root / "masks" / name)
+        if frames is None:
+            faults.add(name, f"without a folder or a video of their name in {root / 'frames'}")
+        elif not truth:
+            faults.add(name, f"without a mask in {root / 'masks'}")
+        else:
+            clips.append(Clip(name, frames, truth, truth))
+    faults.check()
+    return clips
 
 
-def _named_frames(frames: Path, name: str) -> Path:
+def _named_frames(frames: Path, name: str) -> Path | None:
     if (frames / name).is_dir():
         return frames / name
-    for path in _videos(frames):
-        if path.stem == name:
-            return path
-    raise MediaError(f"clip {name} has masks but neither a folder nor a video of its name in {frames}")
+    return next((path for path in _videos(frames) if path.stem == name), None)
+
+
+def _single(root: Path) -> Clip:
+    truth = list_images(root / "masks")
+    if not truth:
+        raise MediaError(f"{root / 'masks'} holds no mask: it needs at least that of the first frame")
+    return Clip(root.resolve().name, _single_frames(root), truth, truth)
 
 
 def _single_frames(root: Path) -> Path:
@@ -66,13 +79,6 @@ def _single_frames(root: Path) -> Path:
     if len(videos) != 1:
         raise MediaError(f"{root} has masks but no folder frames, and {len(videos)} videos where one is needed")
     return videos[0]
-
-
-def _make(name: str, frames: Path, masks: Path) -> Clip:
-    truth = list_images(masks)
-    if not truth:
-        raise MediaError(f"clip {name} has no mask in {masks}")
-    return Clip(name, frames, truth, truth)
 
 
 def _videos(folder: Path) -> list[Path]:

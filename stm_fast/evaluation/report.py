@@ -20,10 +20,19 @@ def write_report(
     scores: Sequence[ObjectScore],
     runs: Sequence[ClipRun],
     settings: Mapping[str, object],
+    unscored: Mapping[str, str] | None = None,
 ) -> None:
     """Write `out/scores.csv`, a line an object, and `out/scores.json`, with means, speed, settings and versions.
 
-    Scores are in [0, 1].
+    Scores are in [0, 1]. Clips that have none are in `scores.json` alone, with a mean of null and the reason.
+
+    Args:
+        out: the folder.
+        dataset: what was segmented.
+        scores: of at least one object.
+        runs: of all clips.
+        settings: options of the run.
+        unscored: why clips have no score, by their names.
 
     Raises:
         OSError: a file cannot be written.
@@ -39,16 +48,19 @@ def write_report(
     report = {
         "dataset": dataset.name,
         "mean": asdict(MeanScore.of(scores)),
-        "clips": {
-            run.clip: {
-                "mean": asdict(MeanScore.of(score for score in scores if score.clip == run.clip)),
-                "objects": {str(score.object_id): asdict(score) for score in scores if score.clip == run.clip},
-                "frames": run.frames,
-                "frames_per_second": run.frames_per_second,
-            }
-            for run in runs
-        },
+        "clips": {run.clip: _clip(run, scores, (unscored or {}).get(run.clip)) for run in runs},
         "settings": dict(settings),
         "versions": versions(),
     }
     write_text(Path(out) / "scores.json", json.dumps(report, indent=2) + "\n")
+
+
+def _clip(run: ClipRun, scores: Sequence[ObjectScore], unscored: str | None) -> dict[str, object]:
+    own = [score for score in scores if score.clip == run.clip]
+    return {
+        "mean": asdict(MeanScore.of(own)) if own else None,
+        **({} if unscored is None else {"unscored": unscored}),
+        "objects": {str(score.object_id): asdict(score) for score in own},
+        "frames": run.frames,
+        "frames_per_second": run.frames_per_second,
+    }

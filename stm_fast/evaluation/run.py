@@ -39,19 +39,26 @@ class ClipRun:
 
 
 def run_clip(
-    segmenter: ResumableSegmenter, clip: Clip, dataset: Dataset, out: str | Path, each: Callable[[], None]
+    segmenter: ResumableSegmenter,
+    clip: Clip,
+    dataset: Dataset,
+    out: str | Path,
+    each: Callable[[], None],
+    void: int | None = None,
 ) -> ClipRun:
     """Segment one clip into the dataset's layout below `out`.
 
-    When all its masks are written a record goes to `out/runs/<clip>.json`. A clip that has one is not run again: an
-    interrupted evaluation goes on with the clip it was in.
+    All frames are segmented, and the masks of those that the clip wants are written. Then a record goes to
+    `out/runs/<clip>.json`. A clip that has one is not run again: an interrupted evaluation begins anew with the clip it
+    was in.
 
     Args:
         segmenter: started here.
         clip: one of the dataset's.
         dataset: says where masks lie.
         out: root of the results.
-        each: called once each mask is written.
+        each: called after each frame.
+        void: id of masks that is no object; None if there is none.
 
     Raises:
         MediaError: the clip cannot be read.
@@ -62,12 +69,14 @@ def run_clip(
         return ClipRun(**json.loads(record.read_text(encoding="utf-8")))
     begin = time.perf_counter()
     done = 0
+    masks = Path(out) / dataset.masks_folder / clip.name
     with warnings.catch_warnings():
         # A dataset's prompts are its truth, of which the first look at each object is given.
         warnings.filterwarnings("ignore", f".*{REPEATED}", MediaNotice)
         frames = clip.open()
-        for frame in propagate(segmenter, frames, Prompter(clip.prompts, frames.size)):
-            write_mask(Path(out) / dataset.masks_folder / clip.name / f"{frame.name}.png", frame.mask)
+        for frame in propagate(segmenter, frames, Prompter(clip.prompts, frames.size, void=void)):
+            if clip.wanted is None or frame.name in clip.wanted:
+                write_mask(masks / f"{frame.name}.png", frame.mask)
             each()
             done += 1
     run = ClipRun(clip.name, done, time.perf_counter() - begin, segmenter.memory.tokens)

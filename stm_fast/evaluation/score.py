@@ -7,7 +7,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from stm_fast.data.clips import Clip, Dataset
+import numpy as np
+
+from stm_fast.data.clips import Clip
+from stm_fast.data.truth import MIN_ANNOTATED_FRAMES, read_labels, without_void
 from stm_fast.errors import MediaError, StmFastError
 from stm_fast.media.masks import Colour, fit_mask, read_mask
 
@@ -54,67 +57,67 @@ def check_scoring() -> None:
     _evaluator("")
 
 
-def score_dataset(dataset: Dataset, masks: str | Path) -> list[ObjectScore]:
-    """Score all clips, several at a time.
+def score_dataset(clips: Iterable[Clip], masks: str | Path, void: int | None = None) -> list[ObjectScore]:
+    """Score clips, several at a time.
 
     Args:
-        dataset: clips with truth.
+        clips: clips that can be scored, see `stm_fast.data.truth.unscored_because`.
         masks: folder of the results, a folder a clip.
+        void: see `score_clip`.
+
+    Returns:
+        The scores of all objects; none of a clip whose objects are in no scored frame.
 
     Raises:
         StmFastError: vos-benchmark is not installed.
         MediaError: see `score_clip`.
     """
     with ThreadPoolExecutor() as pool:
-        clips = pool.map(lambda clip: score_clip(clip, Path(masks) / clip.name), dataset)
-        return [score for scores in clips for score in scores]
+        scores = pool.map(lambda clip: score_clip(clip, Path(masks) / clip.name, void), clips)
+        return [score for found in scores for score in found]
 
 
-def score_clip(clip: Clip, masks: str | Path) -> list[ObjectScore]:
-    """The scores of a clip's objects, as the DAVIS semi-supervised protocol has it (Perazzi et al., CVPR 2016).
+def score_clip(clip: Clip, masks: str | Path, void: int | None = None) -> list[ObjectScore]:
+    """Score a clip's objects, as the DAVIS semi-supervised protocol has it (Perazzi et al., CVPR 2016).
 
     The first annotated frame, which was given, and the last one are left out. Truth is read by the rules of
     `stm_fast.media.masks.read_mask`, so 0/255 masks need no conversion. An object counts from the first scored frame
     that it is in, in the truth or in the result.
 
+    Pixels that are `void` in the truth become background in truth and result. J leaves them out, and F compares the
+    outlines of what remains, as the measures of davis2017-evaluation do.
+
     Args:
         clip: a clip with truth.
         masks: folder of its resulting masks, named like the truth.
+        void: id of pixels that do not count; None to count all.
+
+    Returns:
+        A score for each object of the scored frames, in the order of their ids; none if they show no object.
 
     Raises:
         StmFastError: vos-benchmark is not installed.
-        MediaError: fewer than three frames have a truth, no object is in it, or a result is missing or of another
-            aspect.
+        MediaError: fewer than three frames have a truth, or a result is missing or of another aspect.
     """
-    names = _scored_names(clip)
+    if len(clip.truth) < MIN_ANNOTATED_FRAMES:
+        raise MediaError(
+            f"clip {clip.name} has {len(clip.truth)} annotated frames: scoring needs at least {MIN_ANNOTATED_FRAMES}"
+        )
+    names = list(clip.truth)
     evaluator = _evaluator(clip.name)
     colours: dict[Colour, int] = {}
-    read_mask(clip.truth[next(iter(clip.truth))], colours)
-    for name in names:
+    read_labels(clip.truth[names[0]], colours, void)
+    for name in names[1:-1]:
         path = Path(masks) / f"{name}.png"
         if not path.exists():
             raise MediaError(f"clip {clip.name} has no result {path}")
         result = read_mask(path)
-        evaluator.feed_frame(result, fit_mask(read_mask(clip.truth[name], colours), result.shape, clip.truth[name]))
+        truth = fit_mask(read_labels(clip.truth[name], colours, void), result.shape, clip.truth[name])
+        if void is not None:
+            result = np.where(truth == void, 0, result)
+        evaluator.feed_frame(result, without_void(truth, void))
     j, f = evaluator.conclude()
-    if not j:
-        raise MediaError(f"clip {clip.name} has no object in the masks of its scored frames")
     return [ObjectScore(clip.name, int(i), float(j[i]) / 100, float(f[i]) / 100) for i in sorted(j)]
-
-
-def check_clip(clip: Clip) -> None:
-    """Raise `MediaError` for a clip that cannot be scored, before it is segmented."""
-    frames = clip.open()
-    for name in _scored_names(clip):
-        if not frames.may_hold(name):
-            raise MediaError(f"clip {clip.name} has a mask {clip.truth[name]} but no frame of that name")
-
-
-def _scored_names(clip: Clip) -> list[str]:
-    names = list(clip.truth)[1:-1]
-    if not names:
-        raise MediaError(f"clip {clip.name} has {len(clip.truth)} annotated frames: scoring needs at least 3")
-    return names
 
 
 def _evaluator(name: str) -> Any:

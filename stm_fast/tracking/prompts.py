@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from stm_fast.data.truth import read_labels, without_void
 from stm_fast.errors import MediaError
 from stm_fast.inference.objects import to_ids
 from stm_fast.media.masks import Colour, fit_mask, object_ids, read_mask
@@ -104,11 +105,13 @@ class Prompter:
     Args:
         prompts: masks by frame name.
         size: of the frames; masks of another size are resized.
+        void: id in mask files that is no object; None if there is none.
     """
 
-    def __init__(self, prompts: Mapping[str, Given], size: tuple[int, int]) -> None:
+    def __init__(self, prompts: Mapping[str, Given], size: tuple[int, int], *, void: int | None = None) -> None:
         self._prompts = prompts
         self._size = size
+        self._void = void
         self._colours: dict[Colour, int] = {}
         self._repeated = False
         self.known: set[int] = set()
@@ -121,7 +124,7 @@ class Prompter:
         path = self._prompts.get(frame.name)
         if path is None:
             return None
-        mask = path if isinstance(path, np.ndarray) else fit_mask(read_mask(path, self._colours), self._size, path)
+        mask = path if isinstance(path, np.ndarray) else self._read(path)
         shown = set(object_ids(mask))
         new = shown - self.known
         if shown & self.known and not self._repeated:
@@ -132,6 +135,10 @@ class Prompter:
             return None
         self.known |= new
         return np.where(np.isin(mask, list(new)), mask, 0).astype(mask.dtype)
+
+    def _read(self, path: Path) -> NDArray[np.uint8]:
+        labels = without_void(read_labels(path, self._colours, self._void), self._void)
+        return fit_mask(labels, self._size, path)
 
 
 def _called(given: Given, frame: Frame) -> str:

@@ -1,19 +1,15 @@
-"""The command as a whole: help, versions, evaluate, demo and doctor."""
+"""The command as a whole: help, versions, demo and doctor."""
 
-import csv
-import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import stm_fast
 from stm_fast.cli import doctor
 from stm_fast.data import demo_clip
 from stm_fast.errors import StmFastError
-from stm_fast.media.masks import read_mask
 
 
 def test_help_names_all_commands_and_loads_nothing_heavy():
@@ -40,56 +36,6 @@ def test_version(stm):
 
 def test_unknown_option_is_a_usage_error(stm):
     assert stm("segment", "--nonsense").exit_code == 2
-
-
-@pytest.fixture
-def evaluate(stm, clip, colour_model):
-    pytest.importorskip("vos_benchmark")
-    return lambda *options: stm("evaluate", clip, "--dataset", "folder", "--out", "out", "--dtype", "float32", *options)
-
-
-def test_evaluate_scores_a_folder(evaluate, clip, tmp_path):
-    result = evaluate()
-    assert result.exit_code == 0, result.output
-    assert "1.000" in result.output
-    for path in (clip / "masks").iterdir():
-        np.testing.assert_array_equal(read_mask(tmp_path / "out" / "masks" / "clip" / path.name), read_mask(path))
-    (row,) = csv.DictReader((tmp_path / "out" / "scores.csv").open())
-    assert (row["clip"], row["J"], row["F"]) == ("clip", "1.0000", "1.0000")
-    assert json.loads((tmp_path / "out" / "scores.json").read_text())["mean"]["jf"] == 1.0
-
-
-def test_evaluate_resumes_after_the_clips_that_are_done(evaluate, tmp_path):
-    assert evaluate().exit_code == 0
-    mask = tmp_path / "out" / "masks" / "clip" / "3.png"
-    Image.fromarray(np.zeros((32, 64), np.uint8)).save(mask)
-    assert "resume continues with them" in evaluate().output
-    assert evaluate("--resume").exit_code == 0
-    assert not read_mask(mask).any()
-    assert evaluate("--overwrite").exit_code == 0
-    assert read_mask(mask).any()
-
-
-def test_evaluate_never_writes_into_the_dataset(stm, clip, colour_model):
-    pytest.importorskip("vos_benchmark")
-    result = stm("evaluate", clip, "--dataset", "folder", "--out", clip)
-    assert result.exit_code == 1
-    assert "is the dataset itself" in result.output
-
-
-def test_evaluate_needs_a_set_for_davis(stm, tmp_path):
-    pytest.importorskip("vos_benchmark")
-    result = stm("evaluate", tmp_path)
-    assert (result.exit_code, "--set is missing" in result.output) == (1, True)
-    result = stm("evaluate", tmp_path, "--set", "val")
-    assert (result.exit_code, "sets of" in result.output) == (2, True)
-
-
-def test_evaluate_without_vos_benchmark(stm, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "vos_benchmark.evaluator", None)
-    result = stm("evaluate", tmp_path, "--set", "val")
-    assert result.exit_code == 1
-    assert "scoring needs vos-benchmark: pip install 'stm-fast[eval]'" in result.output.replace("\n", " ")
 
 
 def test_demo_segments_scores_and_shows(stm, colour_model, tmp_path, monkeypatch):

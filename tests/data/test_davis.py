@@ -5,7 +5,8 @@ from pathlib import Path, PurePath
 
 import pytest
 
-from stm_fast.data.davis import davis
+from stm_fast.data.clips import SetSummary
+from stm_fast.data.davis import davis, davis_sets
 from stm_fast.errors import MediaError
 
 
@@ -37,21 +38,49 @@ def test_lists_of_2016_name_every_frame(root):
     assert [clip.name for clip in davis(root, "val", 2016)] == ["bear"]
 
 
+def test_lists_of_the_first_release(root):
+    (root / "ImageSets" / "2016").rename(root / "ImageSets" / "480p")
+    assert [clip.name for clip in davis(root, "val", 2016)] == ["bear"]
+    assert [each.name for each in davis_sets(root, 2016)] == ["val"]
+
+
 def test_unknown_set(root):
     with pytest.raises(MediaError, match=r"test.txt does not exist: sets of .* are val"):
         davis(root, "test", 2017)
 
 
-def test_clip_without_frames(root):
-    (root / "ImageSets" / "2017" / "val.txt").write_text("dog")
-    with pytest.raises(MediaError, match="clip dog has no folder"):
-        davis(root, "val", 2017)
-
-
-def test_clip_without_first_mask(root):
+def test_all_that_is_missing_is_told_at_once(root):
+    (root / "ImageSets" / "2017" / "val.txt").write_text("dog\nbear\ncamel\nfox")
     (root / "Annotations/480p/bear/00000.png").unlink()
-    with pytest.raises(MediaError, match="clip bear has no mask for its first frame 00000"):
-        davis(root, "val", 2016)
+    with pytest.raises(MediaError) as caught:
+        davis(root, "val", 2017)
+    first, *lines, remedy = str(caught.value).splitlines()
+    assert first == f"DAVIS 2017 val of {root} cannot be evaluated as it is:"
+    assert lines == [
+        f"  clips without a folder in {root / 'JPEGImages/480p'}: dog, fox",
+        f"  clips without a mask of the first frame in {root / 'Annotations/480p'}: bear",
+    ]
+    assert "list the clips that are whole in a file of" in remedy
+
+
+def test_clips_of_a_set_without_truth(root):
+    for clip in ("bear", "camel"):
+        for index in (1, 2):
+            (root / "Annotations/480p" / clip / f"{index:05d}.png").unlink()
+    (root / "ImageSets/2017/test-dev.txt").write_text("bear\ncamel\n")
+    dataset = davis(root, "test-dev", 2017)
+    assert [list(clip.truth) for clip in dataset] == [["00000"], ["00000"]]
+    assert "zipped without a folder around them" in dataset.submission
+
+
+def test_sets(root):
+    (root / "ImageSets/2017/test-dev.txt").write_text("fox")
+    assert davis_sets(root, 2017) == [
+        SetSummary("test-dev", clips=1, missing=1, has_truth=False),
+        SetSummary("val", clips=2, missing=0, has_truth=True),
+    ]
+    with pytest.raises(MediaError, match="holds no list of clips"):
+        davis_sets(root / "JPEGImages", 2017)
 
 
 @pytest.mark.skipif("STM_FAST_DATA" not in os.environ, reason="STM_FAST_DATA is not set")

@@ -47,13 +47,28 @@ def test_masks_without_frames(tmp_path, image):
     image(tmp_path / "masks" / "0.png", 1)
     with pytest.raises(MediaError, match="no folder frames, and 0 videos where one is needed"):
         folder(tmp_path)
-    image(tmp_path / "masks" / "a" / "0.png", 1)
-    with pytest.raises(MediaError, match="clip a has masks but neither a folder nor a video"):
+    for clip in ("a", "b", "c"):
+        image(tmp_path / "masks" / clip / "0.png", 1)
+    image(tmp_path / "frames" / "b" / "0.png")
+    (tmp_path / "masks/b/0.png").unlink()
+    with pytest.raises(MediaError) as caught:
         folder(tmp_path)
+    assert str(caught.value).splitlines()[1:-1] == [
+        f"  clips without a folder or a video of their name in {tmp_path / 'frames'}: a, c",
+        f"  clips without a mask in {tmp_path / 'masks'}: b",
+    ]
 
 
 def test_empty_masks(tmp_path, image):
     image(tmp_path / "frames" / "0.jpg")
     (tmp_path / "masks").mkdir()
-    with pytest.raises(MediaError, match="has no mask in"):
+    with pytest.raises(MediaError, match="holds no mask"):
         folder(tmp_path)
+
+
+def test_one_clip_by_a_wrong_name(tmp_path, image):
+    image(tmp_path / "chair" / "frames" / "0.jpg")
+    image(tmp_path / "chair" / "masks" / "0.png", 1)
+    assert len(folder(tmp_path / "chair", "chair")) == 1
+    with pytest.raises(MediaError, match="has no clip table: there is chair"):
+        folder(tmp_path / "chair", "table")

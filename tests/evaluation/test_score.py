@@ -79,14 +79,40 @@ class TestScores:
         with pytest.raises(MediaError, match="has 2 annotated frames: scoring needs at least 3"):
             score_clip(clip([square(10)] * 2, [square(10)] * 2), tmp_path / "out" / "clip")
 
-    def test_truth_without_objects(self, clip, tmp_path):
+    def test_truth_without_objects_has_no_scores(self, clip, tmp_path):
         nothing = [np.zeros((60, 80), np.uint8)] * 3
-        with pytest.raises(MediaError, match="has no object in the masks of its scored frames"):
-            score_clip(clip(nothing, nothing), tmp_path / "out" / "clip")
+        assert score_clip(clip(nothing, nothing), tmp_path / "out" / "clip") == []
+
+    def test_void_counts_as_an_object_unless_it_is_named(self, clip, tmp_path):
+        truth, result = square(10), square(10)
+        truth[:, 60:], result[:, 60:70] = 255, 3
+        strip = clip([truth] * 3, [result] * 3)
+        one, white = score_clip(strip, tmp_path / "out" / "clip")
+        assert (one.jf, white.object_id, white.j) == (1.0, 255, 0.0)
+        assert score_clip(strip, tmp_path / "out" / "clip", void=255) == [ObjectScore("clip", 1, 1.0, 1.0)]
+
+    def test_void_is_left_out_of_both_sides_as_in_davis(self, clip, tmp_path):
+        """J of the pixels that are not void, F of outlines cut off at void: here they are computed apart."""
+        truth, result = square(20), square(26)
+        truth[:, 40:] = 255
+        (found,) = score_clip(clip([truth] * 3, [result] * 3), tmp_path / "out" / "clip", void=255)
+        cut, rest = square(20), square(26)
+        cut[:, 40:] = rest[:, 40:] = 0
+        assert found.j == pytest.approx((cut & rest).sum() / (cut | rest).sum())
+        (plain,) = score_clip(clip([cut] * 3, [rest] * 3, "cut"), tmp_path / "out" / "cut")
+        assert found.f == pytest.approx(plain.f)
+
+    @pytest.mark.filterwarnings("ignore::stm_fast.media.notices.MediaNotice")
+    def test_void_of_a_truth_of_another_size(self, clip, tmp_path):
+        truth, result = square(10), square(10)
+        truth[:, 60:], result[:, 60:] = 255, 1
+        large = np.kron(truth, np.ones((2, 2), np.uint8))
+        found = score_clip(clip([large] * 3, [result] * 3), tmp_path / "out" / "clip", void=255)
+        assert found == [ObjectScore("clip", 1, 1.0, 1.0)]
 
     def test_dataset_keeps_the_order_of_clips(self, clip, tmp_path):
         clips = tuple(clip([square(10)] * 3, [square(10)] * 3, name) for name in "cab")
-        found = score_dataset(Dataset("set", clips, PurePath("masks")), tmp_path / "out")
+        found = score_dataset(clips, tmp_path / "out")
         assert [each.clip for each in found] == ["c", "a", "b"]
 
 
@@ -114,3 +140,20 @@ def test_report_on_disk(tmp_path):
     assert report["mean"]["jf"] == pytest.approx(0.7)
     assert report["clips"]["a"]["objects"]["2"]["f"] == 0.9
     assert report["settings"] == {"size": 480}
+
+
+def test_report_of_a_set_with_unscored_clips(tmp_path):
+    runs = [ClipRun("a", 10, 2.0, 64), ClipRun("b", 10, 2.0, 64)]
+    dataset = Dataset("set", (), PurePath("masks"))
+    write_report(tmp_path, dataset, [ObjectScore("a", 1, 0.5, 0.7)], runs, {}, {"b": "no truth"})
+    report = json.loads((tmp_path / "scores.json").read_text())
+    assert report["mean"]["jf"] == pytest.approx(0.6)
+    assert report["clips"]["b"] == {
+        "mean": None,
+        "unscored": "no truth",
+        "objects": {},
+        "frames": 10,
+        "frames_per_second": 5.0,
+    }
+    assert "unscored" not in report["clips"]["a"]
+    assert len((tmp_path / "scores.csv").read_text().splitlines()) == 2

@@ -1,0 +1,96 @@
+"""What a dataset on disk lacks, told at once."""
+
+import warnings
+from collections.abc import Sequence
+
+from stm_fast.data.clips import Clip, Dataset
+from stm_fast.data.truth import read_labels, without_void
+from stm_fast.errors import MediaError
+from stm_fast.media.masks import Colour, fit_mask, object_ids
+from stm_fast.media.notices import MediaNotice, notice
+
+MAX_NAMES = 5
+VOID = 255
+
+
+class Faults:
+    """Collects what is wrong with the clips of a dataset.
+
+    Args:
+        dataset: name of the dataset, for the message.
+        remedy: what to do, a sentence without a full stop.
+    """
+
+    def __init__(self, dataset: str, remedy: str) -> None:
+        self._dataset = dataset
+        self._remedy = remedy
+        self._clips: dict[str, list[str]] = {}
+
+    def add(self, clip: str, what: str) -> None:
+        """Note that something is wrong with a clip; `what` is the same for all clips that have the same fault."""
+        self._clips.setdefault(what, []).append(clip)
+
+    def check(self) -> None:
+        """Raise `MediaError` with a line for each kind of fault, and the remedy, if any was noted."""
+        if self._clips:
+            lines = [f"  clips {what}: {name_some(clips)}" for what, clips in self._clips.items()]
+            raise MediaError("\n".join([f"{self._dataset} cannot be evaluated as it is:", *lines, self._remedy]))
+
+
+def check_clips(dataset: Dataset, void: int | None = None) -> None:
+    """Open every clip and compare its masks with its frames, before hours of segmenting.
+
+    Id 255 beside others, which many datasets mean as void, is told of in a notice if `void` is None.
+
+    Args:
+        dataset: the clips.
+        void: see `stm_fast.data.truth`.
+
+    Raises:
+        MediaError: frames or masks cannot be read, masks that are given show no object or have another aspect than the
+            frames, or masks or frames that are wanted have no frame of their name. All clips are told of.
+    """
+    faults = Faults(dataset.name, "mend these files, or leave the clips out")
+    white = []
+    for clip in dataset:
+        try:
+            frames = clip.open()
+            given = _first_objects(clip, frames.size, void)
+        except MediaError as error:
+            faults.add(clip.name, f"that cannot be used ({error})")
+            continue
+        if not given:
+            faults.add(clip.name, "whose masks show no object" + ("" if void is None else f" besides void {void}"))
+        if void is None and len(given) > 1 and VOID in given:
+            white.append(clip.name)
+        strays = [name for name in clip.truth if not frames.may_hold(name)]
+        if strays:
+            faults.add(f"{clip.name} ({name_some(strays)})", "with masks that have no frame of their name")
+        if lost := sorted(name for name in clip.wanted or () if not frames.may_hold(name)):
+            faults.add(
+                f"{clip.name} ({name_some(lost)})", f"with frames that are listed but not in {clip.frames.parent}"
+            )
+    faults.check()
+    if white:
+        notice(
+            f"masks of {name_some(white)} have {VOID} beside other ids, which is followed and scored as an object; "
+            f"--void {VOID} leaves it out"
+        )
+
+
+def _first_objects(clip: Clip, size: tuple[int, int], void: int | None) -> tuple[int, ...]:
+    """The objects of the first given mask that has any; masks up to that one are compared with the frames."""
+    colours: dict[Colour, int] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MediaNotice)  # given when the masks are used
+        for path in clip.prompts.values():
+            labels = fit_mask(read_labels(path, colours, void), size, path)
+            if objects := object_ids(without_void(labels, void)):
+                return objects
+    return ()
+
+
+def name_some(names: Sequence[str]) -> str:
+    """Return the first of some names, and how many more there are."""
+    more = len(names) - MAX_NAMES
+    return ", ".join(names[:MAX_NAMES]) + (f" and {more} more" if more > 0 else "")

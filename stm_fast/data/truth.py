@@ -1,0 +1,110 @@
+"""Masks to score against: whether a clip has them, and which of their pixels count."""
+
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from stm_fast.data.clips import Clip, SetSummary
+from stm_fast.media.masks import Colour, object_ids, read_mask
+from stm_fast.media.notices import MediaNotice
+from stm_fast.media.video import list_images
+
+MIN_ANNOTATED_FRAMES = 3
+"""The first annotated frame, which is given, the last, and one between them to score."""
+_LOOKED_AT = 3
+
+
+def unscored_because(clip: Clip, void: int | None = None) -> str | None:
+    """Return why a clip cannot be scored, in a few words; None if it can be.
+
+    Args:
+        clip: any clip.
+        void: id of pixels that belong to no object and do not count; None if there are none.
+
+    Raises:
+        MediaError: a mask cannot be read.
+    """
+    if not has_truth(clip.truth.values(), void):
+        return "masks of first appearances alone"
+    if len(clip.truth) < MIN_ANNOTATED_FRAMES:
+        return f"fewer than {MIN_ANNOTATED_FRAMES} annotated frames"
+    return None
+
+
+def has_truth(masks: Iterable[Path], void: int | None = None) -> bool:
+    """Return whether there is a mask to score against: one with objects, but none that appears in it.
+
+    Test sets give the masks in which objects appear, which may show earlier objects as well, and keep the rest. Masks
+    are read up to the first that settles it, which is the second one of most clips with truth.
+
+    Args:
+        masks: files in the order of their frames.
+        void: id that is no object; None if there is none.
+
+    Raises:
+        MediaError: a mask cannot be read.
+    """
+    colours: dict[Colour, int] = {}
+    seen: set[int] = set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MediaNotice)  # given when the masks are used
+        for path in masks:
+            shown = set(object_ids(without_void(read_labels(path, colours, void), void)))
+            if shown and shown <= seen:
+                return True
+            seen |= shown
+    return False
+
+
+def read_labels(path: str | Path, colours: dict[Colour, int], void: int | None) -> NDArray[np.uint8]:
+    """Read the object ids of a mask, in which `void` stays as it is.
+
+    A grey mask of 0 and 255 is one object by the rules of `stm_fast.media.masks.read_mask`. Where 255 is void it is
+    not.
+
+    Args:
+        path: the image file.
+        colours: see `read_mask`.
+        void: id of void pixels; None if there are none.
+
+    Returns:
+        uint8 `(H, W)`.
+
+    Raises:
+        MediaError: the file cannot be read as a mask.
+    """
+    if void is not None:
+        try:
+            with Image.open(path) as image:
+                values = np.array(image) if image.mode in {"L", "P"} else None
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+            values = None  # read_mask tells it
+        if values is not None and (values == void).any():
+            return values
+    return read_mask(path, colours)
+
+
+def without_void(mask: NDArray[np.uint8], void: int | None) -> NDArray[np.uint8]:
+    """Return a mask whose void pixels are background."""
+    return mask if void is None else np.where(mask == void, 0, mask).astype(np.uint8)
+
+
+def summarize(name: str, clips: Sequence[str], frames: Path, masks: Path) -> SetSummary:
+    """Look at what a set of clips holds; whether it has truth is judged by the masks of the first few.
+
+    Args:
+        name: of the set.
+        clips: names of its clips.
+        frames: folder of the clips' folders of frames.
+        masks: folder of the clips' folders of masks.
+
+    Raises:
+        MediaError: a mask cannot be read.
+    """
+    there = [clip for clip in clips if (frames / clip).is_dir() and (masks / clip).is_dir()]
+    looked_at = (list_images(masks / clip).values() for clip in there[:_LOOKED_AT])
+    return SetSummary(name, len(clips), len(clips) - len(there), any(has_truth(files) for files in looked_at))

@@ -1,0 +1,173 @@
+"""YouTube-VOS, and MOSE, LVOS and others that keep frames and masks of a set as it does."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import Any
+
+from stm_fast.data.clips import Clip, Dataset, SetSummary
+from stm_fast.data.faults import Faults, name_some
+from stm_fast.data.truth import summarize
+from stm_fast.errors import MediaError
+from stm_fast.media.notices import notice
+from stm_fast.media.video import list_images
+
+FRAMES, MASKS, META = "JPEGImages", "Annotations", "meta.json"
+ALL_FRAMES = "_all_frames"
+
+_Meta = Mapping[str, Mapping[str, Sequence[str]]]
+
+
+def youtube_vos(root: str | Path, subset: str | None = None, *, name: str = "YouTube-VOS", submission: str) -> Dataset:
+    """Open one set of YouTube-VOS (Xu et al., arXiv 1809.03327), or of a dataset in the same layout.
+
+    `JPEGImages/<clip>` holds frames and `Annotations/<clip>` masks. An object is followed from the first mask it is in;
+    test sets have no other. Where `meta.json` lists frames of objects, the masks of these frames are results, else
+    those of all frames. The set `valid_all_frames` has the frames that `valid` leaves out, and takes masks and list
+    from there.
+
+    Args:
+        root: folder of a set, or with `subset` the folder that holds it, also below `all_frames`.
+        subset: name of the set's folder, or of a list of clips `ImageSets/<subset>.txt` in `root`.
+        name: of the dataset.
+        submission: see `Dataset`.
+
+    Raises:
+        MediaError: the layout is not there, `meta.json` cannot be read, or clips have no frames or no masks; all are
+            told of.
+    """
+    root = Path(root)
+    folder, listed = _find(root, subset)
+    masks = folder / MASKS
+    meta_file = folder / META
+    if folder.name.endswith(ALL_FRAMES):
+        given = _with_masks_of(folder)
+        masks = masks if masks.is_dir() else given / MASKS
+        meta_file = meta_file if meta_file.is_file() else given / META
+    meta = _read_meta(meta_file)
+    names = listed or sorted({*_folders(masks), *meta})
+    if not names:
+        raise MediaError(f"{masks} holds no folder of masks: it has one for each clip")
+    clips, faults = [], Faults(f"{name} in {folder}", f"put them there, or take the clips out of {masks} and {META}")
+    for clip in names:
+        made = _clip(clip, folder / FRAMES / clip, masks / clip, meta.get(clip, {}))
+        if isinstance(made, str):
+            faults.add(clip, made)
+        else:
+            clips.append(made)
+    faults.check()
+    if not listed and (left := sorted(set(_folders(folder / FRAMES)) - set(names))):
+        notice(f"{len(left)} clips of {folder / FRAMES} have no masks and were left out: {name_some(left)}")
+    _tell_gaps(meta_file, meta, clips)
+    return Dataset(f"{name} {folder.name if subset is None else subset}", tuple(clips), PurePath(MASKS), submission)
+
+
+def youtube_vos_sets(root: str | Path) -> list[SetSummary]:
+    """List the sets below a folder, in the order of their names; see `youtube_vos`.
+
+    Raises:
+        MediaError: there is none, or a mask cannot be read.
+    """
+    root = Path(root)
+    lists = sorted((root / "ImageSets").glob("*.txt"))
+    sets = [summarize(file.stem, _read_list(file), root / FRAMES, root / MASKS) for file in lists]
+    for folder in _set_folders(root):
+        masks = folder / MASKS if (folder / MASKS).is_dir() else _with_masks_of(folder) / MASKS
+        sets.append(summarize(folder.name, sorted(_folders(masks)), folder / FRAMES, masks))
+    if not sets:
+        raise MediaError(f"{root} holds neither {FRAMES} nor folders of sets with {FRAMES} in them")
+    return sets
+
+
+def is_set(folder: Path) -> bool:
+    """Return whether a folder is one set, and not that of several."""
+    return (folder / FRAMES).is_dir() and not any((folder / "ImageSets").glob("*.txt"))
+
+
+def looks_like_youtube_vos(root: Path) -> bool:
+    """Return whether a folder holds a set or folders of sets; not with a folder for each resolution, as DAVIS has."""
+    return any(
+        (each / FRAMES).is_dir() and not (each / FRAMES / "480p").is_dir() for each in (root, *_set_folders(root))
+    )
+
+
+def _find(root: Path, subset: str | None) -> tuple[Path, Sequence[str]]:
+    """The folder of a set, and its clips where a list names them."""
+    if subset is not None:
+        file = root / "ImageSets" / f"{subset}.txt"
+        if file.is_file():
+            return root, _read_list(file)
+        for folder in (root / subset, root / "all_frames" / subset):
+            if (folder / FRAMES).is_dir():
+                return folder, ()
+    if subset in {None, root.resolve().name} and (root / FRAMES).is_dir():
+        return root.resolve(), ()
+    if subset is None:
+        raise MediaError(f"{root} has no folder {FRAMES}: name one of its sets")
+    there = ", ".join(each.name for each in youtube_vos_sets(root))
+    raise MediaError(f"{root} has no set {subset} with a folder {FRAMES} in it: there are {there}")
+
+
+def _set_folders(root: Path) -> list[Path]:
+    folders = [parent / name for parent in (root, root / "all_frames") for name in _folders(parent)]
+    return sorted((each for each in folders if (each / FRAMES).is_dir()), key=lambda each: each.name)
+
+
+def _with_masks_of(folder: Path) -> Path:
+    """The set that has the masks for a set of all frames."""
+    parent = folder.parent.parent if folder.parent.name == "all_frames" else folder.parent
+    return parent / folder.name.removesuffix(ALL_FRAMES)
+
+
+def _folders(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        return []
+    return [path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__"))]
+
+
+def _read_list(file: Path) -> list[str]:
+    return list(dict.fromkeys(file.read_text(encoding="utf-8").split()))
+
+
+def _read_meta(file: Path) -> _Meta:
+    """What `meta.json` lists: frames by object by clip. That of LVOS has objects, but no frames."""
+    if not file.is_file():
+        return {}
+    try:
+        videos: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))["videos"]
+        return {
+            clip: {each: [str(name) for name in about.get("frames", ())] for each, about in video["objects"].items()}
+            for clip, video in videos.items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MediaError(
+            f"{file} is not as that of YouTube-VOS, with videos, their objects and frames ({error!r}): mend it, or "
+            "move it away to have the masks of all frames"
+        ) from error
+
+
+def _tell_gaps(file: Path, meta: _Meta, clips: Sequence[Clip]) -> None:
+    """Give notice of what `meta.json` lists and masks do not show, and of clips that it does not list."""
+    if not any(any(objects.values()) for objects in meta.values()):
+        return
+    if unlisted := [clip.name for clip in clips if clip.wanted is None]:
+        notice(f"{file} lists no frames of {name_some(unlisted)}: masks of all frames are written")
+    late = [
+        f"{clip.name} object {each} in {min(frames)}"
+        for clip in clips
+        for each, frames in meta.get(clip.name, {}).items()
+        if frames and min(frames) not in clip.prompts
+    ]
+    if late:
+        notice(f"{file} lists objects from frames that have no mask on: {name_some(late)}")
+
+
+def _clip(name: str, frames: Path, masks: Path, listed: Mapping[str, Sequence[str]]) -> Clip | str:
+    """The clip, or what it lacks."""
+    if not (frames.is_dir() and list_images(frames)):
+        return f"without frames in {frames.parent}"
+    truth = list_images(masks) if masks.is_dir() else {}
+    if not truth:
+        return f"without masks in {masks.parent}"
+    wanted = frozenset(name for names in listed.values() for name in names)
+    return Clip(name, frames, truth, truth, wanted | truth.keys() if wanted else None)
