@@ -1,0 +1,79 @@
+"""Whether a long video without options takes the same time and memory in its last frames as in its first.
+
+    python -m benchmarks.default_memory [--frames 5000] [--side 160] [--memory auto]
+
+Frames of `benchmarks.long_clip`, reduced, are tracked by `stm_fast.track` as a live source. Prints machine and
+versions, then for each tenth of the video the median time of a frame, the tokens and bytes of the memory and the
+resident memory of the process; at the end the ratio of the last tenth to the second.
+"""
+
+import argparse
+import itertools
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+import stm_fast
+from benchmarks.accuracy import processor
+from benchmarks.long_clip import LongClip
+from stm_fast.media.summary import versions
+
+
+def resident() -> int:
+    """Bytes of this process that lie in memory."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096
+
+
+def reduced(image: np.ndarray, side: int, how: Image.Resampling) -> np.ndarray:
+    """A picture or a mask of a square clip, `side` pixels wide."""
+    return np.array(Image.fromarray(image).resize((side, side), how))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--frames", type=int, default=5000)
+    parser.add_argument("--side", type=int, default=160, help="of the square frames, in pixels")
+    parser.add_argument("--memory", default="auto")
+    chosen = parser.parse_args()
+    clip = LongClip(chosen.frames)
+    first = next(iter(clip))
+
+    def frames() -> Iterator[np.ndarray]:
+        for image, _ in clip:
+            yield reduced(image, chosen.side, Image.Resampling.BOX)
+
+    mask = reduced(first.mask, chosen.side, Image.Resampling.NEAREST)
+    tracker = stm_fast.track(frames(), mask, memory=chosen.memory)
+    packages = ", ".join(f"{name} {version}" for name, version in versions().items())
+    print(f"{processor()}, {torch.get_num_threads()} threads, {packages}")
+    print(f"{chosen.frames} frames of {chosen.side} pixels, memory {chosen.memory}\n")
+    print("| frames | ms a frame | tokens | memory MB | process MB |\n|---|---|---|---|---|")
+    step = max(1, chosen.frames // 10)
+    seconds: list[float] = []
+    rows: list[tuple[float, int]] = []
+    begin = time.perf_counter()
+    for frame in tracker:
+        seconds.append(sum(tracker.segmenter.timings.values()))
+        if (frame.index + 1) % step == 0:
+            spent = [later - earlier for earlier, later in itertools.pairwise(seconds)]
+            median = statistics.median(spent)
+            memory = tracker.segmenter.memory
+            rows.append((median, resident()))
+            print(
+                f"| {frame.index + 2 - step} to {frame.index + 1} | {1000 * median:.1f} | {memory.tokens} | "
+                f"{memory.nbytes / 1e6:.1f} | {rows[-1][1] / 1e6:.0f} |",
+                flush=True,
+            )
+            seconds = seconds[-1:]
+    print(f"\nwhole: {time.perf_counter() - begin:.0f} s, rendering included")
+    print(f"last tenth / second tenth: time {rows[-1][0] / rows[1][0]:.2f}, process {rows[-1][1] / rows[1][1]:.2f}")
+
+
+if __name__ == "__main__":
+    main()
