@@ -155,8 +155,9 @@ def follow(
     """
     from stm_fast.inference.propagation import propagate
     from stm_fast.media.contact_sheet import ContactSheet
+    from stm_fast.media.encode import video_writer
     from stm_fast.media.masks import object_ids
-    from stm_fast.media.overlay import blend, video_writer
+    from stm_fast.media.overlay import blend
 
     begin = time.perf_counter()
     sheet = ContactSheet()
