@@ -22,6 +22,7 @@ LEVELS = {
     "ops": 1,
     "kernels": 0,
     "errors": 0,
+    "progress": 0,
     "__version__": 0,
 }
 KERNELS = PACKAGE.parent / "kernels"

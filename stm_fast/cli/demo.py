@@ -8,6 +8,7 @@ import typer
 from stm_fast.cli import options
 from stm_fast.cli.console import say, stdout, with_sentences
 from stm_fast.cli.evaluate import print_scores
+from stm_fast.cli.logs import log_to
 from stm_fast.cli.outputs import OutputFolder
 from stm_fast.cli.segment import follow
 
@@ -39,6 +40,7 @@ def demo(
     check_scoring()
     chosen = options.SegmenterOptions(model, weights, device=device, dtype=dtype, backend=backend)
     network = chosen.load()
+    log_to(out)
     say(f"Rendering {demo_clip.FRAMES} frames into {out / 'clip'}")
     demo_clip.write(out / "clip")
     dataset = folder(out / "clip")

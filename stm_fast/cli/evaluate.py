@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stm_fast.cli import options
-from stm_fast.cli.console import Interrupted, progress_bar, stdout, with_sentences
+from stm_fast.cli.console import Interrupted, stdout, with_sentences
+from stm_fast.cli.logs import log_to
 from stm_fast.cli.outputs import claim
+from stm_fast.progress import progress_bar
 
 if TYPE_CHECKING:
     from stm_fast.data.clips import Dataset
@@ -75,6 +77,7 @@ def evaluate(
         overwrite=overwrite,
         clear=lambda: _remove_records(out / "runs", clips),
     )
+    log_to(out, append=resume)
     runs = _run(chosen, network, clips, out)
     scores = score_dataset(clips, out / clips.masks_folder)
     write_report(out, clips, scores, runs, settings)

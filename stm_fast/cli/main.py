@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import stm_fast
-from stm_fast.cli.console import DEBUG_VARIABLE, stdout
+from stm_fast.cli.console import DEBUG_VARIABLE, Commands, stdout, takes_loudness
 from stm_fast.cli.demo import demo
 from stm_fast.cli.doctor import doctor
 from stm_fast.cli.evaluate import evaluate
@@ -17,6 +17,7 @@ from stm_fast.cli.tune import tune
 
 app = typer.Typer(
     name="stm-fast",
+    cls=Commands,
     help="Space-Time Memory video object segmentation.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -45,6 +46,7 @@ def _version(asked: bool) -> None:
 
 
 @app.callback()
+@takes_loudness
 def _settings(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
     version: Annotated[

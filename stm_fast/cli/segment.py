@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stm_fast.cli import options
-from stm_fast.cli.console import Interrupted, progress_bar, say, stdout, with_sentences
+from stm_fast.cli.console import Interrupted, say, stdout, with_sentences
 from stm_fast.cli.outputs import OutputFolder, claim
 from stm_fast.errors import MediaError
+from stm_fast.progress import progress_bar
 
 if TYPE_CHECKING:
     from stm_fast.inference.checkpoint import Checkpoint

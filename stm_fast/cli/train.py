@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stm_fast.cli.console import Interrupted, progress_bar, say, stdout, with_sentences
+from stm_fast.cli.console import Interrupted, say, stdout, takes_loudness, with_sentences
+from stm_fast.cli.logs import log_to
 from stm_fast.cli.options import Dtype, resolve_dtype
 from stm_fast.cli.outputs import claim
 from stm_fast.errors import StmFastError
+from stm_fast.progress import progress_bar
 
 if TYPE_CHECKING:
     from stm_fast.data.synthetic.pool import ClipPool, PoolSpec
@@ -21,6 +23,7 @@ VALIDATION_CLIPS, VALIDATION_FRAMES = 32, 8
 
 
 @app.callback()
+@takes_loudness
 def _commands() -> None:
     """Keeps `synthetic` a command of its own while it is the only one."""
 
@@ -72,6 +75,7 @@ def synthetic(
         "start": None if start is None else str(start),
     }
     claim(out / "settings.json", (out / "run",), settings, resume=True, overwrite=False)
+    log_to(out, append=True)
     torch.manual_seed(seed)
     # Sharp softmaxes and small gradients are full of subnormal numbers, which a CPU computes with tens of times slower.
     torch.set_flush_denormal(True)

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stm_fast.cli.console import Interrupted, progress_bar, say, stdout, with_sentences
+from stm_fast.cli.console import Interrupted, say, stdout, with_sentences
 from stm_fast.cli.options import Dtype, resolve_dtype
 from stm_fast.errors import BackendUnavailableError
 from stm_fast.media.files import write_text
+from stm_fast.progress import progress_bar
 
 if TYPE_CHECKING:
     from stm_fast.kernels import tuning
