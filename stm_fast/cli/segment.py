@@ -161,7 +161,7 @@ def follow(
     from stm_fast.media.overlay import blend
 
     begin = time.perf_counter()
-    sheet = ContactSheet()
+    sheet = ContactSheet(opacity=opacity)
     objects: set[int] = set()
     done = resumed = 0
     stopped: BaseException | None = None
@@ -170,11 +170,10 @@ def follow(
             encoder = stack.enter_context(video_writer(folder.overlay, fps)) if fps else None
             advance = stack.enter_context(progress_bar("Segmenting", frames.count))
             for frame in propagate(segmenter, frames, prompts, folder.masks, resume=resume, checkpoint=checkpoint):
-                picture = blend(frame.image, frame.mask, opacity)
-                if encoder:
-                    encoder.write(picture)
-                sheet.add(frame.name, picture)
                 objects.update(object_ids(frame.mask))
+                if encoder:
+                    encoder.write(blend(frame.image, frame.mask, opacity, labels=True, legend=sorted(objects)))
+                sheet.add(frame.name, frame.image, frame.mask)
                 done += 1
                 resumed += frame.resumed
                 advance(f"memory {_bytes(segmenter.memory.nbytes + segmenter.memory.stored_bytes)}")
