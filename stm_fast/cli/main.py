@@ -12,6 +12,7 @@ from stm_fast.cli.demo import demo
 from stm_fast.cli.doctor import doctor
 from stm_fast.cli.evaluate import evaluate
 from stm_fast.cli.segment import segment
+from stm_fast.cli.suggest import suggest
 from stm_fast.cli.train import app as train
 from stm_fast.cli.tune import tune
 
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 app.command()(segment)
 app.command()(demo)
+app.command()(suggest)
 app.command()(evaluate)
 app.command()(doctor)
 app.command()(tune)
