@@ -16,17 +16,20 @@ from stm_fast.cli.suggest import suggest
 from stm_fast.cli.train import app as train
 from stm_fast.cli.tune import tune
 
+WORDS = "docs/glossary.md explains the words: memory, policy, prototype, offload, uncertainty and others."
+
 app = typer.Typer(
     name="stm-fast",
     cls=Commands,
     help="Space-Time Memory video object segmentation.",
+    epilog=WORDS,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-app.command()(segment)
+app.command(epilog=WORDS)(segment)
 app.command()(demo)
-app.command()(suggest)
-app.command()(evaluate)
+app.command(epilog=WORDS)(suggest)
+app.command(epilog=WORDS)(evaluate)
 app.command()(doctor)
 app.command()(tune)
 app.add_typer(train, name="train")
