@@ -41,7 +41,7 @@ def synthetic(
     ] = None,
     start: Annotated[
         Path | None,
-        typer.Option(help="Weights to go on from; an ImageNet classifier's if left out.", show_default=False),
+        typer.Option(help="Weights to start from; an ImageNet classifier's if left out.", show_default=False),
     ] = None,
     workers: Annotated[
         int | None,
@@ -53,7 +53,7 @@ def synthetic(
 
     Fetches freely licensed pictures from Debian packages, synthesises clips, trains, and leaves in OUT/run the weights
     that each round of the recipe ended with; those of the last round are the result. Whatever is in OUT already is
-    kept: the same command goes on where it was interrupted.
+    kept: the same command resumes where it was interrupted.
     """
     if recipe not in ("compact", "smoke"):
         raise ValueError(f"--recipe is {recipe!r}; allowed are compact and smoke")
@@ -95,7 +95,7 @@ def synthetic(
                     if step.validation_j is not None:
                         say(f"step {step.step}: loss {step.loss:.3f}, validation J {step.validation_j:.3f}")
         except KeyboardInterrupt as error:
-            raise Interrupted(f"Stopped at step {trainer.step}; the same command goes on from there.") from error
+            raise Interrupted(f"Stopped at step {trainer.step}; the same command resumes there.") from error
     rounds = len(RECIPES[recipe].rounds)
     stdout.print(f"{out / 'run' / f'round_{rounds}.safetensors'}: the weights at the end", markup=False, soft_wrap=True)
     stdout.print(f"{out / 'run' / 'best.safetensors'}: validation J {trainer.best:.3f}", markup=False, soft_wrap=True)
@@ -147,5 +147,5 @@ def _pool(assets: Path, folder: Path, spec: "PoolSpec", workers: int | None) -> 
                 for _ in shards:
                     advance()
         except KeyboardInterrupt as error:
-            raise Interrupted(f"Stopped; the shards in {folder} are kept.") from error
+            raise Interrupted(f"Stopped; the shards in {folder} are kept, and the same command resumes.") from error
     return ClipPool(folder)
