@@ -1,38 +1,215 @@
-"""How far long work has come, shown on stderr."""
+"""Progress of long work: how much is done, how fast, and how long the rest takes.
 
+A terminal shows a bar. Elsewhere a line is logged from time to time, or printed on stderr where nobody listens to the
+log.
+"""
+
+import logging
+import sys
+import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from threading import Event, Thread
+
+from rich.console import Console
+
+EVERY_SECONDS = 10.0
+"""Between two lines, where there is no terminal for a bar, and in the log file."""
+_RATE_SECONDS, _RATE_UNITS = 30.0, 5
+"""A rate is that of the last seconds, or of the last units where these take longer."""
+
+PROGRESS = "progress"
+"""The `event` of records of progress."""
+
+stderr = Console(stderr=True, highlight=False, emoji=False)
+"""What is printed on it while a bar is shown appears above the bar."""
+bars_wanted = True
+"""Whether terminals show bars; the command line unsets it."""
+
+_logger = logging.getLogger(__name__)
+
+
+def shows_bar() -> bool:
+    """Whether progress is shown as a bar."""
+    return bars_wanted and sys.stderr.isatty() and not stderr.is_dumb_terminal
 
 
 @contextmanager
 def progress_bar(
     description: str, total: int | None, unit: str = "frames", *, done: int = 0
 ) -> Iterator[Callable[..., None]]:
-    """A progress bar with rate and remaining time; yields a function to call after each unit, with a note beside it.
+    """Show progress with a rate and the remaining time: a bar in a terminal, else a line every ten seconds.
+
+    The lines are logged beside the bar as well. The last one, when the block ends, says how long the work took.
 
     Args:
         description: what is under way.
         total: number of units, if it is known.
         unit: what is counted, for the rate.
         done: units done before.
+
+    Yields:
+        A function to call after each unit, with a note to show beside it.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    pace = Pace(description, total, unit, done)
+    with ExitStack() as stack:
+        show = stack.enter_context(_bar(pace)) if shows_bar() else None
+        stack.enter_context(_lines(pace))
+
+        def advance(note: str = "") -> None:
+            pace.advance(note)
+            if show:
+                show()
+
+        yield advance
+
+
+class Pace:
+    """Counts units of work, and estimates from the recent ones how long the rest takes.
+
+    Args:
+        description: what is under way.
+        total: number of units; None if it is not known.
+        unit: what is counted.
+        done: units done before.
+        clock: seconds since some moment.
+    """
+
+    def __init__(
+        self,
+        description: str,
+        total: int | None,
+        unit: str,
+        done: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.description, self.total, self.unit, self.done = description, total, unit, done
+        self.note = ""
+        self._clock = clock
+        self._begun = done
+        self._marks = deque([(clock(), done)])
+        self._start = self._marks[0][0]
+
+    def advance(self, note: str = "") -> None:
+        """Count a unit."""
+        self.done, self.note = self.done + 1, note
+        now = self._clock()
+        self._marks.append((now, self.done))
+        while len(self._marks) > _RATE_UNITS + 1 and now - self._marks[0][0] > _RATE_SECONDS:
+            self._marks.popleft()
+
+    @property
+    def started(self) -> bool:
+        """Whether a unit was done."""
+        return self.done > self._begun
+
+    @property
+    def seconds(self) -> float:
+        """Since the beginning."""
+        return self._clock() - self._start
+
+    @property
+    def rate(self) -> float | None:
+        """Units a second, of late; None before the first."""
+        (first, before), (last, after) = self._marks[0], self._marks[-1]
+        return (after - before) / (last - first) if last > first else None
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds that the rest takes at this rate; None if that is not known."""
+        rate = self.rate
+        return None if rate is None or self.total is None else max(0, self.total - self.done) / rate
+
+    def line(self, *, ended: bool = False) -> str:
+        """One sentence that says all of it; once the work has ended, the rate is that of all of it."""
+        counted = f"{self.done} of {self.total}" if self.total is not None else f"{self.done}"
+        parts = [f"{self.description}: {counted} {self.unit}"]
+        rate = (self.done - self._begun) / self.seconds if ended and self.seconds else self.rate
+        if rate is not None:
+            parts.append(f"{_number(rate)} {self.unit}/s")
+        if ended:
+            parts.append(f"took {_duration(self.seconds)}")
+        elif self.remaining is not None:
+            parts.append(f"{_duration(self.remaining)} left")
+        return ", ".join(parts + [self.note] * bool(self.note))
+
+    def log(self, *, ended: bool = False) -> None:
+        """Log where the work stands; where nobody listens and there is no bar, print it."""
+        if not _logger.hasHandlers():
+            if not shows_bar():
+                print(self.line(ended=ended), file=sys.stderr, flush=True)
+            return
+        fields = {
+            "task": self.description,
+            "done": self.done,
+            "total": self.total,
+            "unit": self.unit,
+            "rate": _rounded(self.rate),
+            "remaining": _rounded(self.remaining),
+            "seconds": _rounded(self.seconds),
+            "note": self.note,
+        }
+        _logger.info("%s", self.line(ended=ended), extra={"event": PROGRESS, "fields": fields})
+
+
+@contextmanager
+def _lines(pace: Pace) -> Iterator[None]:
+    """Log progress from time to time, from a thread of its own: also while one unit takes long."""
+    ended = Event()
+
+    def log() -> None:
+        while not ended.wait(EVERY_SECONDS):
+            pace.log()
+
+    thread = Thread(target=log, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        if pace.started:
+            pace.log(ended=True)
+
+
+@contextmanager
+def _bar(pace: Pace) -> Iterator[Callable[[], None]]:
+    """A bar in the terminal; yields a function that brings it up to date."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
-        TextColumn("{task.fields[note]}"),
-        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+        TextColumn("{task.fields[note]}", markup=False),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}"),
     )
-    with Progress(*columns, console=Console(stderr=True, highlight=False)) as progress:
-        task = progress.add_task(description, total=total, completed=done, rate="", note="")
+    with Progress(*columns, console=stderr) as progress:
+        task = progress.add_task(pace.description, total=pace.total, completed=pace.done, rate="", note="", left="")
 
-        def advance(note: str = "") -> None:
-            progress.advance(task)
-            speed = progress.tasks[0].finished_speed or progress.tasks[0].speed
-            progress.update(task, rate=f"{speed:.1f} {unit}/s" if speed else "", note=note)
+        def show() -> None:
+            rate = "" if pace.rate is None else f"{_number(pace.rate)} {pace.unit}/s"
+            left = f"{_duration(pace.remaining)} left" if pace.remaining else ""
+            progress.update(task, completed=pace.done, rate=rate, note=pace.note, left=left)
 
-        yield advance
+        yield show
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

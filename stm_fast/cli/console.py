@@ -4,63 +4,136 @@ Exit codes: 0 done; 1 an error in options, weights or installation; 2 an input o
 3 the system refused (disk full, no permission); 130 interrupted.
 """
 
+import inspect
+import logging
 import os
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec, TextIO, TypeVar
+from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
+from stm_fast.cli import logs
 from stm_fast.errors import ArgumentError, StmFastError
-from stm_fast.media.notices import MediaNotice
 from stm_fast.tracking.claims import release
 
 DEBUG_VARIABLE = "STM_FAST_DEBUG"
 OPTION_ERROR, SYSTEM_ERROR, INTERRUPTED = 1, 3, 130
+JSON_FLAG = "--log-json"
+MESSAGE_PANEL = "Messages"
 
-stdout = Console(highlight=False)
-stderr = Console(stderr=True, highlight=False)
+stdout = Console(highlight=False, emoji=False)
+_logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 class Interrupted(StmFastError):
-    """The user stopped a command; the message says what is there and how to go on."""
+    """The user stopped a command; the message says what is there and how to resume."""
 
     exit_code = INTERRUPTED
+
+
+class Commands(TyperGroup):
+    """A group of commands that reports command lines it cannot parse as JSON too, where they ask for it."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run a command line; see `click.Command.main`."""
+        given = args[0] if args else extra.get("args")
+        if JSON_FLAG not in (sys.argv[1:] if given is None else given) or not extra.get("standalone_mode", True):
+            return super().main(*args, **extra)
+        try:
+            code = super().main(*args, **extra | {"standalone_mode": False})
+        except Exception as error:
+            tell: Callable[[], str] | None = getattr(error, "format_message", None)
+            if tell is None:
+                raise
+            code = getattr(error, "exit_code", 2)
+            logs.json_error(tell(), code)
+        sys.exit(code if isinstance(code, int) else 0)
 
 
 def with_sentences(command: Callable[P, R]) -> Callable[P, R]:
     """Make a command tell failures and notices in sentences, and leave with an exit code instead of a traceback.
 
-    With the environment variable `STM_FAST_DEBUG` set (`stm-fast --debug`) exceptions pass.
+    The command takes the options `--quiet`, `--verbose` and `--log-json` as well, see `stm_fast.cli.logs`. With the
+    environment variable `STM_FAST_DEBUG` set (`stm-fast --debug`) exceptions pass.
     """
 
     @wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        with _notices_as_sentences():
+    def run(*args: Any, context: typer.Context | None = None, **kwargs: Any) -> R:
+        loudness = _asked(context, kwargs)
+        with logs.listening(loudness):
             try:
+                if loudness.quiet and loudness.verbose:
+                    raise ValueError("--quiet and --verbose exclude each other")
                 return command(*args, **kwargs)
             except (Exception, KeyboardInterrupt) as error:
                 told = _sentence(error)
-                if told is None or os.environ.get(DEBUG_VARIABLE):
-                    raise
+                debugging = bool(os.environ.get(DEBUG_VARIABLE))
+                if told is None or debugging:
+                    _logger.critical("%r", error, exc_info=error, extra={"event": logs.CRASH})
+                    if debugging or not loudness.log_json:
+                        raise
+                    raise typer.Exit(OPTION_ERROR) from error
                 sentence, code = told
-                stderr.print(f"Error: {sentence}" if code != INTERRUPTED else sentence, markup=False, soft_wrap=True)
+                event = logs.INTERRUPTION if code == INTERRUPTED else logs.ERROR
+                _logger.error("%s", sentence, extra={"event": event, "fields": {"exit_code": code}})
                 raise typer.Exit(code) from error
             finally:
                 release()
 
-    return run
+    return _with_shared_options(run, command)
+
+
+def takes_loudness(callback: Callable[..., None]) -> Callable[..., None]:
+    """Let the options that all commands share also stand before a command's name; decorates a group's callback."""
+
+    @wraps(callback)
+    def run(*args: Any, context: typer.Context, **kwargs: Any) -> None:
+        context.meta[__name__] = _asked(context, kwargs)
+        callback(*args, **kwargs)
+
+    return _with_shared_options(run, callback)
 
 
 def say(message: str) -> None:
     """Tell something that is not a result."""
-    stderr.print(message, markup=False, soft_wrap=True)
+    _logger.info("%s", message)
+
+
+_SHARED = {
+    "quiet": typer.Option("--quiet", "-q", help="Print results and errors only.", rich_help_panel=MESSAGE_PANEL),
+    "verbose": typer.Option("--verbose", "-v", help="Print details as well.", rich_help_panel=MESSAGE_PANEL),
+    "log_json": typer.Option(
+        JSON_FLAG, help="Print messages and progress as JSON, one object a line.", rich_help_panel=MESSAGE_PANEL
+    ),
+}
+
+
+def _with_shared_options(run: Callable[..., R], command: Callable[..., R]) -> Callable[..., R]:
+    """Show typer a signature of the command's own parameters and the shared options."""
+    extra: dict[str, Any] = {name: Annotated[bool, option] for name, option in _SHARED.items()}
+    signature = inspect.signature(command)
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    added = [inspect.Parameter(name, keyword, default=False, annotation=kind) for name, kind in extra.items()]
+    context = inspect.Parameter("context", keyword, annotation=typer.Context)
+    run.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[*signature.parameters.values(), *added, context]
+    )
+    run.__annotations__ = command.__annotations__ | extra | {"context": typer.Context}
+    return run
+
+
+def _asked(context: typer.Context | None, options: dict[str, Any]) -> logs.Loudness:
+    """Take the shared options out of a command's; those before its name count as well."""
+    own = logs.Loudness(**{name: options.pop(name, False) for name in _SHARED})
+    before: logs.Loudness = logs.Loudness() if context is None else context.meta.get(__name__, logs.Loudness())
+    return own | before
 
 
 def _sentence(error: BaseException) -> tuple[str, int] | None:
@@ -80,24 +153,3 @@ def _sentence(error: BaseException) -> tuple[str, int] | None:
     if isinstance(error, ValueError | TypeError):
         return str(error), OPTION_ERROR
     return None
-
-
-@contextmanager
-def _notices_as_sentences() -> Iterator[None]:
-    def show(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
-    ) -> None:
-        if issubclass(category, MediaNotice):
-            stderr.print(f"Note: {message}", markup=False, soft_wrap=True)
-        else:
-            show_warning(message, category, filename, lineno, file, line)
-
-    show_warning = warnings.showwarning
-    with warnings.catch_warnings():
-        warnings.showwarning = show
-        yield

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stm_fast.cli import options
-from stm_fast.cli.console import Interrupted, say, stdout, with_sentences
+from stm_fast.cli.console import Interrupted, stdout, with_sentences
 from stm_fast.cli.datasets import Layout, open_dataset
+from stm_fast.cli.logs import log_to
 from stm_fast.media.files import discard
+from stm_fast.media.notices import notice
 from stm_fast.progress import progress_bar
 from stm_fast.tracking.claims import claim
 
@@ -84,7 +86,7 @@ def evaluate(
     if len(unscored) < len(clips):
         check_scoring()
     else:
-        say(f"Note: {clips.name} has nothing to score ({_reasons(unscored)}): masks will be written")
+        notice(f"{clips.name} has nothing to score ({_reasons(unscored)}): masks will be written")
     chosen = options.track_options(
         model, weights, size, memory_every, memory, memory_limit, top_k, device, dtype, backend
     )
@@ -98,6 +100,7 @@ def evaluate(
         overwrite=overwrite,
         clear=lambda: _clear(out, masks),
     )
+    log_to(out, append=resume)
     runs = _run(chosen, network, clips, out, void)
     scores = score_dataset([clip for clip in clips if clip.name not in unscored], masks, void)
     scored = {score.clip for score in scores}
@@ -108,7 +111,7 @@ def evaluate(
     if scores:
         write_report(out, clips, scores, runs, settings, unscored)
         if unscored:
-            say(f"Note: {len(unscored)} of {len(clips)} clips were segmented but not scored: {_reasons(unscored)}")
+            notice(f"{len(unscored)} of {len(clips)} clips were segmented but not scored: {_reasons(unscored)}")
         written = f"masks are in {masks}, scores in {out}/scores.csv and scores.json"
     else:
         written = f"there is nothing to score; masks are in {masks}"

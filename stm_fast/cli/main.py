@@ -7,23 +7,29 @@ from typing import Annotated
 import typer
 
 import stm_fast
-from stm_fast.cli.console import DEBUG_VARIABLE, stdout
+from stm_fast.cli.console import DEBUG_VARIABLE, Commands, stdout, takes_loudness
 from stm_fast.cli.demo import demo
 from stm_fast.cli.doctor import doctor
 from stm_fast.cli.evaluate import evaluate
 from stm_fast.cli.segment import segment
+from stm_fast.cli.suggest import suggest
 from stm_fast.cli.train import app as train
 from stm_fast.cli.tune import tune
 
+WORDS = "docs/glossary.md explains the words: memory, policy, prototype, offload, uncertainty and others."
+
 app = typer.Typer(
     name="stm-fast",
+    cls=Commands,
     help="Space-Time Memory video object segmentation.",
+    epilog=WORDS,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-app.command()(segment)
+app.command(epilog=WORDS)(segment)
 app.command()(demo)
-app.command()(evaluate)
+app.command(epilog=WORDS)(suggest)
+app.command(epilog=WORDS)(evaluate)
 app.command()(doctor)
 app.command()(tune)
 app.add_typer(train, name="train")
@@ -45,6 +51,7 @@ def _version(asked: bool) -> None:
 
 
 @app.callback()
+@takes_loudness
 def _settings(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
     version: Annotated[

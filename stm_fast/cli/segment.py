@@ -7,11 +7,13 @@ import typer
 
 from stm_fast.cli import options
 from stm_fast.cli.console import Interrupted, say, stdout, with_sentences
+from stm_fast.cli.logs import log_to
 from stm_fast.errors import MediaError
 from stm_fast.progress import progress_bar
 
 if TYPE_CHECKING:
     from stm_fast.media.summary import RunSummary
+    from stm_fast.tracking.propagation import TrackedFrame
     from stm_fast.tracking.track import Track
 
 OUTPUT_PANEL = "Output"
@@ -109,9 +111,15 @@ def save(tracker: "Track", out: Path, *, remedy: str = RESUME, **how: Any) -> "R
         MediaError: the clip breaks off; all files are whole and hold the frames before.
         OSError: a file cannot be written.
     """
+
+    def each(frame: "TrackedFrame") -> None:
+        if tracker.frames_saved == 1:
+            log_to(out, append=bool(how.get("resume")))
+        advance(f"memory {_bytes(_held(tracker))}")
+
     try:
         with progress_bar("Segmenting", tracker.frames.count) as advance:
-            return tracker.save(out, **how, each=lambda _: advance(f"memory {_bytes(_held(tracker))}"))
+            return tracker.save(out, **how, each=each)
     except KeyboardInterrupt as error:
         done = f"Interrupted after {tracker.frames_saved} frames"
         raise Interrupted(f"{done}; their masks are in {out / 'masks'}. {remedy}") from error

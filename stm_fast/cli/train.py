@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stm_fast.cli.console import Interrupted, say, stdout, with_sentences
+from stm_fast.cli.console import Interrupted, say, stdout, takes_loudness, with_sentences
+from stm_fast.cli.logs import log_to
 from stm_fast.cli.options import Dtype
 from stm_fast.errors import StmFastError
 from stm_fast.progress import progress_bar
@@ -23,6 +24,7 @@ VALIDATION_CLIPS, VALIDATION_FRAMES = 32, 8
 
 
 @app.callback()
+@takes_loudness
 def _commands() -> None:
     """Keeps `synthetic` a command of its own while it is the only one."""
 
@@ -40,7 +42,7 @@ def synthetic(
     ] = None,
     start: Annotated[
         Path | None,
-        typer.Option(help="Weights to go on from; an ImageNet classifier's if left out.", show_default=False),
+        typer.Option(help="Weights to start from; an ImageNet classifier's if left out.", show_default=False),
     ] = None,
     workers: Annotated[
         int | None,
@@ -52,7 +54,7 @@ def synthetic(
 
     Fetches freely licensed pictures from Debian packages, synthesises clips, trains, and leaves in OUT/run the weights
     that each round of the recipe ended with; those of the last round are the result. Whatever is in OUT already is
-    kept: the same command goes on where it was interrupted.
+    kept: the same command resumes where it was interrupted.
     """
     if recipe not in ("compact", "smoke"):
         raise ValueError(f"--recipe is {recipe!r}; allowed are compact and smoke")
@@ -74,6 +76,7 @@ def synthetic(
         "start": None if start is None else str(start),
     }
     claim(out / "settings.json", (out / "run",), settings, resume=True, overwrite=False)
+    log_to(out, append=True)
     torch.manual_seed(seed)
     # Sharp softmaxes and small gradients are full of subnormal numbers, which a CPU computes with tens of times slower.
     torch.set_flush_denormal(True)
@@ -93,7 +96,7 @@ def synthetic(
                     if step.validation_j is not None:
                         say(f"step {step.step}: loss {step.loss:.3f}, validation J {step.validation_j:.3f}")
         except KeyboardInterrupt as error:
-            raise Interrupted(f"Stopped at step {trainer.step}; the same command goes on from there.") from error
+            raise Interrupted(f"Stopped at step {trainer.step}; the same command resumes there.") from error
     rounds = len(RECIPES[recipe].rounds)
     stdout.print(f"{out / 'run' / f'round_{rounds}.safetensors'}: the weights at the end", markup=False, soft_wrap=True)
     stdout.print(f"{out / 'run' / 'best.safetensors'}: validation J {trainer.best:.3f}", markup=False, soft_wrap=True)
@@ -145,5 +148,5 @@ def _pool(assets: Path, folder: Path, spec: "PoolSpec", workers: int | None) -> 
                 for _ in shards:
                     advance()
         except KeyboardInterrupt as error:
-            raise Interrupted(f"Stopped; the shards in {folder} are kept.") from error
+            raise Interrupted(f"Stopped; the shards in {folder} are kept, and the same command resumes.") from error
     return ClipPool(folder)

@@ -8,9 +8,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from stm_fast.media.files import atomic_path
+from stm_fast.media.labels import draw_labels, draw_legend, text_height
+from stm_fast.media.masks import object_ids
+from stm_fast.media.overlay import blend
 
 GAP = 6
 BACKGROUND = (18, 18, 20)
+LEGEND_TEXT, LEGEND_HEIGHT = 16, 120
+"""Pixels: of its text, and the highest that the legend may be."""
 
 
 class ContactSheet:
@@ -19,22 +24,36 @@ class ContactSheet:
     Thumbnails of every n-th frame are kept; n doubles whenever there are four times as many as the sheet shows.
 
     Args:
-        tiles: most frames shown.
+        tiles: max. frames shown.
         columns: frames in a row.
         tile_width: width of a thumbnail in pixels.
+        opacity: of the tint over objects, 0 to 1.
     """
 
-    def __init__(self, tiles: int = 12, columns: int = 3, tile_width: int = 360) -> None:
-        self.tiles, self.columns, self.tile_width = tiles, columns, tile_width
+    def __init__(self, tiles: int = 12, columns: int = 3, tile_width: int = 360, opacity: float = 0.4) -> None:
+        self.tiles, self.columns, self.tile_width, self.opacity = tiles, columns, tile_width, opacity
         self._kept: list[tuple[str, Image.Image]] = []
+        self._objects: set[int] = set()
         self._every = 1
         self._seen = 0
 
-    def add(self, label: str, image: NDArray[np.uint8]) -> None:
-        """Offer the next frame, RGB uint8 `(H, W, 3)`."""
+    def add(self, label: str, image: NDArray[np.uint8], mask: NDArray[np.integer] | None = None) -> None:
+        """Offer the next frame.
+
+        Args:
+            label: its name.
+            image: RGB uint8 `(H, W, 3)`.
+            mask: ids `(H, W)` of objects to draw over it, with their ids, at the thumbnail's size.
+        """
         if self._seen % self._every == 0:
             height = max(1, round(image.shape[0] * self.tile_width / image.shape[1]))
             thumbnail = Image.fromarray(image).resize((self.tile_width, height), Image.Resampling.LANCZOS)
+            if mask is not None:
+                self._objects.update(object_ids(mask))
+                small = _shrunk(mask, thumbnail.size)
+                drawn = blend(np.asarray(thumbnail), small, self.opacity)
+                draw_labels(drawn, small, height=max(text_height(small.shape), self.tile_width // 28))
+                thumbnail = Image.fromarray(drawn)
             self._kept.append((label, thumbnail))
             if len(self._kept) > 4 * self.tiles:
                 self._kept = self._kept[::2]
@@ -58,7 +77,10 @@ class ContactSheet:
         columns = min(self.columns, len(shown))
         width, height = shown[0][1].size
         rows = math.ceil(len(shown) / columns)
-        sheet = Image.new("RGB", (GAP + columns * (width + GAP), GAP + rows * (height + GAP)), BACKGROUND)
+        size = (GAP + columns * (width + GAP), GAP + rows * (height + GAP))
+        legend = _legend(sorted(self._objects), size[0])
+        sheet = Image.new("RGB", (size[0], size[1] + legend.height), BACKGROUND)
+        sheet.paste(legend, (0, size[1]))
         for i, (label, thumbnail) in enumerate(shown):
             row, column = divmod(i, columns)
             corner = (GAP + column * (width + GAP), GAP + row * (height + GAP))
@@ -77,3 +99,23 @@ def _labelled(thumbnail: Image.Image, label: str) -> Image.Image:
     draw.rectangle(tab, fill=(0, 0, 0, 150))
     draw.text((pad - left, tab[1] + pad - top), label, font=font, fill=(255, 255, 255, 235))
     return tile
+
+
+def _shrunk(mask: NDArray[np.integer], size: tuple[int, int]) -> NDArray[np.integer]:
+    """The mask at a width and height; an object that falls between the pixels keeps one."""
+    width, height = size
+    rows = (np.arange(height) * 2 + 1) * mask.shape[0] // (2 * height)
+    columns = (np.arange(width) * 2 + 1) * mask.shape[1] // (2 * width)
+    small = mask[np.ix_(rows, columns)]
+    for lost in set(object_ids(mask)) - set(object_ids(small)):
+        at = np.argwhere(mask == lost)
+        row, column = at[len(at) // 2]
+        small[row * height // mask.shape[0], column * width // mask.shape[1]] = lost
+    return small
+
+
+def _legend(objects: list[int], width: int) -> Image.Image:
+    """Ids beside their colours; of no height where there are none."""
+    strip = np.full((LEGEND_HEIGHT, width, 3), BACKGROUND, np.uint8)
+    covered = draw_legend(strip, objects, LEGEND_TEXT, max_share=1.0)
+    return Image.fromarray(strip[: covered.bottom])

@@ -1,150 +1,100 @@
-"""Masks drawn over frames, and H.264 video of them."""
+"""Masks drawn over frames."""
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from fractions import Fraction
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stm_fast.errors import MediaError
-from stm_fast.media.files import atomic_path
-from stm_fast.media.masks import DAVIS_PALETTE
+from stm_fast.media.colours import COLOURS, CONTRAST, GREY, places
+from stm_fast.media.labels import NOWHERE, draw_labels, draw_legend
 
-BT709 = 1
-
-
-def _bright_palette() -> NDArray[np.float32]:
-    """The DAVIS colours at full brightness, so that they show on dark frames; the hue still tells the id."""
-    colours = DAVIS_PALETTE.astype(np.float32)
-    peak = colours.max(axis=1, keepdims=True)
-    return np.where(peak > 0, 64 + 191 * colours / np.maximum(peak, 1), 0).astype(np.float32)
+_LINE, _SECOND_LINE = 1 / 200, 1 / 400
+"""Widths of an outline and of the line inside it, as shares of the frame's shorter side."""
+_STRIPE = 1 / 40
+"""Width of the stripes of objects without a hue."""
+_FIRST_GREY = 7
+"""The first of those; the stripes of others rise the other way."""
 
 
-_COLOURS = _bright_palette()
-
-
-def blend(frame: NDArray[np.uint8], mask: NDArray[np.integer], opacity: float = 0.4) -> NDArray[np.uint8]:
+def blend(
+    frame: NDArray[np.uint8],
+    mask: NDArray[np.integer],
+    opacity: float = 0.4,
+    *,
+    labels: bool = False,
+    legend: Sequence[int] = (),
+) -> NDArray[np.uint8]:
     """A frame with its objects tinted and outlined.
+
+    An outline has two lines, one in the object's colour and one that contrasts with it, so that one of them shows on
+    any frame. Objects whose colour is a grey have stripes.
 
     Args:
         frame: RGB uint8 `(H, W, 3)`.
-        mask: ids `(H, W)`, 0 to 255.
+        mask: ids `(H, W)`, 0 for the background.
         opacity: of the tint, 0 to 1; the outline is always opaque.
+        labels: write each id at its object.
+        legend: ids that a legend shows beside their colours; empty for no legend.
 
     Returns:
         RGB uint8 `(H, W, 3)`.
     """
-    blended = frame.copy()
-    inside = mask > 0
-    blended[inside] = (1 - opacity) * frame[inside] + opacity * _COLOURS[mask[inside]]
-    edge = _outline(mask, max(1, round(min(mask.shape) / 200)))
-    blended[edge] = _COLOURS[mask[edge]]
+    blended = frame.copy(order="C")
+    ids = places(mask)
+    rows, columns = np.flatnonzero(ids.any(axis=1)), np.flatnonzero(ids.any(axis=0))
+    if rows.size:
+        top, left = max(int(rows[0]) - 1, 0), max(int(columns[0]) - 1, 0)
+        around = slice(top, rows[-1] + 2), slice(left, columns[-1] + 2)
+        part, own = np.ascontiguousarray(blended[around]), np.ascontiguousarray(ids[around])
+        _tint(part, own, round(256 * opacity), max(2, round(_STRIPE * min(mask.shape))), (top, left))
+        _outline(part, own, *(max(1, round(share * min(mask.shape))) for share in (_LINE, _SECOND_LINE)))
+        blended[around] = part
+    covered = draw_legend(blended, legend) if legend else NOWHERE
+    if labels:
+        draw_labels(blended, mask, covered)
     return blended
 
 
-def _outline(mask: NDArray[np.integer], width: int) -> NDArray[np.bool_]:
-    """Pixels of objects within `width` of a pixel with another id."""
-    edge = np.zeros(mask.shape, np.bool_)
-    for step in range(1, width + 1):
-        down = mask[step:] != mask[:-step]
-        right = mask[:, step:] != mask[:, :-step]
-        edge[step:] |= down
-        edge[:-step] |= down
-        edge[:, step:] |= right
-        edge[:, :-step] |= right
-    return edge & (mask > 0)
+def _tint(
+    picture: NDArray[np.uint8], ids: NDArray[np.uint8], opacity: int, stripe: int, corner: tuple[int, int]
+) -> None:
+    """Mix the colours of objects, `opacity` of 256 parts, into the part of a frame that begins at a corner."""
+    pixels = picture.reshape(-1, 3)
+    inside = np.flatnonzero(ids)
+    own = ids.reshape(-1)[inside]
+    colours = (COLOURS * np.uint16(opacity)).take(own, axis=0)
+    if (grey := GREY[own]).any():
+        row, column = inside // ids.shape[1] + corner[0], inside % ids.shape[1] + corner[1]
+        slant = np.where(own > _FIRST_GREY, row - column, row + column)
+        dark = grey & (slant // stripe % 2 > 0)
+        colours[dark] = CONTRAST[own[dark]] * np.uint16(opacity)
+    colours += pixels.take(inside, axis=0) * np.uint16(256 - opacity)
+    pixels[inside] = colours >> 8
 
 
-@contextmanager
-def video_writer(path: str | Path, fps: Fraction | float) -> Iterator["VideoEncoder"]:
-    """Write an H.264 mp4 that every player opens.
-
-    The file has a temporary name until the block ends. When the block is interrupted, or its input breaks off
-    (`MediaError`), the file is finished first and holds all frames so far; after any other error it is removed.
-
-    Args:
-        path: the mp4 file.
-        fps: frames a second.
-
-    Yields:
-        The encoder; give it frames with `write`.
-
-    Raises:
-        MediaError: this build of PyAV has no H.264 encoder.
-        OSError: the file cannot be written.
-    """
-    stopped: BaseException | None = None
-    with atomic_path(path) as partial, closing(VideoEncoder(partial, fps)) as encoder:
-        try:
-            yield encoder
-        except (KeyboardInterrupt, MediaError) as error:
-            if not encoder.frames:
-                raise
-            stopped = error
-        encoder.finish()
-    if stopped:
-        raise stopped
+def _outline(picture: NDArray[np.uint8], ids: NDArray[np.uint8], width: int, second: int) -> None:
+    """Draw both lines, from the edge of each object inwards."""
+    pixels, own = picture.reshape(-1, 3), ids.reshape(-1)
+    for colours, reach in ((CONTRAST, width + second), (COLOURS, width)):
+        edge = np.flatnonzero(_near_edge(ids, reach))
+        pixels[edge] = colours.take(own[edge], axis=0)
 
 
-class VideoEncoder:
-    """H.264 in mp4, yuv420p, BT.709; see `video_writer`.
+def _near_edge(ids: NDArray[np.uint8], width: int) -> NDArray[np.bool_]:
+    """Pixels of objects within `width` pixels, along a row or column, of one with another id."""
+    near = _spread(ids[1:] != ids[:-1], width, ids.shape[0])
+    near |= _spread((ids[:, 1:] != ids[:, :-1]).T, width, ids.shape[1]).T
+    return near & (ids > 0)
 
-    Attributes:
-        frames: number of frames written so far.
-    """
 
-    def __init__(self, path: Path, fps: Fraction | float) -> None:
-        import av
-        from av.codec.codec import UnknownCodecError
-
-        self.frames = 0
-        self.path = path.absolute()
-        self._container = av.open(str(self.path), "w", format="mp4", options={"movflags": "+faststart"})
-        rate = Fraction(fps).limit_denominator(1001)
-        try:
-            self._stream = self._container.add_stream("libx264", rate=rate, options={"crf": "18", "preset": "veryfast"})
-        except UnknownCodecError as error:
-            self._container.close()
-            raise MediaError("this build of PyAV has no libx264: install av from PyPI, or do without video") from error
-        context = self._stream.codec_context
-        context.pix_fmt = "yuv420p"
-        context.colorspace = context.color_primaries = context.color_trc = BT709
-
-    def write(self, image: NDArray[np.uint8]) -> None:
-        """Append a frame, RGB uint8 `(H, W, 3)`; an odd size has its last row or column doubled, H.264 wants even."""
-        from av.video.frame import VideoFrame
-        from av.video.reformatter import Colorspace
-
-        height, width = image.shape[:2]
-        image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        if not self.frames:
-            self._stream.height, self._stream.width = image.shape[:2]
-        frame = VideoFrame.from_ndarray(image, format="rgb24")
-        yuv = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709)
-        with self._told():
-            self._container.mux(self._stream.encode(yuv))
-        self.frames += 1
-
-    def finish(self) -> None:
-        """Flush the encoder."""
-        with self._told():
-            self._container.mux(self._stream.encode())
-
-    def close(self) -> None:
-        """Write the index and close the file."""
-        with self._told():
-            self._container.close()
-
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Failures of FFmpeg as the OSError that most of them are."""
-        from av.error import FFmpegError
-
-        try:
-            yield
-        except FFmpegError as error:
-            if isinstance(error, OSError):
-                raise
-            raise OSError(error.errno, f"the video cannot be encoded: {error.strerror}", str(self.path)) from error
+def _spread(changes: NDArray[np.bool_], width: int, length: int) -> NDArray[np.bool_]:
+    """Lines of pixels within `width` of a change, which lies between a line and the next: `(length, ...)`."""
+    span = 2 * width
+    window = np.zeros((length + span - 1, *changes.shape[1:]), np.bool_)
+    window[width : width + len(changes)] = changes
+    covered = 1
+    while covered < span:
+        step = min(covered, span - covered)
+        window = window[:-step] | window[step:]
+        covered += step
+    return window

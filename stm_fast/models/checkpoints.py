@@ -1,5 +1,6 @@
 """Models by name and their weights on disk: ours, the official release, and plain ResNet trunks."""
 
+import logging
 from collections.abc import Callable, Container, Iterable, Mapping
 from os import PathLike, fspath
 from pathlib import Path
@@ -18,6 +19,7 @@ from stm_fast.models.stm import STM
 
 _SHIPPED = Path(__file__).parent / "weights" / "compact.safetensors"
 _NAMES_SHOWN = 20
+_logger = logging.getLogger(__name__)
 
 
 def _compact() -> STM:
@@ -79,6 +81,7 @@ def load_model(
             )
         model = ARCHITECTURES[architecture]()
         load_weights(model, checkpoint, architecture=architecture)
+    _logger.debug("loaded the model %s in %s on %s", name, dtype, device)
     return model.to(device, dtype).eval()
 
 

@@ -1,5 +1,6 @@
 """A run over a clip that can be killed: its state on disk, every few minutes."""
 
+import logging
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from stm_fast.media.notices import notice
 SECONDS = 120.0
 _MAX_SHARE = 0.05
 """Of the time, that writing may take: a large memory is written less often."""
+_logger = logging.getLogger(__name__)
 
 
 class Checkpoint:
@@ -56,6 +58,7 @@ class Checkpoint:
             )
             return
         self._saved = time.monotonic()
+        _logger.debug("wrote the state after frame %d in %.1f s", index, self._saved - begin)
         self._wait = max(self.seconds, (self._saved - begin) / _MAX_SHARE)
 
     def keep(self, segmenter: Segmenter) -> None:

@@ -1,6 +1,7 @@
 """frames.jsonl: what was found in each frame of a run, a line a frame, appended as they are made."""
 
 import json
+import math
 from pathlib import Path
 from typing import IO, Any
 
@@ -83,7 +84,6 @@ def read_journal(path: str | Path) -> dict[str, Line]:
     for text in Path(path).read_text(encoding="utf-8").splitlines():
         line = _parsed(text)
         if line is not None:
-            lines.pop(line["frame"], None)
             lines[line["frame"]] = line
     return lines
 
@@ -92,9 +92,16 @@ def _parsed(text: str) -> Line | None:
     """A line of a journal; None if it is not whole."""
     try:
         line = json.loads(text)
-        return {"frame": str(line["frame"]), "objects": dict(line["objects"])}
-    except (ValueError, KeyError, TypeError):
+        objects = {str(int(found)): _numbers(numbers) for found, numbers in line["objects"].items()}
+        return {"frame": str(line["frame"]), "objects": objects}
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _numbers(numbers: Line) -> Line:
+    uncertainty = numbers["uncertainty"]
+    known = uncertainty is not None and math.isfinite(uncertainty)
+    return {"area": int(numbers["area"]), "uncertainty": float(uncertainty) if known else None}
 
 
 def _area(frame: TrackedFrame, areas: "np.typing.NDArray[np.int64] | None", found: int) -> int:

@@ -14,16 +14,17 @@ from numpy.typing import NDArray
 from stm_fast.errors import MediaError
 from stm_fast.inference.resumable import ResumableSegmenter
 from stm_fast.media.contact_sheet import ContactSheet
+from stm_fast.media.encode import video_writer
 from stm_fast.media.files import discard
 from stm_fast.media.masks import read_mask, write_mask
-from stm_fast.media.overlay import blend, video_writer
+from stm_fast.media.overlay import blend
 from stm_fast.media.summary import RunSummary
 from stm_fast.tracking.checkpoint import Checkpoint
 from stm_fast.tracking.journal import Journal
 from stm_fast.tracking.propagation import TrackedFrame
 
 if TYPE_CHECKING:
-    from stm_fast.media.overlay import VideoEncoder
+    from stm_fast.media.encode import VideoEncoder
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ class Results:
         self._fps = fps
         self._opacity = opacity
         self._checkpoint = Checkpoint(folder.checkpoint, checkpoint_every)
-        self._sheet = ContactSheet()
+        self._sheet = ContactSheet(opacity=opacity)
         self._objects: set[int] = set()
         self._resumed = 0
         self._stack = ExitStack()
@@ -166,11 +167,11 @@ class Results:
         self._journal.note(frame)
         if not frame.resumed:
             self._checkpoint.reach(self._segmenter, frame.index)
-        picture = blend(frame.image, frame.mask, self._opacity)
-        if self._encoder:
-            self._encoder.write(picture)
-        self._sheet.add(frame.name, picture)
         self._objects.update(frame.objects)
+        if self._encoder:
+            seen = sorted(self._objects)
+            self._encoder.write(blend(frame.image, frame.mask, self._opacity, labels=True, legend=seen))
+        self._sheet.add(frame.name, frame.image, frame.mask)
         self.frames += 1
         self._resumed += frame.resumed
 

@@ -1,12 +1,17 @@
 """What the documentation says is true: its code runs, and its links lead somewhere."""
 
+import inspect
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from stm_fast.cli.main import app
+from stm_fast.memory import presets
+from stm_fast.memory.arena import Role
 from stm_fast.memory.bank import MemoryBank
 
 ROOT = Path(__file__).parents[2]
@@ -44,6 +49,29 @@ def test_links_lead_to_files(page: Path) -> None:
     links = re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text())
     missing = [link for link in links if not (page.parent / link).exists()]
     assert not missing
+
+
+def test_the_glossary_has_the_words_of_the_command_line() -> None:
+    page = (ROOT / "docs/glossary.md").read_text()
+    words = set(re.findall(r"^\| ([^|]+) \|", page, flags=re.M))
+    defined = {word for entry in words for word in entry.split(", ")}
+    policies = {
+        name.replace("_", "-")
+        for name, value in vars(presets).items()
+        if inspect.isfunction(value) and value.__module__ == presets.__name__
+    }
+    roles = {f"{role.value} {'frame' if role in (Role.temporary, Role.stored) else 'memory'}" for role in Role}
+    assert policies | roles | {"offload", "prototype", "admission", "eviction", "top-k", "J", "F", "void"} <= defined
+    for reference in re.findall(r"(?<!\*)\*(\w[\w -]*)\*(?!\*)", page):
+        singular = {reference, reference.removesuffix("s"), re.sub("d$|ed$", "", reference)}
+        assert any(word.startswith(tuple(singular)) for word in defined | {"italics"}), reference
+
+
+@pytest.mark.parametrize("command", [[], ["segment"], ["evaluate"], ["suggest"]])
+def test_help_names_the_glossary(command: list[str]) -> None:
+    text = CliRunner().invoke(app, [*command, "--help"]).output
+    (named,) = re.findall(r"docs/glossary\.md explains the words", " ".join(text.split()))
+    assert (ROOT / named.split()[0]).is_file()
 
 
 def test_every_page_is_linked_from_the_readme() -> None:

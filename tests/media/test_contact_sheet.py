@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stm_fast.media.colours import COLOURS
 from stm_fast.media.contact_sheet import ContactSheet
 
 
@@ -45,3 +46,27 @@ def test_labels_are_drawn(tmp_path):
     tile = np.asarray(Image.open(tmp_path / "sheet.png"))[6:66, 6:86]
     assert tile[-15:, :40].max() > 150
     assert tile[:30].max() == 0
+
+
+def test_masks_are_drawn_at_the_size_of_the_tiles_with_a_legend(tmp_path):
+    mask = np.zeros((2160, 3840), np.uint8)
+    mask[400:1500, 500:2500] = 2
+    mask[1900, 3001] = 5
+    image = np.full((2160, 3840, 3), 90, np.uint8)
+    sheet = ContactSheet()
+    for name in "abcd":
+        sheet.add(name, image, mask)
+    sheet.save(tmp_path / "sheet.png")
+    picture = np.asarray(Image.open(tmp_path / "sheet.png"))
+    plain = ContactSheet()
+    for name in "abcd":
+        plain.add(name, image)
+    plain.save(tmp_path / "plain.png")
+    height = Image.open(tmp_path / "plain.png").size[1]
+    assert picture.shape[0] > height
+    for object_id, least in ((2, 300), (5, 1)):
+        shown = (picture == COLOURS[object_id]).all(-1)
+        assert shown[: height // 2, :360].sum() >= least
+        assert shown[height:].sum() > 80
+    text = (picture[: height // 2, :360] > 180).all(-1)
+    assert text.sum() > 10

@@ -1,21 +1,13 @@
-"""Overlays: what is tinted, and that the video is one."""
+"""Overlays: what is tinted and outlined, and that it stands out."""
 
-import errno
+import itertools
 
-import av
 import numpy as np
 import pytest
 
-from stm_fast.errors import MediaError
-from stm_fast.media.overlay import VideoEncoder, blend, video_writer
-from stm_fast.media.video import open_frames
-
-
-def write_and_stop(path, frames, stop):
-    with video_writer(path, 24) as encoder:
-        for frame in frames:
-            encoder.write(frame)
-        raise stop
+from stm_fast.media.colours import COLOURS
+from stm_fast.media.masks import DAVIS_PALETTE
+from stm_fast.media.overlay import blend
 
 
 def test_only_objects_are_tinted():
@@ -39,45 +31,62 @@ def test_opacity_zero_leaves_only_outlines():
     assert not changed[12:28, 12:28].any()
 
 
-@pytest.mark.parametrize("size", [(48, 64), (33, 51)])
-def test_video_holds_the_frames(tmp_path, scene, size):
-    frames = scene(7, *size)
-    with video_writer(tmp_path / "out.mp4", 12.5) as encoder:
-        for frame in frames:
-            encoder.write(frame)
-    with av.open(str(tmp_path / "out.mp4")) as container:
-        stream = container.streams.video[0]
-        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
-    read = open_frames(tmp_path / "out.mp4")
-    assert (read.count, read.fps) == (7, 12.5)
-    assert read.size == (size[0] + size[0] % 2, size[1] + size[1] % 2)
-    for frame, expected in zip(read, frames, strict=True):
-        assert np.abs(frame.image[: size[0], : size[1]].astype(int) - expected).mean() < 5
-    assert list(tmp_path.iterdir()) == [tmp_path / "out.mp4"]
+def disc(size=(60, 80), object_id=1, dtype=np.uint8):
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    inside = (rows - size[0] / 2) ** 2 + (columns - size[1] / 2) ** 2 < (min(size) / 3) ** 2
+    return (inside * object_id).astype(dtype)
 
 
-@pytest.mark.parametrize("stop", [KeyboardInterrupt(), MediaError("the input breaks off")])
-def test_interrupted_video_is_valid(tmp_path, scene, stop):
-    with pytest.raises(type(stop)):
-        write_and_stop(tmp_path / "out.mp4", scene(5, 48, 64), stop)
-    assert len(list(open_frames(tmp_path / "out.mp4"))) == 5
+def flat(colour, size=(60, 80)):
+    return np.broadcast_to(np.array(colour, np.uint8), (*size, 3))
 
 
-@pytest.mark.parametrize(("stop", "frames"), [(RuntimeError(), 5), (KeyboardInterrupt(), 0)])
-def test_failed_or_empty_video_leaves_nothing(tmp_path, scene, stop, frames):
-    with pytest.raises(type(stop)):
-        write_and_stop(tmp_path / "out.mp4", scene(frames, 48, 64), stop)
-    assert not list(tmp_path.iterdir())
+@pytest.mark.parametrize("object_id", [1, 2, 4, 7, 8, 9, 56, 63, 100, 255])
+@pytest.mark.parametrize("background", ["white", "black", "red", "grey", "own"])
+def test_outline_stands_out_from_any_frame(object_id, background):
+    """A line all the way round differs from the frame by far, also where the frame has the object's own colour."""
+    named = {"white": (255,) * 3, "black": (0,) * 3, "red": (230, 20, 20), "grey": (128,) * 3}
+    frame = flat(named.get(background, COLOURS[object_id]))
+    mask = disc(object_id=object_id)
+    far = np.abs(blend(frame, mask).astype(int) - frame).sum(-1) > 220
+    middle = mask.shape[0] // 2, mask.shape[1] // 2
+    for ray in (far[: middle[0], middle[1]], far[middle[0] :, middle[1]], far[middle[0], : middle[1]]):
+        assert ray.any()
+    assert not far[mask == 0].any()
 
 
-def test_full_disk_leaves_the_old_video(tmp_path, scene, monkeypatch):
-    (tmp_path / "out.mp4").write_bytes(b"old")
+def test_objects_without_a_hue_are_told_apart_by_stripes():
+    pictures = [blend(flat((128, 128, 128)), disc(object_id=object_id)) for object_id in (7, 56, 63)]
+    for picture in pictures:
+        assert np.ptp(picture[25:35, 30:50].astype(int)) > 60
+    for first, second in itertools.combinations(pictures, 2):
+        assert (first != second).any(-1)[25:35, 30:50].mean() > 0.2
 
-    def full(self):
-        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(VideoEncoder, "finish", full)
-    with pytest.raises(OSError, match="No space left"), video_writer(tmp_path / "out.mp4", 24) as encoder:
-        encoder.write(scene(1, 48, 64)[0])
-    assert (tmp_path / "out.mp4").read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [tmp_path / "out.mp4"]
+def test_stripes_lie_still_when_other_objects_move():
+    mask = disc(object_id=7)
+    before = blend(flat((128, 128, 128)), mask)
+    mask[2, 3] = 1
+    np.testing.assert_array_equal(blend(flat((128, 128, 128)), mask)[10:], before[10:])
+
+
+def test_first_ids_have_colours_of_their_own_and_keep_their_hue():
+    first = COLOURS[1:16].astype(int)
+    for one, other in itertools.combinations(first, 2):
+        assert np.abs(one - other).sum() > 60
+    for object_id in range(1, 256):
+        davis, own = DAVIS_PALETTE[object_id].astype(int), COLOURS[object_id].astype(int)
+        order = np.argsort(davis, kind="stable")
+        assert (np.diff(own[order]) >= 0).all()
+
+
+def test_ids_above_255_are_drawn():
+    frame = flat((90, 90, 90))
+    large, small = disc(object_id=300, dtype=np.int32), disc(object_id=45)
+    np.testing.assert_array_equal(blend(frame, large), blend(frame, small))
+    assert (blend(frame, large, labels=True) != blend(frame, large)).any()
+
+
+def test_a_mask_without_objects_leaves_the_frame():
+    frame = flat((90, 20, 90))
+    np.testing.assert_array_equal(blend(frame, np.zeros((60, 80), np.uint8), labels=True), frame)

@@ -230,7 +230,7 @@ def test_another_input_is_not_resumed(stopped, track):
 
 
 def test_a_video_may_move_but_not_change(clip, track, pictures, truth):
-    from stm_fast.media.overlay import video_writer
+    from stm_fast.media.encode import video_writer
 
     def video(frames):
         with video_writer(clip / "video.mp4", 12) as encoder:
