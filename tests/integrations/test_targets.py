@@ -247,6 +247,7 @@ class TestWrappers:
         with patched(network):
             assert is_fused(network[0])
 
+    @pytest.mark.filterwarnings("ignore:.*torch.jit.trace:DeprecationWarning")
     def test_a_scripted_or_traced_network_is_refused(self, other: Load) -> None:
         memory = other("stm").Memory()
         for fixed, name in (
