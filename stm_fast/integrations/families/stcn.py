@@ -27,8 +27,9 @@ def find(target: Target) -> Iterator[Replacement]:
         banks = [owner for owner in target.relatives().classes("MemoryBank") if "_global_matching" in vars(owner)]
         if not banks:
             raise IntegrationError(
-                f"target {target.label} is STCN's network for evaluation, which reads with the MemoryBank that it is "
-                f"handed, and no module of its code with one is loaded; import inference_memory_bank first, or give it"
+                f"target {target.label} is or holds STCN's network for evaluation, which reads with the MemoryBank "
+                f"that it is handed, and no module of its code with one is loaded; import inference_memory_bank first, "
+                f"or give it"
             )
     for owner in target.with_overrides(banks, "_global_matching"):
         target.refuse_bypasses(("match_memory",), ("_global_matching",))
