@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from stm_fast.ops import MemoryReadout, memory_read
 from stm_fast.ops.api import Similarity
@@ -20,12 +21,15 @@ MAX_VALUE_CHANNELS = 1024
 class LazySimilarity:
     """What `(B, N, Q)` similarities would be computed from. Slices and concatenations of it are lazy too.
 
+    Where its matrix may be built after all, it does in every other respect what the matrix does.
+
     Args:
         memory_key: `(B, Ck, N)`.
         shrinkage: `(B, 1, N)` or None for ones.
         query_key: `(B, Ck, Q)`.
         selection: `(B, Ck, Q)` or None for ones.
         parts: ranges of memory tokens that take part, in order; None for all.
+        matrix_of: the function of the first four that builds the matrix, or gives None while it is not to be built.
     """
 
     def __init__(
@@ -35,10 +39,13 @@ class LazySimilarity:
         query_key: Tensor,
         selection: Tensor | None,
         parts: Sequence[range] | None = None,
+        matrix_of: Callable[..., Tensor | None] | None = None,
     ) -> None:
         self.memory_key, self.shrinkage = memory_key, shrinkage
         self.query_key, self.selection = query_key, selection
         self.parts = _joined([range(memory_key.shape[2])] if parts is None else parts)
+        self._matrix_of = matrix_of
+        self._matrix: Tensor | None = None
 
     @property
     def shape(self) -> torch.Size:
@@ -53,11 +60,13 @@ class LazySimilarity:
             key, self.query_key, similarity="l2", shrinkage=shrinkage, selection=self.selection, top_k=top_k
         )
 
-    def __getitem__(self, index: Any) -> "LazySimilarity":
+    def __getitem__(self, index: Any) -> "LazySimilarity | Tensor":
         """`similarity[:, a:b]` or `similarity[:, a:b, queries]`."""
         batch, tokens, *rest = index if isinstance(index, tuple) else (index, slice(None))
         queries = rest[0] if rest else slice(None)
         if batch != slice(None) or not isinstance(tokens, slice) or tokens.step not in (None, 1) or len(rest) > 1:
+            if (matrix := self.matrix()) is not None:
+                return matrix[index]
             _refuse(f"the index {index!r}", "[:, a:b] and [:, a:b, queries]")
         start, stop, _ = tokens.indices(self.shape[1])
         selection = None if self.selection is None else self.selection[:, :, queries]
@@ -67,6 +76,7 @@ class LazySimilarity:
             self.query_key[:, :, queries],
             selection,
             _sliced(self.parts, start, stop),
+            self._matrix_of,
         )
 
     def is_slice_of_the_same(self, other: "LazySimilarity") -> bool:
@@ -75,6 +85,31 @@ class LazySimilarity:
         theirs = (other.memory_key, other.shrinkage, other.query_key, other.selection)
         return all(_same(one, two) for one, two in zip(mine, theirs, strict=True))
 
+    def matrix(self) -> Tensor | None:
+        """The similarities themselves, built once, or None while they are not to be."""
+        if self._matrix is None and self._matrix_of is not None:
+            shrinkage = None if self.shrinkage is None else self._of_parts(self.shrinkage)
+            key = self._of_parts(self.memory_key)
+            self._matrix = self._matrix_of(key, shrinkage, self.query_key, self.selection)
+        return self._matrix
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("_") and hasattr(Tensor, name) and (matrix := self.matrix()) is not None:
+            return getattr(matrix, name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __add__(self, other: Any) -> Any:
+        return _operate(torch.add, self, other)
+
+    def __sub__(self, other: Any) -> Any:
+        return _operate(torch.sub, self, other)
+
+    def __mul__(self, other: Any) -> Any:
+        return _operate(torch.mul, self, other)
+
+    def __truediv__(self, other: Any) -> Any:
+        return _operate(torch.div, self, other)
+
     def _of_parts(self, tensor: Tensor) -> Tensor:
         views = [tensor[:, :, part.start : part.stop] for part in self.parts]
         return views[0] if len(views) == 1 else torch.cat(views, 2)
@@ -82,10 +117,16 @@ class LazySimilarity:
     @classmethod
     def __torch_function__(
         cls, function: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> "LazySimilarity":
+    ) -> Any:
+        args, options = tuple(args), dict(kwargs or {})
+        lazy = [leaf for leaf in tree_leaves((args, options)) if isinstance(leaf, LazySimilarity)]
+        matrices = {id(leaf): leaf.matrix() for leaf in lazy}
+        if all(matrix is not None for matrix in matrices.values()):
+            args, options = tree_map_only(LazySimilarity, lambda leaf: matrices[id(leaf)], (args, options))
+            return function(*args, **options)
         if function is not torch.cat:
             _refuse(f"{function.__name__} of a similarity", "slices along the memory and torch.cat of them")
-        return _concatenated(*args, **(kwargs or {}))
+        return _concatenated(*args, **options)
 
 
 class FusedAffinity:
@@ -189,6 +230,10 @@ class FusedAffinity:
         return readout
 
 
+def _operate(function: Callable[..., Any], similarity: LazySimilarity, other: Any) -> Any:
+    return function(similarity, other)
+
+
 def _in_groups(values: Tensor) -> Tensor:
     """Values `(B, O, C, N)` as `(B, O·g, C/g, N)`, with no more channels than one read takes."""
     channels = values.shape[2]
@@ -208,7 +253,7 @@ def _concatenated(tensors: Sequence[LazySimilarity], dim: int = 0) -> LazySimila
     ):
         _refuse(f"torch.cat along dimension {dim}", "1, of slices of one similarity with the same queries")
     parts = [part for similarity in tensors for part in similarity.parts]
-    return LazySimilarity(first.memory_key, first.shrinkage, first.query_key, first.selection, parts)
+    return LazySimilarity(first.memory_key, first.shrinkage, first.query_key, first.selection, parts, first._matrix_of)
 
 
 def _same(one: Tensor | None, two: Tensor | None) -> bool:

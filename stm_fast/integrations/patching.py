@@ -1,37 +1,44 @@
 """Putting the fused read into modules of others, and taking it out again."""
 
-import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import ModuleType
-from typing import Any
-
-from torch import nn
 
 from stm_fast.errors import IntegrationError
 from stm_fast.integrations.families import aot, stcn, stm, xmem
 from stm_fast.integrations.families.replacement import Replacement
+from stm_fast.integrations.targets import Target
 
 FAMILIES = (stm, stcn, xmem, aot)
 
+_LOCK = threading.RLock()
+"""Held while reads are looked for, checked, put and taken back."""
+
+_HELD: dict[tuple[object, ...], Replacement] = {}
+"""What is in place now, by its place."""
+
 
 class Patch:
-    """Functions and methods of others that the fused read stands in for, until `undo`.
+    """A hold on functions and methods of others that the fused read stands in for, until `undo`.
+
+    Several patches may hold the same ones; the originals return when the last of them is undone.
 
     Attributes:
-        replaced: their dotted names.
+        replaced: the dotted names of what it holds.
     """
 
-    def __init__(self, replacements: list[Replacement]) -> None:
-        self._replacements = replacements
+    def __init__(self, replacements: Sequence[Replacement]) -> None:
+        self._replacements = tuple(replacements)
         self.replaced = tuple(replacement.label for replacement in replacements)
-        for replacement in replacements:
-            replacement.put()
 
     def undo(self) -> None:
-        """Put the originals back wherever ours are, also in modules that were imported since. Twice is once."""
-        for replacement in self._replacements:
-            replacement.take_back()
+        """Let go; what no other patch holds becomes the original everywhere, also in modules that were imported since.
+
+        A read that is under way, in this thread or in another, ends properly. Undoing twice does nothing more.
+        """
+        with _LOCK:
+            replacements, self._replacements = self._replacements, ()
+            _release(replacements)
 
     def __repr__(self) -> str:
         return f"Patch({', '.join(self.replaced)})"
@@ -42,24 +49,29 @@ def patch(target: object) -> Patch:
 
     Known are the reads of the official STM and of code that took over its `Memory` module, STCN, XMem, Cutie, and the
     long-term and self-attention of AOT and DeAOT. Each is run beside the fused read on a few numbers first; code that
-    does something else is refused. What is patched already stays so.
+    does something else is refused. What is patched already is held by both patches. Threads may patch at once.
 
     Args:
-        target: a module that reads, a package whose modules are loaded, a network, or an object that holds one, such
-            as XMem's or Cutie's `InferenceCore`.
+        target: a module that reads, a package whose modules are loaded, a class, a network (also one in
+            `DataParallel`, `torch.compile` and the like), or an object that holds one, such as XMem's or Cutie's
+            `InferenceCore`.
 
     Raises:
-        IntegrationError: no known read is found in `target`, or it does not behave as the one that is known.
+        IntegrationError: no known read is found in `target`, one does not behave as the one that is known, or `target`
+            would still read as before.
     """
-    modules = list(_modules_of(target))
-    found = [replacement for family in FAMILIES for replacement in family.find(modules)]
-    if not found:
-        names = ", ".join(sorted({module.__name__ for module in modules})) or "none"
-        raise IntegrationError(
-            f"target {_named(target)} holds no read that is known (looked into modules: {names}); known are "
-            f"{', '.join(family.READS for family in FAMILIES)}; give the module that defines or imports the read"
-        )
-    return Patch([replacement for replacement in found if not replacement.is_ours])
+    with _LOCK:
+        looked_at = Target(target)
+        found = [replacement for family in FAMILIES for replacement in family.find(looked_at)]
+        if not found:
+            names = ", ".join(sorted({module.__name__ for module in looked_at.modules})) or "none"
+            notes = "".join(f"; {note}" for note in dict.fromkeys(looked_at.notes))
+            raise IntegrationError(
+                f"target {looked_at.label} holds no read that is known (looked into modules: {names}{notes}); "
+                f"known are {', '.join(family.READS for family in FAMILIES)}; give the module that defines or imports "
+                f"the read"
+            )
+        return Patch(_hold(found))
 
 
 @contextmanager
@@ -72,27 +84,30 @@ def patched(target: object) -> Iterator[Patch]:
         patch_of_target.undo()
 
 
-def _modules_of(target: object) -> Iterator[ModuleType]:
-    """The modules in which the code of `target` may name a read."""
-    if isinstance(target, ModuleType):
-        prefix = f"{target.__name__}."
-        yield target
-        yield from [module for name, module in list(sys.modules.items()) if name.startswith(prefix) and module]
-        return
-    holders: list[Any] = [target]
-    if not isinstance(target, type):
-        holders += vars(target).values() if hasattr(target, "__dict__") else []
-    parts = [part for holder in holders for part in (holder.modules() if isinstance(holder, nn.Module) else [holder])]
-    kinds = {part if isinstance(part, type) else type(part): None for part in parts}
-    names = {kind.__module__: None for kind in kinds}
-    yield from [sys.modules[name] for name in names if name in sys.modules and not _is_of_others(name)]
+def _hold(found: Sequence[Replacement]) -> list[Replacement]:
+    """What is held in the places of these: the replacements that are there already, or these once put."""
+    held = [_HELD.setdefault(replacement.place, replacement) for replacement in found]
+    for replacement in held:
+        replacement.holders += 1
+    try:
+        for replacement in held:
+            replacement.put()
+    except BaseException:
+        _release(held)
+        raise
+    # Only now, one after another: threads that read meanwhile find all of them in place.
+    for replacement in held:
+        replacement.in_force = True
+    return held
 
 
-def _is_of_others(name: str) -> bool:
-    """Whether a module is a library's in which no read can be."""
-    return name.split(".")[0] in ("builtins", "torch", "numpy", "collections", "omegaconf", "stm_fast")
-
-
-def _named(target: object) -> str:
-    name = getattr(target, "__name__", None)
-    return repr(name) if isinstance(name, str) else f"of type {type(target).__module__}.{type(target).__qualname__}"
+def _release(replacements: Sequence[Replacement]) -> None:
+    """Take one holder from each, and back those that are left with none."""
+    for replacement in replacements:
+        replacement.holders -= 1
+    unheld = [replacement for replacement in reversed(replacements) if not replacement.holders]
+    for replacement in unheld:
+        replacement.in_force = False
+    for replacement in unheld:
+        replacement.take_back()
+        _HELD.pop(replacement.place, None)

@@ -65,15 +65,28 @@ def _selective_l2(
     if mask is not None:
         key = key.masked_fill(~mask[:, None], 0)
     centre = _mean(key.detach(), mask).round()
-    centred_query, centred_key = query.to(dtype) - centre, key - centre
+    centred_query = query.to(dtype) - centre
     weight = selection.to(dtype)
     weighted_query = weight * centred_query
     offset = -(weighted_query * centred_query).sum(1)
     wide_query = torch.cat([2 * weighted_query, -weight], 1)
-    wide_key = torch.cat([centred_key, centred_key.square()], 1)
+    wide_key = _beside_its_square(key, centre)
     if shrinkage is None:
         return Operands(wide_query, wide_key, None, scale * offset, None, scale)
     return Operands(wide_query, wide_key, scale * shrinkage.squeeze(1).to(dtype), offset, None, 1.0)
+
+
+def _beside_its_square(key: Tensor, centre: Tensor) -> Tensor:
+    """The centred key and its square `(B, 2C, Nk)`; where no gradient is wanted, in the room of the result alone."""
+    if torch.compiler.is_compiling() or (torch.is_grad_enabled() and key.requires_grad):
+        centred_key = key - centre
+        return torch.cat([centred_key, centred_key.square()], 1)
+    batch, channels, tokens = key.shape
+    wide_key = key.new_empty(batch, 2 * channels, tokens)
+    centred_key, square = wide_key[:, :channels], wide_key[:, channels:]
+    torch.sub(key, centre, out=centred_key)
+    torch.mul(centred_key, centred_key, out=square)
+    return wide_key
 
 
 def _mean(key: Tensor, mask: Tensor | None) -> Tensor:

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from stm_fast.integrations import patched
+from stm_fast.errors import IntegrationError
+from stm_fast.integrations import patch, patched
 from tests.golden.seeded import seeded_tensor
 
 Load = Callable[[str], ModuleType]
@@ -114,12 +115,14 @@ class TestXMem:
 class TestSTCN:
     def test_golden(self, other: Load, reads: dict[str, Tensor]) -> None:
         stcn = other("stcn")
+        bank = stcn.MemoryBank(3, top_k=20)
+        bank.mem_k, bank.mem_v = reads["memory_key"], reads["memory_value"]
         with patched(stcn):
-            result = stcn.MemoryBank(3, top_k=20).match(reads["memory_key"], reads["memory_value"], reads["query_key"])
+            result = bank.match_memory(reads["query_key"])
         assert_equal(result, reads["stcn_topk20"])
 
     def test_training_read(self, other: Load) -> None:
-        reader = other("stcn").MemoryReader()
+        reader = other("stcn_network").MemoryReader()
         key, query = torch.randn(2, 8, 3, 4, 5), torch.randn(2, 8, 4, 5)
         value, query_value = torch.randn(2, 6, 3, 4, 5), torch.randn(2, 6, 4, 5)
         expected = reader.readout(reader.get_affinity(key, query), value, query_value)
@@ -195,9 +198,13 @@ class TestAOT:
         attention = aot.MultiheadAttention(32, 4, top_k=top_k).eval()
         arguments = [torch.randn(length, 3, 32) for length in (20, 60, 60)]
         expected, _ = attention(*arguments)
-        with patched(attention):
+        with patched(aot):
             result, _ = attention(*arguments)
         assert torch.equal(result, expected)
+        with pytest.raises(
+            IntegrationError, match=rf"holds a MultiheadAttention with top_k {top_k}, which may be a share"
+        ):
+            patch(attention)
 
     def test_a_first_release_knows_fewer_options(self, other: Load, monkeypatch: pytest.MonkeyPatch) -> None:
         aot = other("aot")
@@ -230,7 +237,11 @@ class TestAOT:
         arguments = [torch.randn(length, 3, 32) for length in (20, 60, 60)]
         torch.manual_seed(3)
         expected, _ = attention(*arguments)
-        with patched(attention):
+        with pytest.warns(RuntimeWarning, match=r"1 of the 1 .*MultiheadAttention.forward .* train with dropout"):
+            patch_of_attention = patch(attention)
+        with patched(attention.eval()):
+            attention.train()
+            patch_of_attention.undo()
             torch.manual_seed(3)
             result, affinity = attention(*arguments)
         assert torch.equal(result, expected)

@@ -153,3 +153,11 @@ def test_selection_of_16_bit_keys_is_not_rounded_again() -> None:
     long = make_case("xmem", torch.bfloat16, torch.float32)
     long.query_key, long.memory_key = long.query_key.float(), long.memory_key.float()
     torch.testing.assert_close(short.read(memory_read), long.read(memory_read))
+
+
+@pytest.mark.parametrize("kind", ["selection", "xmem", "masked"])
+def test_keys_without_gradients_are_prepared_to_the_same_bits(kind: str) -> None:
+    plain = make_case(kind).read(memory_read, return_lse=True)
+    trained = make_case(kind).requires_grad().read(memory_read, return_lse=True)
+    assert torch.equal(plain.value, trained.value)
+    assert torch.equal(plain.lse, trained.lse)

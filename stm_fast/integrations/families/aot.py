@@ -5,44 +5,69 @@ Their short-term attention looks at a window and is left alone.
 
 import inspect
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from functools import wraps
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from stm_fast.errors import IntegrationError
 from stm_fast.integrations.affinity import FusedAffinity
-from stm_fast.integrations.families.replacement import Function, Replacement, check_alike, defined_in
+from stm_fast.integrations.families.likeness import check_alike, takes
+from stm_fast.integrations.families.replacement import Function, Replacement
+from stm_fast.integrations.targets import Target
 
 READS = "AOT's MultiheadAttention, DeAOT's GatedPropagation"
 
 
-def find(modules: Sequence[ModuleType]) -> Iterator[Replacement]:
+_MULTIHEAD = ("Q", "K", "V")
+_GATED = (*_MULTIHEAD, "U", "size_2d")
+
+
+def find(target: Target) -> Iterator[Replacement]:
     """The forward passes of both classes."""
-    for owner in defined_in(modules, "MultiheadAttention", type):
-        if _takes(owner, "Q", "K", "V"):
-            replacement = Replacement.of(owner, "forward", _multihead)
-            _check(replacement, {"d_model": 16, "num_head": 2}, lambda _: [(5, 16), (12, 16), (12, 16)])
-            yield replacement
-    for owner in defined_in(modules, "GatedPropagation", type):
-        if _takes(owner, "Q", "K", "V", "U", "size_2d"):
-            replacement = Replacement.of(owner, "forward", _gated)
-            _check(replacement, {"d_qk": 8, "d_vu": 16, "num_head": 2}, _of_gated, (3, 2))
-            yield replacement
+    for owner in _owners(target, "MultiheadAttention", _MULTIHEAD):
+        replacement = Replacement(owner, "forward", _multihead)
+        _refuse_unchanged(target, replacement)
+        _check(replacement, {"d_model": 16, "num_head": 2}, lambda _: [(5, 16), (12, 16), (12, 16)])
+        yield replacement
+    for owner in _owners(target, "GatedPropagation", _GATED):
+        replacement = Replacement(owner, "forward", _gated)
+        _refuse_unchanged(target, replacement)
+        _check(replacement, {"d_qk": 8, "d_vu": 16, "num_head": 2}, _of_gated, (3, 2))
+        yield replacement
 
 
-def _takes(owner: type, *names: str) -> bool:
-    forward = vars(owner).get("forward")
-    return forward is not None and tuple(inspect.signature(forward).parameters)[1:] == names
+def _owners(target: Target, name: str, parameters: Sequence[str]) -> Iterator[type]:
+    owners = [owner for owner in target.classes(name) if takes(owner, "forward", parameters) and target.uses(owner)]
+    return target.with_overrides(owners, "forward")
 
 
-def _multihead(original: Function) -> Function:
-    @wraps(original)
+def _refuse_unchanged(target: Target, replacement: Replacement) -> None:
+    """Refuse modules that would keep their own read, and warn of those that do while they train."""
+    target.refuse_hidden(replacement)
+    parts: list[Any] = [part for part in target.parts if isinstance(part, replacement.owner)]  # type: ignore[arg-type]
+    for part in parts:
+        if _is_a_share(_top_k(part)):
+            raise IntegrationError(
+                f"target {target.label} holds a {type(part).__name__} with top_k {_top_k(part)}, which may be a share "
+                f"of the tokens and is left to {replacement.label}; allowed are -1 and whole numbers from 1"
+            )
+    trained = [part for part in parts if part.training and part.drop_prob > 0]
+    if trained:
+        warnings.warn(
+            f"{len(trained)} of the {len(parts)} {replacement.label} of the target train with dropout, which acts on "
+            f"the matrix: these keep their own read until eval() is called",
+            RuntimeWarning,
+            stacklevel=5,
+        )
+
+
+def _multihead(replacement: Replacement) -> Function:
     def forward(self: Any, Q: Tensor, K: Tensor, V: Tensor) -> tuple[Tensor, None]:
         if _needs_the_affinity(self):
-            return original(self, Q, K, V)  # type: ignore[no-any-return]
+            return replacement.original(self, Q, K, V)  # type: ignore[no-any-return]
         if self.use_linear:
             Q, K, V = self.linear_Q(Q), self.linear_K(K), self.linear_V(V)
         return self.projection(_attend(self, Q, K, V)), None
@@ -50,11 +75,10 @@ def _multihead(original: Function) -> Function:
     return forward
 
 
-def _gated(original: Function) -> Function:
-    @wraps(original)
+def _gated(replacement: Replacement) -> Function:
     def forward(self: Any, Q: Tensor, K: Tensor, V: Tensor, U: Tensor, size_2d: tuple[int, int]) -> tuple[Tensor, None]:
         if _needs_the_affinity(self):
-            return original(self, Q, K, V, U, size_2d)  # type: ignore[no-any-return]
+            return replacement.original(self, Q, K, V, U, size_2d)  # type: ignore[no-any-return]
         if self.use_linear:
             Q = K = self.linear_QK(Q)
             V = _halves(self, V, self.linear_V1, self.linear_V2)
@@ -69,7 +93,10 @@ def _needs_the_affinity(module: Any) -> bool:
     """Dropout in training acts on the affinity itself; a `top_k` may be a share of the tokens, in either sense."""
     if module.training:
         return bool(module.drop_prob > 0)
-    top_k = _top_k(module)
+    return _is_a_share(_top_k(module))
+
+
+def _is_a_share(top_k: float) -> bool:
     return top_k != -1 and (top_k < 1 or top_k != int(top_k))
 
 
@@ -132,7 +159,7 @@ def _check(
             results.append(forward(module, *tokens, *others)[0])
         return results
 
-    check_alike(replacement.label, lambda: reads(replacement.original), lambda: reads(replacement.ours))
+    check_alike(replacement.label, lambda: reads(replacement.original), lambda: reads(replacement.fused))
 
 
 def _of_gated(module: Any) -> list[tuple[int, int]]:

@@ -1,35 +1,33 @@
 """The official STM (Oh et al., ICCV 2019) and code that took over its `Memory` module."""
 
-import inspect
-from collections.abc import Iterator, Sequence
-from functools import wraps
-from types import ModuleType
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from stm_fast.integrations.affinity import FusedAffinity
-from stm_fast.integrations.families.replacement import Function, Replacement, check_alike, defined_in
+from stm_fast.integrations.families.likeness import check_alike, takes
+from stm_fast.integrations.families.replacement import Function, Replacement
+from stm_fast.integrations.targets import Target
 
 READS = "STM's Memory"
 
 _FORWARD = ("m_in", "m_out", "q_in", "q_out")
 
 
-def find(modules: Sequence[ModuleType]) -> Iterator[Replacement]:
+def find(target: Target) -> Iterator[Replacement]:
     """The forward pass of each `Memory` that takes what the official one takes."""
-    for owner in defined_in(modules, "Memory", type):
-        forward = vars(owner).get("forward")
-        if forward is None or tuple(inspect.signature(forward).parameters)[1:] != _FORWARD:
-            continue
-        replacement = Replacement.of(owner, "forward", _forward)
+    owners = [owner for owner in target.classes("Memory") if takes(owner, "forward", _FORWARD) and target.uses(owner)]
+    for owner in target.with_overrides(owners, "forward"):
+        replacement = Replacement(owner, "forward", _forward)
+        target.refuse_hidden(replacement)
+        target.refuse_bypasses(("segment",), target.attributes(owner))
         _check(replacement)
         yield replacement
 
 
-def _forward(original: Function) -> Function:
-    @wraps(original)
+def _forward(replacement: Replacement) -> Function:
     def forward(self: Any, m_in: Tensor, m_out: Tensor, q_in: Tensor, q_out: Tensor) -> tuple[Tensor, FusedAffinity]:
         affinity = FusedAffinity(m_in.flatten(2), q_in.flatten(2), similarity="dot")
         readout = affinity.read(m_out.flatten(2)).view(*m_out.shape[:2], *q_in.shape[2:])
@@ -44,4 +42,4 @@ def _check(replacement: Replacement) -> None:
         query, query_value = torch.randn(2, 8, 3, 2), torch.randn(2, 4, 3, 2)
         return [forward(replacement.instance(), keys, values, query, query_value)[0]]
 
-    check_alike(replacement.label, lambda: reads(replacement.original), lambda: reads(replacement.ours))
+    check_alike(replacement.label, lambda: reads(replacement.original), lambda: reads(replacement.fused))

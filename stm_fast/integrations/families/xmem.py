@@ -2,16 +2,16 @@
 
 import inspect
 import sys
-from collections.abc import Iterator, Sequence
-from functools import wraps
-from types import FunctionType, ModuleType
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from stm_fast.errors import IntegrationError
 from stm_fast.integrations.affinity import FusedAffinity, LazySimilarity
-from stm_fast.integrations.families.replacement import Function, Replacement, check_alike, defined_in
+from stm_fast.integrations.families.likeness import check_alike
+from stm_fast.integrations.families.replacement import Function, Replacement
+from stm_fast.integrations.targets import Target
 
 READS = "XMem's and Cutie's get_similarity, do_softmax and get_affinity"
 
@@ -23,20 +23,23 @@ _KNOWN = {
 }
 
 
-def find(modules: Sequence[ModuleType]) -> Iterator[Replacement]:
+def find(target: Target) -> Iterator[Replacement]:
     """The three functions of each module that defines them."""
-    for function in defined_in(modules, "get_similarity", FunctionType):
-        home = sys.modules[getattr(function, "stm_fast_replaces", function).__module__]
-        if "do_softmax" not in vars(home):
+    homes = dict.fromkeys(sys.modules.get(function.__module__) for function in target.functions("get_similarity"))
+    for home in homes:
+        if home is None or not {"get_similarity", "do_softmax"} <= {*vars(home)}:
             continue
-        makers = {"get_similarity": _get_similarity, "do_softmax": _do_softmax, "get_affinity": _get_affinity}
-        found = {name: Replacement.of(home, name, make) for name, make in makers.items() if name in vars(home)}
+        target.refuse_bypasses(("match_memory", "read"), _KNOWN)
+        # In the order in which they are put: what takes a similarity takes either kind before there are any of ours.
+        makers = {"do_softmax": _do_softmax, "get_similarity": _get_similarity, "get_affinity": _get_affinity}
+        found = {name: Replacement(home, name, make) for name, make in makers.items() if name in vars(home)}
         _check(found)
         yield from found.values()
 
 
-def _get_similarity(original: Function) -> Function:
-    @wraps(original)
+def _get_similarity(replacement: Replacement) -> Function:
+    original = replacement.original
+
     def get_similarity(
         mk: Tensor, ms: Tensor | None, qk: Tensor, qe: Tensor | None, add_batch_dim: bool = False
     ) -> LazySimilarity | Tensor:
@@ -49,31 +52,33 @@ def _get_similarity(original: Function) -> Function:
             ms, qe = (None if tensor is None else tensor.unsqueeze(0) for tensor in (ms, qe))
         shrinkage = None if ms is None else ms.flatten(1).unsqueeze(1)
         selection = None if qe is None else qe.flatten(2)
-        return LazySimilarity(mk.flatten(2), shrinkage, qk.flatten(2), selection)
+        return LazySimilarity(mk.flatten(2), shrinkage, qk.flatten(2), selection, matrix_of=matrix_of)
+
+    def matrix_of(*keys: Tensor | None) -> Tensor | None:
+        """The matrix, for a read that was begun before the original was put back."""
+        return None if replacement.in_force else original(*keys)
 
     return get_similarity
 
 
-def _do_softmax(original: Function) -> Function:
-    @wraps(original)
+def _do_softmax(replacement: Replacement) -> Function:
     def do_softmax(
         similarity: LazySimilarity | Tensor, top_k: int | None = None, inplace: bool = False, return_usage: bool = False
     ) -> object:
         if not isinstance(similarity, LazySimilarity):
-            return original(similarity, top_k=top_k, inplace=inplace, return_usage=return_usage)
+            return replacement.original(similarity, top_k=top_k, inplace=inplace, return_usage=return_usage)
         affinity = similarity.affinity(top_k)
         return (affinity, affinity.usage()) if return_usage else affinity
 
     return do_softmax
 
 
-def _get_affinity(original: Function) -> Function:
-    similarity_of = _get_similarity(original)
+def _get_affinity(replacement: Replacement) -> Function:
+    similarity_of = _get_similarity(replacement)
 
-    @wraps(original)
     def get_affinity(mk: Tensor, ms: Tensor | None, qk: Tensor, qe: Tensor | None) -> FusedAffinity | Tensor:
         if ms is not None and qe is None:
-            return original(mk, ms, qk, qe)  # type: ignore[no-any-return]
+            return replacement.original(mk, ms, qk, qe)  # type: ignore[no-any-return]
         similarity: LazySimilarity = similarity_of(mk, ms, qk, qe)
         return similarity.affinity()
 
@@ -109,5 +114,5 @@ def _check(found: dict[str, Replacement]) -> None:
     check_alike(
         found["get_similarity"].label,
         lambda: reads({name: replacement.original for name, replacement in found.items()}),
-        lambda: reads({name: replacement.ours for name, replacement in found.items()}),
+        lambda: reads({name: replacement.fused for name, replacement in found.items()}),
     )
