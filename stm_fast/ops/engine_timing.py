@@ -21,8 +21,10 @@ TILES_PENALTY = 1.05
 """AMX has to be faster by so much: its units are the ones that neighbours on a virtual machine may take away later."""
 
 OPERATIONS = ("read", "read_backward", "usage", "top_k_read", "top_k_read_backward")
-_WORK_PER_THREAD = 5e8
-_QUERIES = 720
+_QUERIES = 1620
+_TOKENS_PER_THREAD = 1056
+"""Reads of fewer queries or tokens spend their time on packing, and rank engines otherwise than long memories do."""
+_MAX_TOKENS = 1 << 15
 _TOP_K = 30
 
 
@@ -90,7 +92,7 @@ def candidates(kind: Kind) -> list[str]:
 
 
 def measure(kind: Kind, looks: int = LOOKS) -> Choice:
-    """Measure the engines of a kind in turns, some 50 ms each, with the threads in use; fewer times on a busy machine.
+    """Measure the engines of a kind in turns, some 100 ms each, with the threads in use; less often on a busy machine.
 
     Args:
         kind: of the calls.
@@ -138,9 +140,10 @@ def _steady(looks: list[float]) -> float:
 
 def _problem(kind: Kind) -> Callable[[int], None]:
     """A call of a kind, made of numbers of its own, large enough for the threads in use."""
-    work = _WORK_PER_THREAD * torch.get_num_threads()
-    per_token = 2.0 * _QUERIES * (kind.key_channels + (kind.rows if kind.operation == "read" else 0))
-    tokens = int(min(max(work / per_token, 1024), 1 << 15))
+    tokens = _TOKENS_PER_THREAD * max(2, torch.get_num_threads())
+    if kind.operation in ("usage", "top_k_read"):
+        tokens *= 4  # the values do not take part, or few of them
+    tokens = min(tokens, _MAX_TOKENS)
     key = getattr(torch, kind.key)
     query = _numbers(1, kind.key_channels, _QUERIES).to(key)
     operands = Operands(query, _numbers(1, kind.key_channels, tokens).to(key), None, None, None, query.shape[1] ** -0.5)

@@ -301,7 +301,7 @@ def test_of_processes_that_begin_at_once_one_measures(tmp_path: Path) -> None:
 def test_every_kind_of_call_can_be_measured(
     operation: str, key: torch.dtype, value: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_timing, "_WORK_PER_THREAD", 0.0)
+    monkeypatch.setattr(engine_timing, "_TOKENS_PER_THREAD", 50)
     monkeypatch.setattr(engine_timing, "_QUERIES", 16)
     before = torch.get_rng_state()
     kind = Kind.of(operation, key, 20, value, 70)
@@ -392,3 +392,30 @@ def test_passes_by_different_engines_agree(dtype: torch.dtype, magnitude: float)
                 )
                 allowed = 2 * (other.double() - right).abs().max() + band * right.abs().max()
                 assert (fast.double().view(right.shape) - right).abs().max() <= allowed
+
+
+@several
+def test_engines_are_measured_inside_a_compiled_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The choice is made in the op, when it runs: neither tracing nor a mode around the call takes part."""
+    monkeypatch.setattr(cpu_engines, "SMALL_WORK", 0.0)
+    monkeypatch.setattr(engine_timing, "_TOKENS_PER_THREAD", 50)
+    query, key, value = (torch.randn(1, 8, count) for count in (30, 200, 200))
+    expected = memory_read(query, key, value, backend="reference")
+    torch.compiler.reset()
+    compile_read = torch.compile(memory_read, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compile_read(query, key, value, backend="cpu"), expected)
+    assert list(cpu_engines._chosen) == ["read float32 16 float32 64"]
+    cpu_engines._chosen.clear()
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16), torch.device("meta"):
+        result = memory_read(query, key, value, backend="cpu")
+    torch.testing.assert_close(result.float(), expected, rtol=2e-2, atol=2e-2)
+    assert len(cpu_engines._chosen) == 1
+
+    class Read(torch.nn.Module):
+        def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+            return memory_read(query, key, value, backend="cpu")
+
+    exported = torch.export.export(Read(), (query, key, value)).module()
+    cpu_engines._chosen.clear()
+    torch.testing.assert_close(exported(query, key, value), expected)
+    assert list(cpu_engines._chosen) == ["read float32 16 float32 64"]
