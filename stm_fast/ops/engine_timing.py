@@ -112,7 +112,7 @@ def measure(kind: Kind, looks: int = LOOKS) -> Choice:
             racing = [engine for engine in racing if _steady(seen[engine]) < HOPELESS * best]
             if done > 0 and time.perf_counter() > until:
                 break
-    seconds = {engine: _steady(looks) for engine, looks in seen.items()}
+    seconds = {engine: _steady(times) for engine, times in seen.items()}
     return Choice(min(seconds, key=lambda name: seconds[name] * (TILES_PENALTY if name == "amx" else 1.0)), seconds)
 
 
