@@ -8,7 +8,6 @@ that each stage takes. Masks go to a temporary folder.
 """
 
 import os
-import platform
 import sys
 import tempfile
 from pathlib import Path
@@ -19,6 +18,7 @@ from stm_fast.cli.datasets import Layout, open_dataset
 from stm_fast.evaluation.run import run_clip
 from stm_fast.evaluation.score import MeanScore, score_clip
 from stm_fast.media.summary import versions
+from stm_fast.ops.cpu_engines import processor
 from stm_fast.tracking.options import TrackOptions
 
 DATASETS = (
@@ -63,13 +63,6 @@ def row(dataset: str, clip: str, scores: list) -> str:
 def numbers(scores: list) -> str:
     mean = MeanScore.of(scores)
     return f"{mean.jf:.3f} | {mean.j:.3f} | {mean.f:.3f} |"
-
-
-def processor() -> str:
-    """The processor's name, where the system tells it."""
-    info = Path("/proc/cpuinfo")
-    names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 if __name__ == "__main__":

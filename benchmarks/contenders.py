@@ -19,6 +19,12 @@ def plain(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return readout.unflatten(1, value.shape[1:3])
 
 
+def products(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """The two matrix products of the plain read without the softmax between them: no read, but its practical limit."""
+    scores = torch.bmm(key.mT, query)
+    return torch.bmm(value.flatten(1, 2), scores.to(value.dtype)).unflatten(1, value.shape[1:3])
+
+
 def sdpa(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """`scaled_dot_product_attention`, for whose CPU kernel keys and values are turned to tokens-first."""
     return _attend(F.scaled_dot_product_attention, query, key, value)

@@ -16,10 +16,10 @@ from itertools import cycle, islice
 import numpy as np
 import torch
 
-from benchmarks.accuracy import processor
 from stm_fast import MemoryPolicy, Segmenter, load_model
 from stm_fast.data.demo_clip import CAT, DemoFrame, render
 from stm_fast.media.summary import versions
+from stm_fast.ops.cpu_engines import processor
 from stm_fast.tracking.options import resolve_dtype
 
 FRAMES = (5, 20, 100)

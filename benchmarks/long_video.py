@@ -28,7 +28,6 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from benchmarks.accuracy import processor
 from benchmarks.long_clip import LongClip, Return
 from benchmarks.plots import Panel, draw_long_video
 from stm_fast import MemoryPolicy, Segmenter, load_model
@@ -36,6 +35,7 @@ from stm_fast.media.files import atomic_path
 from stm_fast.media.summary import versions
 from stm_fast.memory import presets
 from stm_fast.models.stm import STM
+from stm_fast.ops.cpu_engines import processor
 from stm_fast.tracking.options import resolve_dtype
 
 SIZE = 240

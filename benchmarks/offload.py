@@ -22,11 +22,11 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from benchmarks.accuracy import processor
 from stm_fast import MemoryPolicy
 from stm_fast.media.summary import versions
 from stm_fast.memory.bank import MemoryBank
 from stm_fast.memory.offload import DiskStore
+from stm_fast.ops.cpu_engines import processor
 
 KEY, VALUE, HEIGHT, WIDTH = 128, 512, 30, 54
 FRAMES, MANY_TOKENS, ROUNDS, CHECKED = 2_000, 10_000_000, 3, 8

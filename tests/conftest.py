@@ -1,9 +1,13 @@
 """Settings that hold for every test, and what several rooms share."""
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
+
+from stm_fast.ops import cpu_engines
 
 try:
     from hypothesis import settings
@@ -12,6 +16,15 @@ except ImportError:  # tests/gpu runs with torch, triton, numpy and pytest alone
 else:
     settings.register_profile("stm_fast", deadline=None, derandomize=True)
     settings.load_profile("stm_fast")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def engines_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Which CPU engine is the fastest under a test is no choice for the user's cache."""
+    folder = tmp_path_factory.mktemp("engines")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cpu_engines, "cache_folder", lambda: Path(os.environ.get("STM_FAST_CACHE") or folder))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """`stm-fast doctor`: what is installed, which backends serve, and whether they compute the right thing."""
 
+import os
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -73,8 +74,28 @@ def doctor() -> None:
             numbers = f"error {result.error:.1e}, allowed {result.allowed:.1e}, {1000 * result.seconds:.0f} ms"
             backends.add_row(name, f"on ({device})", f"{verdict}: {numbers}")
     stdout.print(backends)
+    _show_engines()
     if not (healthy and served):
         raise typer.Exit(OPTION_ERROR)
+
+
+def _show_engines() -> None:
+    """Print which engines of the CPU kernels were measured to be the fastest, by kind of read."""
+    import torch
+    from rich.table import Table
+
+    from stm_fast.ops import cpu_engines
+
+    kept = cpu_engines.kept()
+    if not kept:
+        return
+    table = Table(title=f"Engines of the CPU kernels with {torch.get_num_threads()} threads")
+    for column in ("read of keys and values", "engine", "measured, ms"):
+        table.add_column(column)
+    for name, choice in sorted(kept.items()):
+        times = ", ".join(f"{engine} {1e3 * seconds:.2f}" for engine, seconds in choice.seconds.items())
+        table.add_row(name, choice.engine, times)
+    stdout.print(table)
 
 
 def self_test(backend: str, device: str) -> SelfTest:
@@ -117,6 +138,18 @@ def _formula(query: "torch.Tensor", key: "torch.Tensor", value: "torch.Tensor") 
     return (v @ affinity).view(*value.shape[:2], *query.shape[2:])
 
 
+def _engine() -> str:
+    """Which of the CPU kernels read."""
+    from stm_fast.ops import cpu_engines
+
+    forced = os.environ.get(cpu_engines.VARIABLE)
+    if forced:
+        return f"{forced}, forced by {cpu_engines.VARIABLE}"
+    if cpu_engines.kept():
+        return "the fastest, as measured (see below); stm-fast tune --device cpu measures again"
+    return "the fastest, which the first large read or stm-fast tune --device cpu measures"
+
+
 def _machine() -> dict[str, str]:
     import av
     import torch
@@ -133,6 +166,7 @@ def _machine() -> dict[str, str]:
     return {
         "cpu": f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads",
         "cpu kernels": ", ".join(compiled.instruction_sets()) or "missing",
+        "cpu engine": _engine(),
         "gpu": ", ".join(cards) or "none",
         "default dtype": ", ".join(f"{kind} {resolve_dtype('auto', kind)}" for kind in devices()),
         "H.264 encoder": encoder,

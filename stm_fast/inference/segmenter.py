@@ -23,6 +23,7 @@ from stm_fast.memory.policies import MemoryPolicy
 from stm_fast.models.aggregation import PROBABILITY_FLOOR, aggregate, other_masks
 from stm_fast.models.fusion import inference_copy
 from stm_fast.models.stm import STM
+from stm_fast.ops import cpu_engines
 from stm_fast.ops.backends.registry import check_name
 
 STAGES = ("encode_query", "read", "decode", "encode_memory")
@@ -285,8 +286,9 @@ class Segmenter:
     def save(self, path: str | Path, extra: object = None) -> None:
         """Writes everything that the next step depends on, memory and current frame, to a .safetensors file.
 
-        A segmenter of the same model and settings goes on from there with `restore`, to the very same masks. Of a
-        memory that processes share, each writes its own part: all at the same frame, each to a path of its own.
+        A segmenter of the same model and settings goes on from there with `restore`, to the very same masks: the
+        engines of the CPU kernels that read the memory are saved as well. Of a memory that processes share, each writes
+        its own part: all at the same frame, each to a path of its own.
 
         Args:
             path: of the file.
@@ -296,11 +298,13 @@ class Segmenter:
             RuntimeError: `start` was not called.
             OSError: the file cannot be written; one that was there before stays.
         """
-        snapshot.save(path, self._started(), self.memory, self._identity(), extra)
+        snapshot.save(path, self._started(), self.memory, self._identity(), self._engines, extra)
 
     @one_at_a_time
     def restore(self, path: str | Path) -> object:
         """Goes on where `save` was called; whatever was remembered before is forgotten.
+
+        A `MediaNotice` tells if this machine lacks an engine of the CPU kernels that the saved video was read by.
 
         Returns:
             The `extra` that was saved.
@@ -310,11 +314,12 @@ class Segmenter:
                 part of a memory.
             OSError: the store has no room.
         """
-        state, tensors, rest, extra = snapshot.load(path, self._identity(), self._device)
+        saved = snapshot.load(path, self._identity(), self._device)
         with self._another_video():
-            self.memory.restore(tensors, rest, self._device)
-            self._state = state
-        return extra
+            self.memory.restore(saved.tensors, saved.memory, self._device)
+            self._state = saved.state
+            self._engines.update(snapshot.executed(saved.engines, path))
+        return saved.extra
 
     @one_at_a_time
     def remove(self, object_id: int) -> None:
@@ -344,16 +349,17 @@ class Segmenter:
         self._state = None
         self.memory = self._new_memory(policy, store=self.store, value_dtype=self.value_dtype)
         self._times = stage_times(STAGES, self._device)
+        self._engines: dict[str, str] = {}
 
     @contextmanager
     def _another_video(self) -> Iterator[None]:
         """A context that begins with an empty memory; if it fails, the video before goes on."""
-        before = self._state, self.memory, self._times
+        before = self._state, self.memory, self._times, self._engines
         self._forget(self.memory.policy)
         try:
             yield
         except BaseException:
-            self._state, self.memory, self._times = before
+            self._state, self.memory, self._times, self._engines = before
             raise
 
     def _identity(self) -> dict[str, str]:
@@ -400,11 +406,12 @@ class Segmenter:
 
     def _remembered_from(self, path: str | Path, first: FrameState) -> FrameState:
         """Takes over the memory of another video; its last frame, as the one before the first."""
-        last, tensors, rest, _ = snapshot.load(path, self._identity(), self._device)
+        saved = snapshot.load(path, self._identity(), self._device)
+        last = saved.state
         if last.frame.shape != first.frame.shape:
             seen, wanted = (tuple(state.frame.shape[2:]) for state in (last, first))
             raise ValueError(f"memory must be of frames that are {wanted} for the network, as these are, got {seen}")
-        self.memory.restore(tensors, rest, self._device)
+        self.memory.restore(saved.tensors, saved.memory, self._device)
         self.memory.renumber(-1 - last.index)
         last.index = -1
         return last
@@ -438,7 +445,7 @@ class Segmenter:
         annotated = [found in state.annotated for found in state.objects]
         if not state.objects or not self.memory.wants(state.index, annotated=any(annotated), permanent=state.chosen):
             return
-        with self._times.measure("encode_memory"):
+        with self._times.measure("encode_memory"), cpu_engines.held(self._engines):
             masks = self._remembered(state)
             others = other_masks(masks)
             masks, others = (state.geometry.pad(planes).to(self._dtype) for planes in (masks, others))
@@ -469,7 +476,7 @@ class Segmenter:
         """Aggregated logits `(O + 1, *inner)` of a frame."""
         with self._times.measure("encode_query"):
             query = self.model.encode_query(state.frame)
-        with self._times.measure("read"):
+        with self._times.measure("read"), cpu_engines.held(self._engines):
             readout = self.memory.read(query.key, top_k=self.top_k, backend=self.backend)
         with self._times.measure("decode"):
             groups = self._groups(state, objects)

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,13 +15,40 @@ from stm_fast.inference.frames import Geometry
 from stm_fast.inference.state import FrameState
 from stm_fast.inference.tensor_file import write_tensors
 from stm_fast.media.files import atomic_path
+from stm_fast.media.notices import notice
 from stm_fast.memory.bank import MemoryBank
+from stm_fast.ops import cpu_engines
 
 _FORMAT = "stm-fast segmenter 4"
 _FRAME, _MEMORY, _DIGEST = "frame.", "memory.", "digest"
 
 
-def save(path: str | Path, state: FrameState, memory: MemoryBank, identity: dict[str, str], extra: object) -> None:
+class Snapshot(NamedTuple):
+    """What `save` wrote.
+
+    Attributes:
+        state: the current frame.
+        tensors: of the memory, which lie in the file until they are read.
+        memory: the rest of it, for `MemoryBank.restore`.
+        engines: of the CPU kernels, that read the memory; see `stm_fast.ops.cpu_engines`.
+        extra: what else was saved.
+    """
+
+    state: FrameState
+    tensors: dict[str, Tensor]
+    memory: dict[str, Any]
+    engines: dict[str, str]
+    extra: Any
+
+
+def save(
+    path: str | Path,
+    state: FrameState,
+    memory: MemoryBank,
+    identity: dict[str, str],
+    engines: dict[str, str],
+    extra: object,
+) -> None:
     """Writes a frame and a memory.
 
     Args:
@@ -29,6 +56,7 @@ def save(path: str | Path, state: FrameState, memory: MemoryBank, identity: dict
         state: the current frame.
         memory: what is remembered.
         identity: what they belong to; `load` asks for the same.
+        engines: of the CPU kernels, by kind of read, which the video is to keep.
         extra: anything that JSON can hold.
 
     Raises:
@@ -50,7 +78,7 @@ def save(path: str | Path, state: FrameState, memory: MemoryBank, identity: dict
         "chosen": state.chosen,
     }
     metadata = {"format": _FORMAT, "identity": identity, "frame": frame, "memory": rest, "extra": extra}
-    texts = {name: json.dumps(part) for name, part in metadata.items()}
+    texts = {name: json.dumps(part) for name, part in (metadata | {"engines": engines}).items()}
     with atomic_path(path) as partial:
         try:
             write_tensors(partial, tensors, texts | {_DIGEST: _digest(texts, tensors)})
@@ -60,19 +88,13 @@ def save(path: str | Path, state: FrameState, memory: MemoryBank, identity: dict
             raise OSError(errno.ENOMEM, reason, str(path)) from error
 
 
-def load(
-    path: str | Path, identity: dict[str, str], device: torch.device
-) -> tuple[FrameState, dict[str, Tensor], dict[str, Any], Any]:
+def load(path: str | Path, identity: dict[str, str], device: torch.device) -> Snapshot:
     """Reads what `save` wrote.
 
     Args:
         path: of the file.
         identity: what the state must belong to.
         device: where the frame goes.
-
-    Returns:
-        The frame; tensors of the memory, which lie in the file until they are read, and the rest of it for
-        `MemoryBank.restore`; and what else was saved.
 
     Raises:
         CheckpointError: the file is missing or damaged, or belongs to something else.
@@ -96,7 +118,8 @@ def load(
         raise CheckpointError(f"{path} is damaged ({error}): it cannot be gone on with") from error
     memory = {name.removeprefix(_MEMORY): part for name, part in tensors.items() if name.startswith(_MEMORY)}
     frame = {name: part.to(device) for name, part in tensors.items() if name.startswith(_FRAME)}
-    return _frame(frame, metadata["frame"]), memory, metadata["memory"], metadata["extra"]
+    state = _frame(frame, metadata["frame"])
+    return Snapshot(state, memory, metadata["memory"], metadata.get("engines", {}), metadata["extra"])
 
 
 def _digest(texts: dict[str, str], tensors: dict[str, Tensor]) -> str:
@@ -112,6 +135,17 @@ def _check_same(path: str | Path, saved: dict[str, str], identity: dict[str, str
             raise CheckpointError(
                 f"{path} was saved with {name} {saved.get(name)}, this segmenter has {identity.get(name)}"
             )
+
+
+def executed(engines: dict[str, str], path: str | Path) -> dict[str, str]:
+    """Those of the engines saved in a file that this machine executes; a notice tells of others."""
+    missing = cpu_engines.missing(engines)
+    if missing:
+        notice(
+            f"{path} was saved where the memory was read by {', '.join(missing)}, which this machine does not execute: "
+            "masks from here on may differ slightly from those of an uninterrupted run"
+        )
+    return {kind: engine for kind, engine in engines.items() if engine not in missing}
 
 
 def fingerprint(model: nn.Module) -> str:

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,10 +17,13 @@ from stm_fast import MemoryPolicy, Segmenter
 from stm_fast.errors import CheckpointError
 from stm_fast.inference import segmenter as segmenter_module
 from stm_fast.inference import snapshot
+from stm_fast.media.notices import MediaNotice
 from stm_fast.memory import presets
 from stm_fast.memory.bank import MemoryBank
 from stm_fast.memory.offload import DiskStore
 from stm_fast.models.stm import STM
+from stm_fast.ops import compiled, cpu_engines
+from stm_fast.ops.backends import cpu
 
 Blocks = Callable[..., np.ndarray]
 
@@ -157,6 +161,66 @@ def test_a_saved_segmenter_goes_on_to_the_same_bits(
             assert (one.frames, one.notes) == (other.frames, other.notes)
             assert one.uncertainty == pytest.approx(other.uncertainty, abs=0, rel=0, nan_ok=True)
         assert resumed.memory.table() == whole.memory.table()
+
+
+@pytest.fixture
+def read_by(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the engines that read, one a call."""
+    names: list[str] = []
+    engine_of = cpu.engine_of
+
+    def asked(*arguments: Any, **options: Any) -> int:
+        index = engine_of(*arguments, **options)
+        names.append(compiled.instruction_sets()[index])
+        return index
+
+    monkeypatch.setattr(cpu, "engine_of", asked)
+    return names
+
+
+@pytest.mark.skipif(len(compiled.instruction_sets()) < 2, reason="this machine executes one instruction set only")
+def test_a_saved_segmenter_keeps_the_engine_that_read(
+    model: STM, paint: Blocks, ids: Blocks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_by: list[str]
+) -> None:
+    """Whatever another process chose meanwhile; a new video takes that choice."""
+    monkeypatch.delenv("STM_FAST_CPU_ISA", raising=False)
+    path = tmp_path / "state.safetensors"
+    best, least = compiled.instruction_sets()[0], compiled.instruction_sets()[-1]
+    monkeypatch.setattr(cpu_engines, "_chosen", {"small": least})
+    whole, resumed = Segmenter(model), Segmenter(model)
+    whole.start(paint("r."), ids("10"))
+    whole.step(paint(".r"))
+    whole.save(path)
+    monkeypatch.setattr(cpu_engines, "_chosen", {"small": best})
+    resumed.restore(path)
+    for segmenter in (whole, resumed):
+        segmenter.step(paint("r."))
+    resumed.save(path)
+    resumed.start(paint("r."), ids("10"), memory=None)
+    resumed.step(paint(".r"))
+    resumed.restore(path)
+    resumed.step(paint(".r"))
+    assert read_by == [least, least, least, best, least]
+
+
+@pytest.mark.skipif(len(compiled.instruction_sets()) < 2, reason="this machine executes one instruction set only")
+def test_a_state_of_a_machine_with_another_engine_is_told_of(
+    model: STM, paint: Blocks, ids: Blocks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_by: list[str]
+) -> None:
+    monkeypatch.delenv("STM_FAST_CPU_ISA", raising=False)
+    path = tmp_path / "state.safetensors"
+    best, *others = compiled.instruction_sets()
+    monkeypatch.setattr(cpu_engines, "_chosen", {"small": best})
+    segmenter = Segmenter(model)
+    segmenter.start(paint("r."), ids("10"))
+    segmenter.step(paint(".r"))
+    segmenter.save(path)
+    monkeypatch.setattr(cpu_engines, "_chosen", {})
+    monkeypatch.setattr(compiled, "instruction_sets", lambda: others)
+    with pytest.warns(MediaNotice, match=f"state.safetensors was saved where the memory was read by {best}, which"):
+        segmenter.restore(path)
+    assert blocks_of(segmenter.step(paint("r.")).mask) == ["10"]
+    assert read_by == [best, others[0]]
 
 
 def test_a_state_goes_with_its_model_and_settings(model: STM, paint: Blocks, ids: Blocks, tmp_path: Path) -> None:

@@ -1,16 +1,14 @@
-"""The read on CPU tensors: the fused kernels of `csrc/cpu`, for the best instruction set that the machine executes.
+"""The read on CPU tensors: the fused kernels of `csrc/cpu`, for the instruction set that is the fastest here.
 
 `STM_FAST_CPU_ISA` forces one of those that `stm-fast doctor` lists.
 """
 
-import os
-
 import torch
 from torch import Tensor
 
-from stm_fast.errors import BackendUnavailableError
 from stm_fast.ops import compiled
 from stm_fast.ops.backends.registry import Call
+from stm_fast.ops.cpu_engines import engine_of
 from stm_fast.ops.operands import Gradients, Operands, empty_gradients, empty_outputs, empty_top_k_outputs
 
 MAX_TOKENS = 2**32 - 1
@@ -39,7 +37,7 @@ def supports(call: Call) -> str | None:
 def read(operands: Operands, value: Tensor) -> tuple[Tensor, Tensor]:
     """Softmax over all memory tokens; see the reference."""
     out, lse = empty_outputs(operands, value)
-    compiled.ops().read(*operands, value, out, lse, _instruction_set())
+    compiled.ops().read(*operands, value, out, lse, engine_of("read", operands, value))
     return out, lse
 
 
@@ -57,21 +55,23 @@ def read_backward(
     """Gradients of `read`; see the reference."""
     gradients = empty_gradients(operands, value, query_side, key_side, value_side)
     upstream = grad_out.to(out.dtype), grad_lse.to(lse.dtype)
-    compiled.ops().read_backward(*operands, value, out, lse, *upstream, *gradients, _instruction_set())
+    engine = engine_of("read_backward", operands, value)
+    compiled.ops().read_backward(*operands, value, out, lse, *upstream, *gradients, engine)
     return gradients
 
 
 def usage(operands: Operands, lse: Tensor) -> Tensor:
     """How much each memory token is read; see the reference."""
     result = lse.new_empty(operands.key.shape[0], operands.key.shape[2])
-    compiled.ops().usage(*operands, lse, result, _instruction_set())
+    compiled.ops().usage(*operands, lse, result, engine_of("usage", operands))
     return result
 
 
 def top_k_read(operands: Operands, value: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Softmax over the best memory tokens of each query; see the reference."""
     out, lse, indices, weights = empty_top_k_outputs(operands, value, top_k)
-    compiled.ops().top_k_read(*operands, value, out, lse, indices, weights, _instruction_set())
+    engine = engine_of("top_k_read", operands, value)
+    compiled.ops().top_k_read(*operands, value, out, lse, indices, weights, engine)
     return out, lse, indices, weights
 
 
@@ -91,16 +91,6 @@ def top_k_read_backward(
     gradients = empty_gradients(operands, value, query_side, key_side, value_side)
     upstream = grad_out.to(out.dtype), grad_lse.to(weights.dtype)
     chosen = indices.contiguous(), weights.contiguous()
-    compiled.ops().top_k_read_backward(*operands, value, out, *chosen, *upstream, *gradients, _instruction_set())
+    engine = engine_of("top_k_read_backward", operands, value, top_k=indices.shape[2])
+    compiled.ops().top_k_read_backward(*operands, value, out, *chosen, *upstream, *gradients, engine)
     return gradients
-
-
-def _instruction_set() -> int:
-    """Index of the instruction set to use."""
-    forced = os.environ.get("STM_FAST_CPU_ISA")
-    if not forced:
-        return 0
-    known = compiled.instruction_sets()
-    if forced not in known:
-        raise BackendUnavailableError(f"STM_FAST_CPU_ISA is {forced!r}; this machine executes {', '.join(known)}")
-    return known.index(forced)

@@ -45,6 +45,7 @@ def functions() -> ctypes.CDLL | None:
         return None
     library = ctypes.CDLL(str(loaded))
     library.stm_fast_instruction_sets.restype = ctypes.c_char_p
+    library.stm_fast_source_key.restype = ctypes.c_char_p
     library.stm_fast_multiply_add.argtypes = (ctypes.c_int, ctypes.c_int64)
     library.stm_fast_multiply_add.restype = ctypes.c_double
     return library
@@ -52,9 +53,15 @@ def functions() -> ctypes.CDLL | None:
 
 @cache
 def instruction_sets() -> list[str]:
-    """Those that the library has kernels for and this machine executes, best first."""
+    """Those that the library has kernels for and this machine executes, those with the most instructions first."""
     library = functions()
     return [] if library is None else str(library.stm_fast_instruction_sets().decode()).split(",")
+
+
+def source_key() -> str:
+    """What the CPU library was built from, see `recipe.source_key`; nothing where it cannot be had."""
+    library = functions()
+    return "" if library is None else str(library.stm_fast_source_key().decode())
 
 
 def cuda_unusable() -> str | None:

@@ -1,0 +1,421 @@
+"""The engine of the CPU kernels that was measured to be the fastest does the work, and goes on doing it."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from stm_fast.errors import BackendUnavailableError
+from stm_fast.ops import cache, compiled, cpu_engines, engine_timing, memory_read, similarity
+from stm_fast.ops.backends import cpu
+from stm_fast.ops.engine_timing import Kind
+from stm_fast.ops.operands import Operands
+
+X86 = ["amx", "avx512bf16", "avx512", "avx2", "baseline"]
+READ = "read float32 64 float32 64"
+LARGE = (1, 64, 1620, 3240)
+SEVERAL = len(compiled.instruction_sets()) > 2
+several = pytest.mark.skipif(not SEVERAL, reason="this machine executes no two engines that differ")
+
+
+@pytest.fixture(autouse=True)
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that has chosen nothing, with an empty cache folder."""
+    monkeypatch.setenv("STM_FAST_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("STM_FAST_CPU_ISA", raising=False)
+    monkeypatch.setattr(cpu_engines, "_chosen", {})
+    monkeypatch.setattr(cpu_engines, "cache_folder", cache.cache_folder)
+
+
+class Stopwatch:
+    """Stands for `engine_timing.look`: says how long engines take, and counts how often each is asked."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float | list[float]], names: list[str]):
+        self.seconds, self.names = seconds, names
+        self.asked: list[str] = []
+        monkeypatch.setattr(engine_timing, "look", self)
+
+    def __call__(self, run: Callable[[int], None], engine: int) -> float:
+        name = self.names[engine]
+        self.asked.append(name)
+        said = self.seconds[name]
+        return said if isinstance(said, float) else said[(self.asked.count(name) - 1) % len(said)]
+
+
+@pytest.fixture
+def x86(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine that executes everything; nothing is really run there."""
+    monkeypatch.setattr(compiled, "instruction_sets", lambda: X86)
+    monkeypatch.setattr(engine_timing, "_problem", lambda kind: lambda engine: None)
+    cpu_engines._machine.cache_clear()
+    yield
+    cpu_engines._machine.cache_clear()
+
+
+def operands(sizes: tuple[int, int, int, int] = LARGE, dtype: torch.dtype = torch.float32) -> tuple[Operands, Tensor]:
+    batch, channels, queries, tokens = sizes
+    query, key = torch.zeros(batch, channels, queries, dtype=dtype), torch.zeros(batch, channels, tokens, dtype=dtype)
+    return Operands(query, key, None, None, None, 0.125), torch.zeros(batch, 1, 64, tokens, dtype=dtype)
+
+
+def engine(sizes: tuple[int, int, int, int] = LARGE, operation: str = "read") -> str:
+    parts, value = operands(sizes)
+    index = cpu_engines.engine_of(operation, parts, None if operation == "usage" else value)
+    return compiled.instruction_sets()[index]
+
+
+def another_process() -> None:
+    cpu_engines._chosen.clear()
+
+
+@pytest.mark.usefixtures("x86")
+def test_the_fastest_serves_and_not_the_one_with_the_most_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
+    stopwatch = Stopwatch(monkeypatch, {"amx": 0.59, "avx512": 0.32, "avx2": 0.5}, X86)
+    assert engine() == "avx512"
+    assert set(stopwatch.asked) == {"amx", "avx512", "avx2"}
+    assert stopwatch.asked[:3] == ["amx", "avx512", "avx2"]  # in turns
+
+
+@pytest.mark.usefixtures("x86")
+def test_what_is_steady_beats_what_is_fast_at_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    Stopwatch(monkeypatch, {"amx": [0.2, 0.2, 0.35, 0.2, 0.4], "avx512": 0.32, "avx2": 0.5}, X86)
+    assert engine() == "avx512"
+
+
+@pytest.mark.usefixtures("x86")
+def test_one_accident_is_forgiven(monkeypatch: pytest.MonkeyPatch) -> None:
+    Stopwatch(monkeypatch, {"amx": [0.2, 0.2, 0.6, 0.2, 0.2], "avx512": 0.32, "avx2": 0.5}, X86)
+    assert engine() == "amx"
+
+
+@pytest.mark.usefixtures("x86")
+def test_tiles_that_are_hardly_faster_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    Stopwatch(monkeypatch, {"amx": 0.31, "avx512": 0.32, "avx2": 0.5}, X86)
+    assert engine() == "avx512"
+
+
+@pytest.mark.usefixtures("x86")
+def test_a_hopeless_engine_is_not_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    stopwatch = Stopwatch(monkeypatch, {"amx": 0.1, "avx512": 0.15, "avx2": 0.3}, X86)
+    assert engine() == "amx"
+    assert stopwatch.asked.count("avx2") == 1
+    assert stopwatch.asked.count("avx512") == engine_timing.LOOKS
+
+
+@pytest.mark.usefixtures("x86")
+def test_only_engines_with_kernels_of_their_own_are_measured() -> None:
+    def among(text: str) -> list[str]:
+        kind = Kind.parse(text)
+        assert kind is not None
+        return engine_timing.candidates(kind)
+
+    assert among(READ) == ["amx", "avx512", "avx2"]
+    assert among("usage bfloat16 64") == ["amx", "avx512bf16", "avx512", "avx2"]
+    assert among("read float32 64 bfloat16 64") == ["amx", "avx512", "avx2"]
+    assert among("top_k_read_backward bfloat16 64 bfloat16 64") == ["avx512", "avx2"]
+
+
+def test_a_machine_with_one_engine_measures_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(compiled, "instruction_sets", lambda: ["baseline"])
+    stopwatch = Stopwatch(monkeypatch, {}, [])
+    assert engine() == "baseline"
+    assert not stopwatch.asked
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.usefixtures("x86")
+def test_the_choice_is_kept_for_later_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    Stopwatch(monkeypatch, {"amx": 0.6, "avx512": 0.5, "avx2": 0.3}, X86)
+    assert engine() == "avx2"
+    stopwatch = Stopwatch(monkeypatch, {"amx": 0.1, "avx512": 0.5, "avx2": 0.3}, X86)
+    assert engine() == "avx2"
+    another_process()
+    assert engine() == "avx2"
+    assert not stopwatch.asked
+    assert cpu_engines.kept()[READ].seconds == {"amx": 0.6, "avx512": 0.5, "avx2": 0.3}
+    assert engine(operation="usage") == "amx"  # another kind of call
+    assert set(cpu_engines.kept()) == {READ, "usage float32 64"}
+
+
+@pytest.mark.usefixtures("x86")
+def test_it_is_kept_for_a_number_of_threads_and_does_not_change_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    Stopwatch(monkeypatch, {"amx": 0.6, "avx512": 0.5, "avx2": 0.3}, X86)
+    assert engine() == "avx2"
+    stopwatch = Stopwatch(monkeypatch, {"amx": 0.1, "avx512": 0.5, "avx2": 0.3}, X86)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert engine() == "avx2"
+    assert not stopwatch.asked
+    another_process()
+    assert engine() == "amx"
+
+
+@pytest.mark.usefixtures("x86")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "3",
+        "\xff",
+        json.dumps({READ: 3}),
+        json.dumps({READ: {"engine": "avx9", "seconds": {}}}),
+        json.dumps({READ: {"engine": ["avx2"]}}),
+        json.dumps({READ + " 64": {"engine": "avx2", "seconds": {}}}),
+    ],
+)
+def test_a_broken_file_is_measured_again(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = cpu_engines.kept_file()
+    file.parent.mkdir(parents=True)
+    file.write_text(text, "latin-1")
+    Stopwatch(monkeypatch, {"amx": 0.6, "avx512": 0.3, "avx2": 0.4}, X86)
+    assert engine() == "avx512"
+    assert list(cpu_engines.kept()) == [READ]
+
+
+@pytest.mark.usefixtures("x86")
+def test_without_a_cache_folder_the_choice_is_of_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cache").write_text("no folder")
+    Stopwatch(monkeypatch, {"amx": 0.6, "avx512": 0.3, "avx2": 0.4}, X86)
+    assert engine() == "avx512"
+    stopwatch = Stopwatch(monkeypatch, {"amx": 0.1, "avx512": 0.3, "avx2": 0.4}, X86)
+    assert engine() == "avx512"
+    assert not stopwatch.asked
+    with pytest.raises(OSError, match="cache"):
+        cpu_engines.measure_again(Kind.parse(READ), 2)
+
+
+@pytest.mark.usefixtures("x86")
+def test_without_a_home_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("STM_FAST_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    Stopwatch(monkeypatch, {"amx": 0.6, "avx512": 0.3, "avx2": 0.4}, X86)
+    assert engine() == "avx512"
+    assert cpu_engines.kept() == {}
+
+
+@pytest.mark.usefixtures("x86")
+def test_small_calls_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    stopwatch = Stopwatch(monkeypatch, {"amx": 0.6, "avx512": 0.3, "avx2": 0.4}, X86)
+    assert engine((1, 64, 100, 1000)) == "amx"
+    assert not stopwatch.asked
+    assert engine() == "avx512"
+    assert engine((1, 64, 100, 1000)) == "amx"
+
+
+@pytest.mark.usefixtures("x86")
+def test_a_forced_engine_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    stopwatch = Stopwatch(monkeypatch, {"amx": 0.6, "avx512": 0.3, "avx2": 0.4}, X86)
+    monkeypatch.setenv("STM_FAST_CPU_ISA", "baseline")
+    assert engine() == engine((1, 4, 5, 6)) == "baseline"
+    assert not stopwatch.asked
+    assert cpu_engines.kept() == {}
+    monkeypatch.setenv("STM_FAST_CPU_ISA", "avx1024")
+    with pytest.raises(BackendUnavailableError, match=r"STM_FAST_CPU_ISA is 'avx1024'; this machine executes amx, "):
+        engine()
+
+
+@pytest.mark.usefixtures("x86")
+def test_a_video_stays_with_its_engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    Stopwatch(monkeypatch, {"amx": 0.6, "avx512": 0.3, "avx2": 0.4}, X86)
+    mine, restored = {}, {READ: "avx2"}
+    for _ in range(2):
+        with cpu_engines.held(restored):
+            assert engine() == "avx2"
+            assert engine(operation="usage") == "avx512"
+        with cpu_engines.held(mine):
+            assert engine() == "avx512"
+            assert engine((1, 4, 5, 6)) == "amx"
+        assert engine() == "avx512"
+    assert restored == {READ: "avx2", "usage float32 64": "avx512"}
+    assert mine == {READ: "avx512", "small": "amx"}
+    monkeypatch.setenv("STM_FAST_CPU_ISA", "baseline")
+    with cpu_engines.held(mine):
+        assert engine() == "baseline"
+
+
+@pytest.mark.usefixtures("x86")
+def test_threads_that_call_at_once_measure_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = []
+    measure = engine_timing.measure
+    monkeypatch.setattr(engine_timing, "measure", lambda kind: measured.append(kind) or measure(kind))
+    Stopwatch(monkeypatch, {"amx": 0.6, "avx512": 0.3, "avx2": 0.4}, X86)
+    found: list[str] = []
+    threads = [threading.Thread(target=lambda: found.append(engine())) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == ["avx512"] * 4
+    assert len(measured) == 1
+
+
+PROCESS = """
+import sys, torch
+from pathlib import Path
+from stm_fast.ops import cache, compiled, cpu_engines, engine_timing, memory_read
+
+slowest, folder = sys.argv[1], Path(sys.argv[2])
+def look(run, engine):
+    (folder / f"measured by {slowest}").touch()
+    run(engine)
+    return 2.0 if compiled.instruction_sets()[engine] == slowest else 1.0
+engine_timing.look = look
+torch.set_num_threads(1)
+memory_read(torch.zeros(1, 64, 1620), torch.zeros(1, 64, 1620), torch.zeros(1, 64, 1620), backend="cpu")
+print(cpu_engines._chosen["read float32 64 float32 64"])
+"""
+
+
+@several
+def test_of_processes_that_begin_at_once_one_measures(tmp_path: Path) -> None:
+    """They wait for one another, and all take what the first one chose."""
+    slow = engine_timing.candidates(Kind.parse(READ))[:2]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    runs = [
+        subprocess.Popen([sys.executable, "-c", PROCESS, name, tmp_path], env=environment, stdout=-1, text=True)
+        for name in slow
+    ]
+    chosen = {run.communicate()[0].strip() for run in runs}
+    assert [run.returncode for run in runs] == [0] * 2
+    (measured,) = (path.name.removeprefix("measured by ") for path in tmp_path.glob("measured by *"))
+    assert chosen == {next(name for name in slow if name != measured)}
+    files = {path.name for path in (tmp_path / "cache" / "engines").iterdir()}
+    assert len(files) == 2
+    assert "lock" in files
+
+
+@several
+@pytest.mark.parametrize("value", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("key", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("operation", engine_timing.OPERATIONS)
+def test_every_kind_of_call_can_be_measured(
+    operation: str, key: torch.dtype, value: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_timing, "_TOKENS_PER_THREAD", 50)
+    monkeypatch.setattr(engine_timing, "_QUERIES", 16)
+    before = torch.get_rng_state()
+    kind = Kind.of(operation, key, 20, value, 70)
+    assert Kind.parse(str(kind)) == kind
+    choice = engine_timing.measure(kind, 2)
+    assert list(choice.seconds) == engine_timing.candidates(kind)
+    assert all(0 < seconds < 10 for seconds in choice.seconds.values())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("channels", "rows", "text"),
+    [
+        (1, 1, "16 float32 64"),
+        (64, 512, "64 float32 512"),
+        (65, 513, "128 float32 1024"),
+        (512, 9999, "256 float32 1024"),
+    ],
+)
+def test_calls_of_about_the_same_channels_are_one_kind(channels: int, rows: int, text: str) -> None:
+    kind = Kind.of("read", torch.float16, channels, torch.float32, rows)
+    assert str(kind) == f"read float32 {text}"
+
+
+@several
+def test_the_engine_that_was_chosen_is_the_one_that_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each op, on its own: every one has another winner."""
+    called = {}
+    ops = compiled.ops()
+
+    class Spy:
+        def __getattr__(self, name: str) -> Callable[..., None]:
+            return lambda *arguments: called.update({name: arguments[-1]}) or getattr(ops, name)(*arguments)
+
+    monkeypatch.setattr(cpu_engines, "SMALL_WORK", 0.0)
+    monkeypatch.setattr(cpu.compiled, "ops", Spy)
+    names = compiled.instruction_sets()
+    chosen = {
+        "read": names[-1],
+        "usage": names[-2],
+        "read_backward": names[-2],
+        "top_k_read": names[-3],
+        "top_k_read_backward": names[-1],
+    }
+    query, key, value = (torch.randn(1, 8, count, requires_grad=True) for count in (30, 200, 200))
+    values = {operation: None if operation == "usage" else torch.float32 for operation in chosen}
+    kinds = {operation: Kind.of(operation, torch.float32, 8, dtype, 8) for operation, dtype in values.items()}
+    monkeypatch.setattr(cpu_engines, "_chosen", {str(kinds[operation]): name for operation, name in chosen.items()})
+    memory_read(query, key, value, return_usage=True, backend="cpu").value.sum().backward()
+    memory_read(query, key, value, top_k=3, backend="cpu").sum().backward()
+    assert {operation: names[index] for operation, index in called.items()} == chosen
+
+
+@several
+@pytest.mark.parametrize("magnitude", [1.0, 1e4])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_passes_by_different_engines_agree(dtype: torch.dtype, magnitude: float) -> None:
+    """Usage and gradients may be computed by another engine than the read: only the rounding of scores differs."""
+    random = torch.Generator().manual_seed(0)
+    query, key = torch.randn(1, 64, 60, generator=random), torch.randn(1, 64, 700, generator=random)
+    query[:, 0], key[:, 0] = magnitude, 8.0
+    value, upstream = torch.randn(1, 1, 24, 700, generator=random), torch.randn(1, 1, 24, 60, generator=random)
+    query, key = query.to(dtype), key.to(dtype)
+    ours = similarity.dot(query, key, 0.125)
+
+    def formula(precision: torch.dtype) -> list[Tensor]:
+        inputs = [tensor.to(precision).requires_grad_() for tensor in (query, key, value)]
+        weights = torch.softmax(0.125 * inputs[1].mT @ inputs[0], dim=1)
+        gradients = torch.autograd.grad(inputs[2][:, 0] @ weights, inputs, upstream[:, 0].to(precision))
+        return [weights.detach().sum(2), *gradients]
+
+    exact, plain = formula(torch.float64), formula(torch.float32)
+    ops, engines = compiled.ops(), range(len(compiled.instruction_sets()))
+    for first in engines:
+        out, lse = torch.empty(1, 1, 24, 60), torch.empty(1, 60)
+        ops.read(*ours, value, out, lse, first)
+        for second in engines:
+            usage = torch.empty(1, 700)
+            ops.usage(*ours, lse, usage, second)
+            gradients = [torch.empty_like(tensor) for tensor in (query, key)]
+            none = [torch.empty(0)] * 3
+            grad_value = torch.empty_like(value)
+            upstreams = upstream, torch.zeros_like(lse)
+            ops.read_backward(*ours, value, out, lse, *upstreams, *gradients, *none, grad_value, second)
+            for fast, right, other in zip((usage, *gradients, grad_value), exact, plain, strict=True):
+                band = 16 * torch.finfo(torch.float32).eps + (
+                    torch.finfo(dtype).eps if fast.dtype != torch.float32 else 0
+                )
+                allowed = 2 * (other.double() - right).abs().max() + band * right.abs().max()
+                assert (fast.double().view(right.shape) - right).abs().max() <= allowed
+
+
+@several
+def test_engines_are_measured_inside_a_compiled_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The choice is made in the op, when it runs: neither tracing nor a mode around the call takes part."""
+    monkeypatch.setattr(cpu_engines, "SMALL_WORK", 0.0)
+    monkeypatch.setattr(engine_timing, "_TOKENS_PER_THREAD", 50)
+    query, key, value = (torch.randn(1, 8, count) for count in (30, 200, 200))
+    expected = memory_read(query, key, value, backend="reference")
+    torch.compiler.reset()
+    compile_read = torch.compile(memory_read, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compile_read(query, key, value, backend="cpu"), expected)
+    assert list(cpu_engines._chosen) == ["read float32 16 float32 64"]
+    cpu_engines._chosen.clear()
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16), torch.device("meta"):
+        result = memory_read(query, key, value, backend="cpu")
+    torch.testing.assert_close(result.float(), expected, rtol=2e-2, atol=2e-2)
+    assert len(cpu_engines._chosen) == 1
+
+    class Read(torch.nn.Module):
+        def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+            return memory_read(query, key, value, backend="cpu")
+
+    exported = torch.export.export(Read(), (query, key, value)).module()
+    cpu_engines._chosen.clear()
+    torch.testing.assert_close(exported(query, key, value), expected)
+    assert list(cpu_engines._chosen) == ["read float32 16 float32 64"]
