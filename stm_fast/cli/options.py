@@ -28,6 +28,17 @@ class Offload(str, Enum):
     disk = "disk"
 
 
+Void = Annotated[
+    int | None,
+    typer.Option(
+        "--void",
+        min=1,
+        max=255,
+        metavar="ID",
+        help="Pixels of this id in masks are background, such as 255 of PASCAL VOC.",
+        show_default=False,
+    ),
+]
 Model = Annotated[
     str,
     typer.Option(

@@ -12,7 +12,7 @@ from stm_fast.inference.resumable import ResumableSegmenter
 from stm_fast.media.files import write_text
 from stm_fast.media.masks import write_mask
 from stm_fast.media.notices import MediaNotice
-from stm_fast.tracking.prompts import REPEATED, Prompter
+from stm_fast.tracking.prompts import REPEATED, VOID_FOLLOWED, Prompter
 from stm_fast.tracking.propagation import propagate
 
 
@@ -72,7 +72,7 @@ def run_clip(
     masks = Path(out) / dataset.masks_folder / clip.name
     with warnings.catch_warnings():
         # A dataset's prompts are its truth, of which the first look at each object is given.
-        warnings.filterwarnings("ignore", f".*{REPEATED}", MediaNotice)
+        warnings.filterwarnings("ignore", f".*({REPEATED}|{VOID_FOLLOWED})", MediaNotice)  # void was told of before
         frames = clip.open()
         for frame in propagate(segmenter, frames, Prompter(clip.prompts, frames.size, void=void)):
             if clip.wanted is None or frame.name in clip.wanted:

@@ -4,67 +4,73 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from stm_fast.errors import MediaError
 from stm_fast.media.files import atomic_path
+from stm_fast.media.mask_colours import DAVIS_IDS, DAVIS_PALETTE, MAX_ID, Colour, ids_of_colours, opaque_object
+from stm_fast.media.mask_palettes import ids_of_palette
+from stm_fast.media.mask_values import ids_of_values
 from stm_fast.media.notices import notice
 
-MAX_ID = 255
-MAX_FREE_COLOURS = 32
+__all__ = ["DAVIS_PALETTE", "Colour", "fit_mask", "object_ids", "read_mask", "write_mask"]
+
 ASPECT_TOLERANCE = 0.02
-
-Colour = tuple[int, int, int]
-
-
-def _davis_palette() -> NDArray[np.uint8]:
-    """The bits of an id, three at a time from the lowest, are the highest bits of red, green and blue."""
-    ids = np.arange(256)
-    palette = np.zeros((256, 3), np.uint8)
-    for bit in range(8):
-        for channel in range(3):
-            palette[:, channel] |= ((ids >> channel & 1) << (7 - bit)).astype(np.uint8)
-        ids >>= 3
-    return palette
+_LOSSY = frozenset({"JPEG", "MPO"})
+_ORIENTATION = 0x0112
 
 
-DAVIS_PALETTE = _davis_palette()
-_DAVIS_IDS: dict[Colour, int] = {(int(r), int(g), int(b)): i for i, (r, g, b) in enumerate(DAVIS_PALETTE)}
+def read_mask(
+    path: str | Path, colours: dict[Colour, int] | None = None, *, void: int | None = None
+) -> NDArray[np.uint8]:
+    """Read object ids from a mask image of any format and mode that Pillow reads.
 
-
-def read_mask(path: str | Path, colours: dict[Colour, int] | None = None) -> NDArray[np.uint8]:
-    """Object ids of a mask image.
-
-    - Palette images with colours hold ids, and so do grey ones; but where white (255, or 65535 in 16 bits) is all that
-      is in a grey image beside 0, it is one object, id 1. A grey image of soft edges between black and white is cut at
-      one half, with a notice. So is a palette image of black and white, whichever of them is index 0.
+    - The indices of a palette are ids if it is that of DAVIS (or PASCAL VOC), or its index 0 is background. A palette
+      that was made for the picture, whose index 0 can be anything, is read by its colours.
+    - Grey values are ids; but where white (255, or 65535 in 16 bits) is all that is in the image beside 0, it is one
+      object, id 1. A palette of black and white is read in the same way, whichever of them is index 0.
     - A colour image whose colours are all of the DAVIS palette holds the ids of that palette; a colour image of greys
-      is read as a grey one. Up to 32 other colours are numbered from 1 in the order of their red, green and blue
-      values, with a notice. Transparent pixels are background.
+      is read as a grey one. Up to 32 other colours are numbered, with a notice, in the order of that palette: red,
+      green and yellow before blue. Background is black, or with a notice what surrounds everything where nothing is.
+    - Transparent pixels are background. If all others are black, or of a photograph, they are object 1.
+    - Soft edges, and the noise of JPEG, are given to the nearest of the flat areas beside them, with a notice; a
+      black-and-white image is cut at one half.
 
     Args:
         path: the image file.
-        colours: ids given to free colours so far. It is extended, so that files read with the same dictionary agree.
+        colours: ids of colours so far. It is extended, so that files read with the same dictionary agree.
+        void: pixels of this id, 1 to 255, become background.
 
     Returns:
         uint8 `(H, W)`, 0 is background.
 
     Raises:
         MediaError: the file cannot be read, has an id above 255 or too many colours to be a mask.
+        TypeError: `void` is not an integer.
+        ValueError: `void` is out of range.
     """
+    check_void(void)
+    known = {} if colours is None else colours
     try:
         with Image.open(path) as image:
             image.load()
-            if image.mode == "P" and _has_colours(image):
-                return np.array(image)
-            if image.mode == "P" and _is_black_and_white(image):
-                return _ids_of_values(np.array(image.convert("L")), path)
-            if image.mode in {"1", "L", "P"} or image.mode.startswith("I"):
-                return _ids_of_values(np.array(image), path)
-            picture = np.array(image.convert("RGBA"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            lossy = image.format in _LOSSY
+            if (pages := getattr(image, "n_frames", 1)) > 1:
+                notice(f"{path} holds {pages} pictures: the first is the mask")
+            mask = _ids(_upright(image, path), path, known, void, lossy)
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise MediaError(f"{path} cannot be read as a mask: {error}") from error
-    return _ids_of_colours(picture, path, {} if colours is None else colours)
+    return mask if void is None else np.where(mask == void, 0, mask).astype(np.uint8)
+
+
+def check_void(void: int | None) -> None:
+    """Raise `TypeError` or `ValueError` for what cannot be the id of pixels to ignore."""
+    if void is None:
+        return
+    if not isinstance(void, int) or isinstance(void, bool):
+        raise TypeError(f"void must be an integer, got {type(void).__name__}")
+    if not 1 <= void <= MAX_ID:
+        raise ValueError(f"void must be an id from 1 to {MAX_ID}, got {void}")
 
 
 def write_mask(path: str | Path, mask: NDArray[np.integer]) -> None:
@@ -109,77 +115,92 @@ def fit_mask(mask: NDArray[np.uint8], size: tuple[int, int], path: str | Path) -
         return mask
     seen = f"{path} is {mask.shape[1]}×{mask.shape[0]}"
     if abs(mask.shape[1] * height / (mask.shape[0] * width) - 1) > ASPECT_TOLERANCE:
-        raise MediaError(f"{seen} but the frames are {width}×{height}: a mask must have the frames' aspect")
+        turned = abs(mask.shape[0] * height / (mask.shape[1] * width) - 1) <= ASPECT_TOLERANCE
+        raise MediaError(
+            f"{seen} but the frames are {width}×{height}: a mask must have the frames' aspect"
+            + (", turn it by 90 degrees" if turned else "")
+        )
     notice(f"{seen} and was resized to the frames' {width}×{height}")
     return np.array(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
 
 
-def _has_colours(image: Image.Image) -> bool:
-    """Whether a palette image shows anything that is not grey."""
-    palette = np.array(image.getpalette("RGB")).reshape(-1, 3)
-    used = np.unique(np.asarray(image))
-    shown = palette[used[used < len(palette)]]
-    return bool((shown != shown[:, :1]).any())
-
-
-def _is_black_and_white(image: Image.Image) -> bool:
-    """Whether a palette image shows black and white alone, whatever their indices are."""
-    palette = np.array(image.getpalette("RGB")).reshape(-1, 3)
-    used = np.unique(np.asarray(image))
-    shown = {tuple(colour) for colour in palette[used[used < len(palette)]].tolist()}
-    return shown == {(0, 0, 0), (255, 255, 255)} and len(used) == 2
-
-
-def _ids_of_values(values: NDArray[np.generic], path: str | Path) -> NDArray[np.uint8]:
-    """Ids of a one-channel image, whose values are ids or levels of grey."""
-    if values.dtype == np.bool_:
-        return values.astype(np.uint8)
-    levels, counts = np.unique(values, return_counts=True)
-    white = 255 if values.dtype == np.uint8 else 65535
-    if set(levels.tolist()) <= {0, white}:
-        return np.asarray(values == white, np.uint8)
-    if levels[0] < 0:
-        raise MediaError(f"{path} has the value {int(levels[0])}: masks hold ids 0 to {MAX_ID}")
-    between = levels[(levels > 0) & (levels < white)]
-    counted = np.array_equal(between, np.arange(1, len(between) + 1))
-    if levels[-1] == white and not counted and _share(levels, counts, {0, white}) > 0.8:
-        notice(f"{path} has soft edges and was cut at one half: white is object 1")
-        return (np.asarray(values, np.int64) * 2 > white).astype(np.uint8)
-    if levels[-1] > MAX_ID:
-        raise MediaError(
-            f"{path} has object id {int(levels[-1])} among its {len(levels)} values: masks hold ids 0 to {MAX_ID}"
-        )
-    return values.astype(np.uint8)
-
-
-def _share(levels: NDArray[np.generic], counts: NDArray[np.integer], chosen: set[int]) -> float:
-    return float(counts[np.isin(levels, list(chosen))].sum() / counts.sum())
-
-
-def _ids_of_colours(picture: NDArray[np.uint8], path: str | Path, numbered: dict[Colour, int]) -> NDArray[np.uint8]:
-    """Ids of an RGBA picture `(H, W, 4)`."""
-    rgb = np.where(picture[..., 3:] > 127, picture[..., :3], 0).astype(np.uint8)
-    flat, inverse = np.unique(rgb.reshape(-1, 3), axis=0, return_inverse=True)
-    colours: list[Colour] = [(int(r), int(g), int(b)) for r, g, b in flat]
-    if all(colour in _DAVIS_IDS for colour in colours):
-        ids = [_DAVIS_IDS[colour] for colour in colours]
-    elif all(r == g == b for r, g, b in colours):
-        return _ids_of_values(rgb[..., 0], path)
+def _ids(
+    image: Image.Image, path: str | Path, known: dict[Colour, int], void: int | None, lossy: bool
+) -> NDArray[np.uint8]:
+    """Ids of a picture by its mode."""
+    if image.mode == "P":
+        indices = np.array(image)
+        if (mask := ids_of_palette(indices, _palette(image), path, known, void)) is not None:
+            return mask
+    if image.mode in {"1", "L", "F"} or image.mode.startswith("I"):
+        values = np.array(image)
+        if (clear := image.info.get("transparency")) is None:
+            return ids_of_values(values, path, known, void=void, lossy=lossy)
+        return _ids_of_grey(values, values != clear, path, known, void)
+    if image.mode in {"LA", "La"}:
+        grey = np.array(image.convert("LA"))
+        return _ids_of_grey(grey[..., 0], _opaque(grey[..., 1], path), path, known, void)
+    if image.mode not in {"P", "PA", "RGBA", "RGBa"} and "transparency" not in image.info:
+        picture, opaque = np.array(image.convert("RGB")), np.ones(image.size[::-1], bool)
     else:
-        ids = _number_colours(colours, path, numbered)
-    table: NDArray[np.uint8] = np.array(ids, np.uint8)
-    return table[inverse.reshape(rgb.shape[:2])]
+        rgba = np.array(image.convert("RGBA"))
+        opaque = _opaque(rgba[..., 3], path)
+        picture = np.where(opaque[..., None], rgba[..., :3], 0).astype(np.uint8)
+    if (picture == picture[..., :1]).all() and image.mode != "P" and not _known_greys(picture, path, known):
+        return _ids_of_grey(picture[..., 0], opaque, path, known, void, lossy)
+    return ids_of_colours(picture, opaque, path, known, lossy=lossy)
 
 
-def _number_colours(colours: list[Colour], path: str | Path, numbered: dict[Colour, int]) -> list[int]:
-    new = [colour for colour in colours if any(colour) and colour not in numbered]
-    if len(numbered) + len(new) > MAX_FREE_COLOURS:
-        raise MediaError(
-            f"{path} has {len(colours)} colours: a colour mask has those of the DAVIS palette, or at most "
-            f"{MAX_FREE_COLOURS} of its own; save a palette or grey PNG of object ids (JPEG changes colours)"
-        )
-    numbered.update({colour: len(numbered) + i for i, colour in enumerate(new, 1)})
-    if new:
-        named = ", ".join(f"{colour} is object {numbered[colour]}" for colour in new)
-        notice(f"{path} has colours outside the DAVIS palette, now numbered: {named}")
-    return [numbered.get(colour, 0) for colour in colours]
+def _known_greys(picture: NDArray[np.uint8], path: str | Path, known: dict[Colour, int]) -> bool:
+    """Whether the greys of a colour picture are colours of earlier masks, rather than values."""
+    levels = [int(level) for level in np.unique(picture) if 0 < level < MAX_ID]
+    if levels and all((level, level, level) in known for level in levels):
+        return True
+    for level in levels:
+        if davis := DAVIS_IDS.get((level, level, level)):
+            notice(f"{path} is grey: {level} is taken for an id, though it is the colour of id {davis} of DAVIS")
+    return False
+
+
+def _ids_of_grey(
+    values: NDArray[np.generic],
+    opaque: NDArray[np.bool_],
+    path: str | Path,
+    known: dict[Colour, int],
+    void: int | None,
+    lossy: bool = False,
+) -> NDArray[np.uint8]:
+    """Ids of a grey picture some of which is transparent."""
+    if not opaque.all() and opaque.any() and not values[opaque].any():
+        return opaque_object(opaque, path)
+    return ids_of_values(np.where(opaque, values, 0).astype(values.dtype), path, known, void=void, lossy=lossy)
+
+
+def _opaque(alpha: NDArray[np.uint8], path: str | Path) -> NDArray[np.bool_]:
+    """Where a picture shows: where alpha is above half of its greatest value."""
+    top = int(alpha.max())
+    if top == 0:
+        notice(f"{path} is transparent everywhere, and was read as if it were not")
+        return np.ones(alpha.shape, bool)
+    if ((alpha > 0) & (alpha < top)).any():
+        notice(f"{path} has soft transparency, which was cut at one half")
+    return np.asarray(alpha > top / 2)
+
+
+def _palette(image: Image.Image) -> NDArray[np.uint8]:
+    """The palette of a picture as RGBA `(K, 4)`, with what its format says of transparency."""
+    palette = np.array(image.getpalette("RGBA"), np.uint8).reshape(-1, 4)
+    clear = image.info.get("transparency")
+    if isinstance(clear, bytes):
+        palette[: len(clear), 3] = np.frombuffer(clear, np.uint8)[: len(palette)]
+    elif clear is not None and clear < len(palette):
+        palette[clear, 3] = 0
+    return palette
+
+
+def _upright(image: Image.Image, path: str | Path) -> Image.Image:
+    """The picture as viewers show it."""
+    if image.getexif().get(_ORIENTATION, 1) not in range(2, 9):
+        return image
+    notice(f"{path} was turned as its EXIF orientation says")
+    return ImageOps.exif_transpose(image)

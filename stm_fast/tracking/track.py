@@ -209,6 +209,7 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
                     frame = steps.send(correction)
                 self._tell_when_full(frame)
                 advance()
+            masks.finish()
 
     def _progress_bar(self) -> AbstractContextManager[Callable[[], None]]:
         if not self._progress:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 Frames = list[NDArray[np.uint8]]
 
@@ -43,3 +44,21 @@ def encode() -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Callable[..., Path]:
+    """(pixels, mode, name, **options) -> an image file."""
+
+    def save(pixels: NDArray[np.generic], mode: str | None = None, name: str = "mask.png", **options: object) -> Path:
+        image = Image.fromarray(np.asarray(pixels))
+        (image if mode is None else image.convert(mode)).save(tmp_path / name, **options)
+        return tmp_path / name
+
+    return save
+
+
+@pytest.fixture
+def discs() -> NDArray[np.uint8]:
+    """Ids of two discs, 1 and 2, `(64, 96)`."""
+    return np.array(Image.open(Path(__file__).parent / "data" / "mask_truth.png"))

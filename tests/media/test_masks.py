@@ -1,7 +1,5 @@
 """Masks: everything people save as one is read as ids, or refused in a sentence."""
 
-import warnings
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,21 +14,7 @@ from stm_fast.media.notices import MediaNotice
 IDS = np.array([[0, 1, 1], [2, 2, 7]], np.uint8)
 
 
-@pytest.fixture(autouse=True)
-def notices_are_errors():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", MediaNotice)
-        yield
-
-
-@pytest.fixture
-def saved(tmp_path):
-    def save(pixels, mode=None, name="mask.png"):
-        image = Image.fromarray(np.asarray(pixels))
-        (image if mode is None else image.convert(mode)).save(tmp_path / name)
-        return tmp_path / name
-
-    return save
+pytestmark = pytest.mark.filterwarnings("error::stm_fast.media.notices.MediaNotice")
 
 
 def test_davis_palette_begins_as_published():
@@ -127,10 +111,10 @@ def test_free_colours_are_numbered_and_stay_numbered(saved):
     red, blue, green = (250, 10, 10), (10, 10, 250), (10, 250, 10)
     first, second = np.array([[(0, 0, 0), red, blue]], np.uint8), np.array([[green, red, blue]], np.uint8)
     colours = {}
-    with pytest.warns(MediaNotice, match=r"\(10, 10, 250\) is object 1, \(250, 10, 10\) is object 2"):
-        assert read_mask(saved(first), colours).tolist() == [[0, 2, 1]]
+    with pytest.warns(MediaNotice, match=r"\(250, 10, 10\) is object 1, \(10, 10, 250\) is object 2"):
+        assert read_mask(saved(first), colours).tolist() == [[0, 1, 2]]
     with pytest.warns(MediaNotice, match=r"\(10, 250, 10\) is object 3"):
-        assert read_mask(saved(second), colours).tolist() == [[3, 2, 1]]
+        assert read_mask(saved(second), colours).tolist() == [[3, 1, 2]]
 
 
 def test_a_photograph_is_not_a_mask(saved):
@@ -168,3 +152,171 @@ def test_mask_of_another_aspect():
 def test_object_ids():
     assert object_ids(IDS) == (1, 2, 7)
     assert object_ids(np.zeros((2, 2), np.uint8)) == ()
+
+
+def test_rgb_palette_of_davis_and_free_colours_in_one_folder(saved):
+    """A colour keeps the id that an earlier mask gave it."""
+    colours = {}
+    assert read_mask(saved(np.array([[(0, 0, 0), (128, 0, 0)]], np.uint8)), colours).tolist() == [[0, 1]]
+    with pytest.warns(MediaNotice, match=r"\(200, 0, 0\) is object 2$"):
+        assert read_mask(saved(np.array([[(200, 0, 0), (128, 0, 0)]], np.uint8)), colours).tolist() == [[2, 1]]
+
+
+def test_white_keeps_the_id_of_the_mask_before(saved):
+    """A mask of 1, 2 and 255, then one of 255 alone."""
+    colours = {}
+    assert read_mask(saved(np.array([[0, 1, 2, 255]], np.uint8)), colours).tolist() == [[0, 1, 2, 255]]
+    assert read_mask(saved(np.array([[0, 0, 0, 255]], np.uint8)), colours).tolist() == [[0, 0, 0, 255]]
+
+
+def test_white_that_becomes_an_id_is_told(saved):
+    colours = {}
+    assert read_mask(saved(np.array([[0, 255]], np.uint8)), colours).tolist() == [[0, 1]]
+    with pytest.warns(MediaNotice, match="has id 255 beside others, where white was object 1 in an earlier mask"):
+        assert read_mask(saved(np.array([[0, 1, 255]], np.uint8)), colours).tolist() == [[0, 1, 255]]
+
+
+def test_greys_in_colour_are_ids(saved):
+    assert read_mask(saved(np.array([[0, 1, 3]], np.uint8), "RGB")).tolist() == [[0, 1, 3]]
+    with pytest.warns(MediaNotice, match="128 is taken for an id, though it is the colour of id 7 of DAVIS"):
+        assert read_mask(saved(np.array([[0, 128]], np.uint8), "RGB")).tolist() == [[0, 128]]
+
+
+def test_grey_ids_that_are_not_two_values_keep_them(saved, discs):
+    grey = np.array([0, 128, 255], np.uint8)[discs]
+    np.testing.assert_array_equal(read_mask(saved(grey)), grey)
+
+
+def test_a_white_surrounding_is_told(saved, discs):
+    white = np.where(discs > 0, 0, 255).astype(np.uint8)
+    with pytest.warns(MediaNotice, match="object 1 covers 88% of .* and its border, and the background lies within"):
+        np.testing.assert_array_equal(read_mask(saved(white)), discs == 0)
+
+
+def test_a_coloured_ground_is_background(saved, discs):
+    """As matplotlib's `imsave` writes ids: viridis, whose darkest colour is not black."""
+    viridis = np.array([(68, 1, 84, 255), (33, 145, 140, 255), (253, 231, 36, 255)], np.uint8)
+    with pytest.warns(MediaNotice) as told:
+        mask = read_mask(saved(viridis[discs]))
+    assert "has no black: (68, 1, 84), which fills 100% of the picture's border, is taken" in str(told[0].message)
+    np.testing.assert_array_equal(mask == 0, discs == 0)
+    assert np.unique(mask).tolist() == [0, 1, 2]
+
+
+def test_the_ground_of_one_mask_is_that_of_the_next(saved):
+    colours, red, white = {}, (250, 0, 0), (255, 255, 255)
+    first = np.array([[white] * 5, [white, white, red, white, white], [white] * 5], np.uint8)
+    with pytest.warns(MediaNotice, match="has no black"), pytest.warns(MediaNotice, match="now numbered"):
+        assert read_mask(saved(first), colours)[1].tolist() == [0, 0, 1, 0, 0]
+    assert read_mask(saved(np.array([[red, red, white]], np.uint8)), colours).tolist() == [[1, 1, 0]]
+
+
+class TestTransparency:
+    def test_soft_alpha_is_cut_at_one_half(self, saved):
+        pixels = np.array([[(250, 0, 0, 255), (250, 0, 0, 140), (250, 0, 0, 100), (0, 0, 0, 0)]], np.uint8)
+        with pytest.warns(MediaNotice, match="soft transparency"), pytest.warns(MediaNotice, match="now numbered"):
+            assert read_mask(saved(pixels)).tolist() == [[1, 1, 0, 0]]
+
+    def test_a_layer_that_is_half_transparent_is_read(self, saved):
+        pixels = np.array([[(250, 0, 0, 100), (0, 0, 0, 0)]], np.uint8)
+        with pytest.warns(MediaNotice, match="now numbered"):
+            assert read_mask(saved(pixels)).tolist() == [[1, 0]]
+
+    @pytest.mark.parametrize("mode", ["RGBA", "LA"])
+    def test_black_on_nothing_is_an_object(self, saved, mode):
+        pixels = np.array([[(0, 0, 0, 255), (0, 0, 0, 0)]], np.uint8)
+        with pytest.warns(MediaNotice, match="black on a transparent ground: what is not transparent is object 1"):
+            assert read_mask(saved(pixels, mode)).tolist() == [[1, 0]]
+
+    def test_a_cut_out_photograph_is_an_object(self, saved, discs):
+        noise = np.random.default_rng(0).integers(0, 255, (*discs.shape, 3), np.uint8)
+        with pytest.warns(MediaNotice, match="picture on a transparent ground: what is not transparent is object 1"):
+            mask = read_mask(saved(np.dstack([noise, np.where(discs == 1, 255, 0).astype(np.uint8)])))
+        np.testing.assert_array_equal(mask, discs == 1)
+
+    def test_a_picture_that_does_not_show_is_read_all_the_same(self, saved):
+        pixels = np.array([[(128, 0, 0, 0), (0, 0, 0, 0), (0, 128, 0, 0)]], np.uint8)
+        with pytest.warns(MediaNotice, match="is transparent everywhere"):
+            assert read_mask(saved(pixels)).tolist() == [[1, 0, 2]]
+
+    def test_grey_with_alpha_holds_ids(self, saved):
+        pixels = np.array([[(2, 2, 2, 255), (1, 1, 1, 0), (0, 0, 0, 255), (128, 128, 128, 255)]], np.uint8)
+        assert read_mask(saved(pixels, "LA")).tolist() == [[2, 0, 0, 128]]
+
+    @pytest.mark.parametrize("mode", ["L", "RGB"])
+    def test_a_colour_that_is_declared_transparent(self, saved, mode):
+        clear = 255 if mode == "L" else (255, 255, 255)
+        path = saved(np.array([[0, 1, 255, 2]], np.uint8), mode, transparency=clear)
+        assert read_mask(path).tolist() == [[0, 1, 0, 2]]
+
+
+class TestNumbers:
+    def test_16_bits_hold_ids(self, saved):
+        assert read_mask(saved(np.array([[0, 1, 200]], np.uint16))).tolist() == [[0, 1, 200]]
+
+    @pytest.mark.parametrize("factor", [256, 257])
+    def test_bytes_widened_to_16_bits(self, saved, factor):
+        with pytest.warns(MediaNotice, match=f"bytes widened to 16 bits: its values were divided by {factor}"):
+            assert read_mask(saved(np.array([[0, factor, 7 * factor]], np.uint16))).tolist() == [[0, 1, 7]]
+
+    def test_12_bits_of_black_and_white(self, saved):
+        with pytest.warns(MediaNotice, match="0 and 4095 alone: 4095 is object 1"):
+            assert read_mask(saved(np.array([[0, 4095]], np.uint16))).tolist() == [[0, 1]]
+
+    def test_soft_edges_in_16_bits(self, saved):
+        mask = np.kron([[0, 65535]], np.ones((20, 20))).astype(np.uint16)
+        mask[:, 19], mask[:, 20] = 16000, 50000
+        with pytest.warns(MediaNotice, match="soft edges"):
+            np.testing.assert_array_equal(read_mask(saved(mask)), mask > 32767)
+
+    @pytest.mark.parametrize("dtype", [np.int32, np.float32])
+    def test_wide_numbers(self, saved, dtype):
+        assert read_mask(saved(np.array([[0, 1, 9]], dtype), name="mask.tif")).tolist() == [[0, 1, 9]]
+
+    def test_probabilities_are_cut_at_one_half(self, saved):
+        path = saved(np.array([[0, 0.3, 0.7, 1]], np.float32), name="mask.tif")
+        with pytest.warns(MediaNotice, match="fractions from 0 to 1"):
+            assert read_mask(path).tolist() == [[0, 0, 1, 1]]
+
+    @pytest.mark.parametrize(("value", "message"), [(np.nan, "not finite"), (2.5, "has the value 2.5, and fractions")])
+    def test_other_fractions(self, saved, value, message):
+        with pytest.raises(MediaError, match=message):
+            read_mask(saved(np.array([[0, value]], np.float32), name="mask.tif"))
+
+    def test_no_background_is_told(self, saved):
+        with pytest.warns(MediaNotice, match=r"has no background \(value 0\): its 2 ids fill the picture"):
+            assert read_mask(saved(np.array([[1, 2]], np.uint8))).tolist() == [[1, 2]]
+
+    def test_many_flat_ids_are_a_mask(self, saved):
+        mask = np.arange(100, dtype=np.uint8).reshape(10, 10).repeat(8, 0).repeat(8, 1) * 2
+        np.testing.assert_array_equal(read_mask(saved(mask)), mask)
+
+
+class TestFiles:
+    def test_an_orientation_is_followed(self, saved):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        with pytest.warns(MediaNotice, match="was turned as its EXIF orientation says"):
+            assert read_mask(saved(IDS, exif=exif)).tolist() == np.rot90(IDS, -1).tolist()
+
+    def test_a_colour_profile_changes_nothing(self, saved):
+        from PIL import ImageCms
+
+        profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+        assert read_mask(saved(IDS, icc_profile=profile)).tolist() == IDS.tolist()
+
+    def test_the_first_of_several_pages(self, tmp_path):
+        pages = [Image.fromarray(IDS), Image.fromarray(IDS * 0)]
+        pages[0].save(tmp_path / "mask.tif", save_all=True, append_images=pages[1:])
+        with pytest.warns(MediaNotice, match="holds 2 pictures: the first is the mask"):
+            assert read_mask(tmp_path / "mask.tif").tolist() == IDS.tolist()
+
+    def test_cmyk(self, tmp_path):
+        Image.fromarray(np.array([[(0, 0, 0), (255, 0, 0)]], np.uint8)).convert("CMYK").save(tmp_path / "mask.tif")
+        with pytest.warns(MediaNotice, match=r"\(255, 0, 0\) is object 1"):
+            assert read_mask(tmp_path / "mask.tif").tolist() == [[0, 1]]
+
+
+def test_a_mask_that_lies_on_its_side():
+    with pytest.raises(MediaError, match="a mask must have the frames' aspect, turn it by 90 degrees"):
+        fit_mask(IDS, (3, 2), "m.png")

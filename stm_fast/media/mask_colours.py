@@ -1,0 +1,232 @@
+"""What the colours of a mask mean: ids of a palette, or objects that are numbered as they come."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stm_fast.errors import MediaError
+from stm_fast.media.notices import notice
+from stm_fast.media.soft_edges import MAX_REGIONS, flatten, harden, index_colours, is_picture
+
+Colour = tuple[int, int, int]
+
+MAX_ID = 255
+BLACK: Colour = (0, 0, 0)
+WHITE: Colour = (255, 255, 255)
+SNAP = 24
+"""How far JPEG moves black, white or a colour of an earlier mask."""
+BORDER_SHARE = 2 / 3
+"""Part of a picture's border that the background fills, where no colour says which it is."""
+
+
+def _davis_palette() -> NDArray[np.uint8]:
+    """The bits of an id, three at a time from the lowest, are the highest bits of red, green and blue."""
+    ids = np.arange(256)
+    palette = np.zeros((256, 3), np.uint8)
+    for bit in range(8):
+        for channel in range(3):
+            palette[:, channel] |= ((ids >> channel & 1) << (7 - bit)).astype(np.uint8)
+        ids >>= 3
+    return palette
+
+
+DAVIS_PALETTE = _davis_palette()
+DAVIS_IDS: dict[Colour, int] = {(int(r), int(g), int(b)): i for i, (r, g, b) in enumerate(DAVIS_PALETTE)}
+
+
+def as_colours(table: NDArray[np.uint8]) -> list[Colour]:
+    """Rows of a table `(K, 3)` as tuples."""
+    return [(int(r), int(g), int(b)) for r, g, b in table]
+
+
+def ids_of_colours(
+    picture: NDArray[np.uint8],
+    opaque: NDArray[np.bool_],
+    path: object,
+    known: dict[Colour, int],
+    *,
+    lossy: bool = False,
+) -> NDArray[np.uint8]:
+    """Ids of a colour picture.
+
+    Args:
+        picture: RGB `(H, W, 3)`, black where it is transparent.
+        opaque: `(H, W)`; where it is False there is background.
+        path: of the file, for messages.
+        known: ids of the colours of earlier masks, 0 for a background that is not black; extended.
+        lossy: the format changes colours.
+
+    Returns:
+        uint8 `(H, W)`.
+
+    Raises:
+        MediaError: there are too many colours for a mask.
+    """
+    clear = not opaque.all()
+    if clear and opaque.any() and not picture.any():
+        return opaque_object(opaque, path)
+    labels: NDArray[np.integer]
+    labels, table = index_colours(picture)
+    if lossy:
+        labels, table = _without_noise(picture, path, known)
+    elif not _are_davis_ids_from_1(table):
+        found = harden(labels, table, np.flatnonzero(~table.any(1)).tolist())
+        if found is not None:
+            labels, table = _tell_soft(found, table, path)
+        elif is_picture(labels, len(table)) and not _is_davis(as_colours(table)):
+            if clear:
+                notice(f"{path} is a picture on a transparent ground: what is not transparent is object 1")
+                return opaque.astype(np.uint8)
+            labels, table = _without_noise(picture, path, known)
+    colours = as_colours(table)
+    ids = _davis_ids(colours, known)
+    if ids is None:
+        background = {BLACK} if clear else set()
+        ids = number_colours(colours, path, known, background | _background(labels, colours, path, known))
+    else:
+        known.update(zip(colours, ids, strict=True))
+    mask = np.array(ids, np.uint8)[labels]
+    tell_surrounding(mask, path)
+    return mask
+
+
+def opaque_object(opaque: NDArray[np.bool_], path: object) -> NDArray[np.uint8]:
+    """Object 1 wherever a picture that is black is not transparent."""
+    notice(f"{path} is black on a transparent ground: what is not transparent is object 1")
+    return opaque.astype(np.uint8)
+
+
+def number_colours(
+    colours: Iterable[Colour], path: object, known: dict[Colour, int], background: Iterable[Colour]
+) -> list[int]:
+    """The ids of colours; new ones take the ids that are free, red before green before blue as in the DAVIS palette.
+
+    Raises:
+        MediaError: there are too many colours for a mask.
+    """
+    colours = list(colours)
+    known.update(dict.fromkeys(background, 0))
+    new = sorted({colour for colour in colours if colour not in known}, key=_order)
+    free = [i for i in range(1, MAX_ID + 1) if i not in set(known.values())]
+    if len(new) > min(MAX_REGIONS, len(free)):
+        raise _no_mask(path, len(colours))
+    known.update(zip(new, free, strict=False))
+    if new:
+        named = ", ".join(f"{colour} is object {known[colour]}" for colour in new)
+        notice(f"{path} has colours outside the DAVIS palette, now numbered: {named}")
+    return [known[colour] for colour in colours]
+
+
+def _order(colour: Colour) -> tuple[int, ...]:
+    red, green, blue = colour
+    return (blue >> 7, green >> 7, red >> 7, blue, green, red)
+
+
+def tell_surrounding(mask: NDArray[np.uint8], path: object) -> None:
+    """Tell of an object that surrounds the background, as if they were exchanged."""
+    label, share = border_colour(mask)
+    covered = float((mask == label).mean())
+    if label and share > 0.9 and covered > 0.5 and not mask.all():
+        notice(
+            f"object {label} covers {covered:.0%} of {path} and its border, and the background lies within: invert the "
+            "mask if it is the other way round"
+        )
+
+
+def border_colour(labels: NDArray[np.integer]) -> tuple[int, float]:
+    """The label that fills most of the outermost pixels, and the part of them that it fills."""
+    border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    counts = np.bincount(border)
+    return int(counts.argmax()), float(counts.max() / counts.sum())
+
+
+def _background(
+    labels: NDArray[np.integer], colours: list[Colour], path: object, known: dict[Colour, int]
+) -> set[Colour]:
+    """What is background besides that of earlier masks: black, or else what surrounds everything."""
+    if 0 in known.values():
+        return set()
+    if BLACK in colours:
+        return {BLACK}
+    label, share = border_colour(labels)
+    if known or len(colours) == 1 or share < BORDER_SHARE:
+        return set()
+    notice(
+        f"{path} has no black: {colours[label]}, which fills {share:.0%} of the picture's border, is taken for "
+        "background"
+    )
+    return {colours[label]}
+
+
+def _is_davis(colours: Iterable[Colour]) -> bool:
+    """Whether colours are those of the DAVIS palette, and not greys alone, which are values rather than colours."""
+    return all(colour in DAVIS_IDS for colour in colours) and any(len(set(colour)) > 1 for colour in colours)
+
+
+def _are_davis_ids_from_1(table: NDArray[np.uint8]) -> bool:
+    colours = as_colours(table) if len(table) <= len(DAVIS_PALETTE) else []
+    ids = sorted(DAVIS_IDS[colour] for colour in colours) if colours and _is_davis(colours) else []
+    return bool(ids) and ids == list(range(ids[0], len(ids) + ids[0])) and ids[0] <= 1
+
+
+def _davis_ids(colours: list[Colour], known: dict[Colour, int]) -> list[int] | None:
+    """Ids by the DAVIS palette, if colours are of it and earlier masks do not gainsay."""
+    if not _is_davis(colours):
+        return [0] * len(colours) if set(colours) == {BLACK} else None
+    owners = {i: colour for colour, i in known.items() if colour != WHITE}
+    for colour in colours:
+        i = DAVIS_IDS[colour]
+        if known.get(colour, i) != i or owners.get(i, colour) != colour:
+            return None
+    return [DAVIS_IDS[colour] for colour in colours]
+
+
+def _tell_soft(
+    labels: NDArray[np.integer], table: NDArray[np.uint8], path: object
+) -> tuple[NDArray[np.integer], NDArray[np.uint8]]:
+    used = np.flatnonzero(np.bincount(labels.ravel(), minlength=len(table)))
+    compact = np.zeros(len(table), np.int32)
+    compact[used] = np.arange(len(used))
+    blends = len(table) - len(used)
+    notice(f"{path} has soft edges: pixels of {blends} blended colours were given to the nearest of {len(used)} others")
+    return compact[labels], table[used]
+
+
+def _without_noise(
+    picture: NDArray[np.uint8], path: object, known: dict[Colour, int]
+) -> tuple[NDArray[np.integer], NDArray[np.uint8]]:
+    found = flatten(picture)
+    if found is None:
+        raise _no_mask(path, len(index_colours(picture)[1]))
+    labels, table = found
+    colours = [_snapped(colour, known) for colour in as_colours(table)]
+    davis = [_near_davis(colour) for colour in colours]
+    colours = colours if None in davis else [near for near in davis if near is not None]
+    if set(as_colours(index_colours(picture)[1])) != set(colours):
+        named = ", ".join(map(str, colours))
+        notice(f"{path} has noisy colours, as JPEG leaves them: each pixel was given the nearest of {named}")
+    return labels, np.array(colours, np.uint8)
+
+
+def _no_mask(path: object, colours: int) -> MediaError:
+    return MediaError(
+        f"{path} has {colours} colours: a colour mask has those of the DAVIS palette, or at most {MAX_REGIONS} of its "
+        "own, in flat areas; switch soft edges (anti-aliasing) off, and save as PNG (JPEG changes colours)"
+    )
+
+
+def _snapped(colour: Colour, known: dict[Colour, int]) -> Colour:
+    for other in (BLACK, WHITE, *known):
+        if max(abs(a - b) for a, b in zip(colour, other, strict=True)) <= SNAP:
+            return other
+    red, green, blue = (0 if level <= SNAP else 255 if level >= 255 - SNAP else level for level in colour)
+    return red, green, blue
+
+
+def _near_davis(colour: Colour) -> Colour | None:
+    """The colour of the first 64 of DAVIS, which lie 64 apart, that is at most 10 away."""
+    for other in as_colours(DAVIS_PALETTE[:64]):
+        if max(abs(a - b) for a, b in zip(colour, other, strict=True)) <= 10:
+            return other
+    return None

@@ -1,0 +1,120 @@
+"""Which frame a mask in a folder is of: by its name, or by the number in it."""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from stm_fast.errors import MediaError
+from stm_fast.media.notices import notice
+from stm_fast.media.video import FrameSource
+
+
+def frames_of(masks: Mapping[str, Path], folder: Path, frames: FrameSource) -> dict[str, Path]:
+    """Match the masks of a folder to frames.
+
+    Args:
+        masks: files by stem, at least one.
+        folder: where they are, for messages.
+        frames: the clip.
+
+    Returns:
+        Masks by frame name, in the order of the frames.
+
+    Raises:
+        MediaError: no mask is named like a frame, or two are of the same.
+    """
+    if frames.first_name == "00000" and not Path(frames.path).is_dir():
+        named = _by_count(masks, folder, frames)
+    else:
+        named = {name: path for name, path in masks.items() if frames.may_hold(name)} or _by_number(masks, frames)
+        if named and not set(named) & set(masks):
+            name, path = next(iter(named.items()))
+            notice(f"no mask in {folder} has the name of a frame: they are matched by number, {path.name} to {name}")
+    _tell_strays(masks, named, folder, frames)
+    return named
+
+
+def numbers_in(stems: Iterable[str]) -> dict[str, int]:
+    """Find the one number that changes from name to name, or the longest where there is one name alone.
+
+    Returns:
+        Numbers by name, ascending; empty where names differ in anything else, or in more than one number.
+    """
+    parts = {stem: re.split(r"([0-9]+)", stem) for stem in stems}
+    words = {tuple(split[::2]) for split in parts.values()}
+    if len(words) != 1 or len(next(iter(words))) < 2:
+        return {}
+    places = range(1, len(next(iter(parts.values()))), 2)
+    changing = [place for place in places if len({int(split[place]) for split in parts.values()}) > 1]
+    if len(parts) == 1:
+        only = next(iter(parts.values()))
+        changing = [max(places, key=lambda place: (len(only[place]), place))]
+    if len(changing) != 1:
+        return {}
+    numbers = {stem: int(split[changing[0]]) for stem, split in parts.items()}
+    return dict(sorted(numbers.items(), key=lambda item: item[1]))
+
+
+def _by_count(masks: Mapping[str, Path], folder: Path, frames: FrameSource) -> dict[str, Path]:
+    """Masks of a video, whose frames are counted from 0, by numbers of however many digits."""
+    numbers = {stem: int(stem) for stem in masks if re.fullmatch("[0-9]+", stem)}
+    if not numbers and (numbers := numbers_in(masks)):
+        stem, number = next(iter(numbers.items()))
+        notice(f"masks in {folder} are matched to frames by the number in their names: {stem} is number {number}")
+    shift = _counted_from_1(numbers, folder, frames)
+    named: dict[str, Path] = {}
+    for stem, number in sorted(numbers.items(), key=lambda item: item[1]):
+        name = f"{number - shift:05d}"
+        if not frames.may_hold(name):
+            continue
+        if name in named:
+            raise MediaError(
+                f"{named[name].name} and {masks[stem].name} in {folder} are of one frame: keep one of them"
+            )
+        named[name] = masks[stem]
+    first = next(iter(named), frames.first_name)
+    if int(first) > 0:
+        notice(f"{folder}: the first mask is that of frame {int(first)}, counted from 0; FFmpeg counts from 1")
+    return named
+
+
+def _counted_from_1(numbers: Mapping[str, int], folder: Path, frames: FrameSource) -> int:
+    """1 if the last mask is numbered like a frame just past the end, and none is 0; else 0."""
+    last = max(numbers.values(), default=0)
+    if last < 2 or min(numbers.values()) < 1:
+        return 0
+    if frames.may_hold(f"{last:05d}") or not frames.may_hold(f"{last - 1:05d}"):
+        return 0
+    notice(f"masks in {folder} are taken to be counted from 1, as FFmpeg does: the last is {last}, of {last} frames")
+    return 1
+
+
+def _by_number(masks: Mapping[str, Path], frames: FrameSource) -> dict[str, Path]:
+    """Masks of images by the number in both their names, if there is an image for each."""
+    numbers = numbers_in(masks)
+    parts = re.split(r"([0-9]+)", frames.first_name)
+    for place in reversed(range(1, len(parts), 2)):
+        named = {}
+        for stem, number in numbers.items():
+            for text in (f"{number:0{len(parts[place])}d}", str(number)):
+                name = "".join([*parts[:place], text, *parts[place + 1 :]])
+                if frames.may_hold(name):
+                    named[name] = masks[stem]
+                    break
+        if len(named) == len(masks):
+            return named
+    return {}
+
+
+def _tell_strays(masks: Mapping[str, Path], named: Mapping[str, Path], folder: Path, frames: FrameSource) -> None:
+    used = set(named.values())
+    strays = [stem for stem, path in masks.items() if path not in used]
+    if not used:
+        raise MediaError(
+            f"no mask in {folder} is named like a frame: frames are called {frames.first_name} and so on, "
+            f"masks {strays[0]} and so on"
+        )
+    if strays:
+        notice(
+            f"{len(strays)} masks in {folder} are named like no frame and were passed over, the first is {strays[0]}"
+        )
