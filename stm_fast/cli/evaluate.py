@@ -88,9 +88,9 @@ def evaluate(
     else:
         notice(f"{clips.name} has nothing to score ({_reasons(unscored)}): masks will be written")
     chosen = options.track_options(
-        model, weights, size, memory_every, memory, memory_limit, top_k, device, dtype, backend
+        model, weights, size, memory_every, memory, memory_limit, top_k, device, dtype, backend, void=void
     )
-    settings = {"root": str(root), "set": subset, "dataset": dataset.value, "void": void} | chosen.settings()
+    settings = {"root": str(root), "set": subset, "dataset": dataset.value} | chosen.settings()
     network = chosen.load()
     claim(
         out / "settings.json",

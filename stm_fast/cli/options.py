@@ -124,6 +124,7 @@ def track_options(
     dtype: Dtype = Dtype.auto,
     backend: str = "auto",
     offload: Offload = Offload.none,
+    void: int | None = None,
 ) -> "TrackOptions":
     """Put the options above together."""
     from stm_fast.tracking.options import TrackOptions
@@ -140,4 +141,5 @@ def track_options(
         dtype=dtype.value,
         backend=backend,
         offload=offload.value,
+        void=void,
     )

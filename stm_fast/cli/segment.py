@@ -28,6 +28,7 @@ def segment(
         typer.Option(help="Mask of the first frame, or a folder of masks by frame name for objects that appear later."),
     ],
     out: Annotated[Path, typer.Option(help="Folder for masks, overlay, contact sheet and summary.")],
+    void: options.Void = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in OUT.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results in OUT.")] = False,
     overlay: Annotated[bool, typer.Option(help="Write overlay.mp4.", rich_help_panel=OUTPUT_PANEL)] = True,
@@ -75,7 +76,7 @@ def segment(
     from stm_fast.tracking.track import Track
 
     chosen = options.track_options(
-        model, weights, size, memory_every, memory, memory_limit, top_k, device, dtype, backend, offload
+        model, weights, size, memory_every, memory, memory_limit, top_k, device, dtype, backend, offload, void
     )
     tracker = Track.open(source, mask, chosen, offload_to=out)
     summary = save(

@@ -3,7 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from stm_fast.media.masks import DAVIS_PALETTE, MAX_ID
+from stm_fast.media.mask_colours import MAX_ID
+from stm_fast.media.masks import DAVIS_PALETTE
 
 DARK, BRIGHT = (12, 12, 14), (250, 250, 250)
 _LUMINANCE = np.array([0.2126, 0.7152, 0.0722])

@@ -40,6 +40,7 @@ class TrackOptions:
         dtype: "float32", "bfloat16", "float16", or "auto": bfloat16 where the processor computes in it.
         backend: of the memory read, see `stm_fast.memory_read`.
         offload: where remembered frames move to: "none", "host" or "disk".
+        void: an id in the masks that is no object, such as 255; None for none.
     """
 
     model: str = "compact"
@@ -53,6 +54,7 @@ class TrackOptions:
     dtype: str = "auto"
     backend: str = "auto"
     offload: str = "none"
+    void: int | None = None
 
     def load(self) -> "STM":
         """Load the model.

@@ -95,7 +95,7 @@ def given_masks(masks: Any, frames: FrameSource, *, void: int | None = None) -> 
         masks: a path, see `find_prompts`; ids `(H, W)` of the first frame; a mapping from frames, by number or name, to
             files or ids; or None for none.
         frames: the clip they belong to.
-        void: pixels of this id in files, 1 to 255, are background.
+        void: pixels of this id are background.
 
     Raises:
         MediaError: see `find_prompts`.
@@ -107,20 +107,20 @@ def given_masks(masks: Any, frames: FrameSource, *, void: int | None = None) -> 
     if isinstance(masks, str | Path):
         return dict(find_prompts(masks, frames, void=void))
     if not isinstance(masks, Mapping):
-        return {frames.first_name: _as_ids(masks, frames.size)}
+        return {frames.first_name: _as_ids(masks, frames.size, void)}
     found: dict[str, Given] = {}
     for frame, mask in masks.items():
         name = f"{frame:05d}" if isinstance(frame, int) and frames.may_hold(f"{frame:05d}") else str(frame)
         if not frames.may_hold(name):
             raise ValueError(f"masks must be those of frames such as {frames.first_name}, got one of {frame!r}")
-        found[name] = Path(mask) if isinstance(mask, str | Path) else _as_ids(mask, frames.size)
+        found[name] = Path(mask) if isinstance(mask, str | Path) else _as_ids(mask, frames.size, void)
     return found
 
 
-def _as_ids(mask: Any, size: tuple[int, int]) -> NDArray[np.integer]:
-    """Ids of an array or a tensor, on the host."""
-    ids = to_ids(np.asarray(mask) if isinstance(mask, list) else mask, size, torch.device("cpu"))
-    return np.asarray(ids.numpy())
+def _as_ids(mask: Any, size: tuple[int, int], void: int | None) -> NDArray[np.integer]:
+    """Ids of an array or a tensor, on the host; void is background."""
+    ids = to_ids(np.asarray(mask) if isinstance(mask, list) else mask, size, torch.device("cpu")).numpy()
+    return np.asarray(ids if void is None else np.where(ids == void, 0, ids))
 
 
 class Prompter:

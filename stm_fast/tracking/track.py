@@ -71,7 +71,7 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
         """Open a video and load a model; arguments as those of `stm_fast.track`, and a `network` in place of one."""
         options = options or TrackOptions()
         frames = _frames(video)
-        given = given_masks(masks, frames)
+        given = given_masks(masks, frames, void=options.void)
         model = options.load() if network is None else network
         segmenter = options.segmenter(model, frames.size, None if offload_to is None else Path(offload_to))
         return cls(frames, given, segmenter, options, corrections=corrections, progress=progress)
@@ -199,7 +199,7 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
 
     def _run(self, earlier: Earlier | None = None) -> Corrected:
         """The frames, with the corrections of the callback."""
-        masks = Prompter(self._masks, self.frames.size)
+        masks = Prompter(self._masks, self.frames.size, void=self._options.void)
         steps = propagate(self.segmenter, self.frames, masks, earlier=earlier)
         with closing(steps), self._progress_bar() as advance:
             for frame in steps:
@@ -245,6 +245,7 @@ def track(
     backend: str = "auto",
     offload: str = "none",
     offload_to: str | Path | None = None,
+    void: int | None = None,
     corrections: Corrections | None = None,
     progress: bool = False,
 ) -> Track:
@@ -268,7 +269,7 @@ def track(
             frames, an integer array `(H, W)` of ids, or a mapping from the numbers or names of frames to files or
             arrays. None where the first correction shows the objects.
         model: "compact", "resnet50" with `weights`, a file of weights, or a network from `load_model`.
-        weights: see `TrackOptions`, as all of the following but the last three.
+        weights: see `TrackOptions`, as all of the following but the last four.
         size: shorter side, in pixels, that the network works at; "auto" for the model's best.
         dtype: "auto", "float32", "bfloat16" or "float16"; a network that is given keeps its own.
         device: "auto", "cpu", "cuda" ...; a network that is given stays where it is.
@@ -279,6 +280,7 @@ def track(
         backend: of the memory read.
         offload: where remembered frames move to: "none", "host" or "disk".
         offload_to: folder for "disk".
+        void: an id in the masks that is no object, such as 255.
         corrections: called with each frame; a mask that it returns corrects the frame before it is yielded.
         progress: show a progress bar, or lines where there is no terminal, on stderr.
 
@@ -300,6 +302,7 @@ def track(
         dtype=dtype,
         backend=backend,
         offload=offload,
+        void=void,
     )
     return Track.open(
         video,

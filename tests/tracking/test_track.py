@@ -107,6 +107,16 @@ def test_ids_above_255(track, pictures, truth):
     np.testing.assert_array_equal(frames[4].mask, truth[4] * 1000)
 
 
+def test_void_is_no_object(clip, track, pictures, truth):
+    marked = np.where(np.roll(truth[0], 16, 0) > 0, 255, truth[0])
+    assert_masks(list(track(pictures, marked, void=255)), truth)
+    write_mask(clip / "mask.png", marked)
+    assert_masks(list(track(clip / "frames", clip / "mask.png", void=255)), truth)
+    with pytest.warns(MediaNotice, match="id 255 is followed as an object; --void 255 ignores it"):
+        frames = list(track(clip / "frames", clip / "mask.png"))
+    assert frames[0].objects == (1, 2, 255)
+
+
 def test_send_corrects_the_frame_and_those_after_it(track, pictures, truth):
     tracker = track(pictures, np.where(truth[0] == 1, 1, 0))
     frames = [next(tracker), next(tracker)]
