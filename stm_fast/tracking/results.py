@@ -14,16 +14,17 @@ from numpy.typing import NDArray
 from stm_fast.errors import MediaError
 from stm_fast.inference.resumable import ResumableSegmenter
 from stm_fast.media.contact_sheet import ContactSheet
+from stm_fast.media.encode import video_writer
 from stm_fast.media.files import discard
 from stm_fast.media.masks import read_mask, write_mask
-from stm_fast.media.overlay import blend, video_writer
+from stm_fast.media.overlay import blend
 from stm_fast.media.summary import RunSummary
 from stm_fast.tracking.checkpoint import Checkpoint
 from stm_fast.tracking.journal import Journal
 from stm_fast.tracking.propagation import TrackedFrame
 
 if TYPE_CHECKING:
-    from stm_fast.media.overlay import VideoEncoder
+    from stm_fast.media.encode import VideoEncoder
 
 
 @dataclass(frozen=True)

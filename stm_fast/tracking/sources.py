@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stm_fast.media.video import Frame, FrameSource
+from stm_fast.media.frames import Frame, FrameSource
 
 
 class FrameSequence(FrameSource):

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from stm_fast.media.masks import read_mask, write_mask
-from stm_fast.media.video import open_frames
+from stm_fast.media.sources import open_frames
 
 FRAMES = 300
 PATIENCE = 300

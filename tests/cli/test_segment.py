@@ -12,9 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
+from stm_fast.media.encode import video_writer
 from stm_fast.media.masks import read_mask, write_mask
-from stm_fast.media.overlay import video_writer
-from stm_fast.media.video import open_frames
+from stm_fast.media.sources import open_frames
 from stm_fast.memory.bank import MemoryBank
 from stm_fast.memory.offload import DiskStore
 from stm_fast.tracking import results

@@ -5,7 +5,7 @@ import pytest
 
 from stm_fast.data.folder import folder
 from stm_fast.errors import MediaError
-from stm_fast.media.overlay import video_writer
+from stm_fast.media.encode import video_writer
 
 
 def test_one_clip(tmp_path, image):

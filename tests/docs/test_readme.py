@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stm_fast.media.encode import video_writer
 from stm_fast.media.masks import read_mask, write_mask
-from stm_fast.media.overlay import video_writer
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,7 +11,7 @@ import stm_fast
 from stm_fast.errors import ArgumentError, StmFastError
 from stm_fast.media.masks import read_mask, write_mask
 from stm_fast.media.notices import MediaNotice
-from stm_fast.media.video import open_frames
+from stm_fast.media.sources import open_frames
 from stm_fast.tracking.journal import Journal, read_journal
 from stm_fast.tracking.propagation import Correction, TrackedFrame
 
@@ -230,7 +230,7 @@ def test_another_input_is_not_resumed(stopped, track):
 
 
 def test_a_video_may_move_but_not_change(clip, track, pictures, truth):
-    from stm_fast.media.overlay import video_writer
+    from stm_fast.media.encode import video_writer
 
     def video(frames):
         with video_writer(clip / "video.mp4", 12) as encoder:
