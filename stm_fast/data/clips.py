@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from stm_fast.media.video import FrameSource, open_frames
+from stm_fast.media.frames import FrameSource
+from stm_fast.media.sources import open_frames
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Clip:
     wanted: frozenset[str] | None = None
 
     def open(self) -> FrameSource:
-        """The clip's frames; see `stm_fast.media.video.open_frames`."""
+        """The clip's frames; see `stm_fast.media.sources.open_frames`."""
         return open_frames(self.frames)
 
 

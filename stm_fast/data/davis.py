@@ -7,7 +7,7 @@ from stm_fast.data.clips import Clip, Dataset, SetSummary
 from stm_fast.data.faults import Faults
 from stm_fast.data.truth import summarize
 from stm_fast.errors import MediaError
-from stm_fast.media.video import list_images
+from stm_fast.media.images import list_images
 
 SUBMISSION = "the folders of clips in {masks}, zipped without a folder around them"
 

@@ -5,7 +5,7 @@ from pathlib import Path, PurePath
 from stm_fast.data.clips import Clip, Dataset
 from stm_fast.data.faults import Faults
 from stm_fast.errors import MediaError
-from stm_fast.media.video import list_images
+from stm_fast.media.images import list_images
 
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ts", ".webm"})
 

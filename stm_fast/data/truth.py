@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stm_fast.data.clips import Clip, SetSummary
+from stm_fast.media.images import list_images
 from stm_fast.media.masks import Colour, object_ids, read_mask
 from stm_fast.media.notices import MediaNotice
-from stm_fast.media.video import list_images
 
 MIN_ANNOTATED_FRAMES = 3
 """The first annotated frame, which is given, the last, and one between them to score."""

@@ -9,8 +9,8 @@ from stm_fast.data.clips import Clip, Dataset, SetSummary
 from stm_fast.data.faults import Faults, name_some
 from stm_fast.data.truth import summarize
 from stm_fast.errors import MediaError
+from stm_fast.media.images import list_images
 from stm_fast.media.notices import notice
-from stm_fast.media.video import list_images
 
 FRAMES, MASKS, META = "JPEGImages", "Annotations", "meta.json"
 ALL_FRAMES = "_all_frames"

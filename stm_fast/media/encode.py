@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +12,18 @@ from numpy.typing import NDArray
 from stm_fast.errors import MediaError
 from stm_fast.media.files import atomic_path
 
+if TYPE_CHECKING:
+    from av.packet import Packet
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
 BT709 = 1
+SQUARE = Fraction(1)
+TICKS_PER_SECOND = 90000
 
 
 @contextmanager
-def video_writer(path: str | Path, fps: Fraction | float) -> Iterator["VideoEncoder"]:
+def video_writer(path: str | Path, fps: Fraction | float, pixel_aspect: Fraction = SQUARE) -> Iterator["VideoEncoder"]:
     """Write an H.264 mp4 that every player opens.
 
     The file has a temporary name until the block ends. When the block is interrupted, or its input breaks off
@@ -23,7 +31,8 @@ def video_writer(path: str | Path, fps: Fraction | float) -> Iterator["VideoEnco
 
     Args:
         path: the mp4 file.
-        fps: frames a second.
+        fps: frames a second; of frames with time stamps, what they come to about.
+        pixel_aspect: width of a pixel by its height, by which players stretch the picture.
 
     Yields:
         The encoder; give it frames with `write`.
@@ -33,7 +42,7 @@ def video_writer(path: str | Path, fps: Fraction | float) -> Iterator["VideoEnco
         OSError: the file cannot be written.
     """
     stopped: BaseException | None = None
-    with atomic_path(path) as partial, closing(VideoEncoder(partial, fps)) as encoder:
+    with atomic_path(path) as partial, closing(VideoEncoder(partial, fps, pixel_aspect)) as encoder:
         try:
             yield encoder
         except (KeyboardInterrupt, MediaError) as error:
@@ -52,47 +61,82 @@ class VideoEncoder:
         frames: number of frames written so far.
     """
 
-    def __init__(self, path: Path, fps: Fraction | float) -> None:
+    def __init__(self, path: Path, fps: Fraction | float, pixel_aspect: Fraction = SQUARE) -> None:
         import av
         from av.codec.codec import UnknownCodecError
 
         self.frames = 0
         self.path = path.absolute()
+        self._rate = Fraction(fps).limit_denominator(1001)
+        self._timed = False
+        self._last_tick = -1
+        self._held: VideoFrame | None = None
+        self._last_duration = 0
+        self._durations: dict[int, int] = {}
         self._container = av.open(str(self.path), "w", format="mp4", options={"movflags": "+faststart"})
-        rate = Fraction(fps).limit_denominator(1001)
+        options = {"crf": "18", "preset": "veryfast"}
         try:
-            self._stream = self._container.add_stream("libx264", rate=rate, options={"crf": "18", "preset": "veryfast"})
+            self._stream = self._container.add_stream("libx264", rate=self._rate, options=options)
         except UnknownCodecError as error:
             self._container.close()
             raise MediaError("this build of PyAV has no libx264: install av from PyPI, or do without video") from error
         context = self._stream.codec_context
         context.pix_fmt = "yuv420p"
         context.colorspace = context.color_primaries = context.color_trc = BT709
+        context.sample_aspect_ratio = pixel_aspect.limit_denominator(255)
 
-    def write(self, image: NDArray[np.uint8]) -> None:
-        """Append a frame, RGB uint8 `(H, W, 3)`; an odd size has its last row or column doubled, H.264 wants even."""
-        from av.video.frame import VideoFrame
-        from av.video.reformatter import Colorspace
+    def write(self, image: NDArray[np.uint8], time: Fraction | None = None) -> None:
+        """Append a frame.
 
-        height, width = image.shape[:2]
-        image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        Args:
+            image: RGB uint8 `(H, W, 3)`; an odd size has its last row or column doubled, H.264 wants even.
+            time: seconds from the first frame, to 1/90000; a frame that is not after the one before it comes a tick
+                later. None places frames by the rate. All frames have a time, or none.
+
+        Raises:
+            ValueError: some frames have a time and others have not.
+            OSError: the file cannot be written.
+        """
         if not self.frames:
-            self._stream.height, self._stream.width = image.shape[:2]
-        frame = VideoFrame.from_ndarray(image, format="rgb24")
-        yuv = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709)
-        with self._told():
-            self._container.mux(self._stream.encode(yuv))
+            self._begin(image, timed=time is not None)
+        if self._timed != (time is not None):
+            raise ValueError(f"time of frame {self.frames} is {time}: all frames of a video have a time, or none")
+        frame = _in_yuv(image)
+        frame.pts = self.frames if time is None else max(round(time * TICKS_PER_SECOND), self._last_tick + 1)
+        self._encode_held(frame.pts - self._last_tick)
+        self._held, self._last_tick = frame, frame.pts
         self.frames += 1
 
     def finish(self) -> None:
-        """Flush the encoder."""
-        with self._told():
-            self._container.mux(self._stream.encode())
+        """Flush the encoder; the last frame is shown as long as the one before it, or by the rate if that is less."""
+        ticks = round(TICKS_PER_SECOND / self._rate)
+        self._encode_held(min(ticks, self._last_duration or ticks) if self._timed else 1)
+        self._mux(self._stream.encode())
 
     def close(self) -> None:
         """Write the index and close the file."""
         with self._told():
             self._container.close()
+
+    def _begin(self, image: NDArray[np.uint8], *, timed: bool) -> None:
+        self._timed = timed
+        self._stream.height, self._stream.width = _even(image).shape[:2]
+        if timed:
+            self._stream.codec_context.time_base = self._stream.time_base = Fraction(1, TICKS_PER_SECOND)
+
+    def _encode_held(self, duration: int) -> None:
+        """Encode the frame that waited for its duration, in units of the time base."""
+        if self._held is None:
+            return
+        self._last_duration = self._durations[self._last_tick] = duration
+        self._mux(self._stream.encode(self._held))
+        self._held = None
+
+    def _mux(self, packets: "list[Packet[VideoStream]]") -> None:
+        with self._told():
+            for packet in packets:
+                packet.duration = self._durations.pop(packet.pts or 0, 0)
+                self._container.mux(packet)
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -105,3 +149,17 @@ class VideoEncoder:
             if isinstance(error, OSError):
                 raise
             raise OSError(error.errno, f"the video cannot be encoded: {error.strerror}", str(self.path)) from error
+
+
+def _even(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """With the last row or column doubled where their number is odd."""
+    height, width = image.shape[:2]
+    return np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+
+
+def _in_yuv(image: NDArray[np.uint8]) -> "VideoFrame":
+    from av.video.frame import VideoFrame
+    from av.video.reformatter import Colorspace
+
+    frame = VideoFrame.from_ndarray(_even(image), format="rgb24")
+    return frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709)

@@ -1,262 +1,191 @@
-"""Frames of a video file or of a folder of images, one at a time."""
+"""Frames of a video that FFmpeg decodes."""
 
-import re
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from fractions import Fraction
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import chain
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
 from stm_fast.errors import MediaError
-from stm_fast.media.notices import notice
+from stm_fast.media.display import display_matrix, is_sideways, upright
+from stm_fast.media.frames import Frame, FrameSource, is_number, numbered
+from stm_fast.media.levels import Pixels, Scaler
+from stm_fast.media.notices import Notices
+from stm_fast.media.streams import (
+    Location,
+    frame_rate,
+    is_perceptual,
+    open_container,
+    pixel_aspect,
+    promised_packets,
+    promised_seconds,
+    video_stream,
+)
 
 if TYPE_CHECKING:
-    from av.container import InputContainer
     from av.video.frame import VideoFrame
-    from av.video.stream import VideoStream
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-
-
-class Frame(NamedTuple):
-    """One frame of a clip.
-
-    Attributes:
-        name: what its mask is called, without a suffix: the image's stem, or the frame's number as five digits.
-        image: RGB uint8 `(H, W, 3)`.
-        time: seconds since the first frame; None if the source has no clock.
-    """
-
-    name: str
-    image: NDArray[np.uint8]
-    time: Fraction | None = None
-
-
-class FrameSource(ABC):
-    """A clip that can be iterated any number of times; it is decoded while it is iterated and never held as a whole.
-
-    Iterating raises `MediaError` at the first frame that cannot be read or has another size than the first; all frames
-    before it have been delivered by then.
-
-    Attributes:
-        path: the video file or the folder.
-        size: height and width of every frame, in pixels, after rotation.
-        fps: frames a second, or None for images.
-        count: number of frames as far as the source tells without being decoded, or None.
-        first_name: name of the first frame.
-    """
-
-    path: Path
-    size: tuple[int, int]
-    fps: Fraction | None
-    count: int | None
-    first_name: str
-
-    @abstractmethod
-    def _decode(self) -> Iterator[Frame]:
-        """All frames in order, of whatever size they have."""
-
-    def __iter__(self) -> Iterator[Frame]:
-        for frame in self._decode():
-            height, width = frame.image.shape[:2]
-            if (height, width) != self.size:
-                raise MediaError(
-                    f"frame {frame.name} of {self.path} is {width}×{height} but the clip began at "
-                    f"{self.size[1]}×{self.size[0]}: all frames must have one size"
-                )
-            yield frame
-
-    @abstractmethod
-    def may_hold(self, name: str) -> bool:
-        """Whether a frame can have this name."""
-
-    def has_file(self, path: Path) -> bool:
-        """Whether a file is one of the frames."""
-        return False
-
-
-class ImageFolder(FrameSource):
-    """The images of a folder, in natural order of their names: `frame_2` comes before `frame_10`.
-
-    Args:
-        path: the folder; files that are not images, and hidden files, are passed over.
-
-    Raises:
-        MediaError: no image in the folder, two images of one name, or an unreadable first image.
-    """
-
-    fps = None
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self._files = list_images(self.path)
-        if not self._files:
-            raise MediaError(f"{self.path} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
-        self.count = len(self._files)
-        self.first_name, first = next(iter(self._files.items()))
-        height, width = read_image(first).shape[:2]
-        self.size = (height, width)
-
-    def _decode(self) -> Iterator[Frame]:
-        for name, file in self._files.items():
-            yield Frame(name, read_image(file))
-
-    def may_hold(self, name: str) -> bool:
-        """Whether a frame can have this name."""
-        return name in self._files
-
-    def has_file(self, path: Path) -> bool:
-        """Whether a file is one of the frames."""
-        return path.resolve() in {file.resolve() for file in self._files.values()}
+USUAL_RATE = Fraction(25)
+TICK = Fraction(1, 1000)  # seconds between frames that claim the same moment
+JITTER = 2  # frames back that a time stamp may be wrong by; more begins another recording
 
 
 class VideoFile(FrameSource):
-    """A video file decoded by FFmpeg, turned as its rotation metadata says.
+    """A video decoded by FFmpeg, turned and mirrored as its display matrix says.
+
+    Damaged packets are passed over, as players do, and counted in a notice. Frames of another size than the first are
+    scaled to it.
 
     Args:
-        path: any file that FFmpeg reads.
+        location: a file, URL, pipe or camera. What is to be opened once keeps its first frame for the first iteration.
 
     Raises:
-        MediaError: the file is unreadable, has no video stream or not one frame that can be decoded.
+        MediaError: it is unreadable, has no video stream or not one frame that can be decoded.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        with _open_video(self.path) as container:
-            stream = _video_stream(container, self.path)
-            self.fps = stream.average_rate or stream.guessed_rate
-            self._packets = stream.frames or None
-            self.count = self._packets or _estimated_count(container, stream)
-        first = next(self._decode(), None)
+    def __init__(self, location: Location) -> None:
+        self.path = location.path
+        self._location = location
+        self._notice = Notices()
+        self._scaler = Scaler(location.path)
+        self._begun: Iterator[Frame] | None = None
+        decoding = self._decode_all()
+        first = next(decoding, None)
         if first is None:
             raise MediaError(f"{self.path} has no frame that can be decoded")
+        if location.once:
+            self._begun = chain((first,), decoding)
+        else:
+            decoding.close()
         self.first_name = first.name
-        height, width = first.image.shape[:2]
-        self.size = (height, width)
 
     def _decode(self) -> Iterator[Frame]:
+        begun, self._begun = self._begun, None
+        if begun is None and not self.seekable:
+            raise MediaError(f"{self.path} can be read once only, and was: save it as a file to read it again")
+        return begun or self._decode_all()
+
+    def _decode_all(self) -> Generator[Frame, None, None]:
         from av.error import FFmpegError
 
-        with _open_video(self.path) as container:
-            stream = _video_stream(container, self.path)
+        with open_container(self._location) as (container, check):
+            stream = video_stream(container, self.path, self._notice)
             stream.thread_type = "AUTO"
-            index = packets = 0
+            if is_perceptual(stream):
+                self._notice(
+                    f"{self.path} is HDR and not tone-mapped: its frames look flat, an SDR version may do better"
+                )
+            self.fps = frame_rate(stream)
+            self._promised = promised_packets(container, stream)
+            seconds = promised_seconds(container, stream)
+            self.seekable = not self._location.once or (self._location.again and seconds is not None)
+            estimate = round(seconds * self.fps) if seconds and self.fps else None
+            self.count = self._promised or stream.frames or estimate
+            clock = _Clock(self.fps or USUAL_RATE)
+            size: tuple[int, int] | None = None
+            index = packets = damaged = 0
             try:
                 for packet in container.demux(stream):
+                    check()
                     packets += packet.size > 0
-                    for frame in packet.decode():
-                        yield Frame(f"{index:05d}", _upright(frame))
+                    try:
+                        frames = packet.decode()
+                    except FFmpegError:
+                        damaged += 1
+                        continue
+                    for frame in frames:
+                        image = self._image(frame, size)
+                        if size is None:
+                            size = image.shape[0], image.shape[1]
+                            self._set_shape(size, pixel_aspect(stream), sideways=is_sideways(display_matrix(frame)))
+                        yield Frame(numbered(index), image, clock.time(frame))
                         index += 1
             except FFmpegError as error:
                 raise MediaError(self._broken_off(index, str(error.strerror))) from error
-            if self._packets and packets < self._packets:
-                raise MediaError(self._broken_off(index, "the file ends early"))
-            if self.count and index < 0.9 * self.count:
-                notice(
-                    f"{self.path} gave {index} frames where its duration promises about {self.count}: it may be cut off"
+            if damaged and index:
+                self._notice(
+                    f"{self.path} has {damaged} damaged packets, which were passed over: it gave {index} frames"
                 )
+            if self._promised and packets < self._promised:
+                raise MediaError(self._broken_off(index, "the file ends early"))
+            if index and seconds and clock.end < 0.9 * seconds:
+                self._notice(
+                    f"{self.path} gave {index} frames, {float(clock.end):.2f} s, where its duration promises "
+                    f"{float(seconds):.2f} s: it may be cut off"
+                )
+
+    def _set_shape(self, size: tuple[int, int], aspect: Fraction, *, sideways: bool) -> None:
+        self.size = size
+        self.pixel_aspect = 1 / aspect if sideways else aspect
+        if aspect != 1:
+            height, width = size
+            self._notice(
+                f"{self.path} has pixels that are not square: frames and masks are {width}×{height} as stored, and "
+                f"players show them {round(width * self.pixel_aspect)}×{height}"
+            )
+
+    def _image(self, frame: "VideoFrame", size: tuple[int, int] | None) -> NDArray[np.uint8]:
+        """A decoded frame as RGB, upright, scaled to the size of the first if there was one."""
+        if frame.interlaced_frame:
+            self._notice(
+                f"{self.path} is interlaced: each frame is taken whole, with both of its fields, and may look combed "
+                "where things move"
+            )
+        matrix = display_matrix(frame)
+        height, width = (size[::-1] if is_sideways(matrix) else size) if size else (frame.height, frame.width)
+        if (frame.height, frame.width) != (height, width):
+            self._notice(
+                f"{self.path} changes its size to {frame.width}×{frame.height}: such frames are scaled to the first "
+                f"one's {width}×{height}"
+            )
+            frame = frame.reformat(width=width, height=height)
+        return upright(self._scaler.rgb(_pixels(frame)), matrix)
 
     def _broken_off(self, frames: int, reason: str) -> str:
         expected = f" of {self.count}" if self.count else ""
-        return f"{self.path} breaks off after {frames}{expected} frames: {reason}"
+        hint = "" if frames else self._location.hint
+        return f"{self.path} breaks off after {frames}{expected} frames: {reason}{hint}"
 
     def may_hold(self, name: str) -> bool:
         """Whether a frame can have this name."""
-        return name.isdecimal() and name == f"{int(name):05d}" and (self._packets is None or int(name) < self._packets)
+        return is_number(name, self._promised)
 
 
-def open_frames(path: str | Path) -> FrameSource:
-    """The frames of a video file, or of a folder of images.
+class _Clock:
+    """Seconds from the first frame, strictly increasing, by the time stamps as far as they are sound."""
 
-    Args:
-        path: a file that FFmpeg reads, or a folder.
+    def __init__(self, rate: Fraction) -> None:
+        self._step = 1 / rate
+        self._origin: Fraction | None = None
+        self._last = Fraction(0)
 
-    Raises:
-        MediaError: nothing is there, or what is there cannot be read as video.
-    """
-    path = Path(path)
-    if path.is_dir():
-        return ImageFolder(path)
-    if not path.exists():
-        raise MediaError(f"{path} does not exist: a video file or a folder of images is needed")
-    return VideoFile(path)
+    @property
+    def end(self) -> Fraction:
+        """When the last frame ends, if it is shown as long as the rate tells."""
+        return self._last + self._step
 
-
-def list_images(folder: str | Path) -> dict[str, Path]:
-    """The images of a folder by stem, in natural order.
-
-    Raises:
-        MediaError: two images have one stem, so their masks would have one name.
-    """
-    images: dict[str, Path] = {}
-    for file in sorted(Path(folder).iterdir(), key=lambda file: _natural_key(file.name)):
-        if file.suffix.lower() not in IMAGE_SUFFIXES or file.name.startswith("."):
-            continue
-        if file.stem in images:
-            raise MediaError(f"{file.name} and {images[file.stem].name} in {folder} have one name: keep one of them")
-        images[file.stem] = file
-    return images
+    def time(self, frame: "VideoFrame") -> Fraction:
+        stamp = frame.dts if frame.pts is None else frame.pts
+        at = None if stamp is None or frame.time_base is None else stamp * frame.time_base
+        if self._origin is None:
+            self._origin = at or Fraction(0)
+            return self._last
+        time = self.end if at is None else at - self._origin
+        if at is not None and time < self._last - JITTER * self._step:
+            self._origin = at - self.end
+            time = self.end
+        self._last = max(time, self._last + TICK)
+        return self._last
 
 
-def read_image(path: str | Path) -> NDArray[np.uint8]:
-    """An image as RGB uint8 `(H, W, 3)`, turned as its EXIF orientation says; 16-bit grey is scaled to 8 bits.
-
-    Raises:
-        MediaError: the file cannot be read as an image.
-    """
-    try:
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode == "F":
-                raise MediaError(f"{path} has floating pixels: frames have 8 or 16 bits")
-            if upright.mode.startswith("I"):
-                upright = Image.fromarray((np.asarray(upright) / 257).clip(0, 255).astype(np.uint8))
-            return np.array(upright.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise MediaError(f"{path} cannot be read as an image: {error}") from error
-
-
-def _natural_key(name: str) -> list[tuple[int, str]]:
-    """Sorts runs of digits by their value; a name that differs only in leading zeros keeps a fixed place."""
-    return [(int(part), part) if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
-
-
-def _open_video(path: Path) -> "InputContainer":
-    import av
-    from av.error import FFmpegError
-
-    try:
-        return av.open(str(path.absolute()), metadata_errors="ignore")
-    except FFmpegError as error:
-        raise MediaError(f"{path} cannot be read as video: {error.strerror}") from error
-
-
-def _video_stream(container: "InputContainer", path: Path) -> "VideoStream":
-    if not container.streams.video:
-        raise MediaError(f"{path} has no video stream")
-    return container.streams.video[0]
-
-
-def _estimated_count(container: "InputContainer", stream: "VideoStream") -> int | None:
-    """Frames by duration and rate, for formats that do not store their number."""
-    import av
-
-    rate = stream.average_rate or stream.guessed_rate
-    if stream.duration and stream.time_base:
-        seconds = stream.duration * stream.time_base
-    elif container.duration:
-        seconds = Fraction(container.duration, av.time_base)
+def _pixels(frame: "VideoFrame") -> Pixels:
+    """Grey, RGB or RGBA of a decoded frame: 16 bits as they are, what has fewer is scaled by its own depth."""
+    parts = frame.format.components
+    alpha = any(part.is_alpha for part in parts)
+    if parts[0].bits == 16:
+        name = "rgba64le" if alpha else "gray16le" if len(parts) == 1 else "rgb48le"
     else:
-        return None
-    return round(seconds * rate) if rate else None
-
-
-def _upright(frame: "VideoFrame") -> NDArray[np.uint8]:
-    """RGB of a decoded frame, turned by the display matrix."""
-    image = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
-    turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+        name = "rgba" if alpha else "rgb24"
+    return np.asarray(frame.to_ndarray(format=name))

@@ -8,18 +8,18 @@ from typing import Any
 from stm_fast.errors import StmFastError
 
 
-def identity(source: Path, masks: Mapping[str, Path]) -> dict[str, object]:
+def identity(source: Path | str, masks: Mapping[str, Path]) -> dict[str, object]:
     """Describe the inputs of a run.
 
     Args:
-        source: a video, or a folder of images.
+        source: a video, or a folder of images; a string for what is no file, such as a URL.
         masks: the mask files that are given, by frame name.
 
     Returns:
         For a file its size and time of change, for a folder its path, and digests of the masks by frame.
     """
-    found: dict[str, object] = {"path": str(source.resolve())}
-    if source.is_file():
+    found: dict[str, object] = {"path": str(source.resolve() if isinstance(source, Path) else source)}
+    if isinstance(source, Path) and source.is_file():
         status = source.stat()
         found |= {"bytes": status.st_size, "modified": status.st_mtime_ns}
     digests = {name: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for name, path in masks.items()}

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from stm_fast.errors import MediaError
+from stm_fast.media.frames import FrameSource
 from stm_fast.media.notices import notice
-from stm_fast.media.video import FrameSource
 
 
 def frames_of(masks: Mapping[str, Path], folder: Path, frames: FrameSource) -> dict[str, Path]:

@@ -12,8 +12,8 @@ from stm_fast.errors import MediaError
 from stm_fast.inference.objects import Mask
 from stm_fast.inference.resumable import ResumableSegmenter
 from stm_fast.inference.segmenter import Segmentation
+from stm_fast.media.frames import Frame
 from stm_fast.media.masks import object_ids
-from stm_fast.media.video import Frame
 
 Ids = NDArray[np.uint8] | NDArray[np.int32]
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stm_fast.errors import MediaError
 from stm_fast.inference.resumable import ResumableSegmenter
 from stm_fast.media.contact_sheet import ContactSheet
-from stm_fast.media.encode import video_writer
+from stm_fast.media.encode import SQUARE, video_writer
 from stm_fast.media.files import discard
 from stm_fast.media.masks import read_mask, write_mask
 from stm_fast.media.overlay import blend
@@ -86,7 +86,9 @@ class Results:
         size: height and width of the frames.
         settings: for the summary.
         resume: continue with the masks that are there.
-        fps: rate of the overlay where frames have no times; None for no overlay.
+        fps: frames per second of the overlay; None for no overlay.
+        timed: show each frame at its own time, where it has one, instead.
+        pixel_aspect: width of a pixel by its height, see `VideoEncoder`.
         opacity: of the overlay's tint.
         checkpoint_every: seconds between two states; 0 for none.
         inputs: what the masks are made from, for the summary.
@@ -106,6 +108,8 @@ class Results:
         *,
         resume: bool = False,
         fps: Fraction | None = None,
+        timed: bool = True,
+        pixel_aspect: Fraction = SQUARE,
         opacity: float = 0.4,
         checkpoint_every: float = 0.0,
         inputs: dict[str, object] | None = None,
@@ -118,7 +122,7 @@ class Results:
         self._size = size
         self._settings, self._inputs = settings, inputs or {}
         self._resume = resume
-        self._fps = fps
+        self._fps, self._timed, self._pixel_aspect = fps, timed, pixel_aspect
         self._opacity = opacity
         self._checkpoint = Checkpoint(folder.checkpoint, checkpoint_every)
         self._sheet = ContactSheet(opacity=opacity)
@@ -135,7 +139,7 @@ class Results:
         self.folder.root.mkdir(parents=True, exist_ok=True)
         self._journal = Journal(self.folder.journal, resume=self._resume)
         if self._fps:
-            self._encoder = self._stack.enter_context(video_writer(self.folder.overlay, self._fps))
+            self._encoder = self._stack.enter_context(video_writer(self.folder.overlay, self._fps, self._pixel_aspect))
         return self
 
     def mask(self, name: str) -> NDArray[np.uint8] | None:
@@ -170,7 +174,8 @@ class Results:
         self._objects.update(frame.objects)
         if self._encoder:
             seen = sorted(self._objects)
-            self._encoder.write(blend(frame.image, frame.mask, self._opacity, labels=True, legend=seen))
+            picture = blend(frame.image, frame.mask, self._opacity, labels=True, legend=seen)
+            self._encoder.write(picture, frame.time if self._timed else None)
         self._sheet.add(frame.name, frame.image, frame.mask)
         self.frames += 1
         self._resumed += frame.resumed

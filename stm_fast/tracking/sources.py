@@ -2,14 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Sized
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stm_fast.media.video import Frame, FrameSource
+from stm_fast.media.frames import Frame, FrameSource, is_number, numbered
 
 
 class FrameSequence(FrameSource):
@@ -27,10 +26,11 @@ class FrameSequence(FrameSource):
     """
 
     fps = None
-    first_name = "00000"
+    first_name = numbered(0)
 
     def __init__(self, frames: Iterable[Any]) -> None:
-        self.path = Path("the frames")
+        self.path = "the frames"
+        self.seekable = not isinstance(frames, Iterator)
         self.count = len(frames) if isinstance(frames, Sized) else None
         iterator = iter(frames)
         first = next(iterator, None)
@@ -38,15 +38,15 @@ class FrameSequence(FrameSource):
             raise ValueError("video must hold at least one frame, got none")
         height, width = to_image(first).shape[:2]
         self.size = (height, width)
-        self._frames: Iterator[Any] = chain([first], iterator)
+        self._frames: Iterable[Any] = frames if self.seekable else chain([first], iterator)
 
     def _decode(self) -> Iterator[Frame]:
         for index, frame in enumerate(self._frames):
-            yield Frame(f"{index:05d}", to_image(frame))
+            yield Frame(numbered(index), to_image(frame))
 
     def may_hold(self, name: str) -> bool:
         """Whether a frame can have this name."""
-        return name.isdecimal() and name == f"{int(name):05d}" and (self.count is None or int(name) < self.count)
+        return is_number(name, self.count)
 
 
 def to_image(frame: Any) -> NDArray[np.uint8]:

@@ -7,11 +7,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from stm_fast.errors import ArgumentError
+from stm_fast.errors import ArgumentError, MediaError
 from stm_fast.inference.objects import Mask
 from stm_fast.inference.resumable import ResumableSegmenter
+from stm_fast.media.frames import FrameSource
 from stm_fast.media.notices import notice
-from stm_fast.media.video import FrameSource, open_frames
+from stm_fast.media.sources import open_frames
 from stm_fast.tracking import claims, inputs
 from stm_fast.tracking.options import TrackOptions
 from stm_fast.tracking.prompts import Given, Prompter, given_masks
@@ -141,6 +142,11 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
         """
         if self._begun:
             raise RuntimeError("save must be called before the first frame is taken: a video is tracked once")
+        if resume and not self.frames.seekable:
+            raise MediaError(
+                f"{self.frames.path} can be read once only, and a run that resumes reads the frames before once more: "
+                "save them to a file first"
+            )
         out = OutputFolder(Path(folder))
         files = {name: given for name, given in self._masks.items() if isinstance(given, Path)}
         self._check_inputs(out, files)
@@ -167,6 +173,8 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
                 noted,
                 resume=resume,
                 fps=rate if overlay else None,
+                timed=not fps,
+                pixel_aspect=self.frames.pixel_aspect,
                 opacity=opacity,
                 checkpoint_every=checkpoint_every,
                 inputs=made_from,
@@ -189,7 +197,7 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
 
     def _check_inputs(self, out: OutputFolder, files: Mapping[str, Path]) -> None:
         """Make sure that no result would be written over an input."""
-        source = self.frames.path.resolve()
+        source = Path(self.frames.path).resolve()
         given = {source, *(path.resolve().parent for path in files.values())}
         for result in out.pictures:
             if result.resolve() in given:
@@ -263,7 +271,7 @@ def track(
     command line, and so are their defaults.
 
     Args:
-        video: a path that `stm_fast.media.video.open_frames` takes; or RGB frames, numpy `(H, W, 3)` or torch
+        video: a path that `stm_fast.media.sources.open_frames` takes; or RGB frames, numpy `(H, W, 3)` or torch
             `(3, H, W)`, uint8 or floating in [0, 1]: a list, or an iterator such as a live source.
         masks: the mask of the first frame, or masks of several by frame: a file, a folder of files named like their
             frames, an integer array `(H, W)` of ids, or a mapping from the numbers or names of frames to files or

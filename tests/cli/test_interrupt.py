@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from stm_fast.media.masks import read_mask, write_mask
-from stm_fast.media.video import open_frames
+from stm_fast.media.sources import open_frames
 
 FRAMES = 300
 PATIENCE = 300
@@ -56,7 +56,7 @@ def test_interrupted_process_leaves_valid_files_and_says_how_to_go_on(tmp_path, 
     code, said = interrupt(command, tmp_path, masks / "004.png", by)
     assert code == 130, said
     assert "Traceback" not in said
-    assert "--resume goes on" in said.replace("\n", " ")
+    assert "--resume continues" in said.replace("\n", " ")
 
     written = sorted(masks.iterdir())
     assert 5 <= len(written) < FRAMES

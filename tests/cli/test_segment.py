@@ -14,7 +14,7 @@ from PIL import Image
 
 from stm_fast.media.encode import video_writer
 from stm_fast.media.masks import read_mask, write_mask
-from stm_fast.media.video import open_frames
+from stm_fast.media.sources import open_frames
 from stm_fast.memory.bank import MemoryBank
 from stm_fast.memory.offload import DiskStore
 from stm_fast.tracking import results
@@ -64,6 +64,7 @@ def test_everything_is_written(segment, clip, tmp_path):
     assert sorted(path.name for path in out.iterdir()) == [
         "contact_sheet.png",
         "frames.jsonl",
+        "log.txt",
         "masks",
         "overlay.mp4",
         "summary.json",
@@ -101,7 +102,7 @@ def test_a_memory_on_disk_leaves_nothing_behind(segment, clip, tmp_path, monkeyp
     assert result.exit_code == 0, result.output
     assert masks(tmp_path / "out" / "masks") == masks(clip / "masks")
     assert moved == [Path("out")] * 4
-    written = {"contact_sheet.png", "frames.jsonl", "masks", "overlay.mp4", "summary.json"}
+    written = {"contact_sheet.png", "frames.jsonl", "log.txt", "masks", "overlay.mp4", "summary.json"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == written
 
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-Frames = list[NDArray[np.uint8]]
+Frames = list[NDArray[Any]]
 
 
 @pytest.fixture
@@ -29,17 +30,30 @@ def scene() -> Callable[[int, int, int], Frames]:
 
 @pytest.fixture
 def encode() -> Callable[..., Path]:
-    """(path, frames, **container options) -> a video file at 25 frames a second, a key frame in every four."""
+    """(path, frames, ...) -> a video file at 25 frames a second, a key frame in every four.
+
+    Frames are RGB, RGBA or 16-bit grey. `prepare` is called with the stream before it is opened, other names are
+    options of the container.
+    """
     import av
 
-    def write(path: Path, frames: Frames, codec: str = "libx264", **options: str) -> Path:
+    def write(
+        path: Path,
+        frames: Frames,
+        codec: str = "libx264",
+        pix_fmt: str = "yuv420p",
+        prepare: Callable[[av.VideoStream], None] = lambda stream: None,
+        **options: str,
+    ) -> Path:
         with av.open(str(path), "w", options=options) as container:
             stream = container.add_stream(codec, rate=25)
             stream.height, stream.width = frames[0].shape[:2]
-            stream.pix_fmt = "yuv420p"
+            stream.pix_fmt = pix_fmt
             stream.gop_size = 4
+            prepare(stream)
+            kind = {2: "gray16le", 3: "rgb24", 4: "rgba"}[frames[0].ndim if frames[0].ndim == 2 else frames[0].shape[2]]
             for frame in frames:
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format=kind)))
             container.mux(stream.encode())
         return path
 

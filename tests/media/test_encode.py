@@ -1,6 +1,8 @@
 """Encoding: that the video is one, and what an interruption leaves."""
 
 import errno
+from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -8,7 +10,10 @@ import pytest
 
 from stm_fast.errors import MediaError
 from stm_fast.media.encode import VideoEncoder, video_writer
-from stm_fast.media.video import open_frames
+from stm_fast.media.notices import MediaNotice
+from stm_fast.media.sources import open_frames
+
+DATA = Path(__file__).parent / "data"
 
 
 def write_and_stop(path, frames, stop):
@@ -60,3 +65,69 @@ def test_full_disk_leaves_the_old_video(tmp_path, scene, monkeypatch):
         encoder.write(scene(1, 48, 64)[0])
     assert (tmp_path / "out.mp4").read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [tmp_path / "out.mp4"]
+
+
+def read_times(path):
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        return [float(frame.time) for frame in container.decode(stream)], float(stream.duration * stream.time_base)
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds"), [("recorder.webm", 1.066), ("recorder_no_rate.webm", 1.066), ("vfr.mp4", 2.366)]
+)
+def test_video_runs_beside_its_source(tmp_path, name, seconds):
+    source = open_frames(DATA / name)
+    with video_writer(tmp_path / "out.mp4", source.fps or 24) as encoder:
+        for frame in source:
+            encoder.write(frame.image, frame.time)
+    times, duration = read_times(tmp_path / "out.mp4")
+    assert times == pytest.approx([float(frame.time) for frame in source], abs=1 / 90000)
+    assert duration == pytest.approx(seconds, abs=1e-4)
+
+
+@pytest.mark.parametrize(("fps", "last"), [(10, 0.1), (30, 1 / 30), (Fraction(1, 100), 2)])
+def test_last_frame_after_a_pause(tmp_path, scene, fps, last):
+    with video_writer(tmp_path / "out.mp4", fps) as encoder:
+        for frame, time in zip(scene(3, 48, 64), (0, 1, 3), strict=True):
+            encoder.write(frame, Fraction(time))
+    assert read_times(tmp_path / "out.mp4") == ([0, 1, 3], pytest.approx(3 + last, abs=1e-4))
+
+
+def test_one_frame_with_a_time(tmp_path, scene):
+    with video_writer(tmp_path / "out.mp4", 4) as encoder:
+        encoder.write(scene(1, 48, 64)[0], Fraction(0))
+    assert read_times(tmp_path / "out.mp4") == ([0], 0.25)
+
+
+def test_times_always_increase(tmp_path, scene):
+    with video_writer(tmp_path / "out.mp4", 10) as encoder:
+        for frame, time in zip(scene(4, 48, 64), (0, 1, 1, Fraction(1, 2)), strict=True):
+            encoder.write(frame, Fraction(time))
+    times, _ = read_times(tmp_path / "out.mp4")
+    assert np.round(np.array(times) * 90000).tolist() == [0, 90000, 90001, 90002]
+
+
+def test_rates_are_exact(tmp_path, scene):
+    with video_writer(tmp_path / "out.mp4", Fraction(24000, 1001)) as encoder:
+        for frame in scene(6, 48, 64):
+            encoder.write(frame)
+    assert open_frames(tmp_path / "out.mp4").fps == Fraction(24000, 1001)
+    _, duration = read_times(tmp_path / "out.mp4")
+    assert duration == pytest.approx(6 * 1001 / 24000)
+
+
+@pytest.mark.parametrize("times", [(None, Fraction(1)), (Fraction(0), None)])
+def test_all_frames_have_a_time_or_none(tmp_path, scene, times):
+    frame = scene(1, 48, 64)[0]
+    with video_writer(tmp_path / "out.mp4", 10) as encoder:
+        encoder.write(frame, times[0])
+        with pytest.raises(ValueError, match=r"time of frame 1 is .*: all frames of a video have a time, or none"):
+            encoder.write(frame, times[1])
+
+
+def test_pixels_that_are_not_square(tmp_path, scene):
+    with video_writer(tmp_path / "out.mp4", 10, Fraction(16, 11)) as encoder:
+        encoder.write(scene(1, 48, 64)[0])
+    with pytest.warns(MediaNotice, match="players show them 93×48"):
+        assert open_frames(tmp_path / "out.mp4").pixel_aspect == Fraction(16, 11)

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from stm_fast.errors import MediaError
+from stm_fast.media.frames import Frame, FrameSource
 from stm_fast.media.masks import read_mask, write_mask
 from stm_fast.media.notices import MediaNotice
-from stm_fast.media.video import Frame, FrameSource, open_frames
+from stm_fast.media.sources import open_frames
 from stm_fast.tracking import prompts as prompts_module
 from stm_fast.tracking.prompt_names import numbers_in
 from stm_fast.tracking.prompts import Prompter, find_prompts, given_masks
@@ -222,11 +223,12 @@ class TestVoid:
         prompter = Prompter(find_prompts(folder, video, void=255), SIZE, void=255)
         assert np.unique(prompter.new_objects(self.frame())).tolist() == [0, 1]
 
-    def test_is_ignored_in_files_alone(self, folder, video):
+    def test_is_ignored_in_files_and_arrays(self, folder, video):
         ids = read_mask(folder / "00000.png")
         assert list(given_masks(folder, video, void=255)) == list(given_masks(ids, video, void=255)) == ["00000"]
-        prompter = Prompter(given_masks(ids, video, void=255), SIZE, void=255)
-        assert np.unique(prompter.new_objects(self.frame())).tolist() == [0, 1, 255]
+        for given in (folder, ids):
+            prompter = Prompter(given_masks(given, video, void=255), SIZE, void=255)
+            assert np.unique(prompter.new_objects(self.frame())).tolist() == [0, 1]
 
     @pytest.mark.parametrize(("void", "error"), [(0, ValueError), (1.5, TypeError)])
     def test_out_of_range(self, folder, video, void, error):

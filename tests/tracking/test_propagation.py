@@ -13,7 +13,7 @@ from stm_fast.errors import MediaError
 from stm_fast.inference.resumable import ResumableSegmenter
 from stm_fast.media.masks import read_mask, write_mask
 from stm_fast.media.notices import MediaNotice
-from stm_fast.media.video import open_frames
+from stm_fast.media.sources import open_frames
 from stm_fast.memory import presets
 from stm_fast.memory.policies import MemoryPolicy
 from stm_fast.tracking import checkpoint as checkpoint_module

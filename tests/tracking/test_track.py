@@ -1,6 +1,7 @@
 """`stm_fast.track`: every kind of video and mask, corrections, and the same masks as the command line's."""
 
 import json
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -8,10 +9,11 @@ import torch
 from PIL import Image
 
 import stm_fast
-from stm_fast.errors import ArgumentError, StmFastError
+from stm_fast.errors import ArgumentError, MediaError, StmFastError
+from stm_fast.media.encode import video_writer
 from stm_fast.media.masks import read_mask, write_mask
 from stm_fast.media.notices import MediaNotice
-from stm_fast.media.video import open_frames
+from stm_fast.media.sources import open_frames
 from stm_fast.tracking.journal import Journal, read_journal
 from stm_fast.tracking.propagation import Correction, TrackedFrame
 
@@ -240,8 +242,6 @@ def test_another_input_is_not_resumed(stopped, track):
 
 
 def test_a_video_may_move_but_not_change(clip, track, pictures, truth):
-    from stm_fast.media.encode import video_writer
-
     def video(frames):
         with video_writer(clip / "video.mp4", 12) as encoder:
             for picture in frames:
@@ -255,6 +255,27 @@ def test_a_video_may_move_but_not_change(clip, track, pictures, truth):
     (clip / "video.mp4").replace(clip / "moved.mp4")
     with pytest.raises(StmFastError, match=r"moved\.mp4 has changed since the earlier masks were made"):
         resume(track, clip, frames="moved.mp4")
+
+
+def test_a_source_that_is_read_once_is_not_resumed(track, pictures, truth, tmp_path):
+    track(iter(pictures), truth[0]).save(tmp_path / "out", overlay=False)
+    with pytest.raises(MediaError, match="the frames can be read once only"):
+        track(iter(pictures), truth[0]).save(tmp_path / "out", overlay=False, resume=True)
+    assert track(pictures, truth[0]).save(tmp_path / "out", overlay=False, resume=True).resumed_frames == 6
+
+
+@pytest.mark.parametrize("fps", [None, 10])
+@pytest.mark.filterwarnings("ignore:.*pixels that are not square")
+def test_the_overlay_runs_beside_its_source(clip, track, pictures, truth, fps):
+    times = [Fraction(tenth, 10) for tenth in (0, 1, 2, 9, 10, 11)]
+    with video_writer(clip / "video.mp4", 10, Fraction(2)) as encoder:
+        for picture, time in zip(pictures, times, strict=True):
+            encoder.write(picture, time)
+    track(clip / "video.mp4", clip / "mask.png").save(clip / "out", fps=fps)
+    overlay = open_frames(clip / "out" / "overlay.mp4")
+    expected = times if fps is None else [Fraction(index, 10) for index in range(6)]
+    assert [frame.time for frame in overlay] == expected
+    assert overlay.pixel_aspect == 2
 
 
 def test_the_summary_has_the_uncertainty_of_each_object(clip, track):

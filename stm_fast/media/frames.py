@@ -1,0 +1,84 @@
+"""Frames, and what delivers them one at a time."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stm_fast.errors import MediaError
+
+
+class Frame(NamedTuple):
+    """One frame of a clip.
+
+    Attributes:
+        name: what its mask is called, without a suffix: the image's stem, or the frame's number as five digits.
+        image: RGB uint8 `(H, W, 3)`.
+        time: seconds from the first frame, strictly increasing; None for images, which have no time.
+    """
+
+    name: str
+    image: NDArray[np.uint8]
+    time: Fraction | None = None
+
+
+class FrameSource(ABC):
+    """A clip, decoded while it is iterated and never held as a whole.
+
+    It can be iterated any number of times, unless `seekable` is False. Iterating raises `MediaError` at the first frame
+    that cannot be read or has another size than the first; all frames before it have been delivered by then.
+
+    Attributes:
+        path: the file or folder as a `Path`; a URL or pattern as the string that was given, or "standard input".
+        size: height and width of every frame, in pixels, upright.
+        fps: frames a second, or None for images and where the file does not tell; frames may come at another pace, see
+            `Frame.time`.
+        count: number of frames as far as the source tells without being decoded, or None.
+        first_name: name of the first frame.
+        pixel_aspect: width of a pixel by its height; frames are as stored, and players stretch them by it.
+        seekable: whether it can be iterated again: False for a pipe, a camera or a live stream.
+    """
+
+    path: Path | str
+    size: tuple[int, int]
+    fps: Fraction | None
+    count: int | None
+    first_name: str
+    pixel_aspect: Fraction = Fraction(1)
+    seekable: bool = True
+
+    @abstractmethod
+    def _decode(self) -> Iterator[Frame]:
+        """All frames in order, of whatever size they have."""
+
+    def __iter__(self) -> Iterator[Frame]:
+        for frame in self._decode():
+            height, width = frame.image.shape[:2]
+            if (height, width) != self.size:
+                raise MediaError(
+                    f"frame {frame.name} of {self.path} is {width}×{height} but the clip began at "
+                    f"{self.size[1]}×{self.size[0]}: all frames must have one size"
+                )
+            yield frame
+
+    @abstractmethod
+    def may_hold(self, name: str) -> bool:
+        """Whether a frame can have this name."""
+
+    def has_file(self, path: Path) -> bool:
+        """Whether a file is one of the frames."""
+        return False
+
+
+def numbered(index: int) -> str:
+    """The name of a frame that has only its number, from 0."""
+    return f"{index:05d}"
+
+
+def is_number(name: str, count: int | None) -> bool:
+    """Whether `numbered` gives this name to one of `count` frames, or of any number of frames for None."""
+    return name.isdecimal() and name == numbered(int(name)) and (count is None or int(name) < count)

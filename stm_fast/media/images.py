@@ -1,0 +1,185 @@
+"""Images as frames: files of a folder, pages of a stack, pictures of an animation."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stm_fast.errors import MediaError
+from stm_fast.media.frames import Frame, FrameSource, is_number, numbered
+from stm_fast.media.levels import Pixels, Scaler
+from stm_fast.media.pictures import check_hyperstack, frame_pages, open_image, read_pixels, shown_seconds
+
+IMAGE_SUFFIXES = frozenset(
+    {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
+)
+SAMPLES = 8  # frames looked at for the range of deep pixels
+
+T = TypeVar("T")
+
+
+class ImageFiles(FrameSource):
+    """Images, each of them a frame.
+
+    Args:
+        path: what to call them: their folder or pattern.
+        files: in order, by the names of the frames.
+
+    Raises:
+        MediaError: there is no image, or the first one is unreadable or has several pages.
+    """
+
+    fps = None
+
+    def __init__(self, path: Path | str, files: Mapping[str, Path]) -> None:
+        self.path = path
+        self._files = files
+        self._scaler = Scaler(path)
+        self.count = len(files)
+        self.first_name, first = next(iter(files.items()))
+        pixels = _read_single(first)
+        if pixels.dtype != np.uint8:
+            others = _spread(list(files.values())[1:])
+            self._scaler.look([pixels, *_readable(_read_single, others)])
+        self.size = (pixels.shape[0], pixels.shape[1])
+
+    def _decode(self) -> Iterator[Frame]:
+        for name, file in self._files.items():
+            yield Frame(name, self._scaler.rgb(_read_single(file)))
+
+    def may_hold(self, name: str) -> bool:
+        """Whether a frame can have this name."""
+        return name in self._files
+
+    def has_file(self, path: Path) -> bool:
+        """Whether a file is one of the frames."""
+        return path.resolve() in {file.resolve() for file in self._files.values()}
+
+
+class ImageStack(FrameSource):
+    """The pages of a TIFF, or the pictures of an animated WebP, PNG or GIF; a picture alone is a clip of one frame.
+
+    Pages that are marked as thumbnails or masks of others are passed over. Animations have time stamps.
+
+    Args:
+        path: the file.
+
+    Raises:
+        MediaError: the file is unreadable.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._scaler = Scaler(path)
+        with open_image(path) as image:
+            self._pages = frame_pages(image, path)
+            check_hyperstack(image, len(self._pages), path)
+            first = read_pixels(image, self._pages[0], path)
+            duration = shown_seconds(image) if len(self._pages) > 1 else None
+            if first.dtype != np.uint8:
+                others = _spread(self._pages[1:])
+                self._scaler.look([first, *_readable(lambda page: read_pixels(image, page, path), others)])
+        self.count = len(self._pages)
+        self.fps = 1 / duration if duration else None
+        self.first_name = numbered(0)
+        self.size = (first.shape[0], first.shape[1])
+
+    def _decode(self) -> Iterator[Frame]:
+        time = Fraction(0)
+        with open_image(Path(self.path)) as image:
+            for index, page in enumerate(self._pages):
+                pixels = read_pixels(image, page, self.path)
+                yield Frame(numbered(index), self._scaler.rgb(pixels), time if self.fps else None)
+                time += shown_seconds(image) or 0
+
+    def may_hold(self, name: str) -> bool:
+        """Whether a frame can have this name."""
+        return is_number(name, self.count)
+
+    def has_file(self, path: Path) -> bool:
+        """Whether it is this file."""
+        return path.resolve() == Path(self.path).resolve()
+
+
+def count_pages(path: str | Path) -> int:
+    """The number of frames that an image file holds.
+
+    Raises:
+        MediaError: the file cannot be read as an image.
+    """
+    with open_image(Path(path)) as image:
+        return len(frame_pages(image, path))
+
+
+def list_images(folder: str | Path) -> dict[str, Path]:
+    """The images of a folder by stem, in natural order: `frame_2` comes before `frame_10`.
+
+    Files that are not images, and hidden files, are passed over.
+
+    Raises:
+        MediaError: two images have one stem, so their masks would have one name.
+    """
+    return by_stem(
+        file
+        for file in sorted(Path(folder).iterdir(), key=lambda file: natural_key(file.name))
+        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
+    )
+
+
+def by_stem(files: Iterable[Path]) -> dict[str, Path]:
+    """Files by stem, in the order given.
+
+    Raises:
+        MediaError: two files have one stem, so their masks would have one name.
+    """
+    images: dict[str, Path] = {}
+    for file in files:
+        if file.stem in images:
+            raise MediaError(
+                f"{file.name} and {images[file.stem].name} in {file.parent} have one name: keep one of them"
+            )
+        images[file.stem] = file
+    return images
+
+
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Sorts runs of digits by their value; a name that differs only in leading zeros keeps a fixed place."""
+    return [(int(part), part) if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def read_image(path: str | Path) -> NDArray[np.uint8]:
+    """An image as RGB uint8 `(H, W, 3)`, turned as its EXIF orientation says; deep pixels as `Scaler` makes them.
+
+    Raises:
+        MediaError: the file cannot be read as an image, or has several pages.
+    """
+    return Scaler(path).rgb(_read_single(Path(path)))
+
+
+def _read_single(path: Path) -> Pixels:
+    with open_image(path) as image:
+        pages = frame_pages(image, path)
+        if len(pages) > 1:
+            raise MediaError(
+                f"{path} has {len(pages)} pages, and one image is one frame here: give the file itself as the clip, or "
+                "an image for every frame"
+            )
+        return read_pixels(image, pages[0], path)
+
+
+def _spread(items: list[T]) -> list[T]:
+    """Some of the items, evenly."""
+    step = -(-len(items) // SAMPLES) or 1
+    return items[step - 1 :: step]
+
+
+def _readable(read: Callable[[T], Pixels], items: Iterable[T]) -> Iterator[Pixels]:
+    """What can be read of the items; what cannot is told when its turn comes."""
+    for item in items:
+        with suppress(MediaError):
+            yield read(item)

@@ -1,0 +1,157 @@
+"""Opening videos with FFmpeg: files, URLs, pipes and cameras, and the stream of pictures in them."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from stm_fast.errors import MediaError
+from stm_fast.media.notices import Notices
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+OPEN_SECONDS, READ_SECONDS = 20.0, 60.0  # for what lies behind a network or a camera
+CLOCK_RATE = 1000  # containers that count milliseconds give this as a rate where they know none
+PQ = 16  # transfer function of HDR10 and Dolby Vision
+PIPE_HINT = " (a pipe is read from front to end: mp4 files whose index comes last must be given as files)"
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where a video comes from.
+
+    Attributes:
+        path: what to call it.
+        target: what FFmpeg opens: a name or URL; or what is read from front to end, a pipe or an open file.
+        format: of the input, or None to find out.
+        once: it is opened once, and its frames kept from the first one on.
+        again: it can be opened again if it turns out to have an end.
+    """
+
+    path: Path | str
+    target: str | Path | BinaryIO
+    format: str | None = None
+    once: bool = False
+    again: bool = False
+
+    @property
+    def hint(self) -> str:
+        """What to add to an error of reading."""
+        return "" if isinstance(self.target, str) else PIPE_HINT
+
+
+class _Pipe:
+    """What FFmpeg reads from front to end, as soon as it comes.
+
+    FFmpeg's callback cannot raise: an interruption ends the input, and is kept for `check`.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = getattr(file, "raw", file)  # a buffer would wait until it is full
+        self._stopped: BaseException | None = None
+
+    def read(self, size: int) -> bytes:
+        if self._stopped:
+            return b""
+        try:
+            return self._file.read(size) or b""
+        except BaseException as error:
+            self._stopped = error
+            return b""
+
+    def check(self) -> None:
+        if self._stopped:
+            raise self._stopped
+
+
+@contextmanager
+def open_container(location: Location) -> Iterator[tuple["InputContainer", Callable[[], None]]]:
+    """Open a video.
+
+    Yields:
+        The container, and a function to be called after each of its packets, which raises what stopped the input.
+
+    Raises:
+        MediaError: FFmpeg cannot read it.
+    """
+    import av
+    from av.error import FFmpegError
+
+    with ExitStack() as stack:
+        target, check, timeout = location.target, _do_nothing, None
+        if isinstance(target, str):
+            opened: str | _Pipe = target
+            timeout = (OPEN_SECONDS, READ_SECONDS) if location.once else None
+        else:
+            file = stack.enter_context(target.open("rb", buffering=0)) if isinstance(target, Path) else target
+            opened = _Pipe(file)
+            check = opened.check
+        try:
+            container = av.open(opened, format=location.format, metadata_errors="ignore", timeout=timeout)
+        except FFmpegError as error:
+            check()
+            raise MediaError(f"{location.path} cannot be read as video: {error.strerror}{location.hint}") from error
+        yield stack.enter_context(cast("InputContainer", container)), check
+
+
+def _do_nothing() -> None:
+    pass
+
+
+def video_stream(container: "InputContainer", path: Path | str, notice: Notices) -> "VideoStream":
+    """The stream that the ffmpeg program takes: the default one, then the largest; never a cover picture.
+
+    Raises:
+        MediaError: there is none, or none that can be decoded.
+    """
+    from av.stream import Disposition
+
+    pictures = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not pictures:
+        cover = ", only a cover picture" if container.streams.video else ""
+        raise MediaError(f"{path} has no video stream{cover}")
+    streams = [stream for stream in pictures if stream.codec_context is not None]
+    if not streams:
+        raise MediaError(f"{path} has a video stream whose codec this build of FFmpeg does not know")
+    chosen = max(streams, key=lambda s: (bool(s.disposition & Disposition.default), s.width * s.height, -s.index))
+    if len(pictures) > 1:
+        notice(
+            f"{path} has {len(pictures)} video streams: stream {chosen.index}, {chosen.width}×{chosen.height}, is taken"
+        )
+    return chosen
+
+
+def frame_rate(stream: "VideoStream") -> Fraction | None:
+    """Frames a second as the file tells, or None."""
+    rate = stream.average_rate or stream.guessed_rate
+    return rate if rate and rate < CLOCK_RATE else None
+
+
+def promised_seconds(container: "InputContainer", stream: "VideoStream") -> Fraction | None:
+    """How long the video lasts as the file tells, or None."""
+    import av
+
+    if stream.duration and stream.time_base:
+        return stream.duration * stream.time_base
+    return Fraction(container.duration, av.time_base) if container.duration else None
+
+
+def promised_packets(container: "InputContainer", stream: "VideoStream") -> int | None:
+    """How many packets there are in a whole file, where it tells: mp4 and its kin do."""
+    if not stream.frames or "mp4" not in container.format.name:
+        return None
+    return len(stream.index_entries) if hasattr(stream, "index_entries") else None
+
+
+def pixel_aspect(stream: "VideoStream") -> Fraction:
+    """Width of a pixel by its height, as stored; 1 where it is not known."""
+    return Fraction(stream.sample_aspect_ratio or 1)
+
+
+def is_perceptual(stream: "VideoStream") -> bool:
+    """Whether the video is HDR by perceptual quantisation, which looks flat where it is not tone-mapped."""
+    return stream.codec_context.color_trc == PQ
