@@ -3,20 +3,21 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-CSRC := $(shell find csrc -name "*.h" -o -name "*.cpp" -o -name "*.cu")
+SOURCES := $(shell find csrc -name "*.h" -o -name "*.cpp" -o -name "*.cu")
+CSRC := $(filter-out csrc/third_party/%,$(SOURCES))
 
 # Warnings of the C++ compiler are errors here; on a user's machine they are not.
 export STM_FAST_STRICT = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-kernels test-arm64 budgets sanitize check bench bench-gpu bench-suite weights clean
+.PHONY: help install demo test test-kernels test-arm64 test-wheel budgets sanitize check bench bench-gpu bench-suite weights clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## create .venv with the pinned requirements and this package, editable
 
-$(INSTALLED): requirements.txt pyproject.toml setup.py stm_fast/ops/compiled/recipe.py $(CSRC)
+$(INSTALLED): requirements.txt pyproject.toml setup.py stm_fast/ops/compiled/recipe.py $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the pinned requirements into $(VENV): this takes a few minutes the first time."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
@@ -39,6 +40,9 @@ test-kernels: install ## test the compiled kernels by themselves, without torch;
 test-arm64: install ## the same, compiled for 64-bit ARM and run by qemu-user (packages g++-aarch64-linux-gnu, qemu-user)
 	$(BIN)/python tests/csrc/build.py build/arm64 --machine aarch64 --compiler aarch64-linux-gnu-g++ -static
 	qemu-aarch64 build/arm64/kernels
+
+test-wheel: install ## build a wheel as pip does, install it in an environment of its own, and use it; takes some minutes
+	$(BIN)/pytest --override-ini faulthandler_timeout=0 tests/packaging/wheel.py
 
 # The oldest triton that is supported, beside the pinned one.
 OLDEST_TRITON := build/triton-3.6

@@ -1,8 +1,8 @@
-"""Packages and the compiled libraries of stm-fast; everything else about the distribution is in pyproject.toml.
+"""The compiled libraries of stm-fast; everything else about the distribution is in pyproject.toml.
 
-Nothing here imports torch or the package. Where torch or a compiler is missing the package is installed without the
-libraries, which are then built when they are first needed. STM_FAST_CUDA=1 asks for the CUDA kernels, and 0 leaves them
-out.
+Nothing here imports torch or the package, and torch need not be installed. Where there is no compiler the wheel is
+pure, and the CPU kernels are built when they are first needed. STM_FAST_CUDA=1 asks for the CUDA kernels, and 0 leaves
+them out.
 """
 
 import os
@@ -10,7 +10,8 @@ import runpy
 import shutil
 from pathlib import Path
 
-from setuptools import Extension, find_packages, setup
+from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent
@@ -22,15 +23,16 @@ class BuildLibrary(build_ext):
     """Builds the libraries with their own recipe instead of setuptools' compiler."""
 
     def build_extension(self, ext: Extension) -> None:
-        """Compile `csrc`; without a compiler, go on without."""
+        """Compile the kernels; without a compiler, leave them out."""
         target = Path(self.get_ext_fullpath(ext.name))
         engine = ext.name.rpartition("_")[2]
         try:
-            built = RECIPE["build"](ROOT / "csrc", Path(self.build_temp).resolve() / engine, engine)
+            built = RECIPE["build"](ROOT / "stm_fast" / "csrc", Path(self.build_temp).resolve() / engine, engine)
         except RECIPE["BuildError"] as error:
             if os.environ.get("STM_FAST_STRICT") or (engine == "cuda" and os.environ.get("STM_FAST_CUDA")):
                 raise
             self.warn(f"installing without the compiled {engine} kernels: {error}")
+            target.unlink(missing_ok=True)
             return
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_suffix(".partial")
@@ -51,11 +53,21 @@ class BuildLibrary(build_ext):
         return [path for path in super().get_outputs() if Path(path).exists()]
 
 
+class Wheel(bdist_wheel):
+    """A wheel for this platform if it holds a library, else one for all."""
+
+    def run(self) -> None:
+        """Build first, and nothing of an earlier build: the tag depends on what could be built."""
+        shutil.rmtree(self.get_finalized_command("build").build_lib, ignore_errors=True)
+        self.run_command("build")
+        if not self.get_finalized_command("build_ext").get_outputs():
+            self.distribution.ext_modules = []
+            self.root_is_pure = True
+        super().run()
+
+
 setup(
-    packages=[*find_packages(include=["stm_fast", "stm_fast.*"]), "stm_fast.csrc"],
-    package_dir={"stm_fast.csrc": "csrc"},
-    package_data={"stm_fast.csrc": ["**/*.h", "**/*.cpp", "**/*.cu"]},
     ext_modules=[Extension(f"stm_fast._{engine}", sources=[], py_limited_api=True) for engine in ENGINES],
-    cmdclass={"build_ext": BuildLibrary},
+    cmdclass={"build_ext": BuildLibrary, "bdist_wheel": Wheel},
     options={"bdist_wheel": {"py_limited_api": "cp310"}},
 )

@@ -1,12 +1,12 @@
-"""A machine with a GPU and little else, pretended: a checkout of tracked files, and packages that are not there."""
+"""A machine with a GPU and little else, pretended: a clean checkout, and packages that are not there."""
 
 import os
 import re
-import subprocess
 from importlib import metadata
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from tests import checkout
+
 INSTALLED = (
     "torch", "triton", "numpy", "cmake", "ninja", "pytest", "pytest-xdist", "hypothesis", "typer", "rich",
     "safetensors", "matplotlib",
@@ -32,7 +32,7 @@ sys.meta_path[:] = [BuiltinImporter, FrozenImporter, Bare]
 
 
 def make(folder: Path) -> tuple[Path, dict[str, str]]:
-    """Copy the tracked files, and hide what is not installed there.
+    """Copy the checkout, and hide what is not installed there.
 
     Args:
         folder: an empty one.
@@ -40,16 +40,10 @@ def make(folder: Path) -> tuple[Path, dict[str, str]]:
     Returns:
         The root of the copy, and an environment in which Python and all that it starts have only what that machine has.
     """
-    checkout, site = folder / "checkout", folder / "site"
-    checkout.mkdir()
+    site = folder / "site"
     site.mkdir()
-    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True).stdout
-    packed = subprocess.run(
-        ["tar", "--create", "--null", "--files-from=-"], cwd=ROOT, input=names, check=True, capture_output=True
-    )
-    subprocess.run(["tar", "--extract"], cwd=checkout, input=packed.stdout, check=True)
     (site / "sitecustomize.py").write_text(HIDING.format(hidden=sorted(hidden())))
-    return checkout, {**os.environ, "PYTHONPATH": str(site)}
+    return checkout.copy(folder / "checkout"), {**os.environ, "PYTHONPATH": str(site)}
 
 
 def hidden() -> set[str]:

@@ -10,6 +10,7 @@ import stm_fast
 
 PACKAGE = Path(stm_fast.__file__).parent
 LEVELS = {
+    "__main__": 7,
     "cli": 6,
     "training": 5,
     "evaluation": 5,

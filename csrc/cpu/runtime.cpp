@@ -1,5 +1,6 @@
 #include "cpu/runtime.h"
 
+#include <chrono>
 #include <cstdlib>
 #include <exception>
 #include <mutex>
@@ -11,6 +12,11 @@ namespace stm {
 namespace {
 
 constexpr std::size_t kLine = 64;
+
+// A worker whose turn does not come looks so often, which is some tenths of a millisecond, and then naps between looks:
+// whoever it waits for may be without a core.
+constexpr int kLooks = 500;
+constexpr std::chrono::microseconds kNap{50};
 
 struct Crew {
   Tasks& tasks;
@@ -59,9 +65,13 @@ void Tasks::fail() {
 }
 
 bool Turns::wait(int64_t turn, const Tasks& tasks) const {
-  while (turn_.load(std::memory_order_acquire) != turn) {
+  for (int looks = 0; turn_.load(std::memory_order_acquire) != turn; ++looks) {
     if (tasks.failed()) return false;
-    std::this_thread::yield();
+    if (looks < kLooks) {
+      std::this_thread::yield();
+    } else {
+      std::this_thread::sleep_for(kNap);
+    }
   }
   return true;
 }

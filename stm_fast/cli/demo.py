@@ -23,6 +23,7 @@ def demo(
     device: options.Device = "auto",
     dtype: options.DtypeOption = options.Dtype.auto,
     backend: options.Backend = "auto",
+    threads: options.Threads = None,
 ) -> None:
     """Render a clip of known masks, segment it from the first one and score the result.
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
+from stm_fast.cli import options
 from stm_fast.cli.console import OPTION_ERROR, stdout, with_sentences
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class SelfTest(NamedTuple):
 
 
 @with_sentences
-def doctor() -> None:
+def doctor(threads: options.Threads = None) -> None:
     """Show versions, devices and backends, and test the memory read against a float64 oracle."""
     from rich.markup import escape
     from rich.table import Table
@@ -155,6 +156,7 @@ def _machine() -> dict[str, str]:
     import torch
     from av.codec.codec import UnknownCodecError
 
+    from stm_fast.cli import threads
     from stm_fast.ops import compiled
     from stm_fast.tracking.options import resolve_dtype
 
@@ -164,7 +166,8 @@ def _machine() -> dict[str, str]:
         encoder = "missing: overlays cannot be written"
     cards = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
-        "cpu": f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads",
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        **threads.facts(),
         "cpu kernels": ", ".join(compiled.instruction_sets()) or "missing",
         "cpu engine": _engine(),
         "gpu": ", ".join(cards) or "none",

@@ -64,6 +64,7 @@ def evaluate(
     device: options.Device = "auto",
     dtype: options.DtypeOption = options.Dtype.auto,
     backend: options.Backend = "auto",
+    threads: options.Threads = None,
 ) -> None:
     """Segment the clips of a dataset and score J and F as DAVIS does.
 

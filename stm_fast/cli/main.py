@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import stm_fast
+from stm_fast.cli import threads
 from stm_fast.cli.console import DEBUG_VARIABLE, Commands, stdout, takes_loudness
 from stm_fast.cli.demo import demo
 from stm_fast.cli.doctor import doctor
@@ -40,6 +41,7 @@ def main() -> None:
 
     A termination, as batch systems send one, ends a command as tidily as Ctrl-C does.
     """
+    threads.wait_asleep()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     app()
 

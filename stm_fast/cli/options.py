@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stm_fast.cli import threads
+
 if TYPE_CHECKING:
     from stm_fast.tracking.options import TrackOptions
 
@@ -109,6 +111,15 @@ DtypeOption = Annotated[
 ]
 Backend = Annotated[
     str, typer.Option(help="Backend of the memory read, see stm-fast doctor.", rich_help_panel=MODEL_PANEL)
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Most CPU threads that compute; if left out, one for every core that this process is granted.",
+        show_default=False,
+        callback=threads.use,
+    ),
 ]
 
 

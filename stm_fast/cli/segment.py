@@ -56,6 +56,7 @@ def segment(
     dtype: options.DtypeOption = options.Dtype.auto,
     backend: options.Backend = "auto",
     offload: options.OffloadOption = options.Offload.none,
+    threads: options.Threads = None,
     checkpoint_every: Annotated[
         float,
         typer.Option(

@@ -9,7 +9,7 @@ import typer
 
 from stm_fast.cli.console import Interrupted, say, stdout, takes_loudness, with_sentences
 from stm_fast.cli.logs import log_to
-from stm_fast.cli.options import Dtype
+from stm_fast.cli.options import Dtype, Threads
 from stm_fast.errors import StmFastError
 from stm_fast.progress import progress_bar
 from stm_fast.tracking.claims import claim
@@ -49,6 +49,7 @@ def synthetic(
         typer.Option(min=1, help="Processes that synthesise clips; all cores if left out.", show_default=False),
     ] = None,
     dtype: Annotated[Dtype, typer.Option(help="Of activations.")] = Dtype.bfloat16,
+    threads: Threads = None,
 ) -> None:
     """Train the compact model on clips synthesised from still pictures.
 

@@ -1,6 +1,7 @@
 """Models by name and their weights on disk: ours, the official release, and plain ResNet trunks."""
 
 import logging
+import warnings
 from collections.abc import Callable, Container, Iterable, Mapping
 from os import PathLike, fspath
 from pathlib import Path
@@ -50,8 +51,8 @@ def load_model(
 
     Args:
         name_or_path: "compact" (small; trained weights come with the package), "resnet50" (the original network; random
-            weights unless `weights` are given), or a file: the released `STM_weights.pth`, or a `.safetensors` written
-            by `save_model`.
+            weights, with a warning, unless `weights` are given), or a file: the released `STM_weights.pth`, or a
+            `.safetensors` written by `save_model`.
         weights: with a name only: a file of either kind above, or, for "resnet50", a torchvision `resnet50` state dict
             that initialises both encoders.
         device: where the model goes.
@@ -70,6 +71,12 @@ def load_model(
             load_weights(model, weights, architecture=name)
         elif name == "compact":
             load_weights(model, _SHIPPED, architecture=name)
+        else:
+            warnings.warn(
+                f"load_model({name!r}) without weights: they are random, and masks will be as well; give weights=, or "
+                "load the original's STM_weights.pth by its path",
+                stacklevel=2,
+            )
     elif weights is not None:
         raise ValueError(f"weights go with a model's name ({_names()}), but name_or_path is {name!r}")
     else:

@@ -189,9 +189,13 @@ def resolve_device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
+        if torch.device(name).type == "meta":
+            raise RuntimeError("it holds no numbers")
         torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0].partition(". ")[0]
+    except (RuntimeError, AssertionError, ImportError) as error:
+        # Of an operator that a device lacks, torch lists every device that has it.
+        lacking = isinstance(error, NotImplementedError)
+        reason = "this torch does not serve it" if lacking else str(error).splitlines()[0].partition(". ")[0]
         raise ArgumentError(
             "device", f"{name!r} cannot be used ({reason}); allowed are auto, cpu, cuda, cuda:1 ..."
         ) from None

@@ -9,7 +9,8 @@ import pytest
 import stm_fast
 from stm_fast.cli import doctor
 from stm_fast.data import demo_clip
-from stm_fast.errors import StmFastError
+from stm_fast.errors import ArgumentError, StmFastError
+from stm_fast.tracking.options import resolve_device
 
 
 def test_help_names_all_commands_and_loads_nothing_heavy():
@@ -32,6 +33,17 @@ def test_each_command_has_help(stm, command):
 
 def test_version(stm):
     assert stm("--version").output.strip() == stm_fast.__version__
+
+
+@pytest.mark.parametrize("device", ["mps", "xla", "meta", "hpu", "nonsense", "cuda:99", ""])
+def test_a_device_that_cannot_be_used_is_refused_in_a_sentence(device):
+    with pytest.raises(ArgumentError) as refused:
+        resolve_device(device)
+    said = str(refused.value)
+    assert f"{device!r} cannot be used (" in said
+    assert said.endswith("); allowed are auto, cpu, cuda, cuda:1 ...")
+    assert "\n" not in said
+    assert len(said) < 400
 
 
 def test_unknown_option_is_a_usage_error(stm):

@@ -1,4 +1,5 @@
 import re
+import warnings
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,15 @@ def test_bad_arguments(official_file: Path) -> None:
         load_model(official_file, weights=official_file)
     with pytest.raises(ValueError, match=r"dtype must be a floating type, got torch\.int32"):
         load_model("resnet50", dtype=torch.int32)
+
+
+def test_random_weights_are_told() -> None:
+    with pytest.warns(UserWarning, match=r"load_model\('resnet50'\) without weights: they are random") as caught:
+        load_model("resnet50")
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_model("compact")
 
 
 def test_trunk_fills_both_encoders_alone(official_state: dict[str, Tensor], tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -59,9 +61,64 @@ def test_built_when_first_needed_by_one_process_of_several(tmp_path: Path) -> No
     assert not list((tmp_path / "a cache").rglob("*.partial"))
 
 
+COMPILER = """#!/bin/sh
+while [ $# -gt 0 ]; do
+    if [ "$1" = -o ]; then out=$2; fi
+    shift
+done
+echo "begin $out" >> "$NOTES"
+sleep 0.3
+echo built > "$out"
+echo "end $out" >> "$NOTES"
+"""
+FIND = """
+from stm_fast.ops.compiled import location
+location.PACKAGE = location.Path({package!r})
+print(location.find_library("cpu"))
+"""
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
+def test_a_build_that_was_killed_is_resumed(sent: signal.Signals, tmp_path: Path) -> None:
+    """Compilers that outlive it are waited for, and what they had finished before is kept."""
+    package, compiler, notes = tmp_path / "stm_fast", tmp_path / "c++", tmp_path / "notes"
+    package.mkdir()
+    (package / "csrc").symlink_to(CSRC)
+    compiler.write_text(COMPILER)
+    compiler.chmod(0o755)
+    notes.touch()
+    environment = {
+        **os.environ,
+        "STM_FAST_CACHE": str(tmp_path / "cache"),
+        "CXX": str(compiler),
+        "NOTES": str(notes),
+        "PYTHONPATH": str(CSRC.parent),
+    }
+    command = [sys.executable, "-c", FIND.format(package=str(package))]
+    options = {"env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    first = subprocess.Popen(command, **options)
+    while notes.read_text().count("end") < 4:
+        assert first.poll() is None, first.communicate()
+        time.sleep(0.01)
+    first.send_signal(sent)
+    second = subprocess.run(command, **options, check=True)
+    first.communicate()
+    assert Path(second.stdout.strip()).read_text() == "built\n"
+    lines = [line.split() for line in notes.read_text().splitlines()]
+    finished = next(name for word, name in lines if word == "end")
+    assert lines.count(["begin", finished]) == 1
+    for name in {name for _, name in lines}:
+        words = [word for word, other in lines if other == name]
+        assert words[-2:] == ["begin", "end"]
+        if sent == signal.SIGKILL:
+            assert words == ["begin", "end"] * (len(words) // 2), (name, words)
+    assert [path.name for path in Path(second.stdout.strip()).parent.iterdir() if path.is_dir()] == []
+
+
 def test_a_compiler_that_fails_is_quoted(tmp_path: Path) -> None:
     copy = tmp_path / "csrc"
     shutil.copytree(CSRC, copy)
+    (copy / "cpu" / "engine.cpp").write_text("")
     (copy / "cpu" / "select.cpp").write_text("this is not C++;\n")
     with pytest.raises(recipe.BuildError, match=r"failed: .*select\.cpp.* error: .*\(all it said is in"):
         recipe.build(copy, tmp_path / "build", "cpu")

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -36,6 +37,9 @@ INSTRUCTION_SETS: dict[str, dict[str, tuple[str, ...]]] = {
 
 LIBRARIES = {"cpu": "_cpu.abi3.so", "cuda": "_cuda.abi3.so", "cuda_emulated": "_cuda_emulated.abi3.so"}
 """File of each library. The emulated one does on CPU tensors what that for CUDA does on a GPU; it is for tests."""
+STAND_IN = "libtorch_cpu.so"
+"""An empty library that is linked in place of torch's, so that torch need not be installed. What is built finds its
+symbols in torch's own of this name, which the process has loaded by then."""
 
 CUDA_FLAGS = (
     "-std=c++20",
@@ -57,17 +61,15 @@ class BuildError(Exception):
 
 
 class Toolchain(NamedTuple):
-    """What compiles, and against what.
+    """What compiles.
 
     Attributes:
         compiler: command of a C++20 compiler.
         ninja: command of ninja.
-        torch: folder of the torch package.
     """
 
     compiler: str
     ninja: str
-    torch: Path
 
 
 def find_toolchain() -> Toolchain:
@@ -76,11 +78,7 @@ def find_toolchain() -> Toolchain:
     Raises:
         BuildError: something is missing.
     """
-    torch = find_spec("torch")
-    compiler, ninja = find_compiler(), find_ninja()
-    if torch is None or not torch.submodule_search_locations:
-        raise BuildError("torch is not installed")
-    return Toolchain(compiler, ninja, Path(next(iter(torch.submodule_search_locations))))
+    return Toolchain(find_compiler(), find_ninja())
 
 
 def find_compiler() -> str:
@@ -148,8 +146,22 @@ def source_key(csrc: Path, engine: str) -> str:
     return f"stm-fast-source-{digest.hexdigest()[:24]}"
 
 
-def build(csrc: Path, folder: Path, library: str) -> Path:
-    """Compile a library, named as in `LIBRARIES`, in `folder`, which may hold an earlier build; its path.
+def build(
+    csrc: Path,
+    folder: Path,
+    library: str,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    inherited: Sequence[int] = (),
+) -> Path:
+    """Compile a library; its path.
+
+    Args:
+        csrc: the sources.
+        folder: where; it may hold an earlier or an unfinished build.
+        library: its name in `LIBRARIES`.
+        progress: told after each file how many are built, of how many.
+        inherited: file descriptors that the compilers keep open, even when this process is killed before them.
 
     Raises:
         BuildError: it cannot be compiled; the message has the first error.
@@ -157,30 +169,40 @@ def build(csrc: Path, folder: Path, library: str) -> Path:
     toolchain = find_toolchain()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "build.ninja").write_text(ninja_file(csrc.resolve(), toolchain, library))
-    command = [toolchain.ninja, "-C", str(folder)]
-    run = subprocess.run(command, env={**os.environ, "LC_ALL": "C"}, capture_output=True, text=True, check=False)
-    if run.returncode != 0:
+    said: list[str] = []
+    with subprocess.Popen(
+        [toolchain.ninja, "-C", str(folder)],
+        env={**os.environ, "LC_ALL": "C", "NINJA_STATUS": "[%f/%t] "},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        pass_fds=inherited,
+    ) as ninja:
+        assert ninja.stdout is not None
+        try:
+            for line in ninja.stdout:
+                said.append(line)
+                step = re.match(r"\[(\d+)/(\d+)\] ", line)
+                if step and progress:
+                    progress(int(step[1]), int(step[2]))
+        except BaseException:
+            ninja.terminate()  # and not kill: it ends its compilers
+            raise
+    if ninja.returncode != 0:
         log = folder.with_name("build.log")
-        log.write_text(run.stdout + run.stderr)
-        said = next(
-            (line for line in run.stdout.splitlines() if re.search(r"\b(error|fatal)\b.*:", line)), "it did not say why"
-        )
-        raise BuildError(f"the compiler failed: {said.strip()} (all it said is in {log})")
+        log.write_text("".join(said))
+        first = next((line for line in said if re.search(r"\b(error|fatal)\b.*:", line)), "it did not say why")
+        raise BuildError(f"the compiler failed: {first.strip()} (all it said is in {log})")
     return folder / LIBRARIES[library]
 
 
 def ninja_file(csrc: Path, toolchain: Toolchain, library: str) -> str:
     """A build.ninja whose target is the library."""
     engine = library.partition("_")[0]
-    torch_include = toolchain.torch / "include"
-    binding = (
-        f"-DTORCH_TARGET_VERSION={TORCH_TARGET_VERSION}",
-        *("-isystem", str(torch_include), "-isystem", str(torch_include / "torch" / "csrc" / "api" / "include")),
-    )
     # The key is in the flags of all files: an older object file does not pass for one of these sources.
     key = f'-DSTM_SOURCE_KEY="{source_key(csrc, engine)}"'
     common: tuple[str, ...] = (*common_flags(csrc), key)
-    link: tuple[str, ...] = ("-shared", f"-L{toolchain.torch / 'lib'}", "-ltorch", "-ltorch_cpu", "-lc10")
+    link: tuple[str, ...] = ("-shared", "-Xlinker", "--no-as-needed", "-L.", "-ltorch_cpu")
     linker = toolchain.compiler
     if library == "cpu":
         kernels = kernel_objects(csrc, platform.machine())
@@ -194,8 +216,14 @@ def ninja_file(csrc: Path, toolchain: Toolchain, library: str) -> str:
         link = (*link, "-cudart", "static")
         command = shlex.join((*nvcc, *cuda_flags(csrc), key))
         kernels = [Object(f"{source.stem}.o", source, command=command) for source in cuda_sources(csrc)]
+    binding = binding_flags(csrc / "third_party" / "torch")
     objects = [*kernels, Object("binding.o", csrc / "bindings" / f"{engine}.cpp", binding)]
     return ninja_rules(toolchain.compiler, common, objects, link, LIBRARIES[library], linker)
+
+
+def binding_flags(torch_include: Path) -> tuple[str, ...]:
+    """Flags of the only files that include headers of torch, and where those are."""
+    return f"-DTORCH_TARGET_VERSION={TORCH_TARGET_VERSION}", "-isystem", str(torch_include)
 
 
 def cuda_sources(csrc: Path) -> list[Path]:
@@ -256,7 +284,7 @@ def ninja_rules(
     target: str,
     linker: str | None = None,
 ) -> str:
-    """A build.ninja that compiles `objects` and links them to `target`."""
+    """A build.ninja that compiles `objects` and links them to `target`; `STAND_IN` is there if `link` asks for it."""
     lines = [
         "rule compile",
         "  command = $compiler $flags -MMD -MF $out.d -c $in -o $out",
@@ -264,13 +292,17 @@ def ninja_rules(
         "  deps = gcc",
         "rule link",
         f"  command = {(linker or compiler).replace('$', '$$')} $in {_shell(link)} -o $out",
+        "rule stand_in",
+        f"  command = {compiler.replace('$', '$$')} -shared -Wl,-soname,$out -x c++ /dev/null -o $out",
+        f"build {STAND_IN}: stand_in",
     ]
     everyones = f"{compiler} {_shell(common)}"
     for item in objects:
         command = everyones if item.command is None else item.command.replace("$", "$$")
         lines += [f"build {item.name}: compile {_path(item.source)}"]
         lines += [f"  compiler = {command}", f"  flags = {_shell(item.flags)}"]
-    lines += [f"build {target}: link {' '.join(item.name for item in objects)}", f"default {target}"]
+    needed = f" | {STAND_IN}" if "-ltorch_cpu" in link else ""
+    lines += [f"build {target}: link {' '.join(item.name for item in objects)}{needed}", f"default {target}"]
     return "\n".join(lines) + "\n"
 
 

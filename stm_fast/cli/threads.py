@@ -1,0 +1,101 @@
+"""How many threads compute, and how they wait for work. OpenMP reads both once, when torch is imported.
+
+Threads of OpenMP that wait for their next share of work turn in a loop for some milliseconds before they sleep. Where
+other processes want the cores they take them from those, and from the thread that they wait for: a frame then takes
+several times as long.
+"""
+
+import math
+import os
+import sys
+from pathlib import Path
+
+WAIT_POLICY = "OMP_WAIT_POLICY"
+_WAITING = (WAIT_POLICY, "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+_NUMBERS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+_CGROUPS = Path("/sys/fs/cgroup")
+
+
+def wait_asleep() -> None:
+    """Let threads without work sleep at once, unless the environment says how they wait."""
+    if not any(name in os.environ for name in _WAITING):
+        os.environ[WAIT_POLICY] = "passive"
+
+
+def use(threads: int | None) -> int | None:
+    """Bound the threads of torch and of the kernels, which are one pool; in this process and those that it starts.
+
+    Args:
+        threads: how many at most. If None, what the environment says, and without that one for every processor that the
+            control groups of this process grant.
+
+    Returns:
+        The argument.
+    """
+    bound = threads
+    if bound is None and not any(map(os.environ.get, _NUMBERS)):
+        bound = granted_processors()
+    if bound is not None:
+        os.environ.update(dict.fromkeys(_NUMBERS, str(bound)))
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(bound)
+    return threads
+
+
+def processors() -> int:
+    """How many this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def granted_processors(groups: Path = Path("/proc/self/cgroup"), mounted: Path = _CGROUPS) -> int | None:
+    """The processors whose time the control groups of this process grant, rounded up; None if not fewer than there are.
+
+    Args:
+        groups: the file that lists the groups, of either version.
+        mounted: where their settings are.
+    """
+    try:
+        lines = groups.read_text().splitlines()
+    except OSError:
+        return None
+    granted = float(processors())
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        folder = mounted / ("cpu" if controllers else "") / path.lstrip("/")
+        # A container may see the whole path and only the end of the tree; groups above bind as well.
+        while folder.is_relative_to(mounted):
+            granted = min(granted, _share(folder))
+            folder = folder.parent
+    return max(1, math.ceil(granted)) if granted < processors() else None
+
+
+def _share(folder: Path) -> float:
+    """Processors that one group grants."""
+    try:
+        if (folder / "cpu.max").exists():
+            quota, period = (folder / "cpu.max").read_text().split()
+        else:
+            quota, period = ((folder / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
+    except (OSError, ValueError):
+        return math.inf
+    return int(quota) / int(period) if quota.isdecimal() and period.isdecimal() and int(period) else math.inf
+
+
+def facts() -> dict[str, str]:
+    """Threads and load, to be shown; imports torch."""
+    import torch
+
+    granted = granted_processors()
+    limit = "" if granted is None else f", {granted} of them granted by a control group"
+    waiting = next((f"{name}={os.environ[name]}" for name in _WAITING if name in os.environ), None)
+    known = {
+        "threads": f"{torch.get_num_threads()}, of {processors()} processors{limit}",
+        "idle threads": waiting or f"turn in a loop: {WAIT_POLICY} is not set",
+    }
+    if hasattr(os, "getloadavg"):
+        loads = os.getloadavg()
+        busy = "; other processes want the processors too" if loads[0] > processors() else ""
+        known["load average"] = ", ".join(f"{load:.1f}" for load in loads) + f" in 1, 5 and 15 minutes{busy}"
+    return known
