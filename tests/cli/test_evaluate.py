@@ -296,6 +296,6 @@ def test_faults_of_all_clips_are_told_before_any_is_segmented(run, davis, tmp_pa
     write_mask(davis / "Annotations/480p/cc/00009.png", scene(0)[1])
     result = run(davis, "--dataset", "davis2017", "--set", "test-dev")
     assert result.exit_code == 2
-    assert "cannot be read as an image" in said(result)
+    assert "is no image, or of a kind that is not read" in said(result)
     assert "clips with masks that have no frame of their name: cc (00009)" in said(result)
     assert not (tmp_path / "out").exists()
