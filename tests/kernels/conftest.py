@@ -21,7 +21,7 @@ def _device(imitation: str) -> torch.device:
 
 @pytest.fixture(scope="session", autouse=True)
 def fast_interpreter() -> None:
-    """Interpreted kernels take half the time."""
+    """Interpret kernels in half the time."""
     if os.environ.get("TRITON_INTERPRET") == "1" and importlib.util.find_spec("triton") is not None:
         from tests.kernels import interpreter
 

@@ -1,6 +1,7 @@
 """Triton's interpreter, made fast where it need not be slow. What it computes stays the same."""
 
 import inspect
+from dataclasses import replace
 from typing import Any
 
 import numpy
@@ -9,9 +10,12 @@ from triton.runtime import interpreter
 
 
 def speed_up() -> None:
-    """Reduce by xor with numpy, and look up the builtins of a module once. Do nothing in later calls."""
+    """Reduce by xor with numpy, look up the builtins of a module once, and compute no sums that nobody looks at."""
     interpreter.ReduceOps.generic_reduce = _reduce
     interpreter._patch_builtin = _patch_builtin
+    options = interpreter.interpreter_builder.options
+    if not options.debug:  # then overflows of int32 are computed, and not checked
+        interpreter.interpreter_builder.options = replace(options, sanitize_overflow=False)
 
 
 _number_by_number = interpreter.ReduceOps.generic_reduce
