@@ -10,7 +10,7 @@ CSRC := $(filter-out csrc/third_party/%,$(SOURCES))
 export STM_FAST_STRICT = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-kernels test-arm64 test-wheel budgets sanitize check bench bench-gpu bench-suite weights clean
+.PHONY: help install demo test test-slow test-kernels test-arm64 test-wheel budgets sanitize check bench bench-gpu bench-suite weights clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ demo: install ## segment a clip rendered here, score it and write its pictures t
 test: install ## run the tests; GPU kernels are interpreted (Triton) and emulated (CUDA)
 	$(BIN)/pytest
 	TRITON_INTERPRET=1 STM_FAST_EMULATE_CUDA=1 $(BIN)/pytest tests/kernels
+
+test-slow: install ## run the tests that `make test` leaves out
+	$(BIN)/pytest -m slow
 
 test-kernels: install ## test the compiled kernels by themselves, without torch; those for CUDA are emulated
 	$(BIN)/python tests/csrc/build.py build/kernels

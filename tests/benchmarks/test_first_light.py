@@ -32,6 +32,7 @@ def test_nothing_else_is_there(machine: tuple[Path, dict[str, str]]) -> None:
     assert Path(found).is_relative_to(machine[0])
 
 
+@pytest.mark.slow
 def test_rehearsal_goes_through_all_stages(machine: tuple[Path, dict[str, str]]) -> None:
     said = run(machine, "-m", "benchmarks.first_light", "out", "--rehearse")
     lines = [json.loads(line) for line in (machine[0] / "out" / "results.jsonl").read_text().splitlines()]
@@ -44,6 +45,7 @@ def test_rehearsal_goes_through_all_stages(machine: tuple[Path, dict[str, str]])
     assert all(f"**{stage}**" in tables for stage in stages if stage != "compile variants")
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_there_is(machine: tuple[Path, dict[str, str]]) -> None:
     checkout, environment = machine
     # Where the tests run in the background SIGINT is ignored, and a child would inherit that.
@@ -65,6 +67,7 @@ def test_ctrl_c_keeps_what_there_is(machine: tuple[Path, dict[str, str]]) -> Non
     assert "**check**" in (checkout / "stopped" / "first_light.md").read_text()
 
 
+@pytest.mark.slow
 def test_tools_are_rehearsed_without_them(machine: tuple[Path, dict[str, str]]) -> None:
     said = run(machine, "-m", "benchmarks.first_light_tools", "tools", "--engine", "triton", "--rehearse")
     assert said.count("rehearsed without the tool") == 3

@@ -1,5 +1,6 @@
 """`stm-fast train synthetic`: from pictures to weights, and what it refuses."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,17 +11,26 @@ pytest.importorskip("skimage")
 
 from stm_fast import load_model
 from stm_fast.cli.main import app
-from stm_fast.data.synthetic.pool import PoolSpec, make_pool
+from stm_fast.data.synthetic.pool import ClipPool, PoolSpec, make_pool
 from tests.data.pictures import asset_library
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures and small clips."""
+    root = tmp_path_factory.mktemp("prepared")
+    asset_library(root / "assets")
+    list(make_pool(root / "assets", root / "clips", PoolSpec(clips=1, frames=3, size=48), workers=1))
+    shutil.copytree(root / "clips", root / "validation")
+    return root
+
+
 @pytest.fixture
-def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Runs the command on prepared pictures and small clips, with a trunk that starts at random."""
+def train(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Runs the command on prepared pictures and five small clips, with a trunk that starts at random."""
     out = tmp_path / "out"
-    asset_library(out / "assets")
-    for name in ("validation", "clips"):
-        list(make_pool(out / "assets", out / name, PoolSpec(clips=1, frames=3, size=48), workers=1))
+    shutil.copytree(prepared, out)
+    monkeypatch.setattr(ClipPool, "__len__", lambda pool: 5)
     monkeypatch.setattr("stm_fast.training.pretrained.lite0_classifier", dict)
     monkeypatch.setattr("stm_fast.models.compact.start_from_classifier", lambda model, classifier: None)
 

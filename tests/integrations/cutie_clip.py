@@ -1,6 +1,7 @@
 """The real Cutie on a small clip, with seeded weights: its own network and `InferenceCore`, nothing of ours."""
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from unittest import mock
 
@@ -12,9 +13,10 @@ from cutie.model.utils import resnet
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from tests.golden.seeded import seeded_tensor
+from tests.golden import seeded
 
 CONFIG = Path(cutie.__path__[0]) / "config"
+seeded_tensor = cache(seeded.seeded_tensor)
 
 
 def core(**options: object) -> InferenceCore:

@@ -31,7 +31,7 @@ LONG_TERM = {
 
 @pytest.mark.parametrize(
     ("options", "frames"),
-    [({}, 30), (LONG_TERM, 30), ({"top_k": None}, 6), ({"flip_aug": True, "chunk_size": 1}, 6)],
+    [({}, 20), (LONG_TERM, 30), ({"top_k": None}, 6), ({"flip_aug": True, "chunk_size": 1}, 6)],
     ids=["top-k", "long-term", "dense", "flipped, in chunks"],
 )
 def test_masks_are_equal(options: dict[str, object], frames: int) -> None:
@@ -42,12 +42,12 @@ def test_masks_are_equal(options: dict[str, object], frames: int) -> None:
         processor = core(**options)
         with patched(processor):
             result = segment(processor, frames, **size)
-        again = segment(core(**options), frames, **size)
+        again = segment(core(**options), 3, **size)
     masks, expected_masks = result.argmax(1), expected.argmax(1)
     assert all((expected_masks == found).any() for found in range(4))
     assert (masks == expected_masks).float().mean() >= 0.9999
     torch.testing.assert_close(result, expected, rtol=0, atol=1e-4)
-    assert torch.equal(again, expected)
+    assert torch.equal(again, expected[:3])
 
 
 def test_more_best_tokens_than_there_are_read_all_of_them() -> None:

@@ -19,6 +19,15 @@ def _device(imitation: str) -> torch.device:
     pytest.skip(f"no GPU; `make test` runs these once more with {imitation}=1")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def fast_interpreter() -> None:
+    """Interpret kernels in half the time."""
+    if os.environ.get("TRITON_INTERPRET") == "1" and importlib.util.find_spec("triton") is not None:
+        from tests.kernels import interpreter
+
+        interpreter.speed_up()
+
+
 @pytest.fixture(scope="session")
 def device() -> torch.device:
     """The device of the Triton kernels' tensors."""

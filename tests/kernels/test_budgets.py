@@ -82,12 +82,12 @@ def test_rules_hold_whatever_the_budget(shape: str, kernel: str, change: dict[st
     assert f"{kernel} for {shape} on sm_90: {reason}" in list(budget_rules.broken_rules(worse))
 
 
-@pytest.mark.parametrize("chip", ["sm_90", "gfx942"])
-def test_kernels_compile_within_their_budgets(chip: str) -> None:
+def test_kernels_compile_within_their_budgets() -> None:
+    """For one chip and read; `make budgets` compiles for all of them."""
     if os.environ.get("TRITON_INTERPRET") == "1":
         pytest.skip("kernels that are interpreted are not compiled")
     if triton.__version__ not in COMMITTED:
         pytest.skip(f"there are budgets of triton {', '.join(COMMITTED)}")
-    command = [sys.executable, "-m", "tools.triton_budgets", "--chip", chip, "--shape", "STM"]
+    command = [sys.executable, "-m", "tools.triton_budgets", "--chip", "sm_90", "--shape", "STM"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

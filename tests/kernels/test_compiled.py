@@ -1,6 +1,5 @@
 """Compiled reads by top-k of a memory that has fewer tokens than are asked for."""
 
-import pytest
 import torch
 
 from stm_fast.ops import memory_read
@@ -11,13 +10,13 @@ TOP_K = 200
 """More than there are, and than the kernels choose."""
 
 
-@pytest.mark.parametrize("dynamic", [False, True])
-def test_a_small_memory_is_read_as_it_is_eagerly(dynamic: bool, engine: Engine) -> None:
+def test_a_small_memory_is_read_as_it_is_eagerly(engine: Engine) -> None:
+    """A graph for any number of tokens asks the op for all 200. That for one number is as eager: see tests/ops."""
     torch.compiler.reset()
     case = make_case("dot")
     tensors = [tensor.to(engine.device) for tensor in case.tensors]
 
-    compiled = torch.compile(memory_read, fullgraph=True, backend="aot_eager", dynamic=dynamic)
+    compiled = torch.compile(memory_read, fullgraph=True, backend="aot_eager", dynamic=True)
     for frames in (1, 2):
         parts = [tensors[0], *(tensor[:, :, :frames] for tensor in tensors[1:])]
         results = []

@@ -42,10 +42,14 @@ def test_a_changed_source_makes_another_key(tmp_path: Path) -> None:
 
 
 def test_built_when_first_needed_by_one_process_of_several(tmp_path: Path) -> None:
-    """An installed package without a library, in a folder with a space; only the baseline, to save time."""
+    """An installed package without a library, in a folder with a space; compiled without optimization, to save time."""
     package = tmp_path / "site packages" / "stm_fast"
     shutil.copytree(CSRC, package / "csrc")
-    environment = {**os.environ, "STM_FAST_CACHE": str(tmp_path / "a cache"), "STM_FAST_CPU_ISA": "baseline"}
+    compiler = tmp_path / "c++"
+    compiler.write_text(f'#!/bin/sh\nexec {recipe.find_compiler()} "$@" -O0\n')
+    compiler.chmod(0o755)
+    settings = {"CXX": str(compiler), "STM_FAST_CACHE": str(tmp_path / "a cache"), "STM_FAST_CPU_ISA": "baseline"}
+    environment = {**os.environ, **settings}
     program = READ.format(package=str(package))
     command = [sys.executable, "-c", program]
     runs = [
@@ -116,9 +120,11 @@ def test_a_build_that_was_killed_is_resumed(sent: signal.Signals, tmp_path: Path
 
 
 def test_a_compiler_that_fails_is_quoted(tmp_path: Path) -> None:
+    """The other sources are empty: they are compiled at the same time."""
     copy = tmp_path / "csrc"
     shutil.copytree(CSRC, copy)
-    (copy / "cpu" / "engine.cpp").write_text("")
+    for source in copy.rglob("*.cpp"):
+        source.write_text("")
     (copy / "cpu" / "select.cpp").write_text("this is not C++;\n")
     with pytest.raises(recipe.BuildError, match=r"failed: .*select\.cpp.* error: .*\(all it said is in"):
         recipe.build(copy, tmp_path / "build", "cpu")

@@ -25,11 +25,28 @@ TINY = Sampling(clips=2, frames=3, size=48)
 
 
 @pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> ClipPool:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("training")
     asset_library(root / "assets")
     list(make_pool(root / "assets", root / "pool", PoolSpec(clips=1, frames=4, size=64), workers=1))
-    return ClipPool(root / "pool")
+    return root / "pool"
+
+
+@pytest.fixture(scope="module")
+def pool(folder: Path) -> ClipPool:
+    return ClipPool(folder)
+
+
+class FewClips(ClipPool):
+    """The first clips of a pool: a batch of validation and one that is not full."""
+
+    def __len__(self) -> int:
+        return 5
+
+
+@pytest.fixture(scope="module")
+def few(folder: Path) -> ClipPool:
+    return FewClips(folder)
 
 
 def test_batches_depend_on_seed_and_step_alone(pool: ClipPool) -> None:
@@ -109,7 +126,7 @@ def test_every_round_has_a_rise_and_a_fall_of_its_own() -> None:
 
 
 def test_a_round_ends_halfway_between_where_it_began_and_what_it_came_to(
-    pool: ClipPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pool: ClipPool, few: ClipPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     came_to = []
     meet = WeightAverage.meet
@@ -120,7 +137,7 @@ def test_a_round_ends_halfway_between_where_it_began_and_what_it_came_to(
 
     monkeypatch.setattr(WeightAverage, "meet", watched)
     recipe = Recipe(tuple(Round((Stage(2, TINY),), decay=0) for _ in range(3)), warmup=1)
-    trainer = Trainer(compact_stm(), "compact", recipe, pool, pool, tmp_path, dtype=torch.float32)
+    trainer = Trainer(compact_stm(), "compact", recipe, pool, few, tmp_path, dtype=torch.float32)
     for _ in trainer.run():
         pass
     ends = [load_model(tmp_path / f"round_{number}.safetensors").state_dict() for number in (1, 2, 3)]
@@ -138,11 +155,11 @@ def test_recipe_gives_each_step_its_stage() -> None:
     assert [recipe.sampling(step) for step in range(recipe.steps)] == [TINY] * 3 + [large] * 2 + [TINY]
 
 
-def test_frozen_weights_do_not_move_and_others_do(pool: ClipPool, tmp_path: Path) -> None:
+def test_frozen_weights_do_not_move_and_others_do(pool: ClipPool, few: ClipPool, tmp_path: Path) -> None:
     model = compact_stm()
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
     recipe = Recipe((Round((Stage(2, TINY),), decay=0),), warmup=1, weight_decay=0.1)
-    for _ in Trainer(model, "compact", recipe, pool, pool, tmp_path, dtype=torch.float32).run():
+    for _ in Trainer(model, "compact", recipe, pool, few, tmp_path, dtype=torch.float32).run():
         pass
     moved = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
     assert not [name for name in moved if ".early" in name or "depthwise.weight" in name or ".stem." in name]
@@ -151,12 +168,12 @@ def test_frozen_weights_do_not_move_and_others_do(pool: ClipPool, tmp_path: Path
     assert "query_encoder.trunk.blocks.9.expand.weight" in moved
 
 
-def test_a_resumed_run_ends_where_an_uninterrupted_one_does(pool: ClipPool, tmp_path: Path) -> None:
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(pool: ClipPool, few: ClipPool, tmp_path: Path) -> None:
     recipe = Recipe((Round((Stage(2, TINY),), decay=1), Round((Stage(2, TINY),), decay=1)), warmup=1)
 
     def trainer(folder: Path) -> Trainer:
         torch.manual_seed(0)
-        return Trainer(compact_stm(), "compact", recipe, pool, pool, folder, dtype=torch.float32)
+        return Trainer(compact_stm(), "compact", recipe, pool, few, folder, dtype=torch.float32)
 
     whole = trainer(tmp_path / "whole")
     for _ in whole.run():
@@ -179,10 +196,10 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(pool: ClipPool, tmp_
 
 
 def test_a_validation_that_was_interrupted_is_made_up_for(
-    pool: ClipPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pool: ClipPool, few: ClipPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = Recipe((Round((Stage(1, TINY),), decay=0),), warmup=1)
-    interrupted = Trainer(compact_stm(), "compact", recipe, pool, pool, tmp_path, dtype=torch.float32)
+    interrupted = Trainer(compact_stm(), "compact", recipe, pool, few, tmp_path, dtype=torch.float32)
 
     def interrupt(*_: object) -> float:
         raise KeyboardInterrupt
@@ -192,7 +209,7 @@ def test_a_validation_that_was_interrupted_is_made_up_for(
         next(interrupted.run())
     monkeypatch.undo()
     assert not (tmp_path / "best.safetensors").exists()
-    resumed = Trainer(compact_stm(), "compact", recipe, pool, pool, tmp_path, dtype=torch.float32)
+    resumed = Trainer(compact_stm(), "compact", recipe, pool, few, tmp_path, dtype=torch.float32)
     assert list(resumed.run()) == []
     assert resumed.best >= 0
     load_model(tmp_path / "best.safetensors")
