@@ -117,10 +117,10 @@ class Arena:
     @property
     def tokens(self) -> int:
         """Number of memory tokens of an object."""
-        return self._long_term + len(self.slots) * self.tokens_a_frame
+        return self._long_term + len(self.slots) * self.tokens_per_frame
 
     @property
-    def tokens_a_frame(self) -> int:
+    def tokens_per_frame(self) -> int:
         """Number of tokens h·w of a frame."""
         return self.grid[0] * self.grid[1]
 
@@ -135,9 +135,9 @@ class Arena:
         return 0
 
     @property
-    def bytes_a_token(self) -> int:
+    def bytes_per_token(self) -> int:
         """Bytes of a token of one object."""
-        return self.block.bytes_a_token
+        return self.block.bytes_per_token
 
     @property
     def frames(self) -> tuple[int, ...]:
@@ -149,7 +149,7 @@ class Arena:
         """All there is, in order of time, prototypes last."""
         slots = sorted(range(len(self.slots)), key=lambda number: self.slots[number].frame)
         frames = [
-            Holding(self.slots[number].frame, self.slots[number].role, self.tokens_a_frame, self._share(number))
+            Holding(self.slots[number].frame, self.slots[number].role, self.tokens_per_frame, self._share(number))
             for number in slots
         ]
         if not self._long_term:
@@ -300,18 +300,18 @@ class Arena:
     def tokens_of(self, slot: int) -> Tokens:
         """The tokens of a slot."""
         first = self._place(slot)
-        return self.block.get(first, first + self.tokens_a_frame)
+        return self.block.get(first, first + self.tokens_per_frame)
 
     def usage_of(self, slot: int) -> float:
         """Share of what a location reads that comes from a slot, on average over objects and reads since it came."""
         first = self._place(slot)
-        return self._share_of(first, first + self.tokens_a_frame)
+        return self._share_of(first, first + self.tokens_per_frame)
 
     def drop(self, slot: int) -> None:
         """Forgets the frame in a slot; the last one takes its place."""
         last = len(self.slots) - 1
         if slot != last:
-            self.block.copy(self._place(last), self._place(slot), self.tokens_a_frame)
+            self.block.copy(self._place(last), self._place(slot), self.tokens_per_frame)
         # At once: who is interrupted and tries again finds each frame in one slot.
         self.slots = [self.slots[last] if number == slot else self.slots[number] for number in range(last)]
         if self.distances:
@@ -380,13 +380,13 @@ class Arena:
         scales = tensors.get("scales")
         parts = {name: part for name, part in tensors.items() if name != "scales"}
         block = TokenBlock(**parts, scales=scales, read_dtype=getattr(torch, rest["read_dtype"]))
-        frames = max(self._most_held or _FIRST_CAPACITY, self._held)
+        frames = max(self._max_held or _FIRST_CAPACITY, self._held)
         self.block = block.resized(0, block.capacity, self._begin, self._capacity(frames), device)
 
     @property
     def _base(self) -> int:
         """Place of the first slot: the room for prototypes is before it."""
-        return self.policy.long_term_tokens(self.tokens_a_frame)
+        return self.policy.long_term_tokens(self.tokens_per_frame)
 
     @property
     def _begin(self) -> int:
@@ -402,7 +402,7 @@ class Arena:
         return len(self.slots)
 
     @property
-    def _most_held(self) -> int | None:
+    def _max_held(self) -> int | None:
         """Bound on that number; None for none."""
         return self.max_slots
 
@@ -412,7 +412,7 @@ class Arena:
 
     def _capacity(self, frames: int) -> int:
         """Tokens of a block for so many frames."""
-        return self._base + frames * self.tokens_a_frame
+        return self._base + frames * self.tokens_per_frame
 
     def _write(self, slot: int, tokens: Tokens) -> None:
         self.block.put(self._place(slot), tokens)
@@ -459,11 +459,11 @@ class Arena:
 
     def _reserve(self, frames: int) -> None:
         """Makes the block large enough for so many frames, or as large as a bound allows."""
-        most = self._most_held
+        most = self._max_held
         wanted = aligned(self._capacity(frames if most is None else max(most, frames)))
         if wanted > self.block.capacity or (most is not None and wanted < self.block.capacity):
             if most is None:
-                wanted = self._capacity(int(_GROWTH * (self.block.capacity - self._base) // self.tokens_a_frame))
+                wanted = self._capacity(int(_GROWTH * (self.block.capacity - self._base) // self.tokens_per_frame))
             self.block = self.block.resized(self._begin, self._end, self._begin, wanted)
 
     def _share(self, slot: int) -> float | None:
@@ -471,7 +471,7 @@ class Arena:
 
     def _share_of(self, first: int, last: int) -> float:
         rates = self._rates(self.block.usage[:, first:last], self.block.born[:, first:last])
-        return float(rates.sum(1).mean()) / self.tokens_a_frame
+        return float(rates.sum(1).mean()) / self.tokens_per_frame
 
     def _rates(self, usage: Tensor, born: Tensor) -> Tensor:
         """How much each token was used in a read, `(O, n)`."""
@@ -487,7 +487,7 @@ class Arena:
 
     def _in_parts(self) -> Iterator[Part]:
         """All tokens, some at a time, with decoded values."""
-        step = _SLOTS_AT_ONCE * self.tokens_a_frame
+        step = _SLOTS_AT_ONCE * self.tokens_per_frame
         for first in range(self._begin, self._end, step):
             last = min(first + step, self._end)
             yield Part(slice(None), self.block.keys[..., first:last], self.block.values_to_read(first, last))

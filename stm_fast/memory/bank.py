@@ -147,11 +147,11 @@ class MemoryBank:
         frame = _Frame(index, _tokens(keys, values, presence), given, permanent, known)
         joined = self.objects
         slots = self._max_slots(
-            keys.shape[2] * keys.shape[3], _bytes_a_token(frame.tokens, self.value_dtype), len(keys)
+            keys.shape[2] * keys.shape[3], _bytes_per_token(frame.tokens, self.value_dtype), len(keys)
         )
         row = 0
         for arena in self.arenas:
-            arena.limit(self._max_slots(arena.tokens_a_frame, arena.bytes_a_token, len(keys)))
+            arena.limit(self._max_slots(arena.tokens_per_frame, arena.bytes_per_token, len(keys)))
             of_arena = frame.of_rows(row, row + arena.objects)
             if self.wants(index, annotated=any(of_arena.annotated), permanent=permanent):
                 self._put(of_arena, arena)
@@ -194,7 +194,7 @@ class MemoryBank:
             raise ValueError(f"frame must be one of {self.frames}, got {frame}")
         if any(arena.has_moved(frame) for arena in holding):
             raise ValueError(f"frame {frame} has moved to the store: it cannot be forgotten")
-        if any(arena.tokens == arena.tokens_a_frame for arena in holding):
+        if any(arena.tokens == arena.tokens_per_frame for arena in holding):
             raise ValueError(f"frame {frame} is all that an object remembers: remove the object instead")
         for arena in holding:
             arena.forget(frame)
@@ -305,9 +305,9 @@ class MemoryBank:
             return OffloadedArena.from_state_and_store(self.policy, tensors, rest, device, self.store, self.part_bytes)
         return Arena.from_state(self.policy, tensors, rest, device)
 
-    def _max_slots(self, tokens_a_frame: int, bytes_a_token: int, objects: int) -> int | None:
+    def _max_slots(self, tokens_per_frame: int, bytes_per_token: int, objects: int) -> int | None:
         """Bound on the frames of an arena; arguments as those of `MemoryPolicy.max_slots`."""
-        return self.policy.max_slots(tokens_a_frame, bytes_a_token, objects)
+        return self.policy.max_slots(tokens_per_frame, bytes_per_token, objects)
 
     def _put(self, frame: "_Frame", arena: Arena) -> None:
         """Puts the rows of a frame that are an arena's into it."""
@@ -416,6 +416,6 @@ def _tokens(keys: Tensor, values: Tensor, presence: Tensor | None) -> Tokens:
     return Tokens(keys.flatten(2), values.flatten(2), nothing, nothing, there)
 
 
-def _bytes_a_token(tokens: Tokens, value_dtype: torch.dtype | None) -> int:
+def _bytes_per_token(tokens: Tokens, value_dtype: torch.dtype | None) -> int:
     """Bytes that a token of one object takes in a block."""
-    return TokenBlock.empty(tokens, 1, value_dtype).bytes_a_token
+    return TokenBlock.empty(tokens, 1, value_dtype).bytes_per_token

@@ -98,7 +98,7 @@ class LongTerm:
 
     def make_room(self, arena: Arena) -> None:
         """See `stm_fast.memory.policies.Eviction.make_room`."""
-        prototypes = max(1, round(self.prototypes * arena.tokens_a_frame))
+        prototypes = max(1, round(self.prototypes * arena.tokens_per_frame))
         arena.consolidate(_but_the_last(arena, self.recent), prototypes, self.object_share)
 
 

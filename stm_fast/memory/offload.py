@@ -154,12 +154,12 @@ class OffloadedArena(Arena):
     @property
     def tokens(self) -> int:
         """See `Arena.tokens`."""
-        return super().tokens + len(self._stored_frames) * self.tokens_a_frame
+        return super().tokens + len(self._stored_frames) * self.tokens_per_frame
 
     @property
     def holdings(self) -> list[Holding]:
         """See `Arena.holdings`."""
-        stored = [Holding(frame, Role.stored, self.tokens_a_frame) for frame in sorted(self._stored_frames)]
+        stored = [Holding(frame, Role.stored, self.tokens_per_frame) for frame in sorted(self._stored_frames)]
         return stored + super().holdings
 
     @property
@@ -175,7 +175,7 @@ class OffloadedArena(Arena):
         Raises:
             OSError: the store has no room.
         """
-        kept_bytes = len(self.slots) * self.tokens_a_frame * self.bytes_a_token * self.objects
+        kept_bytes = len(self.slots) * self.tokens_per_frame * self.bytes_per_token * self.objects
         if self._slot_of(index) is None and kept_bytes >= self.part_bytes:
             self._settle()
             if self.slots:
@@ -202,7 +202,7 @@ class OffloadedArena(Arena):
         tensors, rest = super().state()
         stored = []
         for number, part in enumerate(self._parts):
-            tokens = len(part.frames) * self.tokens_a_frame
+            tokens = len(part.frames) * self.tokens_per_frame
             for name, kept in (("keys", part.keys), ("values", part.values)):
                 tensors[f"stored{number}.{name}"] = kept[..., :tokens]
             alive = [row for row, found in enumerate(part.rows) if found in self._rows]
@@ -322,7 +322,7 @@ class OffloadedArena(Arena):
             for _, run in itertools.groupby(enumerate(alive), key=lambda pair: pair[1] - pair[0]):
                 pairs = list(run)
                 here, stored = (slice(pairs[0][side], pairs[-1][side] + 1) for side in (0, 1))
-                yield Part(here, part.keys[stored], part.values[stored]), len(part.frames) * self.tokens_a_frame
+                yield Part(here, part.keys[stored], part.values[stored]), len(part.frames) * self.tokens_per_frame
 
 
 @cache

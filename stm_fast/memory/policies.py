@@ -100,9 +100,9 @@ class MemoryPolicy:
             raise ValueError(f"every must be at least 1 or None, got {self.every}")
         if not (self.keep_first or self.keep_previous):
             raise ValueError("one of keep_first and keep_previous must be True, got False for both")
-        if self.max_frames is not None and self.max_frames < self.least_frames:
+        if self.max_frames is not None and self.max_frames < self.min_frames:
             raise ValueError(
-                f"max_frames must be at least {self.least_frames} with this policy or None, got {self.max_frames}"
+                f"max_frames must be at least {self.min_frames} with this policy or None, got {self.max_frames}"
             )
         for name in ("max_tokens", "max_bytes"):
             bound = getattr(self, name)
@@ -110,7 +110,7 @@ class MemoryPolicy:
                 raise ValueError(f"{name} must be at least 1 or None, got {bound}")
 
     @property
-    def least_frames(self) -> int:
+    def min_frames(self) -> int:
         """Frames that the policy cannot do without."""
         return self.keep_first + self.keep_previous
 
@@ -129,10 +129,10 @@ class MemoryPolicy:
         """Whether more than the numbers of frames decides what stays; it does so for each object by itself."""
         return self.admission is not None or not isinstance(self.eviction, Oldest)
 
-    def long_term_tokens(self, tokens_a_frame: int) -> int:
+    def long_term_tokens(self, tokens_per_frame: int) -> int:
         """Room for long-term tokens of an object, beside frames of so many: a multiple of `TOKEN_ALIGNMENT`."""
         frames = self.eviction.long_term_frames
-        return aligned(max(1, round(frames * tokens_a_frame))) if frames else 0
+        return aligned(max(1, round(frames * tokens_per_frame))) if frames else 0
 
     def memorises(self, index: int, *, annotated: bool) -> bool:
         """Whether frame `index` enters the memory at all."""
@@ -150,12 +150,12 @@ class MemoryPolicy:
         """Whether a frame that may stay does."""
         return self.admission is None or self.admission.admits(arena, slot)
 
-    def max_slots(self, tokens_a_frame: int, bytes_a_token: int, objects: int) -> int | None:
+    def max_slots(self, tokens_per_frame: int, bytes_per_token: int, objects: int) -> int | None:
         """The bound on the number of frames of each object, for frames and objects of which so much is known.
 
         Args:
-            tokens_a_frame: of one object.
-            bytes_a_token: of one object.
+            tokens_per_frame: of one object.
+            bytes_per_token: of one object.
             objects: how many there are.
 
         Returns:
@@ -165,8 +165,8 @@ class MemoryPolicy:
             ArgumentError: a bound leaves no room for the frames that the policy cannot do without.
         """
         bounds = [] if self.max_frames is None else [self.max_frames]
-        of_objects = objects * bytes_a_token
-        long_term = self.long_term_tokens(tokens_a_frame)
+        of_objects = objects * bytes_per_token
+        long_term = self.long_term_tokens(tokens_per_frame)
         # Tokens are counted as they are, bytes as they are allocated.
         for name, bound, unit, step in (
             ("max_tokens", self.max_tokens, 1, 1),
@@ -174,9 +174,9 @@ class MemoryPolicy:
         ):
             if bound is None:
                 continue
-            slots = (bound // (unit * step) * step - long_term) // tokens_a_frame
-            if slots < self.least_frames:
-                least = unit * aligned(self.least_frames * tokens_a_frame + long_term, step)
+            slots = (bound // (unit * step) * step - long_term) // tokens_per_frame
+            if slots < self.min_frames:
+                least = unit * aligned(self.min_frames * tokens_per_frame + long_term, step)
                 raise ArgumentError(
                     name, f"must be at least {least} for {objects} objects at this size of frames, got {bound}"
                 )

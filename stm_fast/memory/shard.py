@@ -80,7 +80,7 @@ class Shard(Arena):
         last = self._slots_at(owner)[-1]
         if slot != last:
             if owner == self.rank:
-                self.block.copy(self._place(last), self._place(slot), self.tokens_a_frame)
+                self.block.copy(self._place(last), self._place(slot), self.tokens_per_frame)
             self.slots[slot] = self.slots[last]
         self.slots.pop(last)
         del self.owners[frame]
@@ -113,7 +113,7 @@ class Shard(Arena):
         return len(self._slots_at(self.rank))
 
     @property
-    def _most_held(self) -> int | None:
+    def _max_held(self) -> int | None:
         return _share(self.max_slots, self.size)
 
     def _slots_at(self, rank: int) -> list[int]:

@@ -142,7 +142,7 @@ class ShardedMemory(MemoryBank):
     def _restored(self, tensors: dict[str, Tensor], rest: dict[str, Any], device: torch.device) -> Arena:
         return Shard.from_state(self.policy, tensors, rest, device)
 
-    def _max_slots(self, tokens_a_frame: int, bytes_a_token: int, objects: int) -> int | None:
-        of_a_rank = replace(self.policy, max_frames=None).max_slots(tokens_a_frame, bytes_a_token, objects)
+    def _max_slots(self, tokens_per_frame: int, bytes_per_token: int, objects: int) -> int | None:
+        of_a_rank = replace(self.policy, max_frames=None).max_slots(tokens_per_frame, bytes_per_token, objects)
         bounds = (self.policy.max_frames, None if of_a_rank is None else of_a_rank * self.ranks.size)
         return min((bound for bound in bounds if bound is not None), default=None)

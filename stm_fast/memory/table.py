@@ -59,7 +59,7 @@ def rows_of(arena: "Arena", objects: Sequence[object]) -> list[MemoryRow]:
             held.role.value,
             tuple(objects),
             held.tokens,
-            held.tokens * arena.objects * arena.bytes_a_token,
+            held.tokens * arena.objects * arena.bytes_per_token,
             held.usage,
         )
         for held in arena.holdings

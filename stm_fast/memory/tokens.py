@@ -94,7 +94,7 @@ class TokenBlock:
         return sum(part.nbytes for part in self.tensors().values())
 
     @property
-    def bytes_a_token(self) -> int:
+    def bytes_per_token(self) -> int:
         """Bytes of a token of one object."""
         return self.nbytes // (len(self.keys) * self.capacity)
 

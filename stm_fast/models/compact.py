@@ -98,7 +98,7 @@ def compact_stm() -> STM:
             VALUE_CHANNELS, (STRIDE_8_CHANNELS, STRIDE_4_CHANNELS, STRIDE_2_CHANNELS), DECODER_CHANNELS, FINE_CHANNELS
         ),
         working_size=608,
-        most_enlargement=4 / 3,
+        max_enlargement=4 / 3,
         hole_size=STM.stride,
     )
 

@@ -37,7 +37,7 @@ class STM(nn.Module):
         memory_head: features -> (key, value).
         decoder: readout, query value, skips -> logits `(N, 2, H, W)`.
         working_size: shorter side, in pixels, of the frames that it segments best.
-        most_enlargement: by how much smaller frames may be enlarged towards it; 1 leaves them as they are.
+        max_enlargement: by how much smaller frames may be enlarged towards it; 1 leaves them as they are.
         hole_size: holes and gaps of a given mask up to this many pixels wide are filled in what is remembered of it; 0
             for none. An object that shows through spray or leaves has more of them than two memory locations can tell
             apart, and fades where they are.
@@ -53,7 +53,7 @@ class STM(nn.Module):
         memory_head: nn.Module,
         decoder: nn.Module,
         working_size: int = 480,
-        most_enlargement: float = 1.0,
+        max_enlargement: float = 1.0,
         hole_size: int = 0,
     ) -> None:
         super().__init__()
@@ -63,12 +63,12 @@ class STM(nn.Module):
         self.memory_head = memory_head
         self.decoder = decoder
         self.working_size = working_size
-        self.most_enlargement = most_enlargement
+        self.max_enlargement = max_enlargement
         self.hole_size = hole_size
 
     def best_size(self, shorter_side: int) -> int:
         """The shorter side, in pixels, at which frames of this shorter side are segmented best."""
-        return min(self.working_size, round(shorter_side * self.most_enlargement))
+        return min(self.working_size, round(shorter_side * self.max_enlargement))
 
     def encode_query(self, frames: Tensor) -> QueryFeatures:
         """Keys, values and skips of RGB frames `(N, 3, H, W)` in [0, 1]; H and W are multiples of 16."""

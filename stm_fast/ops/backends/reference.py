@@ -196,12 +196,12 @@ def top_k_read_backward(
     return _gradients(operands, value, out, grad_out, grad_lse, (query_side, key_side, value_side), scattered)
 
 
-def _tiles(operands: Operands, most_queries: int) -> tuple[list[slice], list[slice], list[slice]]:
+def _tiles(operands: Operands, max_queries: int) -> tuple[list[slice], list[slice], list[slice]]:
     """Slices of batch, queries and memory tokens whose products are tiles of bounded size."""
     batch, _, queries = operands.query.shape
     tokens = operands.key.shape[-1]
     scores = CPU_TILE_SCORES if operands.query.device.type == "cpu" else GPU_TILE_SCORES
-    query_step = max(1, min(queries, most_queries))
+    query_step = max(1, min(queries, max_queries))
     token_step = min(tokens, max(TILE_TOKENS, scores // query_step))
     batch_step = max(1, scores // (query_step * token_step))
     return _slices(batch, batch_step), _slices(queries, query_step), _slices(tokens, token_step)
