@@ -4,13 +4,11 @@ import warnings
 from collections.abc import Sequence
 
 from stm_fast.data.clips import Clip, Dataset
-from stm_fast.data.truth import read_labels, without_void
 from stm_fast.errors import MediaError
-from stm_fast.media.masks import Colour, fit_mask, object_ids
+from stm_fast.media.masks import VOID, Colour, fit_mask, object_ids, read_mask
 from stm_fast.media.notices import MediaNotice, notice
 
 MAX_NAMES = 5
-VOID = 255
 
 
 class Faults:
@@ -44,7 +42,7 @@ def check_clips(dataset: Dataset, void: int | None = None) -> None:
 
     Args:
         dataset: the clips.
-        void: see `stm_fast.data.truth`.
+        void: see `stm_fast.media.masks.read_mask`.
 
     Raises:
         MediaError: frames or masks cannot be read, masks that are given show no object or have another aspect than the
@@ -74,7 +72,7 @@ def check_clips(dataset: Dataset, void: int | None = None) -> None:
     if white:
         notice(
             f"masks of {name_some(white)} have {VOID} beside other ids, which is followed and scored as an object; "
-            f"--void {VOID} leaves it out"
+            f"void {VOID} leaves it out"
         )
 
 
@@ -84,8 +82,7 @@ def _first_objects(clip: Clip, size: tuple[int, int], void: int | None) -> tuple
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", MediaNotice)  # given when the masks are used
         for path in clip.prompts.values():
-            labels = fit_mask(read_labels(path, colours, void), size, path)
-            if objects := object_ids(without_void(labels, void)):
+            if objects := object_ids(fit_mask(read_mask(path, colours, void=void), size, path)):
                 return objects
     return ()
 

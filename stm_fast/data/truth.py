@@ -4,10 +4,6 @@ import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
 from stm_fast.data.clips import Clip, SetSummary
 from stm_fast.media.images import list_images
 from stm_fast.media.masks import Colour, object_ids, read_mask
@@ -53,44 +49,11 @@ def has_truth(masks: Iterable[Path], void: int | None = None) -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", MediaNotice)  # given when the masks are used
         for path in masks:
-            shown = set(object_ids(without_void(read_labels(path, colours, void), void)))
+            shown = set(object_ids(read_mask(path, colours, void=void)))
             if shown and shown <= seen:
                 return True
             seen |= shown
     return False
-
-
-def read_labels(path: str | Path, colours: dict[Colour, int], void: int | None) -> NDArray[np.uint8]:
-    """Read the object ids of a mask, in which `void` stays as it is.
-
-    A grey mask of 0 and 255 is one object by the rules of `stm_fast.media.masks.read_mask`. Where 255 is void it is
-    not.
-
-    Args:
-        path: the image file.
-        colours: see `read_mask`.
-        void: id of void pixels; None if there are none.
-
-    Returns:
-        uint8 `(H, W)`.
-
-    Raises:
-        MediaError: the file cannot be read as a mask.
-    """
-    if void is not None:
-        try:
-            with Image.open(path) as image:
-                values = np.array(image) if image.mode in {"L", "P"} else None
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-            values = None  # read_mask tells it
-        if values is not None and (values == void).any():
-            return values
-    return read_mask(path, colours)
-
-
-def without_void(mask: NDArray[np.uint8], void: int | None) -> NDArray[np.uint8]:
-    """Return a mask whose void pixels are background."""
-    return mask if void is None else np.where(mask == void, 0, mask).astype(np.uint8)
 
 
 def summarize(name: str, clips: Sequence[str], frames: Path, masks: Path) -> SetSummary:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from stm_fast.data.clips import Clip
-from stm_fast.data.truth import MIN_ANNOTATED_FRAMES, read_labels, without_void
+from stm_fast.data.truth import MIN_ANNOTATED_FRAMES
 from stm_fast.errors import MediaError, StmFastError
-from stm_fast.media.masks import Colour, fit_mask, read_mask
+from stm_fast.media.masks import Colour, fit_mask, read_labels, read_mask, without_void
 
 
 @dataclass(frozen=True)
@@ -106,13 +106,13 @@ def score_clip(clip: Clip, masks: str | Path, void: int | None = None) -> list[O
     names = list(clip.truth)
     evaluator = _evaluator(clip.name)
     colours: dict[Colour, int] = {}
-    read_labels(clip.truth[names[0]], colours, void)
+    read_labels(clip.truth[names[0]], colours, void=void)
     for name in names[1:-1]:
         path = Path(masks) / f"{name}.png"
         if not path.exists():
             raise MediaError(f"clip {clip.name} has no result {path}")
         result = read_mask(path)
-        truth = fit_mask(read_labels(clip.truth[name], colours, void), result.shape, clip.truth[name])
+        truth = fit_mask(read_labels(clip.truth[name], colours, void=void), result.shape, clip.truth[name])
         if void is not None:
             result = np.where(truth == void, 0, result)
         evaluator.feed_frame(result, without_void(truth, void))

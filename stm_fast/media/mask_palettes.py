@@ -22,7 +22,7 @@ def ids_of_palette(
         palette: RGBA `(K, 4)`; indices may lie beyond its end.
         path: of the file, for messages.
         known: ids of the colours of earlier masks; extended.
-        void: this id is background.
+        void: see `ids_of_values`.
 
     Returns:
         uint8 `(H, W)`, or None for a palette that is to be read by its colours.

@@ -27,7 +27,7 @@ def ids_of_values(
         values: `(H, W)` of any number type.
         path: of the file, for messages.
         known: ids of the colours of earlier masks; white is entered.
-        void: this value is background.
+        void: pixels of this value keep it, and do not tell what the others mean.
         lossy: the format changes values.
 
     Returns:
@@ -41,9 +41,10 @@ def ids_of_values(
     values = _whole(values, path)
     if values.size and values.min() < 0:
         raise MediaError(f"{path} has the value {int(values.min())}: masks hold ids 0 to {MAX_ID}")
-    if void is not None:
-        values = np.where(values == void, 0, values)
-    return _ids_of_bytes(_as_bytes(values, path), path, known, lossy=lossy)
+    if void is None:
+        return _ids_of_bytes(_as_bytes(values, path), path, known, lossy=lossy)
+    ids = _ids_of_bytes(_as_bytes(np.where(values == void, 0, values), path), path, known, lossy=lossy)
+    return np.where(values == void, void, ids).astype(np.uint8)
 
 
 def is_soft(values: NDArray[np.uint8]) -> bool:

@@ -13,8 +13,20 @@ from stm_fast.media.mask_palettes import ids_of_palette
 from stm_fast.media.mask_values import ids_of_values
 from stm_fast.media.notices import notice
 
-__all__ = ["DAVIS_PALETTE", "Colour", "fit_mask", "object_ids", "read_mask", "write_mask"]
+__all__ = [
+    "DAVIS_PALETTE",
+    "VOID",
+    "Colour",
+    "fit_mask",
+    "object_ids",
+    "read_labels",
+    "read_mask",
+    "without_void",
+    "write_mask",
+]
 
+VOID = 255
+"""What datasets and PASCAL VOC usually mean by pixels of no object."""
 ASPECT_TOLERANCE = 0.02
 _LOSSY = frozenset({"JPEG", "MPO"})
 _ORIENTATION = 0x0112
@@ -49,6 +61,27 @@ def read_mask(
         TypeError: `void` is not an integer.
         ValueError: `void` is out of range.
     """
+    return without_void(read_labels(path, colours, void=void), void)
+
+
+def read_labels(
+    path: str | Path, colours: dict[Colour, int] | None = None, *, void: int | None = None
+) -> NDArray[np.uint8]:
+    """Read a mask as `read_mask` does, but keep the id of void pixels.
+
+    Args:
+        path: the image file.
+        colours: ids of colours so far, extended.
+        void: id of pixels that are no object, 1 to 255.
+
+    Returns:
+        uint8 `(H, W)`, 0 is background and `void` is void.
+
+    Raises:
+        MediaError: see `read_mask`.
+        TypeError: `void` is not an integer.
+        ValueError: `void` is out of range.
+    """
     check_void(void)
     known = {} if colours is None else colours
     try:
@@ -57,9 +90,13 @@ def read_mask(
             lossy = image.format in _LOSSY
             if (pages := getattr(image, "n_frames", 1)) > 1:
                 notice(f"{path} holds {pages} pictures: the first is the mask")
-            mask = _ids(_upright(image, path), path, known, void, lossy)
+            return _ids(_upright(image, path), path, known, void, lossy)
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise MediaError(f"{path} cannot be read as a mask: {error}") from error
+
+
+def without_void(mask: NDArray[np.uint8], void: int | None) -> NDArray[np.uint8]:
+    """Return a mask whose void pixels are background."""
     return mask if void is None else np.where(mask == void, 0, mask).astype(np.uint8)
 
 

@@ -13,13 +13,12 @@ from stm_fast.errors import MediaError
 from stm_fast.inference.objects import to_ids
 from stm_fast.media.frames import Frame, FrameSource
 from stm_fast.media.images import list_images
-from stm_fast.media.masks import Colour, check_void, fit_mask, object_ids, read_mask
+from stm_fast.media.masks import VOID, Colour, check_void, fit_mask, object_ids, read_mask
 from stm_fast.media.notices import MediaNotice, notice
 from stm_fast.tracking.prompt_names import frames_of
 
 REPEATED = "they are followed already, and masks add objects but do not correct them"
-VOID = 255
-VOID_FOLLOWED = f"id {VOID} is followed as an object; --void {VOID} ignores it"
+VOID_FOLLOWED = f"id {VOID} is followed as an object; void {VOID} ignores it"
 
 
 def find_prompts(path: str | Path, frames: FrameSource, *, void: int | None = None) -> dict[str, Path]:

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from stm_fast.data.clips import Clip, SetSummary
-from stm_fast.data.truth import has_truth, read_labels, summarize, unscored_because, without_void
+from stm_fast.data.truth import has_truth, summarize, unscored_because
 from stm_fast.media.masks import write_mask
 
 
@@ -66,29 +65,6 @@ def test_masks_are_read_no_further_than_needed(masks):
 def test_why_a_clip_is_not_scored(masks, shown, reason):
     files = masks(*shown)
     assert unscored_because(Clip("a", Path(), files, files)) == reason
-
-
-@pytest.mark.parametrize("mode", ["L", "P"])
-def test_white_is_void_where_it_is_said_to_be(tmp_path, mode):
-    image = Image.fromarray(np.array([[0, 255], [255, 0]], np.uint8))
-    if mode == "P":
-        image = image.convert("P")
-    image.save(tmp_path / "mask.png")
-    assert read_labels(tmp_path / "mask.png", {}, None).tolist() == [[0, 1], [1, 0]]
-    labels = read_labels(tmp_path / "mask.png", {}, 255)
-    assert labels.tolist() == [[0, 255], [255, 0]]
-    assert not without_void(labels, 255).any()
-
-
-def test_void_of_a_colour_mask(tmp_path):
-    pixels = np.array([[(0, 0, 0), (128, 0, 0), (224, 224, 192)]], np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "voc.png")
-    assert read_labels(tmp_path / "voc.png", {}, 255).tolist() == [[0, 1, 255]]
-
-
-def test_masks_without_void_are_read_as_ever(tmp_path):
-    Image.fromarray(np.array([[0, 1, 255]], np.uint8)).save(tmp_path / "mask.png")
-    assert read_labels(tmp_path / "mask.png", {}, 7).tolist() == [[0, 1, 255]]
 
 
 def test_summary_of_a_set(masks, tmp_path):

@@ -216,7 +216,7 @@ class TestVoid:
 
     def test_is_told_where_it_is_followed(self, folder, video):
         prompter = Prompter(find_prompts(folder, video), SIZE)
-        with pytest.warns(MediaNotice, match="id 255 is followed as an object; --void 255 ignores it"):
+        with pytest.warns(MediaNotice, match="id 255 is followed as an object; void 255 ignores it"):
             assert np.unique(prompter.new_objects(self.frame())).tolist() == [0, 1, 255]
 
     def test_is_ignored_where_it_is_named(self, folder, video):

@@ -114,7 +114,7 @@ def test_void_is_no_object(clip, track, pictures, truth):
     assert_masks(list(track(pictures, marked, void=255)), truth)
     write_mask(clip / "mask.png", marked)
     assert_masks(list(track(clip / "frames", clip / "mask.png", void=255)), truth)
-    with pytest.warns(MediaNotice, match="id 255 is followed as an object; --void 255 ignores it"):
+    with pytest.warns(MediaNotice, match="id 255 is followed as an object; void 255 ignores it"):
         frames = list(track(clip / "frames", clip / "mask.png"))
     assert frames[0].objects == (1, 2, 255)
 
