@@ -24,11 +24,11 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from benchmarks.accuracy import processor
 from stm_fast.cli import threads
 from stm_fast.data.demo_clip import render
 from stm_fast.media.masks import write_mask
 from stm_fast.media.summary import versions
+from stm_fast.ops.cpu_engines import processor
 
 WAYS: dict[str, dict[str, str]] = {
     "in a loop": {"GOMP_SPINCOUNT": "300000"},

@@ -19,9 +19,9 @@ import torch
 from PIL import Image
 
 import stm_fast
-from benchmarks.accuracy import processor
 from benchmarks.long_clip import LongClip
 from stm_fast.media.summary import versions
+from stm_fast.ops.cpu_engines import processor
 
 
 def resident() -> int:

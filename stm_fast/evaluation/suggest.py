@@ -8,8 +8,7 @@ from statistics import median
 
 from stm_fast.errors import MediaError
 from stm_fast.tracking.journal import read_journal
-
-JOURNAL = "frames.jsonl"
+from stm_fast.tracking.results import OutputFolder
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ def read_sights(folder: str | Path) -> dict[str, dict[int, Sight]]:
     Raises:
         MediaError: there is no such file, or nothing in it.
     """
-    path = Path(folder) / JOURNAL
+    path = OutputFolder(Path(folder)).journal
     if not path.is_file():
         raise MediaError(f"{path} does not exist: give the folder of the results of stm-fast segment")
     lines = read_journal(path)
@@ -109,7 +108,7 @@ def suggest(sights: Mapping[str, Mapping[int, Sight]], count: int = 3) -> list[S
 
     Args:
         sights: of each frame, see `read_sights`.
-        count: max. frames and absences of an object.
+        count: the most frames, and the most absences, of an object.
 
     Raises:
         ValueError: `count` is below 1.

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from stm_fast.errors import MediaError
-from stm_fast.evaluation.suggest import JOURNAL, Absence, Sight, read_sights, suggest
+from stm_fast.evaluation.suggest import Absence, Sight, read_sights, suggest
 
 
 def clip(uncertainties, object_id=1, area=100):
@@ -19,7 +19,7 @@ def clip(uncertainties, object_id=1, area=100):
 
 def write(folder, *lines):
     texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
-    (folder / JOURNAL).write_text("\n".join(texts) + "\n")
+    (folder / "frames.jsonl").write_text("\n".join(texts) + "\n")
 
 
 def line(frame, uncertainty, object_id="1", area=7):
