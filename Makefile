@@ -90,7 +90,7 @@ check: install ## lint, formatting and types, of Python and C++
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(CSRC) tests/csrc/*.cpp tests/csrc/*.h
 
-weights: install ## train the compact model from nothing, in runs/compact; takes hours and goes on where it stopped
+weights: install ## train the compact model from nothing, in runs/compact; takes hours and resumes where it stopped
 	$(BIN)/stm-fast train synthetic runs/compact
 
 clean: ## remove what was built and written, but not the packages in .venv

@@ -4,8 +4,8 @@
 
 A rendered video whose objects turn, leave for hundreds of frames, and come back with a side that they showed before
 (`benchmarks.long_clip`), segmented by the compact model at 240 pixels. Each policy runs in a process of its own, on one
-thread, as many of them at a time as there are processors, and writes OUT/<policy>.npz as it goes on; one that was
-interrupted goes on where it was, one that is done is not run again. The official memory grows, and so does a frame's
+thread, as many of them at a time as there are processors, and writes OUT/<policy>.npz while it runs; one that was
+interrupted resumes where it was, one that is done is not run again. The official memory grows, and so does a frame's
 time: it is given a limited time. Prints Markdown, and writes plots to OUT; `--report` does so from what is there.
 
 A machine is not equally fast throughout an hour, above all one that is shared. So every tenth frame a fixed piece of

@@ -1,6 +1,6 @@
 """Follow objects through a long video with a memory that stays small, in a run that can be killed at any time.
 
-Run: python examples/long_video.py [STATE]; a second run goes on from the STATE that the first one left.
+Run: python examples/long_video.py [STATE]; a second run resumes from the STATE that the first one left.
 """
 
 import sys

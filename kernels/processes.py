@@ -66,7 +66,7 @@ class Process:
         theirs.close()
 
     def outcome(self) -> Outcome | None:
-        """What the call came to, or None while it goes on."""
+        """What the call came to, or None while it runs."""
         assert self._connection is not None
         if self._connection.poll():
             try:

@@ -43,7 +43,7 @@ def evaluate(
         ),
     ] = Layout.davis2016,
     out: Annotated[Path, typer.Option(help="Folder for masks and scores.")] = Path("evaluation"),
-    resume: Annotated[bool, typer.Option("--resume", help="Go on after the clips that are done in OUT.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue after the clips that are done in OUT.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over the results in OUT.")] = False,
     void: Annotated[
         int | None,
@@ -175,7 +175,7 @@ def _run(chosen: "TrackOptions", network: "STM", clips: "Dataset", out: Path, vo
                 runs.append(run_clip(segmenter, clip, clips, out, advance, void))
     except KeyboardInterrupt as error:
         raise Interrupted(
-            f"Interrupted after {len(runs)} of {len(clips)} clips; the same command with --resume goes on."
+            f"Interrupted after {len(runs)} of {len(clips)} clips; the same command with --resume continues."
         ) from error
     return runs
 

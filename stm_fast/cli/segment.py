@@ -62,7 +62,7 @@ def segment(
         typer.Option(
             min=0,
             metavar="SECONDS",
-            help="How often the state is written, from which --resume goes on to the same masks; 0 for never.",
+            help="How often the state is written, from which --resume continues to the same masks; 0 for never.",
             rich_help_panel=OUTPUT_PANEL,
         ),
     ] = 120.0,

@@ -26,7 +26,7 @@ VALIDATION_CLIPS, VALIDATION_FRAMES = 32, 8
 @app.callback()
 @takes_loudness
 def _commands() -> None:
-    """Keeps `synthetic` a command of its own while it is the only one."""
+    """Keep `synthetic` a command of its own while it is the only one."""
 
 
 @app.command()

@@ -61,7 +61,7 @@ class SetSummary:
     """One of the sets that a dataset on disk has.
 
     Attributes:
-        name: as `--set` takes it.
+        name: what its readers take as `subset`.
         clips: how many clips it names.
         missing: how many of them have no frames or no masks here.
         has_truth: whether the first clips have masks to score against.

@@ -6,7 +6,7 @@ from stm_fast.inference.segmenter import Segmenter, one_at_a_time
 
 
 class ResumableSegmenter(Segmenter):
-    """A `Segmenter` that goes on where an earlier run over the same frames stopped, by recalling the masks it made."""
+    """A `Segmenter` that resumes where an earlier run over the same frames stopped, by recalling the masks it made."""
 
     @one_at_a_time
     def recall(self, frame: Frame, mask: Mask) -> None:

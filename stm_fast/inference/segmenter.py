@@ -56,7 +56,7 @@ def one_at_a_time(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenat
 class Segmentation:
     """Where the objects of one frame are. Tensors have the input's size and live on the model's device.
 
-    They are inference tensors, which the segmenter goes on reading: clone one before changing it.
+    They are inference tensors, which the segmenter still reads: clone one before changing it.
 
     Attributes:
         index: number of the frame, from 0.
@@ -286,7 +286,7 @@ class Segmenter:
     def save(self, path: str | Path, extra: object = None) -> None:
         """Writes everything that the next step depends on, memory and current frame, to a .safetensors file.
 
-        A segmenter of the same model and settings goes on from there with `restore`, to the very same masks: the
+        A segmenter of the same model and settings resumes from there with `restore`, to the very same masks: the
         engines of the CPU kernels that read the memory are saved as well. Of a memory that processes share, each writes
         its own part: all at the same frame, each to a path of its own.
 
@@ -302,7 +302,7 @@ class Segmenter:
 
     @one_at_a_time
     def restore(self, path: str | Path) -> object:
-        """Goes on where `save` was called; whatever was remembered before is forgotten.
+        """Resumes where `save` was called; whatever was remembered before is forgotten.
 
         A `MediaNotice` tells if this machine lacks an engine of the CPU kernels that the saved video was read by.
 
@@ -353,7 +353,7 @@ class Segmenter:
 
     @contextmanager
     def _another_video(self) -> Iterator[None]:
-        """A context that begins with an empty memory; if it fails, the video before goes on."""
+        """A context that begins with an empty memory; if it fails, the video before continues."""
         before = self._state, self.memory, self._times, self._engines
         self._forget(self.memory.policy)
         try:

@@ -115,7 +115,7 @@ def load(path: str | Path, identity: dict[str, str], device: torch.device) -> Sn
             metadata = {name: json.loads(text) for name, text in texts.items()}
             _check_same(path, metadata["identity"], identity)
     except (SafetensorError, ValueError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}): it cannot be gone on with") from error
+        raise CheckpointError(f"{path} is damaged ({error}) and cannot be resumed") from error
     memory = {name.removeprefix(_MEMORY): part for name, part in tensors.items() if name.startswith(_MEMORY)}
     frame = {name: part.to(device) for name, part in tensors.items() if name.startswith(_FRAME)}
     state = _frame(frame, metadata["frame"])

@@ -24,7 +24,7 @@ class ContactSheet:
     Thumbnails of every n-th frame are kept; n doubles whenever there are four times as many as the sheet shows.
 
     Args:
-        tiles: max. frames shown.
+        tiles: the most frames shown.
         columns: frames in a row.
         tile_width: width of a thumbnail in pixels.
         opacity: of the tint over objects, 0 to 1.

@@ -27,7 +27,7 @@ class Levels(NamedTuple):
 
 
 class Scaler:
-    """Makes the pixels of one clip RGB uint8.
+    """Scaling of the pixels of one clip to RGB uint8.
 
     Pixels of 8 bits stay as they are. Deeper ones are scaled by the range that the dtype stands for when at least half
     of it is used, and by the range in use otherwise: sensors of 12 bits write files of 16. The range is that of

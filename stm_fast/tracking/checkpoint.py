@@ -33,9 +33,9 @@ class Checkpoint:
         self._reached: tuple[int, int] | None = None
 
     def reach(self, segmenter: Segmenter, index: int) -> None:
-        """Notes that a frame's mask is on disk, and saves the state if it is time.
+        """Note that a frame's mask is on disk, and save the state if it is time.
 
-        A state that cannot be written, for want of room, is told of in a notice; the run goes on without another.
+        A state that cannot be written, for want of room, is told of in a notice; the run continues without another.
 
         Args:
             segmenter: which has segmented the frame.
@@ -53,7 +53,7 @@ class Checkpoint:
             self.seconds = 0
             reason = error.strerror or error
             notice(
-                f"{self.path} cannot be written ({reason}): a killed run would go on from an earlier state, or fill "
+                f"{self.path} cannot be written ({reason}): a killed run would resume from an earlier state, or fill "
                 "its memory from the masks on disk"
             )
             return
@@ -62,13 +62,13 @@ class Checkpoint:
         self._wait = max(self.seconds, (self._saved - begin) / _MAX_SHARE)
 
     def keep(self, segmenter: Segmenter) -> None:
-        """Saves the state of a run that was stopped, if it is that of the last frame whose mask is on disk."""
+        """Save the state of a run that was stopped, if it is that of the last frame whose mask is on disk."""
         if self.seconds and self._reached and self._reached[1] == segmenter.frame_index:
             with suppress(OSError):
                 segmenter.save(self.path, {"index": self._reached[0]})
 
     def take(self, segmenter: Segmenter, written: int) -> int | None:
-        """Puts a segmenter where the checkpoint was made.
+        """Put a segmenter where the checkpoint was made.
 
         Args:
             segmenter: of the same model and settings.
@@ -95,6 +95,6 @@ class Checkpoint:
         return None
 
     def clear(self) -> None:
-        """Deletes the file; the run has come to its end."""
+        """Delete the file; the run has come to its end."""
         if not self.path.is_dir():
             discard(self.path)

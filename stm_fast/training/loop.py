@@ -122,7 +122,7 @@ class Trainer:
         return float(loss.detach())
 
     def _end_round(self) -> bool:
-        """Whether a round ends here. If so the weights come to rest, and training goes on from there."""
+        """Whether a round ends here. If so the weights come to rest, and training continues from there."""
         ends = list(accumulate(part.steps for part in self.recipe.rounds))
         if self.step not in ends:
             return False

@@ -1,4 +1,4 @@
-"""The benchmark of long videos goes on where it was interrupted."""
+"""The benchmark of long videos resumes where it was interrupted."""
 
 import pytest
 import torch

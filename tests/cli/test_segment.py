@@ -1,4 +1,4 @@
-"""`stm-fast segment`: what it writes, how it goes on, and what it says about inputs it cannot use."""
+"""`stm-fast segment`: what it writes, how it resumes, and what it says about inputs it cannot use."""
 
 import errno
 import fcntl

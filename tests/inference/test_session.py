@@ -1,4 +1,4 @@
-"""What a user does with a memory: shows references, chooses frames, freezes it, and goes on another day."""
+"""What a user does with a memory: shows references, chooses frames, freezes it, and resumes another day."""
 
 import contextlib
 import errno

@@ -122,7 +122,7 @@ def test_bounds_in_bytes_are_of_what_is_allocated(eviction: Eviction, grid: Grid
 
 
 def test_states_whose_prototypes_were_not_aligned() -> None:
-    """A memory reads them and goes on."""
+    """A memory reads them and continues."""
     policy = MemoryPolicy(every=1, max_frames=5, eviction=LONG_TERM)
     bank, other, grid = MemoryBank(policy), MemoryBank(policy), (5, 7)
     for index in range(12):

@@ -1,4 +1,4 @@
-"""The engine of the CPU kernels that was measured to be the fastest does the work, and goes on doing it."""
+"""The engine of the CPU kernels that was measured to be the fastest does the work, and keeps doing it."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Whole clips: objects join where their masks are, masks are on disk, and an interrupted run goes on."""
+"""Whole clips: objects join where their masks are, masks are on disk, and an interrupted run resumes."""
 
 import errno
 import os
