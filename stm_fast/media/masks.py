@@ -12,6 +12,7 @@ from stm_fast.media.mask_colours import DAVIS_IDS, DAVIS_PALETTE, MAX_ID, Colour
 from stm_fast.media.mask_palettes import ids_of_palette
 from stm_fast.media.mask_values import ids_of_values
 from stm_fast.media.notices import notice
+from stm_fast.media.pictures import ORIENTATION
 
 __all__ = [
     "DAVIS_PALETTE",
@@ -29,7 +30,6 @@ VOID = 255
 """What datasets and PASCAL VOC usually mean by pixels of no object."""
 ASPECT_TOLERANCE = 0.02
 _LOSSY = frozenset({"JPEG", "MPO"})
-_ORIENTATION = 0x0112
 
 
 def read_mask(
@@ -237,7 +237,7 @@ def _palette(image: Image.Image) -> NDArray[np.uint8]:
 
 def _upright(image: Image.Image, path: str | Path) -> Image.Image:
     """The picture as viewers show it."""
-    if image.getexif().get(_ORIENTATION, 1) not in range(2, 9):
+    if image.getexif().get(ORIENTATION, 1) not in range(2, 9):
         return image
     notice(f"{path} was turned as its EXIF orientation says")
     return ImageOps.exif_transpose(image)
