@@ -1,8 +1,11 @@
 """Engines of the CPU kernels: measured by `tune`, shown by `doctor`."""
 
+import sys
+
 import pytest
 
 from stm_fast.ops import compiled, cpu_engines, engine_timing
+from stm_fast.ops.backends import registry, triton
 
 pytestmark = pytest.mark.skipif(
     len(compiled.instruction_sets()) < 3, reason="this machine executes no two engines that differ"
@@ -97,6 +100,15 @@ def test_without_kernels_there_is_nothing_to_tune(stm, monkeypatch):
     result = stm("tune", "--device", "cpu")
     assert result.exit_code == 1
     assert "there is nothing to tune: no C++ compiler is installed" in result.output
+
+
+def test_interpreted_kernels_are_not_tuned(stm, monkeypatch):
+    monkeypatch.setattr(sys.modules["stm_fast.cli.tune"], "resolve_device", lambda name: "cuda")
+    monkeypatch.setattr(registry, "unavailable", lambda name, device=None: None)
+    monkeypatch.setattr(triton, "interpreting", lambda: True)
+    result = stm("tune")
+    assert result.exit_code == 1
+    assert "there is nothing to tune: kernels are interpreted" in result.output
 
 
 def test_a_forced_engine_is_shown(stm, monkeypatch):
