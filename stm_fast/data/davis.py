@@ -26,7 +26,8 @@ def davis(root: str | Path, subset: str, year: int, resolution: str = "480p") ->
         resolution: folder below `JPEGImages` and `Annotations`.
 
     Raises:
-        MediaError: the layout is not there, or clips of the list have no frames or no first mask; all are told of.
+        MediaError: the layout is not there, or clips of the list have no frames or no first mask; the message
+            names all of them.
     """
     root = Path(root)
     masks_folder = PurePath("Annotations", resolution)

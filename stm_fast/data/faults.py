@@ -38,7 +38,7 @@ class Faults:
 def check_clips(dataset: Dataset, void: int | None = None) -> None:
     """Open every clip and compare its masks with its frames, before hours of segmenting.
 
-    Id 255 beside others, which many datasets mean as void, is told of in a notice if `void` is None.
+    Id 255 beside others, which many datasets mean as void, gets a notice if `void` is None.
 
     Args:
         dataset: the clips.
@@ -46,7 +46,7 @@ def check_clips(dataset: Dataset, void: int | None = None) -> None:
 
     Raises:
         MediaError: frames or masks cannot be read, masks that are given show no object or have another aspect than the
-            frames, or masks or frames that are wanted have no frame of their name. All clips are told of.
+            frames, or masks or frames that are wanted have no frame of their name. The message names all clips.
     """
     faults = Faults(dataset.name, "mend these files, or leave the clips out")
     white = []

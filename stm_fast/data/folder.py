@@ -24,7 +24,7 @@ def folder(root: str | Path, clip: str | None = None) -> Dataset:
         clip: only this one.
 
     Raises:
-        MediaError: no clip is found, or clips have no frames or no masks; all are told of.
+        MediaError: no clip is found, or clips have no frames or no masks; the message names all of them.
     """
     root = Path(root)
     clips = _several(root, clip) if _is_several(root) else [_single(root)]

@@ -33,8 +33,8 @@ def youtube_vos(root: str | Path, subset: str | None = None, *, name: str = "You
         submission: see `Dataset`.
 
     Raises:
-        MediaError: the layout is not there, `meta.json` cannot be read, or clips have no frames or no masks; all are
-            told of.
+        MediaError: the layout is not there, `meta.json` cannot be read, or clips have no frames or no masks; the
+            message names all of them.
     """
     root = Path(root)
     folder, listed = _find(root, subset)

@@ -72,7 +72,7 @@ def run_clip(
     masks = Path(out) / dataset.masks_folder / clip.name
     with warnings.catch_warnings():
         # A dataset's prompts are its truth, of which the first look at each object is given.
-        warnings.filterwarnings("ignore", f".*({REPEATED}|{VOID_FOLLOWED})", MediaNotice)  # void was told of before
+        warnings.filterwarnings("ignore", f".*({REPEATED}|{VOID_FOLLOWED})", MediaNotice)  # check_clips told of void
         frames = clip.open()
         for frame in propagate(segmenter, frames, Prompter(clip.prompts, frames.size, void=void)):
             if clip.wanted is None or frame.name in clip.wanted:

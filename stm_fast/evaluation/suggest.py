@@ -79,8 +79,8 @@ class Suggestion:
 def read_sights(folder: str | Path) -> dict[str, dict[int, Sight]]:
     """What a run noted of each frame, by its name, in the order of the frames.
 
-    Where a frame was noted twice, as by a run that was resumed, the later note counts. A line that was broken off is
-    passed over.
+    Where a frame was noted twice, as by a run that was resumed, the later note counts. A line that is incomplete is
+    skipped.
 
     Args:
         folder: of the results of `stm-fast segment`.

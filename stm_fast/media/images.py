@@ -64,7 +64,7 @@ class ImageFiles(FrameSource):
 class ImageStack(FrameSource):
     """The pages of a TIFF, or the pictures of an animated WebP, PNG or GIF; a picture alone is a clip of one frame.
 
-    Pages that are marked as thumbnails or masks of others are passed over. Animations have time stamps.
+    Pages that are marked as thumbnails or masks of others are skipped. Animations have time stamps.
 
     Args:
         path: the file.
@@ -119,7 +119,7 @@ def count_pages(path: str | Path) -> int:
 def list_images(folder: str | Path) -> dict[str, Path]:
     """The images of a folder by stem, in natural order: `frame_2` comes before `frame_10`.
 
-    Files that are not images, and hidden files, are passed over.
+    Files that are not images, and hidden files, are skipped.
 
     Raises:
         MediaError: two images have one stem, so their masks would have one name.
@@ -179,7 +179,7 @@ def _spread(items: list[T]) -> list[T]:
 
 
 def _readable(read: Callable[[T], Pixels], items: Iterable[T]) -> Iterator[Pixels]:
-    """What can be read of the items; what cannot is told when its turn comes."""
+    """What can be read of the items; what cannot raises when its turn comes."""
     for item in items:
         with suppress(MediaError):
             yield read(item)

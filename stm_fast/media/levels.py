@@ -31,7 +31,8 @@ class Scaler:
 
     Pixels of 8 bits stay as they are. Deeper ones are scaled by the range that the dtype stands for when at least half
     of it is used, and by the range in use otherwise: sensors of 12 bits write files of 16. The range is that of
-    the first frames looked at, and the same for the whole clip. What is transparent is drawn over black. Both are told.
+    the first frames looked at, and the same for the whole clip. What is transparent is drawn over black. Notices say
+    both.
 
     Args:
         path: of the clip, for notices.

@@ -171,7 +171,7 @@ def _are_davis_ids_from_1(table: NDArray[np.uint8]) -> bool:
 
 
 def _davis_ids(colours: list[Colour], known: dict[Colour, int]) -> list[int] | None:
-    """Ids by the DAVIS palette, if colours are of it and earlier masks do not gainsay."""
+    """Ids by the DAVIS palette, if colours are of it and earlier masks do not contradict them."""
     if not _is_davis(colours):
         return [0] * len(colours) if set(colours) == {BLACK} else None
     owners = {i: colour for colour, i in known.items() if colour != WHITE}

@@ -78,7 +78,7 @@ def _pattern(path: Path) -> FrameSource:
 
 
 def _numbered(path: Path, number: re.Match[str]) -> list[Path]:
-    """Files that the ffmpeg program would name by this pattern, in the order of their numbers; gaps are told."""
+    """Files that the ffmpeg program would name by this pattern, by number; a notice tells of gaps."""
     before, after = path.name[: number.start()], path.name[number.end() :]
     wanted = re.compile(f"{re.escape(before)}(\\d+){re.escape(after)}")
     found: dict[int, Path] = {}

@@ -35,7 +35,7 @@ JITTER = 2  # frames back that a time stamp may be wrong by; more begins another
 class VideoFile(FrameSource):
     """A video decoded by FFmpeg, turned and mirrored as its display matrix says.
 
-    Damaged packets are passed over, as players do, and counted in a notice. Frames of another size than the first are
+    Damaged packets are skipped, as players do, and counted in a notice. Frames of another size than the first are
     scaled to it.
 
     Args:

@@ -35,7 +35,7 @@ class Checkpoint:
     def reach(self, segmenter: Segmenter, index: int) -> None:
         """Note that a frame's mask is on disk, and save the state if it is time.
 
-        A state that cannot be written, for want of room, is told of in a notice; the run continues without another.
+        If the state cannot be written, as where the disk is full, a notice says so and the run continues without it.
 
         Args:
             segmenter: which has segmented the frame.
@@ -75,8 +75,8 @@ class Checkpoint:
             written: number of masks that are on disk, from the first frame on.
 
         Returns:
-            The number of the frame in the clip; None if there is no checkpoint that could be used, which is told of in
-            a notice if there is one at all.
+            The number of the frame in the clip; None if there is no checkpoint, or, with a notice, none that can be
+            used.
         """
         if not self.path.is_file():
             return None

@@ -145,7 +145,7 @@ class Prompter:
     def new_objects(self, frame: Frame) -> NDArray[np.integer] | None:
         """The objects that appear in this frame's mask for the first time, ids `(H, W)`; None if there are none.
 
-        The first mask that shows an object again is told of in a notice, and so is an object of id 255 in a file.
+        A notice names the first mask that shows an object again, and an object of id 255 in a file.
         """
         path = self._prompts.get(frame.name)
         if path is None:

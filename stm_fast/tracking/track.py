@@ -18,7 +18,7 @@ from stm_fast.tracking.options import TrackOptions
 from stm_fast.tracking.prompts import Given, Prompter, given_masks
 from stm_fast.tracking.propagation import Corrected, Correction, Earlier, TrackedFrame, propagate
 from stm_fast.tracking.results import OutputFolder, Results
-from stm_fast.tracking.sources import FrameSequence
+from stm_fast.tracking.sequence import FrameSequence
 
 if TYPE_CHECKING:
     from stm_fast.media.summary import RunSummary
