@@ -53,11 +53,7 @@ class Loudness:
 
 @contextmanager
 def listening(loudness: Loudness) -> Iterator[None]:
-    """Print what the package logs and warns of, and keep it for the log file, until the block ends.
-
-    Raises:
-        ValueError: `quiet` and `verbose` are both set.
-    """
+    """Print what the package logs and warns of, and keep it for the log file, until the block ends."""
     global _log_file
     package = logging.getLogger(stm_fast.__name__)
     before = (_log_file, progress.bars_wanted, package.level, package.propagate)
