@@ -68,6 +68,10 @@ class OutputFolder:
         """Results that may not be inputs."""
         return self.masks, self.overlay, self.contact_sheet
 
+    def frames_done(self) -> set[str]:
+        """Return the names of the frames whose masks are on disk."""
+        return {path.stem for path in self.masks.glob("*.png") if not path.name.startswith(".")}
+
     def clear(self) -> None:
         """Remove the results of an earlier run, which may have had more frames or other pictures."""
         for result in (*self.masks.glob("*.png"), self.overlay, self.contact_sheet, self.journal, self.checkpoint):
@@ -134,8 +138,7 @@ class Results:
     def __enter__(self) -> "Results":
         self._begin = time.perf_counter()
         if self._resume:
-            written = sum(1 for _ in self.folder.masks.glob("*.png"))
-            self.restored = self._checkpoint.take(self._segmenter, written)
+            self.restored = self._checkpoint.take(self._segmenter, len(self.folder.frames_done()))
         self.folder.root.mkdir(parents=True, exist_ok=True)
         self._journal = Journal(self.folder.journal, resume=self._resume)
         if self._fps:
