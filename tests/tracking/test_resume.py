@@ -8,6 +8,7 @@ from PIL import Image
 
 from stm_fast.errors import StmFastError
 from stm_fast.media.masks import read_mask
+from stm_fast.media.notices import MediaNotice
 from stm_fast.tracking.journal import read_journal
 
 
@@ -71,6 +72,13 @@ def test_a_damaged_journal_is_resumed(stopped, track, tail):
     path.write_bytes(path.read_bytes()[:-20] + b"\n" + tail)
     assert track(stopped / "frames", stopped / "mask.png").save(stopped / "out", resume=True, overlay=False).complete
     assert list(read_journal(path)) == [str(index) for index in range(6)]
+
+
+def test_masks_of_frames_that_the_clip_no_longer_has_are_told_of(stopped, track):
+    for name in ("2.png", "3.png", "4.png", "5.png"):
+        (stopped / "frames" / name).unlink()
+    with pytest.warns(MediaNotice, match="2 masks in .*masks are of frames that the clip no longer has"):
+        track(stopped / "frames", stopped / "mask.png").save(stopped / "out", resume=True, overlay=False)
 
 
 @pytest.mark.parametrize("inputs", [3, {"source": 3, "masks": {}}, {"source": {"path": "frames"}}])
