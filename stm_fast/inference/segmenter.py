@@ -212,7 +212,7 @@ class Segmenter:
         geometry = self._geometry((rgb.shape[2], rgb.shape[3]))
         state = FrameState.without_objects(0, geometry, self._for_network(rgb, geometry))
         ids = None if mask is None else to_ids(mask, geometry.outer, self._device)
-        objects = () if ids is None else _annotated_objects(ids, None)
+        objects = () if ids is None else annotated_objects(ids, None)
         before = self._referred(references, geometry)
         if ids is None and not before and memory is None:
             raise ValueError("mask must be given, or references or a memory that show the objects; got none of them")
@@ -270,7 +270,7 @@ class Segmenter:
         """
         state = replace(self._started())
         ids = to_ids(mask, state.geometry.outer, self._device)
-        state.annotate(ids, _annotated_objects(ids, objects))
+        state.annotate(ids, annotated_objects(ids, objects))
         return self._commit(state)
 
     @one_at_a_time
@@ -393,7 +393,7 @@ class Segmenter:
         for picture, mask in references:
             rgb = to_rgb(picture, self._device)
             ids = to_ids(mask, (rgb.shape[2], rgb.shape[3]), self._device)
-            shown = _annotated_objects(ids, None)
+            shown = annotated_objects(ids, None)
             parts.append((fitted(rgb, geometry.outer), fitted(ids[None, None], geometry.outer)[0, 0], shown))
         objects = tuple(sorted({found for *_, shown in parts for found in shown}))
         states = []
@@ -490,7 +490,7 @@ class Segmenter:
         return [slice(first, first + few) for first in range(0, objects, few)]
 
 
-def _annotated_objects(mask: Tensor, objects: Collection[int] | None) -> tuple[int, ...]:
+def annotated_objects(mask: Tensor, objects: Collection[int] | None) -> tuple[int, ...]:
     """The ids that a mask speaks of."""
     if objects is not None:
         if len(objects) == 0:

@@ -12,7 +12,7 @@ from stm_fast.media.mask_colours import DAVIS_IDS, DAVIS_PALETTE, MAX_ID, Colour
 from stm_fast.media.mask_palettes import ids_of_palette
 from stm_fast.media.mask_values import ids_of_values
 from stm_fast.media.notices import notice
-from stm_fast.media.pictures import ORIENTATION
+from stm_fast.media.pictures import ORIENTATION, UNREADABLE
 
 __all__ = [
     "DAVIS_PALETTE",
@@ -91,7 +91,7 @@ def read_labels(
             if (pages := getattr(image, "n_frames", 1)) > 1:
                 notice(f"{path} holds {pages} pictures: the first is the mask")
             return _ids(_upright(image, path), path, known, void, lossy)
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise MediaError(f"{path} cannot be read as a mask: {error}") from error
 
 

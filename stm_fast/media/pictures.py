@@ -1,6 +1,7 @@
 """One image file: which of its pages are frames, and their pixels in the depth of the file."""
 
 import re
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -18,6 +19,19 @@ SEQUENCES = frozenset({"AVIF", "GIF", "PNG", "TIFF", "WEBP"})  # a JPEG's other 
 ORIENTATION, DESCRIPTION, SAMPLE_FORMAT, SUBFILE = 274, 270, 339, 254
 REDUCED_OR_MASK = 1 | 4
 SIGNED = 2
+UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    KeyError,
+    IndexError,
+    TypeError,
+    OverflowError,
+    struct.error,
+    Image.DecompressionBombError,
+)
+"""What Pillow raises for damaged files, whose tags are missing or of other types."""
 
 
 @contextmanager
@@ -37,7 +51,7 @@ def _told(path: Path | str) -> Iterator[None]:
         yield
     except UnidentifiedImageError as error:
         raise MediaError(f"{path} is no image, or of a kind that is not read, such as 64 bits a pixel") from error
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise MediaError(f"{path} cannot be read as an image: {error}") from error
 
 

@@ -36,6 +36,8 @@ def open_frames(path: str | Path) -> FrameSource:
         MediaError: nothing is there, or what is there cannot be read.
     """
     name = str(path)
+    if not name:
+        raise MediaError("the name of the clip is empty: a video file or a folder of images is needed")
     if name == STANDARD_INPUT:
         return VideoFile(_standard_input())
     if scheme := URL.match(name):

@@ -137,7 +137,11 @@ def promised_seconds(container: "InputContainer", stream: "VideoStream") -> Frac
 
     if stream.duration and stream.time_base:
         return stream.duration * stream.time_base
-    return Fraction(container.duration, av.time_base) if container.duration else None
+    if not container.duration:
+        return None
+    counts_from_zero = "matroska" in container.format.name
+    begin = max(container.start_time or 0, 0) if counts_from_zero else 0
+    return Fraction(container.duration - begin, av.time_base)
 
 
 def promised_packets(container: "InputContainer", stream: "VideoStream") -> int | None:

@@ -118,7 +118,7 @@ def kept() -> dict[str, Choice]:
     """What the cache folder holds for this processor, library and number of threads, by kind."""
     try:
         entries = json.loads(kept_file().read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     found = {name: _choice(name, entry) for name, entry in entries.items()} if isinstance(entries, dict) else {}
     return {name: choice for name, choice in found.items() if choice is not None}
@@ -161,7 +161,7 @@ def _choice(name: str, entry: object) -> Choice | None:
         return None
     seconds = entry.get("seconds")
     numbers = seconds.items() if isinstance(seconds, dict) else ()
-    return Choice(entry["engine"], {name: float(number) for name, number in numbers if isinstance(number, int | float)})
+    return Choice(entry["engine"], {name: number for name, number in numbers if isinstance(number, float)})
 
 
 def _keep(name: str, choice: Choice) -> None:

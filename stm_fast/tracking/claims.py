@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from stm_fast.errors import StmFastError
@@ -22,11 +23,12 @@ def claim(
     overwrite: bool,
     clear: Callable[[], None] = lambda: None,
     inputs: dict[str, object] | None = None,
-) -> dict[str, object]:
+    check: Callable[[dict[str, object]], None] = lambda before: None,
+) -> None:
     """Make sure that a run may write its results, and note its settings for a later one.
 
-    No other run can claim the record's folder until this process ends or calls `release`. A run notes its settings
-    before its first result, so that results without a note are somebody else's files.
+    No other run can claim the record's folder until this process ends or calls `release`, unless the claim is refused.
+    A run notes its settings before its first result, so that results without a note are somebody else's files.
 
     Args:
         record: JSON file with the settings of the run that made the results.
@@ -36,9 +38,8 @@ def claim(
         overwrite: replace what is there.
         clear: removes the results of an earlier run; called unless this one resumes it.
         inputs: what the results are made from, noted beside the settings.
-
-    Returns:
-        The `inputs` that the run which is resumed noted; empty without one.
+        check: called with the `inputs` that the run which is resumed noted, empty if there are none; it raises if they
+            are not those of this one, whose are noted only then.
 
     Raises:
         ValueError: both flags are given.
@@ -48,19 +49,20 @@ def claim(
     if resume and overwrite:
         raise ValueError("resume and overwrite exclude each other: one continues with results, one starts again")
     _lock(record.parent)
-    foreign = [path for path in results if (any(path.iterdir()) if path.is_dir() else path.exists())]
-    if foreign and not record.exists():
-        raise StmFastError(f"{foreign[0]} was there before and no run of stm-fast made it: choose another folder")
-    before: dict[str, object] = {}
-    if record.exists() and not overwrite:
+    with ExitStack() as refused:
+        refused.callback(release, record.parent)
+        foreign = [path for path in results if (any(path.iterdir()) if path.is_dir() else path.exists())]
+        if foreign and not record.exists():
+            raise StmFastError(f"{foreign[0]} was there before and no run of stm-fast made it: choose another folder")
+        if record.exists() and not overwrite:
+            if not resume:
+                raise StmFastError(f"{record.parent} holds results: resume continues with them, overwrite starts again")
+            check(_inputs_of_same(record, settings))
         if not resume:
-            raise StmFastError(f"{record.parent} holds results: resume continues with them, overwrite starts again")
-        before = _inputs_of_same(record, settings)
-    if not resume:
-        clear()
-    note = {"complete": False, "settings": settings, "inputs": inputs or {}}
-    write_text(record, json.dumps(note, indent=2) + "\n")
-    return before
+            clear()
+        note = {"complete": False, "settings": settings, "inputs": inputs or {}}
+        write_text(record, json.dumps(note, indent=2) + "\n")
+        refused.pop_all()
 
 
 _locked: dict[Path, int] = {}
@@ -105,5 +107,7 @@ def _inputs_of_same(record: Path, settings: dict[str, object]) -> dict[str, obje
                 f"{record.parent} was made with {name} {before.get(name)}, not {value}: resume with the same options, "
                 "or start again in another folder"
             )
-    inputs = noted.get("inputs")
-    return dict(inputs) if isinstance(inputs, dict) else {}
+    inputs = noted.get("inputs") or {}
+    if not isinstance(inputs, dict):
+        raise StmFastError(f"{record} does not tell what the results were made from: overwrite starts again")
+    return dict(inputs)

@@ -5,29 +5,49 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from stm_fast.errors import StmFastError
+from stm_fast.media.frames import FrameSource
+from stm_fast.media.video import VideoFile
+from stm_fast.tracking.prompts import Given
 
 
-def identity(source: Path | str, masks: Mapping[str, Path]) -> dict[str, object]:
+def identity(frames: FrameSource, masks: Mapping[str, Given]) -> dict[str, object]:
     """Describe the inputs of a run.
 
     Args:
-        source: a video, or a folder of images; a string for what is no file, such as a URL.
-        masks: the mask files that are given, by frame name.
+        frames: the clip.
+        masks: the masks that are given, by frame name.
 
     Returns:
-        For a file its size and time of change, for a folder its path, and digests of the masks by frame.
+        For a file its size and time of change, for anything else its path, for images and arrays also a digest of the
+        first; and digests of the masks by frame.
     """
+    source = frames.path
     found: dict[str, object] = {"path": str(source.resolve() if isinstance(source, Path) else source)}
     if isinstance(source, Path) and source.is_file():
         status = source.stat()
         found |= {"bytes": status.st_size, "modified": status.st_mtime_ns}
-    digests = {name: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for name, path in masks.items()}
-    return {"source": found, "masks": digests}
+    elif frames.seekable and not isinstance(frames, VideoFile) and (first := next(iter(frames), None)):
+        found["first_frame"] = _of_pixels(first.image)
+    return {"source": found, "masks": {name: _of_mask(mask) for name, mask in masks.items()}}
+
+
+def _of_mask(mask: Given) -> str:
+    return _digest(mask.read_bytes()) if isinstance(mask, Path) else _of_pixels(mask)
+
+
+def _of_pixels(pixels: NDArray[Any]) -> str:
+    return _digest(f"{pixels.dtype} {pixels.shape} ".encode() + pixels.tobytes())
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def check_unchanged(
-    before: Mapping[str, Any], now: Mapping[str, Any], masks: Mapping[str, Path], done: "frozenset[str] | set[str]"
+    before: Mapping[str, Any], now: Mapping[str, Any], masks: Mapping[str, Given], done: "frozenset[str] | set[str]"
 ) -> None:
     """Make sure that a run resumes on the inputs that its results were made from.
 
@@ -36,7 +56,7 @@ def check_unchanged(
     Args:
         before: `identity` of the earlier run; empty if it noted none.
         now: that of this one.
-        masks: the mask files, for messages.
+        masks: those that are given, for messages.
         done: names of the frames whose masks are on disk.
 
     Raises:
@@ -44,20 +64,30 @@ def check_unchanged(
     """
     if not before:
         return
-    source, other = before["source"], now["source"]
+    source, other, given = before.get("source"), now["source"], before.get("masks")
+    if not (isinstance(source, dict) and isinstance(given, dict) and "path" in source):
+        raise StmFastError(
+            "the summary does not tell what the earlier masks were made from: start again with overwrite"
+        )
     same_file = "bytes" in source and [source.get(name) for name in ("bytes", "modified")] == [
         other.get(name) for name in ("bytes", "modified")
     ]
-    if not same_file and (source["path"] != other["path"] or "bytes" in source):
-        moved = source["path"] != other["path"]
+    moved = source["path"] != other["path"]
+    first = source.get("first_frame"), other.get("first_frame")
+    replaced = None not in first and first[0] != first[1]
+    if not same_file and (moved or replaced or "bytes" in source):
         problem = f"is not {source['path']}, which" if moved else "has changed since"
         raise StmFastError(
             f"{other['path']} {problem} the earlier masks were made{' of' if moved else ''}: resume with the same "
             "input, or start again with overwrite"
         )
-    for name in sorted(done & (before["masks"].keys() | now["masks"].keys())):
-        if before["masks"].get(name) != now["masks"].get(name):
-            what = f"{masks[name]} is not" if name in masks else f"nothing is given for frame {name} in place of"
+    for name in sorted(done & (given.keys() | now["masks"].keys())):
+        if given.get(name) != now["masks"].get(name):
+            what = "what is given is not"
+            if isinstance(path := masks.get(name), Path):
+                what = f"{path} is not"
+            elif path is None:
+                what = f"nothing is given for frame {name} in place of"
             raise StmFastError(
                 f"{what} the mask of frame {name} that the earlier masks were made from: put it back, or start again "
                 "with overwrite"

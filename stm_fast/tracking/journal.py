@@ -81,7 +81,7 @@ def read_journal(path: str | Path) -> dict[str, Line]:
     lines: dict[str, Line] = {}
     if not Path(path).is_file():
         return lines
-    for text in Path(path).read_text(encoding="utf-8").splitlines():
+    for text in Path(path).read_text(encoding="utf-8", errors="replace").splitlines():
         line = _parsed(text)
         if line is not None:
             lines[line["frame"]] = line
@@ -94,7 +94,7 @@ def _parsed(text: str) -> Line | None:
         line = json.loads(text)
         objects = {str(int(found)): _numbers(numbers) for found, numbers in line["objects"].items()}
         return {"frame": str(line["frame"]), "objects": objects}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None
 
 

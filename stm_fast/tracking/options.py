@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from stm_fast.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -97,8 +99,8 @@ class TrackOptions:
         )
 
     def settings(self) -> dict[str, object]:
-        """Return the options as they were given, for reports and to compare runs."""
-        return asdict(self)
+        """Return the options as they were given, in types of JSON, for reports and to compare runs."""
+        return {name: value.item() if isinstance(value, np.generic) else value for name, value in asdict(self).items()}
 
     def _store(self, device: str, folder: Path | None) -> "Store | None":
         """Where remembered frames move to."""
@@ -129,7 +131,9 @@ class TrackOptions:
             if self.size != "auto":
                 raise ArgumentError("size", f"must be a number of pixels or auto, got {self.size}")
             return "auto"
-        return self.size if self.size is not None and 0 < self.size < shorter_side else None
+        if self.size is not None and self.size < 1:
+            raise ArgumentError("size", f"must be at least 1 pixel, auto, or None for the frames' own, got {self.size}")
+        return self.size if self.size is not None and self.size < shorter_side else None
 
 
 def parse_memory(text: str, every: int = 5, max_bytes: int | None = None) -> "MemoryPolicy":

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -100,20 +101,29 @@ def given_masks(masks: Any, frames: FrameSource, *, void: int | None = None) -> 
     Raises:
         MediaError: see `find_prompts`.
         TypeError: a mask is of another type, or does not hold integers.
-        ValueError: ids have another size than the frames, or there is no frame of a mapping's name.
+        ValueError: ids have another size than the frames or hold no object, there is no frame of a mapping's name, or
+            `void` is out of range.
     """
     if masks is None:
         return {}
     if isinstance(masks, str | Path):
         return dict(find_prompts(masks, frames, void=void))
+    check_void(void)
     if not isinstance(masks, Mapping):
-        return {frames.first_name: _as_ids(masks, frames.size, void)}
+        masks = {frames.first_name: masks}
     found: dict[str, Given] = {}
     for frame, mask in masks.items():
-        name = f"{frame:05d}" if isinstance(frame, int) and frames.may_hold(f"{frame:05d}") else str(frame)
+        name = f"{frame:05d}" if isinstance(frame, Integral) and frames.may_hold(f"{frame:05d}") else str(frame)
         if not frames.may_hold(name):
             raise ValueError(f"masks must be those of frames such as {frames.first_name}, got one of {frame!r}")
+        if name in found:
+            raise ValueError(f"masks must hold one of each frame, got two of {name}")
         found[name] = Path(mask) if isinstance(mask, str | Path) else _as_ids(mask, frames.size, void)
+    if found and not any(isinstance(mask, Path) or mask.any() for mask in found.values()):
+        raise ValueError(
+            "masks must hold at least one object, got background alone; None is for videos whose objects the first "
+            "correction shows"
+        )
     return found
 
 

@@ -6,12 +6,13 @@ from fractions import Fraction
 from typing import NamedTuple, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from stm_fast.errors import MediaError
-from stm_fast.inference.objects import Mask
+from stm_fast.inference.objects import Mask, to_ids
 from stm_fast.inference.resumable import ResumableSegmenter
-from stm_fast.inference.segmenter import Segmentation
+from stm_fast.inference.segmenter import Segmentation, annotated_objects
 from stm_fast.media.frames import Frame
 from stm_fast.media.masks import object_ids
 
@@ -143,6 +144,17 @@ def propagate(
             correction = yield replace(
                 _tracked(index, frame, follower.correct(frame.image, correction)), resumed=tracked.resumed
             )
+
+
+def check_correction(correction: "Correction | Mask", size: tuple[int, int]) -> None:
+    """Make sure that a correction can be used for frames of a size.
+
+    Raises:
+        TypeError: the mask is of another type or does not hold integers.
+        ValueError: it has another size than the frames or holds no object, or the objects are not ids or none.
+    """
+    mask, objects = correction if isinstance(correction, Correction) else Correction(correction)
+    annotated_objects(to_ids(mask, size, torch.device("cpu")), objects)
 
 
 class _Follower:

@@ -17,6 +17,7 @@ from stm_fast.media.contact_sheet import ContactSheet
 from stm_fast.media.encode import SQUARE, video_writer
 from stm_fast.media.files import discard
 from stm_fast.media.masks import read_mask, write_mask
+from stm_fast.media.notices import notice
 from stm_fast.media.overlay import blend
 from stm_fast.media.summary import RunSummary
 from stm_fast.tracking.checkpoint import Checkpoint
@@ -67,6 +68,10 @@ class OutputFolder:
     def pictures(self) -> tuple[Path, ...]:
         """Results that may not be inputs."""
         return self.masks, self.overlay, self.contact_sheet
+
+    def frames_done(self) -> set[str]:
+        """Return the names of the frames whose masks are on disk."""
+        return {path.stem for path in self.masks.glob("*.png") if not path.name.startswith(".")}
 
     def clear(self) -> None:
         """Remove the results of an earlier run, which may have had more frames or other pictures."""
@@ -134,8 +139,7 @@ class Results:
     def __enter__(self) -> "Results":
         self._begin = time.perf_counter()
         if self._resume:
-            written = sum(1 for _ in self.folder.masks.glob("*.png"))
-            self.restored = self._checkpoint.take(self._segmenter, written)
+            self.restored = self._checkpoint.take(self._segmenter, len(self.folder.frames_done()))
         self.folder.root.mkdir(parents=True, exist_ok=True)
         self._journal = Journal(self.folder.journal, resume=self._resume)
         if self._fps:
@@ -190,12 +194,21 @@ class Results:
             self._journal.close(complete=error is None)
             if error is None:
                 self._checkpoint.clear()
+                self._tell_strays()
             if stopped:
                 self._checkpoint.keep(self._segmenter)
             if error is None or stopped:
                 self._sheet.save(self.folder.contact_sheet)
                 self.summary = self._summarise(complete=error is None)
                 self.summary.write(self.folder.summary)
+
+    def _tell_strays(self) -> None:
+        """Tell of masks of an earlier run whose frames did not come."""
+        if strays := len(self.folder.frames_done()) - self.frames:
+            notice(
+                f"{strays} masks in {self.folder.masks} are of frames that the clip no longer has: an earlier run made "
+                "them"
+            )
 
     def _path(self, name: str) -> Path:
         return self.folder.masks / f"{name}.png"

@@ -61,7 +61,13 @@ def to_image(frame: Any) -> NDArray[np.uint8]:
     """
     from stm_fast.inference.frames import to_rgb
 
-    if isinstance(frame, np.ndarray) and frame.dtype == np.uint8 and frame.ndim == 3 and frame.shape[2] == 3:
+    if (
+        isinstance(frame, np.ndarray)
+        and frame.dtype == np.uint8
+        and frame.ndim == 3
+        and frame.shape[2] == 3
+        and frame.size
+    ):
         return np.array(frame)
     rgb = to_rgb(frame, torch.device("cpu"))[0]
     return np.ascontiguousarray((rgb * 255).round().byte().permute(1, 2, 0).numpy())

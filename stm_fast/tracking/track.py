@@ -1,5 +1,6 @@
 """`stm_fast.track`: a video and its first mask in, the masks of all frames out."""
 
+import math
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
 from fractions import Fraction
@@ -16,11 +17,20 @@ from stm_fast.media.sources import open_frames
 from stm_fast.tracking import claims, inputs
 from stm_fast.tracking.options import TrackOptions
 from stm_fast.tracking.prompts import Given, Prompter, given_masks
-from stm_fast.tracking.propagation import Corrected, Correction, Earlier, TrackedFrame, propagate
+from stm_fast.tracking.propagation import (
+    Corrected,
+    Correction,
+    Earlier,
+    TrackedFrame,
+    check_correction,
+    propagate,
+)
 from stm_fast.tracking.results import OutputFolder, Results
 from stm_fast.tracking.sequence import FrameSequence
 
 if TYPE_CHECKING:
+    import torch
+
     from stm_fast.media.summary import RunSummary
     from stm_fast.models.stm import STM
 
@@ -86,7 +96,13 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
 
         Raises:
             StopIteration: there is no further frame.
+            RuntimeError: no frame was taken yet.
+            TypeError, ValueError: the mask cannot be used; the frame stays as it is, and the video goes on.
         """
+        if value is not None:
+            if not self._begun:
+                raise RuntimeError("send must follow the first frame: take that with next, then correct it")
+            check_correction(value, self.frames.size)
         self._begun = True
         return self._steps.send(value)
 
@@ -136,12 +152,17 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
 
         Raises:
             RuntimeError: frames were taken before.
+            ValueError: `opacity` or `fps` is out of range, or a result would lie where an input does.
             StmFastError: the folder holds results, or those of other inputs or settings.
             MediaError: the video breaks off; everything is written, up to there.
             OSError: a file cannot be written.
         """
         if self._begun:
             raise RuntimeError("save must be called before the first frame is taken: a video is tracked once")
+        if not 0 <= opacity <= 1:
+            raise ValueError(f"opacity must be from 0 to 1, got {opacity}")
+        if fps is not None and not 0 < fps < math.inf:
+            raise ValueError(f"fps must be above 0 or None, got {fps}")
         if resume and not self.frames.seekable:
             raise MediaError(
                 f"{self.frames.path} can be read once only, and a run that resumes reads the frames before once more: "
@@ -150,21 +171,19 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
         out = OutputFolder(Path(folder))
         files = {name: given for name, given in self._masks.items() if isinstance(given, Path)}
         self._check_inputs(out, files)
-        made_from = inputs.identity(self.frames.path, files)
+        made_from = inputs.identity(self.frames, self._masks)
         noted = {**(settings or {}), **self._options.settings()}
+        claims.claim(
+            out.summary,
+            (*out.pictures, out.journal),
+            noted,
+            resume=resume,
+            overwrite=overwrite,
+            clear=out.clear,
+            inputs=made_from,
+            check=lambda before: inputs.check_unchanged(before, made_from, self._masks, out.frames_done()),
+        )
         try:
-            before = claims.claim(
-                out.summary,
-                (*out.pictures, out.journal),
-                noted,
-                resume=resume,
-                overwrite=overwrite,
-                clear=out.clear,
-                inputs=made_from,
-            )
-            if resume:
-                done = {path.stem for path in out.masks.glob("*.png")}
-                inputs.check_unchanged(before, made_from, files, done)
             rate = Fraction(fps) if fps else self.frames.fps or IMAGES_FPS
             results = Results(
                 out,
@@ -211,7 +230,8 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
         steps = propagate(self.segmenter, self.frames, masks, earlier=earlier)
         with closing(steps), self._progress_bar() as advance:
             for frame in steps:
-                if self._corrections and (found := self._corrections(frame)) is not None:
+                done = earlier is not None and earlier.restored is not None and frame.index <= earlier.restored
+                if self._corrections and not done and (found := self._corrections(frame)) is not None:
                     frame = steps.send(found)
                 while (correction := (yield frame)) is not None:
                     frame = steps.send(correction)
@@ -241,11 +261,11 @@ def track(
     video: "str | Path | FrameSource | Iterable[Any]",
     masks: "str | Path | Mask | Mapping[Any, str | Path | Mask] | None" = None,
     *,
-    model: "str | STM" = "compact",
-    weights: str | None = None,
+    model: "str | Path | STM" = "compact",
+    weights: str | Path | None = None,
     size: int | str | None = "auto",
-    dtype: str = "auto",
-    device: str = "auto",
+    dtype: "str | torch.dtype" = "auto",
+    device: "str | torch.device" = "auto",
     memory: str = "auto",
     memory_every: int = 5,
     memory_limit: int | str | None = None,
@@ -289,7 +309,8 @@ def track(
         offload: where remembered frames move to: "none", "host" or "disk".
         offload_to: folder for "disk".
         void: an id in the masks that is no object, such as 255.
-        corrections: called with each frame; a mask that it returns corrects the frame before it is yielded.
+        corrections: called with each frame; a mask that it returns corrects the frame before it is yielded. Where a run
+            is resumed from its state, frames up to there are as they were corrected, and it is not called with them.
         progress: show a progress bar, or lines where there is no terminal, on stderr.
 
     Raises:
@@ -299,15 +320,15 @@ def track(
         ValueError: an option is out of range, or a mask has another size than the frames.
     """
     options = TrackOptions(
-        model=model if isinstance(model, str) else type(model).__name__,
-        weights=weights,
+        model=str(model) if isinstance(model, str | Path) else type(model).__name__,
+        weights=None if weights is None else str(weights),
         size=size,
         memory_every=memory_every,
         memory=memory,
         memory_limit=memory_limit,
         top_k=top_k,
-        device=device,
-        dtype=dtype,
+        device=str(device),
+        dtype=str(dtype).removeprefix("torch."),
         backend=backend,
         offload=offload,
         void=void,
@@ -316,7 +337,7 @@ def track(
         video,
         masks,
         options,
-        network=None if isinstance(model, str) else model,
+        network=None if isinstance(model, str | Path) else model,
         offload_to=offload_to,
         corrections=corrections,
         progress=progress,

@@ -1,5 +1,6 @@
 """Reading images: folders, stacks and animations, and pictures of every kind."""
 
+import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from PIL import Image
 
 from stm_fast.errors import MediaError
 from stm_fast.media.images import list_images, read_image
+from stm_fast.media.masks import read_mask
 from stm_fast.media.notices import MediaNotice
 from stm_fast.media.sources import open_frames
 
@@ -225,3 +227,20 @@ def test_kind_that_is_not_read_is_told(tmp_path):
     (tmp_path / "notes.png").write_text("no picture at all")
     with pytest.raises(MediaError, match=r"notes.png is no image, or of a kind that is not read"):
         open_frames(tmp_path)
+
+
+@pytest.mark.parametrize(("tag", "value"), [(256, 0xFFFF), (259, 32513)], ids=["no width", "unknown compression"])
+def test_a_stack_with_a_damaged_page_is_refused(tmp_path, tag, value):
+    path = tmp_path / "stack.tif"
+    page = Image.new("L", (8, 8))
+    page.save(path, save_all=True, append_images=[page])
+    content = bytearray(path.read_bytes())
+    with Image.open(path) as image:
+        image.seek(1)
+        first = image._frame_pos[1] + 2
+    entry = next(at for at in range(first, len(content), 12) if struct.unpack_from("<H", content, at)[0] == tag)
+    struct.pack_into("<H", content, entry if tag == 256 else entry + 8, value)
+    path.write_bytes(content)
+    for read in (open_frames, read_mask):
+        with pytest.raises(MediaError, match=r"stack\.tif cannot be read as"):
+            read(path)

@@ -280,3 +280,14 @@ def test_sound_that_is_longer_is_no_loss(tmp_path, scene, encode, recwarn):
         container.mux(audio.encode())
     assert len(list(open_frames(tmp_path / "clip.mp4"))) == 5
     assert not recwarn.list
+
+
+def test_a_matroska_file_that_begins_late_is_whole(tmp_path, scene, encode, recwarn):
+    def later(index, packet):
+        late = int(5 / packet.time_base)
+        packet.pts, packet.dts = packet.pts + late, packet.dts + late
+        return packet
+
+    frames = open_frames(remux(encode(tmp_path / "clip.mp4", scene(4, 32, 48)), tmp_path / "late.mkv", later))
+    assert (len(list(frames)), frames.count) == (4, 4)
+    assert not [found for found in recwarn if found.category is MediaNotice]

@@ -5,6 +5,7 @@ import wave
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from stm_fast.errors import MediaError
 from stm_fast.media.notices import MediaNotice
@@ -43,6 +44,13 @@ def test_frames_are_not_held(tmp_path, scene, encode):
 def test_missing_path():
     with pytest.raises(MediaError, match=r"nowhere.mp4 does not exist: a video file or a folder of images"):
         open_frames("nowhere.mp4")
+
+
+def test_an_empty_name_is_not_the_current_folder(tmp_path, scene, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(scene(1, 32, 48)[0]).save("0.png")
+    with pytest.raises(MediaError, match="the name of the clip is empty"):
+        open_frames("")
 
 
 @pytest.mark.parametrize("content", [b"", b"this is not a video at all" * 50])

@@ -166,6 +166,7 @@ def test_it_is_kept_for_a_number_of_threads_and_does_not_change_with_it(monkeypa
         "[]",
         "3",
         "\xff",
+        "[" * 100_000,
         json.dumps({READ: 3}),
         json.dumps({READ: {"engine": "avx9", "seconds": {}}}),
         json.dumps({READ: {"engine": ["avx2"]}}),
@@ -179,6 +180,14 @@ def test_a_broken_file_is_measured_again(text: str, monkeypatch: pytest.MonkeyPa
     Stopwatch(monkeypatch, {"amx": 0.6, "avx512": 0.3, "avx2": 0.4}, X86)
     assert engine() == "avx512"
     assert list(cpu_engines.kept()) == [READ]
+
+
+@pytest.mark.usefixtures("x86")
+def test_times_that_are_no_times_are_left_out() -> None:
+    file = cpu_engines.kept_file()
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps({READ: {"engine": "avx2", "seconds": {"avx2": 10**400, "amx": "1", "avx512": 0.5}}}))
+    assert cpu_engines.kept() == {READ: cpu_engines.Choice("avx2", {"avx512": 0.5})}
 
 
 @pytest.mark.usefixtures("x86")

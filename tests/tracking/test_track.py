@@ -6,45 +6,15 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import stm_fast
-from stm_fast.errors import ArgumentError, MediaError, StmFastError
+from stm_fast.errors import ArgumentError, CheckpointError, MediaError, StmFastError
 from stm_fast.media.encode import video_writer
 from stm_fast.media.masks import read_mask, write_mask
 from stm_fast.media.notices import MediaNotice
 from stm_fast.media.sources import open_frames
 from stm_fast.tracking.journal import Journal, read_journal
 from stm_fast.tracking.propagation import Correction, TrackedFrame
-
-ROWS = [("r..g", "...."), (".r.g", "...."), ("..rg", "...."), ("..gr", "...."), (".g.r", "...."), ("g..r", "....")]
-TRUE = [("1002", "0000"), ("0102", "0000"), ("0012", "0000"), ("0021", "0000"), ("0201", "0000"), ("2001", "0000")]
-
-
-@pytest.fixture
-def pictures(paint):
-    return [paint(*rows) for rows in ROWS]
-
-
-@pytest.fixture
-def truth(ids):
-    return [ids(*rows) for rows in TRUE]
-
-
-@pytest.fixture
-def clip(tmp_path, pictures, truth):
-    """The same clip as files: `frames/0.png` and so on, `mask.png`."""
-    (tmp_path / "frames").mkdir()
-    for index, picture in enumerate(pictures):
-        Image.fromarray(picture).save(tmp_path / "frames" / f"{index}.png")
-    write_mask(tmp_path / "mask.png", truth[0])
-    return tmp_path
-
-
-@pytest.fixture
-def track(model):
-    """`stm_fast.track` with the small model."""
-    return lambda video, masks=None, **options: stm_fast.track(video, masks, **({"model": model} | options))
 
 
 def assert_masks(frames, truth):
@@ -133,6 +103,52 @@ def test_send_corrects_the_frame_and_those_after_it(track, pictures, truth):
         next(tracker)
 
 
+@pytest.mark.parametrize(
+    ("correction", "error"),
+    [
+        (np.ones((3, 3), np.uint8), ValueError),
+        (np.zeros((32, 64), np.uint8), ValueError),
+        (Correction(np.ones((32, 64), np.uint8), []), ValueError),
+        (np.ones((32, 64), np.float32), TypeError),
+        ("mask.png", TypeError),
+    ],
+)
+def test_a_correction_that_cannot_be_used_leaves_the_video_where_it_was(track, pictures, truth, correction, error):
+    tracker = track(pictures, truth[0])
+    frames = [next(tracker)]
+    with pytest.raises(error):
+        tracker.send(correction)
+    assert_masks([*frames, *tracker], truth)
+
+
+def test_a_correction_before_the_first_frame_is_refused(track, pictures, truth, tmp_path):
+    tracker = track(pictures, truth[0])
+    with pytest.raises(RuntimeError, match="send must follow the first frame"):
+        tracker.send(truth[0])
+    assert tracker.save(tmp_path / "out", overlay=False).frames == 6
+
+
+def test_frames_may_be_named_by_numpy_integers(track, pictures, truth):
+    assert_masks(list(track(pictures, {np.int64(0): truth[0]})), truth)
+
+
+def test_names_may_be_objects_of_pathlib_and_torch(pictures, truth, tmp_path):
+    missing = tmp_path / "weights.pth"
+    with pytest.raises(CheckpointError, match=r"weights\.pth: no such file"):
+        stm_fast.track(pictures, truth[0], model=missing, device=torch.device("cpu"), dtype=torch.float32)
+    tracker = stm_fast.track(
+        pictures, truth[0], device=torch.device("cpu"), dtype=torch.float32, memory_limit=np.int64(10**9)
+    )
+    assert tracker.save(tmp_path / "out", overlay=False).settings["dtype"] == "float32"
+
+
+@pytest.mark.parametrize("option", [{"opacity": 2.0}, {"opacity": float("nan")}, {"fps": -1.0}, {"fps": float("nan")}])
+def test_an_overlay_that_cannot_be_written_is_refused_before_anything_is(track, pictures, truth, tmp_path, option):
+    with pytest.raises(ValueError, match=next(iter(option))):
+        track(pictures, truth[0]).save(tmp_path / "out", **option)
+    assert not (tmp_path / "out").exists()
+
+
 def test_without_a_mask_the_first_correction_shows_the_objects(track, pictures, truth):
     tracker = track(pictures)
     assert (not next(tracker).mask.any(), next(tracker).objects) == (True, ())
@@ -188,20 +204,6 @@ def test_results_are_not_replaced_unasked(clip, track):
     assert track(clip / "frames", clip / "mask.png").save(clip / "out", overlay=False, overwrite=True).complete
 
 
-@pytest.fixture
-def stopped(clip, track):
-    """A run that was interrupted after four frames."""
-
-    def interrupt(frame):
-        if frame.index == 3:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        track(clip / "frames", clip / "mask.png").save(clip / "out", overlay=False, each=interrupt)
-    assert json.loads((clip / "out" / "summary.json").read_text())["complete"] is False
-    return clip
-
-
 def resume(track, clip, frames="frames", mask="mask.png"):
     return track(clip / frames, clip / mask).save(clip / "out", overlay=False, resume=True)
 
@@ -220,8 +222,9 @@ def test_another_first_mask_is_not_resumed(stopped, track, truth, change):
     before = {path: path.read_bytes() for path in (stopped / "out" / "masks").iterdir()}
     changed = np.where(truth[0] == 1, 1, 0) if change == "removed" else np.roll(truth[0], 16, 1)
     write_mask(stopped / "mask.png", changed)
-    with pytest.raises(StmFastError, match=r"mask\.png is not the mask of frame 0 that the earlier masks were"):
-        resume(track, stopped)
+    for _ in range(2):
+        with pytest.raises(StmFastError, match=r"mask\.png is not the mask of frame 0 that the earlier masks were"):
+            resume(track, stopped)
     assert {path: path.read_bytes() for path in (stopped / "out" / "masks").iterdir()} == before
 
 
@@ -348,6 +351,11 @@ def test_a_size_of_the_models_choice(model, pictures, truth):
         ({"masks": np.zeros((32, 64), np.float32)}, TypeError, "mask must hold integers"),
         ({"masks": np.ones((3, 3), np.uint8)}, ValueError, "mask must have the frame's size"),
         ({"masks": {7: np.ones((32, 64), np.uint8)}}, ValueError, "masks must be those of frames such as 00000"),
+        ({"masks": {}, "void": 300}, ValueError, "void must be an id from 1 to 255"),
+        ({"masks": np.zeros((32, 64), np.uint8)}, ValueError, "masks must hold at least one object, got background"),
+        ({"masks": {0: np.ones((32, 64), int), "00000": np.ones((32, 64), int)}}, ValueError, "got two of 00000"),
+        ({"size": -1}, ArgumentError, "size must be at least 1 pixel"),
+        ({"video": [np.zeros((0, 64, 3), np.uint8)]}, ValueError, r"frame must be \(H, W, 3\)"),
         ({"video": []}, ValueError, "video must hold at least one frame, got none"),
         ({"video": [np.zeros((32, 64), np.uint8)]}, ValueError, r"frame must be \(H, W, 3\)"),
     ],
