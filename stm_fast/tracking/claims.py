@@ -22,7 +22,8 @@ def claim(
     overwrite: bool,
     clear: Callable[[], None] = lambda: None,
     inputs: dict[str, object] | None = None,
-) -> dict[str, object]:
+    check: Callable[[dict[str, object]], None] = lambda before: None,
+) -> None:
     """Make sure that a run may write its results, and note its settings for a later one.
 
     No other run can claim the record's folder until this process ends or calls `release`. A run notes its settings
@@ -36,9 +37,8 @@ def claim(
         overwrite: replace what is there.
         clear: removes the results of an earlier run; called unless this one resumes it.
         inputs: what the results are made from, noted beside the settings.
-
-    Returns:
-        The `inputs` that the run which is resumed noted; empty without one.
+        check: called with the `inputs` that the run which is resumed noted; raises where they are not those of this
+            run. The note of the earlier run is replaced only after it.
 
     Raises:
         ValueError: both flags are given.
@@ -51,16 +51,14 @@ def claim(
     foreign = [path for path in results if (any(path.iterdir()) if path.is_dir() else path.exists())]
     if foreign and not record.exists():
         raise StmFastError(f"{foreign[0]} was there before and no run of stm-fast made it: choose another folder")
-    before: dict[str, object] = {}
     if record.exists() and not overwrite:
         if not resume:
-            raise StmFastError(f"{record.parent} holds results: resume continues with them, overwrite starts again")
-        before = _inputs_of_same(record, settings)
+            raise StmFastError(f"{record.parent} already holds results: resume continues them, overwrite replaces them")
+        check(_inputs_of_same(record, settings))
     if not resume:
         clear()
     note = {"complete": False, "settings": settings, "inputs": inputs or {}}
     write_text(record, json.dumps(note, indent=2) + "\n")
-    return before
 
 
 _locked: dict[Path, int] = {}

@@ -153,7 +153,7 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
         made_from = inputs.identity(self.frames.path, files)
         noted = {**(settings or {}), **self._options.settings()}
         try:
-            before = claims.claim(
+            claims.claim(
                 out.summary,
                 (*out.pictures, out.journal),
                 noted,
@@ -161,10 +161,10 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
                 overwrite=overwrite,
                 clear=out.clear,
                 inputs=made_from,
+                check=lambda before: inputs.check_unchanged(
+                    before, made_from, files, {path.stem for path in out.masks.glob("*.png")}
+                ),
             )
-            if resume:
-                done = {path.stem for path in out.masks.glob("*.png")}
-                inputs.check_unchanged(before, made_from, files, done)
             rate = Fraction(fps) if fps else self.frames.fps or IMAGES_FPS
             results = Results(
                 out,
@@ -209,6 +209,7 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
         """The frames, with the corrections of the callback."""
         masks = Prompter(self._masks, self.frames.size, void=self._options.void)
         steps = propagate(self.segmenter, self.frames, masks, earlier=earlier)
+        found_any = False
         with closing(steps), self._progress_bar() as advance:
             for frame in steps:
                 if self._corrections and (found := self._corrections(frame)) is not None:
@@ -216,8 +217,11 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
                 while (correction := (yield frame)) is not None:
                     frame = steps.send(correction)
                 self._tell_when_full(frame)
+                found_any = found_any or bool(frame.objects)
                 advance()
             masks.finish()
+        if not found_any:
+            notice("no mask and no correction showed an object: nothing was segmented")
 
     def _progress_bar(self) -> AbstractContextManager[Callable[[], None]]:
         if not self._progress:

@@ -126,7 +126,7 @@ def test_results_are_not_overwritten_unasked(segment, clip, tmp_path):
     (tmp_path / "out" / "masks" / "stale.png").write_bytes(b"of a longer run")
     result = segment()
     assert result.exit_code == 1
-    assert "holds results: resume continues with them, overwrite starts again" in result.output
+    assert "already holds results: resume continues them, overwrite replaces them" in result.output
     assert segment("--overwrite").exit_code == 0
     assert masks(tmp_path / "out" / "masks") == masks(clip / "masks")
 
