@@ -86,6 +86,7 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
 
         Raises:
             StopIteration: there is no further frame.
+            TypeError, ValueError: the correction cannot be used. As with any generator, no further frames come.
         """
         self._begun = True
         return self._steps.send(value)
