@@ -111,9 +111,11 @@ class Pace:
 
     @property
     def rate(self) -> float | None:
-        """Units a second, of late; None before the first."""
+        """Units a second, of late; None before the first. One that takes longer than those before makes it fall."""
         (first, before), (last, after) = self._marks[0], self._marks[-1]
-        return (after - before) / (last - first) if last > first else None
+        if last <= first:
+            return None
+        return min((after - before) / (last - first), (after - before + 1) / (self._clock() - first))
 
     @property
     def remaining(self) -> float | None:

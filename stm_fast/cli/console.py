@@ -125,6 +125,9 @@ def _with_shared_options(run: Callable[..., R], command: Callable[..., R]) -> Ca
     run.__signature__ = signature.replace(  # type: ignore[attr-defined]
         parameters=[*signature.parameters.values(), *added, context]
     )
+    # Typer's help keeps single newlines, where a narrower terminal breaks lines once more.
+    paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+    run.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs) or None
     run.__annotations__ = command.__annotations__ | extra | {"context": typer.Context}
     return run
 

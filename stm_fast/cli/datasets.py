@@ -87,7 +87,7 @@ def _holds(each: "SetSummary") -> str:
     clips = f"{each.clips} clip{'s' if each.clips != 1 else ''}"
     if each.missing == each.clips:
         return f"{clips}, none of which is there"
-    missing = f", {each.missing} of which are not there" if each.missing else ""
+    missing = f", {each.missing} of them missing" if each.missing else ""
     return f"{clips}{missing}; " + (
         "masks to score against" if each.has_truth else "masks of first appearances alone, nothing to score"
     )

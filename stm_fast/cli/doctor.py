@@ -90,7 +90,7 @@ def _show_engines() -> None:
     kept = cpu_engines.kept()
     if not kept:
         return
-    table = Table(title=f"Engines of the CPU kernels with {torch.get_num_threads()} threads")
+    table = Table(title=f"Engines of the CPU kernels (threads: {torch.get_num_threads()})")
     for column in ("read of keys and values", "engine", "measured, ms"):
         table.add_column(column)
     for name, choice in sorted(kept.items()):
@@ -148,7 +148,7 @@ def _engine() -> str:
         return f"{forced}, forced by {cpu_engines.VARIABLE}"
     if cpu_engines.kept():
         return "the fastest, as measured (see below); stm-fast tune --device cpu measures again"
-    return "the fastest, which the first large read or stm-fast tune --device cpu measures"
+    return "the fastest; it is measured by the first large read, or by stm-fast tune --device cpu"
 
 
 def _machine() -> dict[str, str]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @with_sentences
 def evaluate(
-    root: Annotated[Path, typer.Argument(help="Folder of the dataset.")],
+    root: Annotated[Path, typer.Argument(metavar="ROOT", help="Folder of the dataset.")],
     subset: Annotated[
         str | None,
         typer.Option(
@@ -44,7 +44,7 @@ def evaluate(
     ] = Layout.davis2016,
     out: Annotated[Path, typer.Option(help="Folder for masks and scores.")] = Path("evaluation"),
     resume: Annotated[bool, typer.Option("--resume", help="Continue after the clips that are done in OUT.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over the results in OUT.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results in OUT.")] = False,
     void: Annotated[
         int | None,
         typer.Option(

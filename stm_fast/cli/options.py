@@ -116,7 +116,7 @@ Threads = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Most CPU threads that compute; if left out, one for every core that this process is granted.",
+        help="CPU threads to compute with, at most; if left out, one for every core that this process is granted.",
         show_default=False,
         callback=threads.use,
     ),

@@ -22,7 +22,7 @@ RESUME = "The same command with --resume continues."
 
 @with_sentences
 def segment(
-    source: Annotated[str, typer.Argument(metavar="INPUT", help="A video, or a folder of images.")],
+    source: Annotated[str, typer.Argument(metavar="INPUT", help="A video, a folder of images, a URL, or -.")],
     mask: Annotated[
         Path,
         typer.Option(help="Mask of the first frame, or a folder of masks by frame name for objects that appear later."),
@@ -33,7 +33,7 @@ def segment(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results in OUT.")] = False,
     overlay: Annotated[bool, typer.Option(help="Write overlay.mp4.", rich_help_panel=OUTPUT_PANEL)] = True,
     opacity: Annotated[
-        float, typer.Option(min=0, max=1, help="Of the tint over objects.", rich_help_panel=OUTPUT_PANEL)
+        float, typer.Option(min=0, max=1, help="Opacity of the tint over objects.", rich_help_panel=OUTPUT_PANEL)
     ] = 0.4,
     fps: Annotated[
         float | None,
@@ -91,12 +91,12 @@ def segment(
         checkpoint_every=checkpoint_every,
         settings={"input": str(source), "mask": str(mask)},
     )
-    stdout.print(
-        f"{summary.frames} frames, {len(summary.objects)} objects, {summary.frames_per_second:.1f} frames/s; "
-        f"results are in {out}",
-        markup=False,
-        soft_wrap=True,
-    )
+    counts = f"{_count(summary.frames, 'frame')}, {_count(len(summary.objects), 'object')}"
+    if summary.resumed_frames < summary.frames:
+        pace = f"{summary.frames_per_second:.1f} frames/s"
+    else:
+        pace = "all segmented before"
+    stdout.print(f"{counts}, {pace}; results are in {out}", markup=False, soft_wrap=True)
 
 
 def save(tracker: "Track", out: Path, *, remedy: str = RESUME, **how: Any) -> "RunSummary":
@@ -131,10 +131,16 @@ def save(tracker: "Track", out: Path, *, remedy: str = RESUME, **how: Any) -> "R
         raise
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def _held(tracker: "Track") -> int:
     memory = tracker.segmenter.memory
     return memory.nbytes + memory.stored_bytes
 
 
 def _bytes(number: int) -> str:
-    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
+    if number >= 1e9:
+        return f"{number / 1e9:.1f} GB"
+    return f"{number / 1e6:.0f} MB" if number >= 1e7 else f"{number / 1e6:.1f} MB"

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from stm_fast.evaluation.suggest import Suggestion
 
 ADVICE = (
-    "Look at these frames in the overlay. Where a mask is wrong, paint the object in that frame and return the mask "
-    "from the corrections of stm_fast.track: the frames that follow are then segmented from it too. Where an object is "
-    "not found but visible, correct the first frame in which it is."
+    "Look at these frames in the overlay. Where a mask is wrong, paint the object in that frame, and correct it "
+    "in Python with the send method of stm_fast.track: the frames that follow are then segmented from it too. Where an "
+    "object is visible but not found, correct the first frame in which it is."
 )
 _STANDS_OUT = 1.5
 """How many times as uncertain as usual a frame is that stands out."""

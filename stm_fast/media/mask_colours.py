@@ -189,7 +189,9 @@ def _tell_soft(
     compact = np.zeros(len(table), np.int32)
     compact[used] = np.arange(len(used))
     blends = len(table) - len(used)
-    notice(f"{path} has soft edges: pixels of {blends} blended colours were given to the nearest of {len(used)} others")
+    notice(
+        f"{path} has soft edges: pixels of {blends} blended colours were given to the nearest of {len(used)} flat ones"
+    )
     return compact[labels], table[used]
 
 

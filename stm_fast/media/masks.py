@@ -183,20 +183,24 @@ def _ids(
         rgba = np.array(image.convert("RGBA"))
         opaque = _opaque(rgba[..., 3], path)
         picture = np.where(opaque[..., None], rgba[..., :3], 0).astype(np.uint8)
-    if (picture == picture[..., :1]).all() and image.mode != "P" and not _known_greys(picture, path, known):
-        return _ids_of_grey(picture[..., 0], opaque, path, known, void, lossy)
+    if (picture == picture[..., :1]).all() and image.mode != "P" and not _known_greys(picture, known):
+        mask = _ids_of_grey(picture[..., 0], opaque, path, known, void, lossy)
+        _tell_davis_greys(mask, picture[..., 0], path)
+        return mask
     return ids_of_colours(picture, opaque, path, known, lossy=lossy)
 
 
-def _known_greys(picture: NDArray[np.uint8], path: str | Path, known: dict[Colour, int]) -> bool:
+def _known_greys(picture: NDArray[np.uint8], known: dict[Colour, int]) -> bool:
     """Whether the greys of a colour picture are colours of earlier masks, rather than values."""
     levels = [int(level) for level in np.unique(picture) if 0 < level < MAX_ID]
-    if levels and all((level, level, level) in known for level in levels):
-        return True
-    for level in levels:
-        if davis := DAVIS_IDS.get((level, level, level)):
+    return bool(levels) and all((level, level, level) in known for level in levels)
+
+
+def _tell_davis_greys(mask: NDArray[np.uint8], greys: NDArray[np.uint8], path: str | Path) -> None:
+    """Tell of greys that became ids and might have been colours; those of soft edges became none."""
+    for level in np.unique(mask[mask == greys]).tolist():
+        if 0 < level < MAX_ID and (davis := DAVIS_IDS.get((level, level, level))):
             notice(f"{path} is grey: {level} is taken for an id, though it is the colour of id {davis} of DAVIS")
-    return False
 
 
 def _ids_of_grey(

@@ -1,6 +1,10 @@
 """Notices: what a reader did to make an input usable, told as warnings of a class of their own."""
 
+import sys
 import warnings
+
+_PASSED_OVER = (__name__.partition(".")[0], "collections", "contextlib")
+"""Packages between a reader and the user's line; `next` of a tracker is in `collections.abc`."""
 
 
 class MediaNotice(UserWarning):
@@ -9,7 +13,17 @@ class MediaNotice(UserWarning):
 
 def notice(message: str) -> None:
     """Tell the caller's user one sentence; the command line prints it, a library user filters it as a warning."""
-    warnings.warn(message, MediaNotice, stacklevel=3)
+    _warn(message)
+
+
+def _warn(message: str) -> None:
+    """Warn of a line outside this package, where there is one: it is the user's, who can tell which input it reads."""
+    frame, level = sys._getframe(), 1
+    while frame.f_globals.get("__name__", "").partition(".")[0] in _PASSED_OVER:
+        if frame.f_back is None:
+            break
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, MediaNotice, stacklevel=level)
 
 
 class Notices:
@@ -22,4 +36,4 @@ class Notices:
         """Tell the caller's user one sentence, the first time."""
         if message not in self._given:
             self._given.add(message)
-            warnings.warn(message, MediaNotice, stacklevel=3)
+            _warn(message)

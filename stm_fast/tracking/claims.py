@@ -56,7 +56,9 @@ def claim(
             raise StmFastError(f"{foreign[0]} was there before and no run of stm-fast made it: choose another folder")
         if record.exists() and not overwrite:
             if not resume:
-                raise StmFastError(f"{record.parent} holds results: resume continues with them, overwrite starts again")
+                raise StmFastError(
+                    f"{record.parent} already holds results: resume continues them, overwrite replaces them"
+                )
             check(_inputs_of_same(record, settings))
         if not resume:
             clear()

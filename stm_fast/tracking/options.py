@@ -2,10 +2,9 @@
 
 import re
 from dataclasses import asdict, dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
 
 from stm_fast.errors import ArgumentError
 
@@ -100,7 +99,7 @@ class TrackOptions:
 
     def settings(self) -> dict[str, object]:
         """Return the options as they were given, in types of JSON, for reports and to compare runs."""
-        return {name: value.item() if isinstance(value, np.generic) else value for name, value in asdict(self).items()}
+        return {name: int(value) if isinstance(value, Integral) else value for name, value in asdict(self).items()}
 
     def _store(self, device: str, folder: Path | None) -> "Store | None":
         """Where remembered frames move to."""

@@ -97,7 +97,7 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
         Raises:
             StopIteration: there is no further frame.
             RuntimeError: no frame was taken yet.
-            TypeError, ValueError: the mask cannot be used; the frame stays as it is, and the video goes on.
+            TypeError, ValueError: the mask cannot be used; the frame stays as it is, and the video continues.
         """
         if value is not None:
             if not self._begun:
@@ -228,6 +228,7 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
         """The frames, with the corrections of the callback."""
         masks = Prompter(self._masks, self.frames.size, void=self._options.void)
         steps = propagate(self.segmenter, self.frames, masks, earlier=earlier)
+        found_any = False
         with closing(steps), self._progress_bar() as advance:
             for frame in steps:
                 done = earlier is not None and earlier.restored is not None and frame.index <= earlier.restored
@@ -236,8 +237,11 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
                 while (correction := (yield frame)) is not None:
                     frame = steps.send(correction)
                 self._tell_when_full(frame)
+                found_any = found_any or bool(frame.objects)
                 advance()
             masks.finish()
+        if not found_any:
+            notice("no mask and no correction showed an object: nothing was segmented")
 
     def _progress_bar(self) -> AbstractContextManager[Callable[[], None]]:
         if not self._progress:

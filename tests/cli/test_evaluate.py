@@ -263,7 +263,7 @@ def test_sets_that_are_not_there_are_listed_as_such(run, davis):
     (lists / "train.txt").write_text("aa\nbb\nxx\n")
     (lists / "test-challenge.txt").write_text("yy\n")
     listed = said(run(davis, "--dataset", "davis2017"))
-    assert "train 3 clips, 1 of which are not there; masks to score against" in listed
+    assert "train 3 clips, 1 of them missing; masks to score against" in listed
     assert "test-challenge 1 clip, none of which is there" in listed
 
 

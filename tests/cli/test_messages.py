@@ -204,6 +204,16 @@ def test_rate_of_very_slow_units_is_over_several():
     assert pace.line() == "Working: 2 of 4 rounds, 0.00019 rounds/s, 3 h 00 min left"
 
 
+def test_the_rate_falls_while_a_unit_takes_long():
+    now = 0.0
+    pace = Pace("Working", 200, "frames", clock=lambda: now)
+    now = 0.02
+    pace.advance()
+    assert pace.rate == pytest.approx(50)
+    now = 20
+    assert pace.rate == pytest.approx(0.1)
+
+
 def test_a_terminal_has_a_bar_and_the_log_has_the_lines(tmp_path):
     program = f"""
 from pathlib import Path

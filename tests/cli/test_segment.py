@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -126,7 +127,7 @@ def test_results_are_not_overwritten_unasked(segment, clip, tmp_path):
     (tmp_path / "out" / "masks" / "stale.png").write_bytes(b"of a longer run")
     result = segment()
     assert result.exit_code == 1
-    assert "holds results: resume continues with them, overwrite starts again" in result.output
+    assert "already holds results: resume continues them, overwrite replaces them" in result.output
     assert segment("--overwrite").exit_code == 0
     assert masks(tmp_path / "out" / "masks") == masks(clip / "masks")
 
@@ -176,6 +177,11 @@ def test_stopped_run_is_whole_and_goes_on(segment, clip, tmp_path, break_after, 
     assert len(list(open_frames(out / "overlay.mp4"))) == 6
     summary = json.loads((out / "summary.json").read_text())
     assert (summary["complete"], summary["frames"], summary["resumed_frames"]) == (True, 6, 3)
+
+
+def test_counts_are_told_in_words(segment):
+    assert re.search(r"6 frames, 1 object, [0-9.]+ frames/s; results are in out", segment().stdout)
+    assert "6 frames, 1 object, all segmented before; results are in out" in segment("--resume").stdout
 
 
 def test_resume_needs_the_same_options(segment):

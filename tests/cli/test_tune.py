@@ -29,7 +29,7 @@ def told(result):
 
 
 def test_every_kind_of_read_is_measured_and_shown(stm):
-    assert "which the first large read or stm-fast tune --device cpu measures" in told(stm("doctor"))
+    assert "it is measured by the first large read, or by stm-fast tune --device cpu" in told(stm("doctor"))
     result = stm("tune", "--device", "cpu", "--key-channels", 60, "--value-channels", 200)
     assert result.exit_code == 0, result.output
     assert "18 of 18 kinds of reads were measured" in result.output

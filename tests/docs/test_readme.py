@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from stm_fast.media.encode import video_writer
 from stm_fast.media.masks import read_mask, write_mask
@@ -45,3 +46,9 @@ def test_tracking_in_python_is_the_command_line(clip, capsys):
     for path in sorted((clip / "cli" / "masks").iterdir()):
         np.testing.assert_array_equal(read_mask(clip / "result" / "masks" / path.name), read_mask(path))
     assert len(list((clip / "result" / "masks").iterdir())) == 8
+
+
+def test_the_first_frame_can_be_saved_in_python(clip):
+    page = (ROOT / "docs" / "inputs.md").read_text()
+    exec(compile(re.search(r"^```python\n(.*?)^```", page, flags=re.M | re.S)[1], "docs/inputs.md", "exec"), {})
+    assert Image.open("first_frame.png").size == (160, 96)

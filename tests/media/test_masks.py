@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from stm_fast.errors import MediaError
 from stm_fast.media.masks import DAVIS_PALETTE, fit_mask, object_ids, read_mask, write_mask
@@ -180,6 +180,20 @@ def test_greys_in_colour_are_ids(saved):
     assert read_mask(saved(np.array([[0, 1, 3]], np.uint8), "RGB")).tolist() == [[0, 1, 3]]
     with pytest.warns(MediaNotice, match="128 is taken for an id, though it is the colour of id 7 of DAVIS"):
         assert read_mask(saved(np.array([[0, 128]], np.uint8), "RGB")).tolist() == [[0, 128]]
+
+
+def test_greys_of_soft_edges_are_not_told_as_ids(saved):
+    """White, painted with soft edges by a program that saves colours: 64 and 128 are greys of DAVIS."""
+    picture = Image.new("L", (4 * 96, 4 * 64))
+    ImageDraw.Draw(picture).ellipse([90, 60, 210, 180], fill=255)
+    soft = np.array(picture.resize((96, 64), Image.Resampling.BOX))
+    assert {64, 128} < set(soft.ravel().tolist())
+    with pytest.warns(MediaNotice) as told:
+        mask = read_mask(saved(soft, "RGB"))
+    assert [str(each.message).partition("mask.png ")[2] for each in told] == [
+        "has soft edges and was cut at one half: white is object 1"
+    ]
+    assert np.unique(mask).tolist() == [0, 1]
 
 
 def test_grey_ids_that_are_not_two_values_keep_them(saved, discs):

@@ -35,7 +35,9 @@ def assert_like(mask, truth, least=0.95):
 
 
 def test_soft_colours_are_given_to_the_nearest_region(discs):
-    with pytest.warns(MediaNotice, match="mask_soft.png has soft edges: pixels of 88 blended colours .* of 3 others"):
+    with pytest.warns(
+        MediaNotice, match="mask_soft.png has soft edges: pixels of 88 blended colours .* of 3 flat ones"
+    ):
         mask = read_mask(DATA / "mask_soft.png")
     red, green, _ = np.moveaxis(np.array(Image.open(DATA / "mask_soft.png")), 2, 0)
     np.testing.assert_array_equal(mask, np.where(red > 127, 1, np.where(green > 127, 2, 0)))

@@ -65,6 +65,19 @@ def test_built_when_first_needed_by_one_process_of_several(tmp_path: Path) -> No
     assert not list((tmp_path / "a cache").rglob("*.partial"))
 
 
+def test_no_build_is_announced_where_no_compiler_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "stm_fast").mkdir()
+    (tmp_path / "stm_fast" / "csrc").symlink_to(CSRC)
+    monkeypatch.setattr(location, "PACKAGE", tmp_path / "stm_fast")
+    monkeypatch.setenv("STM_FAST_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(recipe.BuildError, match="no C\\+\\+ compiler is installed"):
+        location.find_library("cpu")
+    assert not caplog.messages
+
+
 COMPILER = """#!/bin/sh
 while [ $# -gt 0 ]; do
     if [ "$1" = -o ]; then out=$2; fi

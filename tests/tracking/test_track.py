@@ -6,6 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import stm_fast
 from stm_fast.errors import ArgumentError, CheckpointError, MediaError, StmFastError
@@ -199,7 +200,7 @@ def test_save_comes_before_the_first_frame(clip, track):
 
 def test_results_are_not_replaced_unasked(clip, track):
     track(clip / "frames", clip / "mask.png").save(clip / "out", overlay=False)
-    with pytest.raises(StmFastError, match="holds results: resume continues with them"):
+    with pytest.raises(StmFastError, match="holds results: resume continues them"):
         track(clip / "frames", clip / "mask.png").save(clip / "out", overlay=False)
     assert track(clip / "frames", clip / "mask.png").save(clip / "out", overlay=False, overwrite=True).complete
 
@@ -217,15 +218,30 @@ def test_an_interrupted_run_resumes(stopped, track, truth):
     assert list(noted) == [str(index) for index in range(6)]
 
 
+def test_a_notice_speaks_of_a_line_of_the_user(tmp_path, track, pictures):
+    Image.fromarray(np.eye(16, 32, dtype=np.uint8)).save(tmp_path / "mask.png")
+    with pytest.warns(MediaNotice) as told:
+        next(track(pictures, tmp_path / "mask.png"))
+    assert {warning.filename for warning in told} == {__file__}
+
+
+def test_a_video_without_objects_is_told(track, pictures):
+    with pytest.warns(MediaNotice, match="no mask and no correction showed an object: nothing was segmented"):
+        frames = list(track(pictures))
+    assert [frame.objects for frame in frames] == [()] * 6
+
+
 @pytest.mark.parametrize("change", ["removed", "moved"])
 def test_another_first_mask_is_not_resumed(stopped, track, truth, change):
     before = {path: path.read_bytes() for path in (stopped / "out" / "masks").iterdir()}
     changed = np.where(truth[0] == 1, 1, 0) if change == "removed" else np.roll(truth[0], 16, 1)
     write_mask(stopped / "mask.png", changed)
-    for _ in range(2):
+    for _ in range(2):  # a run that was refused leaves the note of the one before as it was
         with pytest.raises(StmFastError, match=r"mask\.png is not the mask of frame 0 that the earlier masks were"):
             resume(track, stopped)
     assert {path: path.read_bytes() for path in (stopped / "out" / "masks").iterdir()} == before
+    write_mask(stopped / "mask.png", truth[0])
+    assert resume(track, stopped).complete
 
 
 def test_the_same_mask_under_another_name_is_resumed(stopped, track):

@@ -61,6 +61,7 @@ def _build_once(csrc: Path, name: str, target: Path) -> None:
         raise recipe.BuildError("on this platform the library is not built when it is needed") from error
     if name == "cuda":
         recipe.find_nvcc()
+    recipe.find_toolchain()  # what is missing is told before a build is announced
     target.parent.mkdir(parents=True, exist_ok=True)
     kernels, minutes = SPOKEN[name]
     free = False
