@@ -1,11 +1,11 @@
-"""What other processes cost a segmentation, with threads that wait in a loop and with threads that wait asleep.
+"""What other processes cost a segmentation, by how long idle threads wait in a loop before they sleep.
 
     python -m benchmarks.busy_machine [--rounds 3] [--busy 2] [--frames 10]
 
 Runs `stm-fast segment` on the first frames of the demo's clip in processes of their own, alone and beside processes
-that want all that they can get: once with OpenMP's own way of waiting, once with the command line's
-(`stm_fast.cli.threads`). They take turns; medians are given. Prints Markdown. Takes under four minutes; run it on an
-otherwise idle machine.
+that want all that they can get: with OpenMP's own way of waiting, with the command line's (`stm_fast.cli.threads`),
+and with none. They take turns; medians are given. Prints Markdown. Takes some minutes; run it on an otherwise idle
+machine.
 """
 
 import argparse
@@ -31,11 +31,12 @@ from stm_fast.media.summary import versions
 from stm_fast.ops.cpu_engines import processor
 
 WAYS: dict[str, dict[str, str]] = {
-    "in a loop": {"GOMP_SPINCOUNT": "300000"},
-    "asleep": {},
+    "for long": {"GOMP_SPINCOUNT": "300000"},
+    "briefly": {},
+    "not at all": {"OMP_WAIT_POLICY": "passive"},
 }
-"""What is added to an environment without a say in it. libgomp's own default is given by its number: the command line
-leaves it alone then."""
+"""What is added to an environment that does not say how threads wait. libgomp's own default is given by its number: the
+command line leaves it alone then."""
 
 
 class Run(NamedTuple):
@@ -117,10 +118,11 @@ def report(runs: dict[tuple[str, int], list[Run]], frames: int, busy: int) -> st
         for part in Run._fields:
             alone, beside = (getattr(median[way, number], part) for number in (0, busy))
             lines.append(f"| {way} | {part} | {alone:.2f} | {beside:.2f} | {beside / alone:.2f} |")
-    looping, asleep = (median[way, 0] for way in WAYS)
-    changed = zip(Run._fields, looping, asleep, strict=True)
-    changes = ", ".join(f"that of the {part} by {after / before - 1:+.1%}" for part, before, after in changed)
-    lines += ["", f"Alone, waiting asleep changes the time: {changes}."]
+    longest, *others = WAYS
+    for way in others:
+        changed = zip(Run._fields, median[longest, 0], median[way, 0], strict=True)
+        changes = ", ".join(f"that of the {part} by {after / before - 1:+.1%}" for part, before, after in changed)
+        lines += ["", f"Alone, waiting {way} changes the time: {changes}."]
     return "\n".join(lines)
 
 

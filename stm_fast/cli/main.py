@@ -41,7 +41,7 @@ def main() -> None:
 
     A termination, as batch systems send one, ends a command as tidily as Ctrl-C does.
     """
-    threads.wait_asleep()
+    threads.wait_briefly()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     app()
 

@@ -39,7 +39,7 @@ def doctor(*options, **environment):
 def test_a_command_bounds_threads_and_lets_them_sleep():
     rows = doctor("--threads", "1")
     assert rows["threads"].startswith("1, of ")
-    assert rows["idle threads"] == "OMP_WAIT_POLICY=passive"
+    assert rows["idle threads"] == "GOMP_SPINCOUNT=40000"
     assert re.match(r"\d+\.\d, \d+\.\d, \d+\.\d in 1, 5 and 15 minutes", rows["load average"])
 
 
@@ -52,7 +52,7 @@ def test_what_the_user_set_stays():
 @pytest.mark.parametrize("name", ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"])
 def test_waiting_is_left_to_the_environment(name, monkeypatch):
     monkeypatch.setenv(name, "7")
-    threads.wait_asleep()
+    threads.wait_briefly()
     assert {name: os.environ.get(name) for name in SET[:3]} == dict.fromkeys(SET[:3]) | {name: "7"}
 
 
