@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 SPIN_COUNT = "GOMP_SPINCOUNT"
-SHORT_WAIT = "40000"
+SHORT_WAIT = "30000"
 """Turns of libgomp's loop, below a millisecond; its own number is 300000."""
 _WAITING = ("OMP_WAIT_POLICY", SPIN_COUNT, "KMP_BLOCKTIME")
 _NUMBERS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")

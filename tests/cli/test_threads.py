@@ -39,7 +39,7 @@ def doctor(*options, **environment):
 def test_a_command_bounds_threads_and_lets_them_sleep():
     rows = doctor("--threads", "1")
     assert rows["threads"].startswith("1, of ")
-    assert rows["idle threads"] == "GOMP_SPINCOUNT=40000"
+    assert rows["idle threads"] == "GOMP_SPINCOUNT=30000"
     assert re.match(r"\d+\.\d, \d+\.\d, \d+\.\d in 1, 5 and 15 minutes", rows["load average"])
 
 
