@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-Frame: TypeAlias = "NDArray[np.uint8] | NDArray[np.floating] | Tensor"
+Image: TypeAlias = "NDArray[np.uint8] | NDArray[np.floating] | Tensor"
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def fitted(x: Tensor, size: tuple[int, int]) -> Tensor:
     return F.pad(x, (left, size[1] - width - left, top, size[0] - height - top))
 
 
-def to_rgb(frame: Frame, device: torch.device) -> Tensor:
+def to_rgb(frame: Image, device: torch.device) -> Tensor:
     """A frame as float32 `(1, 3, H, W)` in [0, 1] on a device, always a copy.
 
     Args:
@@ -104,7 +104,7 @@ def to_rgb(frame: Frame, device: torch.device) -> Tensor:
     return pixels
 
 
-def _chw(frame: Frame) -> Tensor:
+def _chw(frame: Image) -> Tensor:
     """`(1, 3, H, W)` of the frame's own dtype."""
     if isinstance(frame, np.ndarray):
         if frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 Mask: TypeAlias = "NDArray[np.integer] | NDArray[np.bool_] | Tensor"
 
 MAX_ID = 2**31 - 1
+"""The largest object id that the segmenter takes; a mask file may hold fewer, see `stm_fast.media.masks`."""
 _HAIR = 1e-3
 
 

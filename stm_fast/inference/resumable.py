@@ -1,6 +1,6 @@
 """A segmenter that can take frames whose masks are known already."""
 
-from stm_fast.inference.frames import Frame
+from stm_fast.inference.frames import Image
 from stm_fast.inference.objects import Mask, to_ids
 from stm_fast.inference.segmenter import Segmenter, one_at_a_time
 
@@ -9,7 +9,7 @@ class ResumableSegmenter(Segmenter):
     """A `Segmenter` that resumes where an earlier run over the same frames stopped, by recalling the masks it made."""
 
     @one_at_a_time
-    def recall(self, frame: Frame, mask: Mask) -> None:
+    def recall(self, frame: Image, mask: Mask) -> None:
         """Takes the next frame with the mask that `step` gave it before.
 
         Nothing is read from memory, and only frames that the policy keeps are encoded for it, so this costs a fraction

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stm_fast.inference import snapshot
-from stm_fast.inference.frames import Frame, Geometry, fitted, to_rgb
+from stm_fast.inference.frames import Geometry, Image, fitted, to_rgb
 from stm_fast.inference.objects import MAX_ID, Mask, ids_in, to_ids, to_mask, without_holes
 from stm_fast.inference.state import FrameState
 from stm_fast.inference.timing import stage_times
@@ -182,10 +182,10 @@ class Segmenter:
     @one_at_a_time
     def start(
         self,
-        frame: Frame,
+        frame: Image,
         mask: "Mask | None" = None,
         *,
-        references: Sequence[tuple[Frame, Mask]] = (),
+        references: Sequence[tuple[Image, Mask]] = (),
         memory: str | Path | None = None,
     ) -> Segmentation:
         """Begins a video; whatever was remembered of another one is forgotten.
@@ -230,7 +230,7 @@ class Segmenter:
             return self._commit(state, logits)
 
     @one_at_a_time
-    def step(self, frame: Frame) -> Segmentation:
+    def step(self, frame: Image) -> Segmentation:
         """Segments the next frame.
 
         Args:
@@ -379,7 +379,7 @@ class Segmenter:
             raise RuntimeError("call start(frame, mask) first: there is no video yet")
         return self._state
 
-    def _next(self, last: FrameState, frame: Frame) -> FrameState:
+    def _next(self, last: FrameState, frame: Image) -> FrameState:
         """The frame after the last one, without objects as yet; nothing changes before it is committed."""
         geometry = last.geometry
         rgb = to_rgb(frame, self._device)
@@ -387,7 +387,7 @@ class Segmenter:
             raise ValueError(f"frame must have the first frame's size {geometry.outer}, got {size}")
         return FrameState.without_objects(last.index + 1, geometry, self._for_network(rgb, geometry))
 
-    def _referred(self, references: Sequence[tuple[Frame, Mask]], geometry: Geometry) -> list[FrameState]:
+    def _referred(self, references: Sequence[tuple[Image, Mask]], geometry: Geometry) -> list[FrameState]:
         """References as frames before the first, each with the objects of all of them."""
         parts = []
         for picture, mask in references:

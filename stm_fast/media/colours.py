@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from stm_fast.media.mask_colours import MAX_ID
+from stm_fast.media.mask_colours import MAX_INDEX
 from stm_fast.media.masks import DAVIS_PALETTE
 
 DARK, BRIGHT = (12, 12, 14), (250, 250, 250)
@@ -46,9 +46,9 @@ def places(mask: NDArray[np.integer]) -> NDArray[np.uint8]:
     """Places in the tables above of the ids of a mask: ids above 255 begin again at 1."""
     if mask.dtype == np.uint8:
         return mask.view(np.uint8)
-    return np.where(mask > 0, (mask - 1) % MAX_ID + 1, 0).astype(np.uint8)
+    return np.where(mask > 0, (mask - 1) % MAX_INDEX + 1, 0).astype(np.uint8)
 
 
 def place(object_id: int) -> int:
     """The place in the tables above of an object."""
-    return (object_id - 1) % MAX_ID + 1
+    return (object_id - 1) % MAX_INDEX + 1

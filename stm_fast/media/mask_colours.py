@@ -11,7 +11,8 @@ from stm_fast.media.soft_edges import MAX_REGIONS, flatten, harden, index_colour
 
 Colour = tuple[int, int, int]
 
-MAX_ID = 255
+MAX_INDEX = 255
+"""The largest index of a palette, and so the largest object id that a mask file holds."""
 BLACK: Colour = (0, 0, 0)
 WHITE: Colour = (255, 255, 255)
 SNAP = 24
@@ -108,7 +109,7 @@ def number_colours(
     colours = list(colours)
     known.update(dict.fromkeys(background, 0))
     new = sorted({colour for colour in colours if colour not in known}, key=_order)
-    free = [i for i in range(1, MAX_ID + 1) if i not in set(known.values())]
+    free = [i for i in range(1, MAX_INDEX + 1) if i not in set(known.values())]
     if len(new) > min(MAX_REGIONS, len(free)):
         raise _no_mask(path, len(colours))
     known.update(zip(new, free, strict=False))

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stm_fast.errors import MediaError
-from stm_fast.media.mask_colours import MAX_ID, WHITE, Colour, tell_surrounding
+from stm_fast.media.mask_colours import MAX_INDEX, WHITE, Colour, tell_surrounding
 from stm_fast.media.notices import notice
 from stm_fast.media.soft_edges import MAX_REGIONS, filled, flatten, harden
 
@@ -40,7 +40,7 @@ def ids_of_values(
         return _black_and_white(values, path, known)
     values = _whole(values, path)
     if values.size and values.min() < 0:
-        raise MediaError(f"{path} has the value {int(values.min())}: masks hold ids 0 to {MAX_ID}")
+        raise MediaError(f"{path} has the value {int(values.min())}: masks hold ids 0 to {MAX_INDEX}")
     if void is None:
         return _ids_of_bytes(_as_bytes(values, path), path, known, lossy=lossy)
     ids = _ids_of_bytes(_as_bytes(np.where(values == void, 0, values), path), path, known, lossy=lossy)
@@ -50,20 +50,20 @@ def ids_of_values(
 def is_soft(values: NDArray[np.uint8]) -> bool:
     """Whether values are black and white with soft edges."""
     found = _hardened(values)
-    return found is not None and _levels(found) == [0, MAX_ID]
+    return found is not None and _levels(found) == [0, MAX_INDEX]
 
 
 def _ids_of_bytes(
     values: NDArray[np.uint8], path: object, known: dict[Colour, int], *, lossy: bool
 ) -> NDArray[np.uint8]:
     levels = _levels(values)
-    if set(levels) <= {0, MAX_ID}:
-        return _black_and_white(values == MAX_ID, path, known)
+    if set(levels) <= {0, MAX_INDEX}:
+        return _black_and_white(values == MAX_INDEX, path, known)
     if lossy:
         return _without_noise(values, path, known)
     if not _counted(levels) and (hard := _hardened(values)) is not None:
         regions = _levels(hard)
-        if regions == [0, MAX_ID]:
+        if regions == [0, MAX_INDEX]:
             notice(f"{path} has soft edges and was cut at one half: white is object 1")
             return _black_and_white(values > 127, path, known)
         if len(levels) - len(regions) >= MIN_BLENDS:
@@ -73,10 +73,10 @@ def _ids_of_bytes(
     if len(levels) > MAX_REGIONS and (values[filled(values)] > 0).sum() < (values > 0).sum() / 2:
         raise MediaError(
             f"{path} has {len(levels)} levels of grey and few flat areas: it is a picture and no mask, which holds one "
-            f"value an object, 0 to {MAX_ID}"
+            f"value an object, 0 to {MAX_INDEX}"
         )
-    if levels[-1] == MAX_ID and known.setdefault(WHITE, MAX_ID) != MAX_ID:
-        notice(f"{path} has id {MAX_ID} beside others, where white was object {known[WHITE]} in an earlier mask")
+    if levels[-1] == MAX_INDEX and known.setdefault(WHITE, MAX_INDEX) != MAX_INDEX:
+        notice(f"{path} has id {MAX_INDEX} beside others, where white was object {known[WHITE]} in an earlier mask")
     if levels[0] > 0 and len(levels) > 1:
         notice(f"{path} has no background (value 0): its {len(levels)} ids fill the picture")
     return values
@@ -85,15 +85,16 @@ def _ids_of_bytes(
 def _hardened(values: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
     """Values without soft edges; None if they have none."""
     levels = np.array(_levels(values), np.uint8)
-    always = np.flatnonzero((levels == 0) | (levels == MAX_ID)).tolist()
+    always = np.flatnonzero((levels == 0) | (levels == MAX_INDEX)).tolist()
     places = np.zeros(256, np.uint8)
     places[levels] = np.arange(len(levels))
     found = harden(places[values], levels[:, None].repeat(3, 1), always)
     if found is not None:
         return np.asarray(levels[found])
-    ends = (values == 0) | (values == MAX_ID)
-    soft = len(levels) > MAX_REGIONS and levels[-1] == MAX_ID and ends.mean() > 0.8
-    return np.where(values > 127, MAX_ID, 0).astype(np.uint8) if soft and filled(values)[~ends].mean() < 0.25 else None
+    ends = (values == 0) | (values == MAX_INDEX)
+    soft = len(levels) > MAX_REGIONS and levels[-1] == MAX_INDEX and ends.mean() > 0.8
+    drawn_softly = soft and filled(values)[~ends].mean() < 0.25
+    return np.where(values > 127, MAX_INDEX, 0).astype(np.uint8) if drawn_softly else None
 
 
 def _without_noise(values: NDArray[np.uint8], path: object, known: dict[Colour, int]) -> NDArray[np.uint8]:
@@ -102,8 +103,8 @@ def _without_noise(values: NDArray[np.uint8], path: object, known: dict[Colour, 
     if found is None or values.max() < 2 * _NEAR_BLACK:
         raise MediaError(f"{path} cannot be read as a mask, {advice}")
     labels, table = found
-    regions = [0 if i <= _NEAR_BLACK else MAX_ID if i >= _NEAR_WHITE else int(i) for i in table[:, 0]]
-    if set(regions) <= {0, MAX_ID}:
+    regions = [0 if i <= _NEAR_BLACK else MAX_INDEX if i >= _NEAR_WHITE else int(i) for i in table[:, 0]]
+    if set(regions) <= {0, MAX_INDEX}:
         notice(f"{path} has soft or noisy edges and was cut at one half: white is object 1")
         return _black_and_white(values > 127, path, known)
     notice(f"{path} was read as ids {', '.join(str(i) for i in sorted(set(regions)) if i)}, {advice}")
@@ -123,11 +124,11 @@ def _whole(values: NDArray[np.generic], path: object) -> NDArray[np.generic]:
         return values
     numbers = values.astype(np.float64)
     if not np.isfinite(numbers).all():
-        raise MediaError(f"{path} has values that are not finite: masks hold ids 0 to {MAX_ID}")
+        raise MediaError(f"{path} has values that are not finite: masks hold ids 0 to {MAX_INDEX}")
     if np.array_equal(numbers, np.rint(numbers)):
         return numbers.astype(np.int64)
     if numbers.min() < 0 or numbers.max() > 1:
-        raise MediaError(f"{path} has the value {numbers.max():g}, and fractions: masks hold ids 0 to {MAX_ID}")
+        raise MediaError(f"{path} has the value {numbers.max():g}, and fractions: masks hold ids 0 to {MAX_INDEX}")
     notice(f"{path} has fractions from 0 to 1, and was cut at one half")
     return (numbers > 0.5).astype(np.uint8)
 
@@ -139,20 +140,20 @@ def _as_bytes(values: NDArray[np.generic], path: object) -> NDArray[np.uint8]:
     wide = values.astype(np.int64)
     levels = np.unique(wide)
     top = int(levels[-1])
-    if top <= MAX_ID:
+    if top <= MAX_INDEX:
         return wide.astype(np.uint8)
     if set(levels.tolist()) <= {0, top}:
         if top != 65535:
             notice(f"{path} has the values 0 and {top} alone: {top} is object 1")
-        return np.asarray(np.where(wide == top, MAX_ID, 0), np.uint8)
+        return np.asarray(np.where(wide == top, MAX_INDEX, 0), np.uint8)
     for factor in (257, 256):
-        if not (levels % factor).any() and top // factor <= MAX_ID:
+        if not (levels % factor).any() and top // factor <= MAX_INDEX:
             notice(f"{path} holds bytes widened to 16 bits: its values were divided by {factor}")
             return np.asarray(wide // factor, np.uint8)
-    narrow: NDArray[np.uint8] = np.rint(wide * (MAX_ID / top)).astype(np.uint8)
+    narrow: NDArray[np.uint8] = np.rint(wide * (MAX_INDEX / top)).astype(np.uint8)
     if is_soft(narrow):
         return narrow
-    raise MediaError(f"{path} has object id {top} among its {len(levels)} values: masks hold ids 0 to {MAX_ID}")
+    raise MediaError(f"{path} has object id {top} among its {len(levels)} values: masks hold ids 0 to {MAX_INDEX}")
 
 
 def _levels(values: NDArray[np.uint8]) -> list[int]:
@@ -161,5 +162,5 @@ def _levels(values: NDArray[np.uint8]) -> list[int]:
 
 def _counted(levels: list[int]) -> bool:
     """Whether levels are ids that count from 1 without a gap, white (void) aside."""
-    between = [level for level in levels if 0 < level < MAX_ID]
+    between = [level for level in levels if 0 < level < MAX_INDEX]
     return between == list(range(1, len(between) + 1)) and len(between) <= MAX_REGIONS

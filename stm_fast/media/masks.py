@@ -8,7 +8,7 @@ from PIL import Image, ImageOps
 
 from stm_fast.errors import MediaError
 from stm_fast.media.files import atomic_path
-from stm_fast.media.mask_colours import DAVIS_IDS, DAVIS_PALETTE, MAX_ID, Colour, ids_of_colours, opaque_object
+from stm_fast.media.mask_colours import DAVIS_IDS, DAVIS_PALETTE, MAX_INDEX, Colour, ids_of_colours, opaque_object
 from stm_fast.media.mask_palettes import ids_of_palette
 from stm_fast.media.mask_values import ids_of_values
 from stm_fast.media.notices import notice
@@ -106,8 +106,8 @@ def check_void(void: int | None) -> None:
         return
     if not isinstance(void, int) or isinstance(void, bool):
         raise TypeError(f"void must be an integer, got {type(void).__name__}")
-    if not 1 <= void <= MAX_ID:
-        raise ValueError(f"void must be an id from 1 to {MAX_ID}, got {void}")
+    if not 1 <= void <= MAX_INDEX:
+        raise ValueError(f"void must be an id from 1 to {MAX_INDEX}, got {void}")
 
 
 def write_mask(path: str | Path, mask: NDArray[np.integer]) -> None:
@@ -121,9 +121,9 @@ def write_mask(path: str | Path, mask: NDArray[np.integer]) -> None:
         MediaError: an id does not fit into a palette.
         OSError: the file cannot be written.
     """
-    if mask.size and (mask.min() < 0 or mask.max() > MAX_ID):
+    if mask.size and (mask.min() < 0 or mask.max() > MAX_INDEX):
         raise MediaError(
-            f"object ids {mask.min()} to {mask.max()} do not fit into {path}: a palette PNG holds 0 to {MAX_ID}"
+            f"object ids {mask.min()} to {mask.max()} do not fit into {path}: a palette PNG holds 0 to {MAX_INDEX}"
         )
     image = Image.frombytes("P", mask.shape[::-1], mask.astype(np.uint8).tobytes())
     image.putpalette(DAVIS_PALETTE.tobytes())
@@ -192,14 +192,14 @@ def _ids(
 
 def _known_greys(picture: NDArray[np.uint8], known: dict[Colour, int]) -> bool:
     """Whether the greys of a colour picture are colours of earlier masks, rather than values."""
-    levels = [int(level) for level in np.unique(picture) if 0 < level < MAX_ID]
+    levels = [int(level) for level in np.unique(picture) if 0 < level < MAX_INDEX]
     return bool(levels) and all((level, level, level) in known for level in levels)
 
 
 def _tell_davis_greys(mask: NDArray[np.uint8], greys: NDArray[np.uint8], path: str | Path) -> None:
     """Tell of greys that became ids and might have been colours; those of soft edges became none."""
     for level in np.unique(mask[mask == greys]).tolist():
-        if 0 < level < MAX_ID and (davis := DAVIS_IDS.get((level, level, level))):
+        if 0 < level < MAX_INDEX and (davis := DAVIS_IDS.get((level, level, level))):
             notice(f"{path} is grey: {level} is taken for an id, though it is the colour of id {davis} of DAVIS")
 
 
