@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from stm_fast.inference.segmenter import Segmentation, Segmenter
     from stm_fast.memory.policies import MemoryPolicy
-    from stm_fast.models.checkpoints import load_model
+    from stm_fast.models.weight_files import load_model
     from stm_fast.ops import MemoryReadout, memory_read, merge_reads
     from stm_fast.tracking.track import track
 
@@ -32,7 +32,7 @@ _HOMES = {
     "MemoryReadout": "stm_fast.ops",
     "Segmentation": "stm_fast.inference.segmenter",
     "Segmenter": "stm_fast.inference.segmenter",
-    "load_model": "stm_fast.models.checkpoints",
+    "load_model": "stm_fast.models.weight_files",
     "memory_read": "stm_fast.ops",
     "merge_reads": "stm_fast.ops",
     "track": "stm_fast.tracking.track",

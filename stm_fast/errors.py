@@ -28,8 +28,12 @@ class BackendUnavailableError(StmFastError):
     """A backend named by the caller cannot serve the call; the message says why."""
 
 
-class CheckpointError(StmFastError):
-    """A checkpoint is missing, unreadable, or has wrong or missing entries."""
+class WeightsError(StmFastError):
+    """A file of weights is missing, unreadable, or has wrong or missing entries."""
+
+
+class RunStateError(StmFastError):
+    """A run state on disk is missing or damaged, or belongs to another model, other settings or another version."""
 
 
 class MediaError(StmFastError):

@@ -62,8 +62,8 @@ def synthetic(
     _check_extra()
     import torch
 
-    from stm_fast.models.checkpoints import load_weights
     from stm_fast.models.compact import compact_stm, start_from_classifier
+    from stm_fast.models.weight_files import load_weights
     from stm_fast.training.curriculum import RECIPES
     from stm_fast.training.loop import Trainer
     from stm_fast.training.pretrained import lite0_classifier

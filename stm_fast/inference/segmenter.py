@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stm_fast.inference import snapshot
+from stm_fast.inference import run_state
+from stm_fast.inference.frame_state import FrameState
 from stm_fast.inference.frames import Geometry, Image, fitted, to_rgb
 from stm_fast.inference.objects import MAX_ID, Mask, ids_in, to_ids, to_mask, without_holes
-from stm_fast.inference.state import FrameState
 from stm_fast.inference.timing import stage_times
 from stm_fast.memory.bank import MemoryBank
 from stm_fast.memory.offload import Store
@@ -204,7 +204,7 @@ class Segmenter:
             TypeError: the frame or the mask has another type or dtype than those above.
             ValueError: they have another shape or range, the mask or a reference holds no object, there is neither of
                 the three, references are given with a memory, or the memory is of frames of another size.
-            CheckpointError: see `restore`.
+            RunStateError: see `restore`.
         """
         if memory is not None and references:
             raise ValueError(f"references must be none with a memory, got {len(references)}")
@@ -298,7 +298,7 @@ class Segmenter:
             RuntimeError: `start` was not called.
             OSError: the file cannot be written; one that was there before stays.
         """
-        snapshot.save(path, self._started(), self.memory, self._identity(), self._engines, extra)
+        run_state.save(path, self._started(), self.memory, self._identity(), self._engines, extra)
 
     @one_at_a_time
     def restore(self, path: str | Path) -> object:
@@ -310,15 +310,15 @@ class Segmenter:
             The `extra` that was saved.
 
         Raises:
-            CheckpointError: the file is missing, damaged, of another model or other settings, or of another process's
+            RunStateError: the file is missing, damaged, of another model or other settings, or of another process's
                 part of a memory.
             OSError: the store has no room.
         """
-        saved = snapshot.load(path, self._identity(), self._device)
+        saved = run_state.load(path, self._identity(), self._device)
         with self._another_video():
             self.memory.restore(saved.tensors, saved.memory, self._device)
             self._state = saved.state
-            self._engines.update(snapshot.executed(saved.engines, path))
+            self._engines.update(run_state.executed(saved.engines, path))
         return saved.extra
 
     @one_at_a_time
@@ -364,7 +364,7 @@ class Segmenter:
 
     def _identity(self) -> dict[str, str]:
         """What a saved state belongs to."""
-        self._fingerprint = self._fingerprint or snapshot.fingerprint(self.model)
+        self._fingerprint = self._fingerprint or run_state.fingerprint(self.model)
         identity = {
             "model": self._fingerprint,
             "policy": repr(self.memory.policy),
@@ -406,7 +406,7 @@ class Segmenter:
 
     def _remembered_from(self, path: str | Path, first: FrameState) -> FrameState:
         """Takes over the memory of another video; its last frame, as the one before the first."""
-        saved = snapshot.load(path, self._identity(), self._device)
+        saved = run_state.load(path, self._identity(), self._device)
         last = saved.state
         if last.frame.shape != first.frame.shape:
             seen, wanted = (tuple(state.frame.shape[2:]) for state in (last, first))

@@ -17,7 +17,7 @@ class STM(nn.Module):
     """The network of seoungwugoh/STM as its evaluation script calls it, without the matrix of queries × memory.
 
     Memory travels as the script passes it: tensors padded to K slots, of which slot 0 is the background's and stays
-    zero. Checkpoints have the official names, with or without the `module.` prefix; a `state_dict` has them too.
+    zero. Weights have the official names, with or without the `module.` prefix; a `state_dict` has them too.
 
     Args:
         backend: of the read; see `stm_fast.memory_read`.

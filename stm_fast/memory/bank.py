@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from stm_fast.errors import CheckpointError
+from stm_fast.errors import RunStateError
 from stm_fast.memory.arena import Arena
 from stm_fast.memory.offload import PART_BYTES, OffloadedArena, Store
 from stm_fast.memory.policies import MemoryPolicy
@@ -240,7 +240,7 @@ class MemoryBank:
             device: where the memory is to be; None for that of its tensors.
 
         Raises:
-            CheckpointError: it had a store and this one has none.
+            RunStateError: it had a store and this one has none.
             OSError: the store has no room.
         """
         arenas = []
@@ -300,7 +300,7 @@ class MemoryBank:
     def _restored(self, tensors: dict[str, Tensor], rest: dict[str, Any], device: torch.device) -> Arena:
         """The arena whose state this is."""
         if self.store is None and rest.get("stored"):
-            raise CheckpointError("the memory was saved with a store: it cannot be restored without one")
+            raise RunStateError("the memory was saved with a store: it cannot be restored without one")
         if self.store is not None:
             return OffloadedArena.from_state_and_store(self.policy, tensors, rest, device, self.store, self.part_bytes)
         return Arena.from_state(self.policy, tensors, rest, device)

@@ -1,4 +1,4 @@
-"""Spellings of our parameter names in checkpoints that others published."""
+"""Names of our parameters in weights that others published."""
 
 _OFFICIAL = (
     ("query_encoder.", "Encoder_Q."),

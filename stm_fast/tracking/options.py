@@ -61,7 +61,7 @@ class TrackOptions:
         """Load the model.
 
         Raises:
-            CheckpointError: a file of weights cannot be used.
+            WeightsError: a file of weights cannot be used.
             ArgumentError: an option is out of range, or the model has no weights.
         """
         import stm_fast

@@ -20,9 +20,9 @@ from stm_fast.media.masks import read_mask, write_mask
 from stm_fast.media.notices import notice
 from stm_fast.media.overlay import blend
 from stm_fast.media.summary import RunSummary
-from stm_fast.tracking.checkpoint import Checkpoint
 from stm_fast.tracking.journal import Journal
 from stm_fast.tracking.propagation import TrackedFrame
+from stm_fast.tracking.state_file import StateFile
 
 if TYPE_CHECKING:
     from stm_fast.media.encode import VideoEncoder
@@ -60,8 +60,8 @@ class OutputFolder:
         return self.root / "frames.jsonl"
 
     @property
-    def checkpoint(self) -> Path:
-        """The state of a run that is under way."""
+    def run_state(self) -> Path:
+        """What a run under way resumes from."""
         return self.root / ".checkpoint.safetensors"
 
     @property
@@ -75,7 +75,7 @@ class OutputFolder:
 
     def clear(self) -> None:
         """Remove the results of an earlier run, which may have had more frames or other pictures."""
-        for result in (*self.masks.glob("*.png"), self.overlay, self.contact_sheet, self.journal, self.checkpoint):
+        for result in (*self.masks.glob("*.png"), self.overlay, self.contact_sheet, self.journal, self.run_state):
             discard(result)
 
 
@@ -129,7 +129,7 @@ class Results:
         self._resume = resume
         self._fps, self._timed, self._pixel_aspect = fps, timed, pixel_aspect
         self._opacity = opacity
-        self._checkpoint = Checkpoint(folder.checkpoint, checkpoint_every)
+        self._state_file = StateFile(folder.run_state, checkpoint_every)
         self._sheet = ContactSheet(opacity=opacity)
         self._objects: set[int] = set()
         self._resumed = 0
@@ -139,7 +139,7 @@ class Results:
     def __enter__(self) -> "Results":
         self._begin = time.perf_counter()
         if self._resume:
-            self.restored = self._checkpoint.take(self._segmenter, len(self.folder.frames_done()))
+            self.restored = self._state_file.restore(self._segmenter, len(self.folder.frames_done()))
         self.folder.root.mkdir(parents=True, exist_ok=True)
         self._journal = Journal(self.folder.journal, resume=self._resume)
         if self._fps:
@@ -174,7 +174,7 @@ class Results:
             write_mask(self._path(frame.name), frame.mask)
         self._journal.note(frame)
         if not frame.resumed:
-            self._checkpoint.reach(self._segmenter, frame.index)
+            self._state_file.save_if_due(self._segmenter, frame.index)
         self._objects.update(frame.objects)
         if self._encoder:
             seen = sorted(self._objects)
@@ -193,10 +193,10 @@ class Results:
         finally:
             self._journal.close(complete=error is None)
             if error is None:
-                self._checkpoint.clear()
+                self._state_file.delete()
                 self._tell_strays()
             if stopped:
-                self._checkpoint.keep(self._segmenter)
+                self._state_file.save_at_stop(self._segmenter)
             if error is None or stopped:
                 self._sheet.save(self.folder.contact_sheet)
                 self.summary = self._summarise(complete=error is None)

@@ -319,7 +319,7 @@ def track(
 
     Raises:
         MediaError: the video or a mask cannot be used.
-        CheckpointError: the weights cannot be used.
+        WeightsError: the weights cannot be used.
         TypeError: a frame or a mask is of another type.
         ValueError: an option is out of range, or a mask has another size than the frames.
     """

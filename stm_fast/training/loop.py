@@ -11,8 +11,8 @@ from torch import nn
 
 from stm_fast.data.synthetic.pool import ClipPool
 from stm_fast.media.files import atomic_path
-from stm_fast.models.checkpoints import save_model
 from stm_fast.models.stm import STM
+from stm_fast.models.weight_files import save_model
 from stm_fast.training.average import WeightAverage
 from stm_fast.training.batches import Batch, BatchSampler, Example, collate
 from stm_fast.training.curriculum import Recipe

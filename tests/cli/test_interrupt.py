@@ -20,8 +20,8 @@ PATIENCE = 300
 @pytest.fixture
 def command(tmp_path):
     """A run of some seconds with a compact model of random weights."""
-    from stm_fast.models.checkpoints import save_model
     from stm_fast.models.compact import compact_stm
+    from stm_fast.models.weight_files import save_model
 
     save_model(compact_stm(), tmp_path / "random.safetensors", architecture="compact")
     (tmp_path / "frames").mkdir()

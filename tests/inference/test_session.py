@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from stm_fast import MemoryPolicy, Segmenter
-from stm_fast.errors import CheckpointError
+from stm_fast.errors import RunStateError
+from stm_fast.inference import run_state
 from stm_fast.inference import segmenter as segmenter_module
-from stm_fast.inference import snapshot
 from stm_fast.media.notices import MediaNotice
 from stm_fast.memory import presets
 from stm_fast.memory.bank import MemoryBank
@@ -228,19 +228,19 @@ def test_a_state_goes_with_its_model_and_settings(model: STM, paint: Blocks, ids
     segmenter = Segmenter(model)
     with pytest.raises(RuntimeError, match="call start"):
         segmenter.save(path)
-    with pytest.raises(CheckpointError, match="does not exist"):
+    with pytest.raises(RunStateError, match="does not exist"):
         segmenter.restore(path)
     segmenter.start(paint("r."), ids("10"))
     segmenter.save(path)
-    with pytest.raises(CheckpointError, match=r"saved with policy MemoryPolicy\(every=5.*this segmenter has .*every=2"):
+    with pytest.raises(RunStateError, match=r"saved with policy MemoryPolicy\(every=5.*this segmenter has .*every=2"):
         Segmenter(model, policy=MemoryPolicy(every=2)).restore(path)
-    with pytest.raises(CheckpointError, match="saved with size None, this segmenter has 16"):
+    with pytest.raises(RunStateError, match="saved with size None, this segmenter has 16"):
         Segmenter(model, size=16).restore(path)
-    with pytest.raises(CheckpointError, match="saved with top_k None, this segmenter has 3"):
+    with pytest.raises(RunStateError, match="saved with top_k None, this segmenter has 3"):
         Segmenter(model, top_k=3).restore(path)
     with torch.no_grad():
         model.query_head.gain += 1
-    with pytest.raises(CheckpointError, match="saved with model"):
+    with pytest.raises(RunStateError, match="saved with model"):
         Segmenter(model).restore(path)
     assert segmenter.objects == (1,)
 
@@ -258,7 +258,7 @@ def test_a_full_disk_leaves_the_state_before(
         partial.write_bytes(b"the beginning")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(snapshot, "write_tensors", full)
+    monkeypatch.setattr(run_state, "write_tensors", full)
     segmenter.step(paint(".r"))
     with pytest.raises(OSError, match="No space left"):
         segmenter.save(path)
@@ -306,7 +306,7 @@ def test_a_state_with_any_other_character_in_its_header_is_refused(
         damaged = bytearray(whole)
         damaged[place] = ord("7") if damaged[place] != ord("7") else ord("8")
         path.write_bytes(damaged)
-        with pytest.raises(CheckpointError):
+        with pytest.raises(RunStateError):
             other.restore(path)
     path.write_bytes(whole)
     assert other.restore(path) == {"index": 6}
@@ -349,7 +349,7 @@ def test_a_video_goes_on_when_another_cannot_begin(model: STM, paint: Blocks, id
     segmenter = Segmenter(model, policy=MemoryPolicy(every=1))
     segmenter.start(paint("b."), ids("50"))
     segmenter.step(paint(".b"))
-    with pytest.raises(CheckpointError, match="saved with a store"):
+    with pytest.raises(RunStateError, match="saved with a store"):
         segmenter.restore(path)
     assert blocks_of(segmenter.step(paint("b.")).mask) == ["50"]
     again = Segmenter(model, policy=MemoryPolicy(every=1), store=DiskStore(tmp_path / "memory"))

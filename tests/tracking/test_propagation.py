@@ -16,11 +16,11 @@ from stm_fast.media.notices import MediaNotice
 from stm_fast.media.sources import open_frames
 from stm_fast.memory import presets
 from stm_fast.memory.policies import MemoryPolicy
-from stm_fast.tracking import checkpoint as checkpoint_module
-from stm_fast.tracking.checkpoint import Checkpoint
+from stm_fast.tracking import state_file
 from stm_fast.tracking.prompts import Prompter, find_prompts
 from stm_fast.tracking.propagation import propagate
 from stm_fast.tracking.results import OutputFolder, Results
+from stm_fast.tracking.state_file import StateFile
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*masks add objects but do not correct")
 
@@ -122,14 +122,14 @@ def test_resuming_fills_the_memory_as_one_run_does(clip, model):
 
 @pytest.fixture
 def at_every_frame(monkeypatch):
-    """Checkpoints are made however long they take."""
-    monkeypatch.setattr(checkpoint_module, "_MAX_SHARE", 1e9)
+    """Run states are written however long it takes."""
+    monkeypatch.setattr(state_file, "_MAX_SHARE", 1e9)
 
 
 @pytest.mark.usefixtures("at_every_frame")
 @pytest.mark.parametrize("preset", [presets.official, presets.least_used, presets.long_term, presets.diverse])
 @pytest.mark.parametrize("stop", [1, 4, 6])
-def test_a_checkpoint_is_gone_on_from_to_the_same_masks(clip, model, preset, stop):
+def test_a_run_state_resumes_to_the_same_masks(clip, model, preset, stop):
     """Without one, memory is filled with hard masks: the probabilities are others."""
 
     def segmenter():
@@ -156,7 +156,7 @@ def test_a_checkpoint_is_gone_on_from_to_the_same_masks(clip, model, preset, sto
 
 
 @pytest.mark.usefixtures("at_every_frame")
-def test_masks_after_the_checkpoint_are_made_again(clip, segment):
+def test_masks_after_the_run_state_are_made_again(clip, segment):
     segment("whole", "true")
     segment("out", "true", stop=3, seconds=1e-9)
     segment("out", "true", stop=2, resume=True, seconds=0)
@@ -168,7 +168,7 @@ def test_masks_after_the_checkpoint_are_made_again(clip, segment):
 
 @pytest.mark.usefixtures("at_every_frame")
 @pytest.mark.parametrize("damage", ["cut", "other", "ahead", "changed"])
-def test_a_checkpoint_that_cannot_be_used_is_told_of_and_done_without(clip, segment, damage):
+def test_a_notice_tells_of_a_run_state_that_cannot_be_used(clip, segment, damage):
     path = clip / "out" / ".checkpoint.safetensors"
     segment("whole", "true")
     segment("out", "true", stop=4, seconds=1e-9)
@@ -176,7 +176,7 @@ def test_a_checkpoint_that_cannot_be_used_is_told_of_and_done_without(clip, segm
     if damage == "cut":
         path.write_bytes(content[: len(content) // 2])
     elif damage == "other":
-        path.write_bytes(b"not a checkpoint at all")
+        path.write_bytes(b"not a run state at all")
     elif damage == "changed":
         path.write_bytes(content.replace(b"every=2", b"every=3"))
     else:
@@ -187,7 +187,7 @@ def test_a_checkpoint_that_cannot_be_used_is_told_of_and_done_without(clip, segm
 
 
 @pytest.mark.usefixtures("at_every_frame")
-def test_a_mask_missing_before_the_checkpoint(clip, segment):
+def test_a_mask_missing_before_the_run_state(clip, segment):
     segment("out", "true", stop=3, seconds=1e-9)
     (clip / "out" / "masks" / "1.png").unlink()
     write_mask(clip / "out" / "masks" / "5.png", np.zeros((32, 64), np.uint8))
@@ -196,7 +196,7 @@ def test_a_mask_missing_before_the_checkpoint(clip, segment):
 
 
 @pytest.mark.usefixtures("at_every_frame")
-def test_a_run_goes_on_where_no_checkpoint_can_be_written(clip, segment, monkeypatch):
+def test_a_run_continues_where_no_run_state_can_be_written(clip, segment, monkeypatch):
     segment("whole", "true")
     path = clip / "out" / ".checkpoint.safetensors"
     segment("out", "true", stop=2, seconds=1e-9)
@@ -250,10 +250,10 @@ def test_a_large_state_is_saved_less_often(clip, model, monkeypatch):
             now[0] += 1.0
 
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    checkpoint, segmenter = Checkpoint(clip / "state", 5.0), Slow(model)
+    file, segmenter = StateFile(clip / "state", 5.0), Slow(model)
     for index in range(100):
         now[0] += 1.0
-        checkpoint.reach(segmenter, index)
+        file.save_if_due(segmenter, index)
     assert saved == [4, 24, 44, 64, 84]
 
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import stm_fast
-from stm_fast.errors import ArgumentError, CheckpointError, MediaError, StmFastError
+from stm_fast.errors import ArgumentError, MediaError, StmFastError, WeightsError
 from stm_fast.media.encode import video_writer
 from stm_fast.media.masks import read_mask, write_mask
 from stm_fast.media.notices import MediaNotice
@@ -135,7 +135,7 @@ def test_frames_may_be_named_by_numpy_integers(track, pictures, truth):
 
 def test_names_may_be_objects_of_pathlib_and_torch(pictures, truth, tmp_path):
     missing = tmp_path / "weights.pth"
-    with pytest.raises(CheckpointError, match=r"weights\.pth: no such file"):
+    with pytest.raises(WeightsError, match=r"weights\.pth: no such file"):
         stm_fast.track(pictures, truth[0], model=missing, device=torch.device("cpu"), dtype=torch.float32)
     tracker = stm_fast.track(
         pictures, truth[0], device=torch.device("cpu"), dtype=torch.float32, memory_limit=np.int64(10**9)

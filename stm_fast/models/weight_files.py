@@ -1,4 +1,4 @@
-"""Models by name and their weights on disk: ours, the official release, and plain ResNet trunks."""
+"""Models by name, and files of weights: ours, the official release, and plain ResNet trunks."""
 
 import logging
 import warnings
@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from stm_fast.errors import CheckpointError
+from stm_fast.errors import WeightsError
 from stm_fast.media.files import atomic_path
 from stm_fast.models.layouts import official_name, torchvision_name
 from stm_fast.models.resnet50 import resnet50_stm
@@ -32,8 +32,14 @@ def _compact() -> STM:
 ARCHITECTURES: dict[str, Callable[[], STM]] = {"compact": _compact, "resnet50": resnet50_stm}
 
 
-class Checkpoint(NamedTuple):
-    """Tensors of a file by name, with the architecture that the file says they belong to, if it does."""
+class Weights(NamedTuple):
+    """Weights read from a file.
+
+    Attributes:
+        path: of the file.
+        tensors: by name.
+        architecture: of the network that they belong to; None if the file does not name it.
+    """
 
     path: Path
     tensors: dict[str, Tensor]
@@ -47,7 +53,7 @@ def load_model(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> STM:
-    """An STM network in evaluation mode.
+    """Return an STM network in evaluation mode.
 
     Args:
         name_or_path: "compact" (small; trained weights come with the package), "resnet50" (the original network; random
@@ -59,7 +65,8 @@ def load_model(
         dtype: floating type of parameters and buffers, whatever the type on disk.
 
     Raises:
-        CheckpointError: a file is missing or unreadable, or its entries are not those of the model; they are named.
+        WeightsError: a file is missing or unreadable, or its entries are not those of the model; the message names
+            them.
         ValueError: `weights` beside a file, or a `dtype` that is not floating.
     """
     if not dtype.is_floating_point:
@@ -80,14 +87,14 @@ def load_model(
     elif weights is not None:
         raise ValueError(f"weights go with a model's name ({_names()}), but name_or_path is {name!r}")
     else:
-        checkpoint = read_checkpoint(name)
-        architecture = checkpoint.architecture
+        loaded = read_weights(name)
+        architecture = loaded.architecture
         if architecture not in ARCHITECTURES:
-            raise CheckpointError(
-                f"{name}: not the weights of an STM network ({_names()}); {_first_entries(checkpoint)}"
+            raise WeightsError(
+                f"{name}: not the weights of an STM network ({_names()}); its entries are {_some(list(loaded.tensors))}"
             )
         model = ARCHITECTURES[architecture]()
-        load_weights(model, checkpoint, architecture=architecture)
+        load_weights(model, loaded, architecture=architecture)
     _logger.debug("loaded the model %s in %s on %s", name, dtype, device)
     return model.to(device, dtype).eval()
 
@@ -100,13 +107,13 @@ def save_model(
     metadata: Mapping[str, str] | None = None,
     dtype: torch.dtype = torch.float16,
 ) -> None:
-    """Writes the weights of a model as safetensors, to a temporary name first.
+    """Write the weights of a model as safetensors, to a temporary name first.
 
     Args:
         model: the network, on any device.
         path: a file name ending in `.safetensors`.
         architecture: "compact" or "resnet50"; `load_model(path)` builds the model by it.
-        metadata: further strings that go into the file's header.
+        metadata: further strings for the header of the file.
         dtype: floating type of the weights on disk. Vectors (biases, batch norm) stay float32: they weigh nothing.
 
     Raises:
@@ -120,43 +127,43 @@ def save_model(
         save_file(tensors, temporary, {**(metadata or {}), "architecture": architecture})
 
 
-def read_checkpoint(path: str | PathLike[str]) -> Checkpoint:
-    """Reads a file of tensors, safetensors or a pickled state dict (data only: no code in it is run).
+def read_weights(path: str | PathLike[str]) -> Weights:
+    """Read a file of weights: safetensors, or a pickled state dict, of which only data is read and no code is run.
 
-    A `module.` prefix, left by data-parallel training, is dropped.
+    Drops a `module.` prefix, which data-parallel training leaves.
 
     Raises:
-        CheckpointError: the file is missing, unreadable, or holds something else.
+        WeightsError: the file is missing, unreadable, or holds something else.
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file, and no model of that name ({_names()})")
+        raise WeightsError(f"{path}: no such file, and no model of that name ({_names()})")
     try:
         tensors, architecture = _read_safetensors(path) if path.suffix == ".safetensors" else (_read_pickle(path), None)
     except Exception as error:
-        raise CheckpointError(f"{path}: cannot be read as a checkpoint ({_reason(error)})") from error
+        raise WeightsError(f"{path}: cannot be read as weights ({_reason(error)})") from error
     tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
     if architecture is None and any(name.startswith("Encoder_M.") for name in tensors):
         architecture = "resnet50"
-    return Checkpoint(path, tensors, architecture)
+    return Weights(path, tensors, architecture)
 
 
-def load_weights(model: STM, source: str | PathLike[str] | Checkpoint, *, architecture: str) -> None:
-    """Fills a model from a file. Every parameter must be there in its shape, and nothing else may be.
+def load_weights(model: STM, source: str | PathLike[str] | Weights, *, architecture: str) -> None:
+    """Fill a model from a file, which must hold every parameter in its shape and nothing else.
 
     Args:
         model: the network to fill, of this `architecture`.
-        source: a file or what `read_checkpoint` made of it, in our spelling, the official one or torchvision's, which
-            fills the encoders alone and whose fourth stage and classifier are ignored.
+        source: a file, or what `read_weights` returned, with our names, the official ones or torchvision's. The last
+            fill the encoders alone; their fourth stage and classifier are ignored.
         architecture: "compact" or "resnet50".
 
     Raises:
-        CheckpointError: entries are missing, unknown or of another shape; or the file belongs to another architecture.
+        WeightsError: entries are missing, unknown or of another shape; or the file belongs to another architecture.
     """
-    checkpoint = source if isinstance(source, Checkpoint) else read_checkpoint(source)
-    if checkpoint.architecture not in (architecture, None):
-        raise CheckpointError(f"{checkpoint.path}: weights of {checkpoint.architecture!r}, not of {architecture!r}")
-    tensors, parameters = checkpoint.tensors, model.state_dict()
+    weights = source if isinstance(source, Weights) else read_weights(source)
+    if weights.architecture not in (architecture, None):
+        raise WeightsError(f"{weights.path}: weights of {weights.architecture!r}, not of {architecture!r}")
+    tensors, parameters = weights.tensors, model.state_dict()
     if any(name.startswith("Encoder_M.") for name in tensors):
         names = {name: official_name(name) for name in parameters}
     elif architecture == "resnet50" and "layer1.0.conv1.weight" in tensors:
@@ -164,11 +171,11 @@ def load_weights(model: STM, source: str | PathLike[str] | Checkpoint, *, archit
         names = _trunk_names(parameters, tensors)
     else:
         names = {name: name for name in parameters}
-    _fill(parameters, names, tensors, checkpoint.path)
+    _fill(parameters, names, tensors, weights.path)
 
 
 def _trunk_names(parameters: Iterable[str], tensors: Container[str]) -> dict[str, str]:
-    """Ours -> torchvision's for all that a ResNet has. Old files do not count batches: then ours stay as they are."""
+    """Map our names to torchvision's, for all that a ResNet has; old files do not count batches, and ours stay then."""
     names = {ours: theirs for ours in parameters if (theirs := torchvision_name(ours)) is not None}
     return {
         ours: theirs
@@ -179,7 +186,7 @@ def _trunk_names(parameters: Iterable[str], tensors: Container[str]) -> dict[str
 
 @torch.no_grad()
 def _fill(parameters: dict[str, Tensor], names: dict[str, str], tensors: dict[str, Tensor], path: Path) -> None:
-    """Copies `tensors[names[p]]` into every parameter p of `names`, or names all that does not fit."""
+    """Copy `tensors[names[p]]` into each parameter p of `names`; raise an error that names all that does not fit."""
     expected = set(names.values())
     misshaped = [
         f"{theirs} {tuple(tensors[theirs].shape)} instead of {tuple(parameters[ours].shape)}"
@@ -193,7 +200,7 @@ def _fill(parameters: dict[str, Tensor], names: dict[str, str], tensors: dict[st
     }
     if any(faults.values()):
         listed = "; ".join(f"{len(found)} {fault}: {_some(found)}" for fault, found in faults.items() if found)
-        raise CheckpointError(f"{path}: entries do not fit the model: {listed}")
+        raise WeightsError(f"{path}: entries do not fit the model: {listed}")
     for ours, theirs in names.items():
         parameters[ours].copy_(tensors[theirs])
 
@@ -215,7 +222,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of an error's message; some have none."""
+    """Return the first line of an error's message, or its type if it has none."""
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
@@ -228,10 +235,6 @@ def _for_disk(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _names() -> str:
     return ", ".join(map(repr, ARCHITECTURES))
-
-
-def _first_entries(checkpoint: Checkpoint) -> str:
-    return f"its entries are {_some(list(checkpoint.tensors))}"
 
 
 def _some(names: list[str]) -> str:

@@ -9,11 +9,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from stm_fast import load_model
-from stm_fast.errors import CheckpointError
-from stm_fast.models.checkpoints import save_model
+from stm_fast.errors import WeightsError
 from stm_fast.models.layouts import official_name, torchvision_name
 from stm_fast.models.resnet50 import resnet50_stm
 from stm_fast.models.stm import STM
+from stm_fast.models.weight_files import save_model
 
 
 def altered(state: dict[str, Tensor], path: Path, **changes: Tensor | None) -> Path:
@@ -66,7 +66,7 @@ def test_wrong_entries_are_listed_by_their_official_names(official_state: dict[s
         KV_Q_r4__Key__weight=torch.zeros(64, 1024, 3, 3),
         Decoder__extra=torch.zeros(1),
     )
-    with pytest.raises(CheckpointError) as caught:
+    with pytest.raises(WeightsError) as caught:
         load_model(path)
     message = str(caught.value)
     assert "1 missing: Decoder.pred2.bias" in message
@@ -75,28 +75,28 @@ def test_wrong_entries_are_listed_by_their_official_names(official_state: dict[s
 
 
 def test_nothing_is_loaded_from_a_broken_file(official_state: dict[str, Tensor], tmp_path: Path) -> None:
-    from stm_fast.models.checkpoints import load_weights
+    from stm_fast.models.weight_files import load_weights
 
     model = resnet50_stm()
     before = model.decoder.predict.weight.clone()
     path = altered(official_state, tmp_path / "broken.pth", Decoder__pred2__bias=None)
-    with pytest.raises(CheckpointError):
+    with pytest.raises(WeightsError):
         load_weights(model, path, architecture="resnet50")
     assert torch.equal(model.decoder.predict.weight, before)
 
 
 @pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint at all"])
+@pytest.mark.parametrize("content", [b"", b"not weights at all"])
 def test_unreadable_file(tmp_path: Path, name: str, content: bytes) -> None:
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=re.escape(f"{path}: cannot be read as a checkpoint")):
+    with pytest.raises(WeightsError, match=re.escape(f"{path}: cannot be read as weights")):
         load_model(path)
 
 
 def test_pickled_code_is_not_run(tmp_path: Path) -> None:
     torch.save({"Encoder_M.mean": print}, tmp_path / "code.pth")
-    with pytest.raises(CheckpointError, match="cannot be read as a checkpoint"):
+    with pytest.raises(WeightsError, match="cannot be read as weights"):
         load_model(tmp_path / "code.pth")
 
 
@@ -105,20 +105,20 @@ def test_pickled_code_is_not_run(tmp_path: Path) -> None:
 )
 def test_not_a_state_dict(tmp_path: Path, content: object, seen: str) -> None:
     torch.save(content, tmp_path / "other.pth")
-    with pytest.raises(CheckpointError, match=seen):
+    with pytest.raises(WeightsError, match=seen):
         load_model(tmp_path / "other.pth")
 
 
 def test_missing_file_names_the_models() -> None:
     with pytest.raises(
-        CheckpointError, match=r"resnet51: no such file, and no model of that name .*'compact', 'resnet50'"
+        WeightsError, match=r"resnet51: no such file, and no model of that name .*'compact', 'resnet50'"
     ):
         load_model("resnet51")
 
 
 def test_tensors_of_something_else(tmp_path: Path) -> None:
     torch.save({"layer1.weight": torch.zeros(1)}, tmp_path / "other.pth")
-    with pytest.raises(CheckpointError, match=r"not the weights of an STM network .* layer1.weight"):
+    with pytest.raises(WeightsError, match=r"not the weights of an STM network .* layer1.weight"):
         load_model(tmp_path / "other.pth")
 
 
@@ -156,7 +156,7 @@ def test_old_trunk_without_counters_and_broken_trunk(official_state: dict[str, T
     load_model("resnet50", weights=tmp_path / "old.pth")
     del trunk["layer3.5.conv2.weight"]
     torch.save(trunk, tmp_path / "broken.pth")
-    with pytest.raises(CheckpointError, match=r"1 missing: layer3\.5\.conv2\.weight"):
+    with pytest.raises(WeightsError, match=r"1 missing: layer3\.5\.conv2\.weight"):
         load_model("resnet50", weights=tmp_path / "broken.pth")
 
 
@@ -184,8 +184,8 @@ def test_save_in_float32_is_exact_and_leaves_nothing_else(official_model: STM, t
 
 def test_architecture_must_fit(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "m.safetensors", {"architecture": "compact"})
-    with pytest.raises(CheckpointError, match="weights of 'compact', not of 'resnet50'"):
+    with pytest.raises(WeightsError, match="weights of 'compact', not of 'resnet50'"):
         load_model("resnet50", weights=tmp_path / "m.safetensors")
     save_file({"a": torch.zeros(1)}, tmp_path / "n.safetensors", {"architecture": "unheard"})
-    with pytest.raises(CheckpointError, match="not the weights of an STM network"):
+    with pytest.raises(WeightsError, match="not the weights of an STM network"):
         load_model(tmp_path / "n.safetensors")

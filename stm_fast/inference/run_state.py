@@ -1,4 +1,4 @@
-"""A segmenter's state on disk."""
+"""The run state of a segmenter on disk."""
 
 import errno
 import hashlib
@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from stm_fast.errors import CheckpointError
+from stm_fast.errors import RunStateError
+from stm_fast.inference.frame_state import FrameState
 from stm_fast.inference.frames import Geometry
-from stm_fast.inference.state import FrameState
 from stm_fast.inference.tensor_file import write_tensors
 from stm_fast.media.files import atomic_path
 from stm_fast.media.notices import notice
@@ -23,7 +23,7 @@ _FORMAT = "stm-fast segmenter 4"
 _FRAME, _MEMORY, _DIGEST = "frame.", "memory.", "digest"
 
 
-class Snapshot(NamedTuple):
+class RunState(NamedTuple):
     """What `save` wrote.
 
     Attributes:
@@ -88,7 +88,7 @@ def save(
             raise OSError(errno.ENOMEM, reason, str(path)) from error
 
 
-def load(path: str | Path, identity: dict[str, str], device: torch.device) -> Snapshot:
+def load(path: str | Path, identity: dict[str, str], device: torch.device) -> RunState:
     """Reads what `save` wrote.
 
     Args:
@@ -97,29 +97,29 @@ def load(path: str | Path, identity: dict[str, str], device: torch.device) -> Sn
         device: where the frame goes.
 
     Raises:
-        CheckpointError: the file is missing or damaged, or belongs to something else.
+        RunStateError: the file is missing or damaged, or belongs to something else.
     """
     from safetensors import SafetensorError, safe_open
 
     if not Path(path).is_file():
-        raise CheckpointError(f"{path} does not exist: a file written by Segmenter.save is needed")
+        raise RunStateError(f"{path} does not exist: a file written by Segmenter.save is needed")
     try:
         with safe_open(path, "pt") as file:
             texts = file.metadata() or {}
             digest = texts.pop(_DIGEST, "")
             if texts.get("format") != json.dumps(_FORMAT):
-                raise CheckpointError(f"{path} was not written by Segmenter.save of this version")
+                raise RunStateError(f"{path} was not written by Segmenter.save of this version")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             if digest != _digest(texts, tensors):
                 raise ValueError("its parts are not those that were saved")
             metadata = {name: json.loads(text) for name, text in texts.items()}
             _check_same(path, metadata["identity"], identity)
     except (SafetensorError, ValueError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}) and cannot be resumed") from error
+        raise RunStateError(f"{path} is damaged ({error}) and cannot be resumed") from error
     memory = {name.removeprefix(_MEMORY): part for name, part in tensors.items() if name.startswith(_MEMORY)}
     frame = {name: part.to(device) for name, part in tensors.items() if name.startswith(_FRAME)}
     state = _frame(frame, metadata["frame"])
-    return Snapshot(state, memory, metadata["memory"], metadata.get("engines", {}), metadata["extra"])
+    return RunState(state, memory, metadata["memory"], metadata.get("engines", {}), metadata["extra"])
 
 
 def _digest(texts: dict[str, str], tensors: dict[str, Tensor]) -> str:
@@ -132,7 +132,7 @@ def _digest(texts: dict[str, str], tensors: dict[str, Tensor]) -> str:
 def _check_same(path: str | Path, saved: dict[str, str], identity: dict[str, str]) -> None:
     for name in identity | saved:
         if saved.get(name) != identity.get(name):
-            raise CheckpointError(
+            raise RunStateError(
                 f"{path} was saved with {name} {saved.get(name)}, this segmenter has {identity.get(name)}"
             )
 

@@ -1,4 +1,4 @@
-"""A run over a clip that can be killed: its state on disk, every few minutes."""
+"""The run state of a clip on disk, written every few minutes so that a killed run can resume."""
 
 import logging
 import time
@@ -6,23 +6,23 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from stm_fast.errors import CheckpointError
+from stm_fast.errors import RunStateError
 from stm_fast.inference.segmenter import Segmenter
 from stm_fast.media.files import discard
 from stm_fast.media.notices import notice
 
 SECONDS = 120.0
 _MAX_SHARE = 0.05
-"""Of the time, that writing may take: a large memory is written less often."""
+"""Maximum share of the time that writing takes: a large memory is written less often."""
 _logger = logging.getLogger(__name__)
 
 
-class Checkpoint:
-    """The state of a run after one of its frames.
+class StateFile:
+    """The run state after one of the frames of a clip, in a file.
 
     Args:
         path: of the file.
-        seconds: least time between two; 0 for none at all.
+        seconds: minimum time between two writes; 0 writes nothing.
     """
 
     def __init__(self, path: str | Path, seconds: float = SECONDS) -> None:
@@ -32,13 +32,14 @@ class Checkpoint:
         self._saved = time.monotonic()
         self._reached: tuple[int, int] | None = None
 
-    def reach(self, segmenter: Segmenter, index: int) -> None:
-        """Note that a frame's mask is on disk, and save the state if it is time.
+    def save_if_due(self, segmenter: Segmenter, index: int) -> None:
+        """Note that the mask of a frame is on disk, and save the run state if enough time has passed.
 
-        If the state cannot be written, as where the disk is full, a notice says so and the run continues without it.
+        If the file cannot be written, because the disk is full for instance, a notice says so and the run continues
+        without run states.
 
         Args:
-            segmenter: which has segmented the frame.
+            segmenter: that has segmented the frame.
             index: number of the frame in the clip.
         """
         if not segmenter.started:
@@ -58,31 +59,30 @@ class Checkpoint:
             )
             return
         self._saved = time.monotonic()
-        _logger.debug("wrote the state after frame %d in %.1f s", index, self._saved - begin)
+        _logger.debug("wrote the run state after frame %d in %.1f s", index, self._saved - begin)
         self._wait = max(self.seconds, (self._saved - begin) / _MAX_SHARE)
 
-    def keep(self, segmenter: Segmenter) -> None:
-        """Save the state of a run that was stopped, if it is that of the last frame whose mask is on disk."""
+    def save_at_stop(self, segmenter: Segmenter) -> None:
+        """Save the run state of a run that was stopped, if the segmenter is at the last frame whose mask is on disk."""
         if self.seconds and self._reached and self._reached[1] == segmenter.frame_index:
             with suppress(OSError):
                 segmenter.save(self.path, {"index": self._reached[0]})
 
-    def take(self, segmenter: Segmenter, written: int) -> int | None:
-        """Put a segmenter where the checkpoint was made.
+    def restore(self, segmenter: Segmenter, written: int) -> int | None:
+        """Give a segmenter the run state.
 
         Args:
             segmenter: of the same model and settings.
-            written: number of masks that are on disk, from the first frame on.
+            written: number of masks on disk, from the first frame on.
 
         Returns:
-            The number of the frame in the clip; None if there is no checkpoint, or, with a notice, none that can be
-            used.
+            The number of the frame in the clip; None if there is no file or, after a notice, none that can be used.
         """
         if not self.path.is_file():
             return None
         try:
             extra: Any = segmenter.restore(self.path)
-        except CheckpointError as error:
+        except RunStateError as error:
             notice(f"{error}; the memory is filled anew from the masks on disk")
             return None
         index = extra.get("index") if isinstance(extra, dict) else None
@@ -94,7 +94,7 @@ class Checkpoint:
         notice(f"{self.path} is of frame {index}, but only {written} masks are on disk: the memory is filled anew")
         return None
 
-    def clear(self) -> None:
-        """Delete the file; the run has come to its end."""
+    def delete(self) -> None:
+        """Delete the file at the end of a run."""
         if not self.path.is_dir():
             discard(self.path)
