@@ -16,6 +16,7 @@ from stm_fast.inference import run_state
 from stm_fast.inference.frame_state import FrameState
 from stm_fast.inference.frames import Geometry, Image, fitted, to_rgb
 from stm_fast.inference.objects import MAX_ID, Mask, ids_in, to_ids, to_mask, without_holes
+from stm_fast.inference.run_state import RunState
 from stm_fast.inference.timing import stage_times
 from stm_fast.memory.bank import MemoryBank
 from stm_fast.memory.offload import Store
@@ -298,7 +299,8 @@ class Segmenter:
             RuntimeError: `start` was not called.
             OSError: the file cannot be written; one that was there before stays.
         """
-        run_state.save(path, self._started(), self.memory, self._identity(), self._engines, extra)
+        state = RunState(self._started(), *self.memory.state(), self._engines, extra)
+        run_state.save(path, state, self._identity())
 
     @one_at_a_time
     def restore(self, path: str | Path) -> object:
@@ -317,8 +319,8 @@ class Segmenter:
         saved = run_state.load(path, self._identity(), self._device)
         with self._another_video():
             self.memory.restore(saved.tensors, saved.memory, self._device)
-            self._state = saved.state
-            self._engines.update(run_state.executed(saved.engines, path))
+            self._state = saved.frame
+            self._engines.update(run_state.available_engines(saved.engines, path))
         return saved.extra
 
     @one_at_a_time
@@ -407,7 +409,7 @@ class Segmenter:
     def _remembered_from(self, path: str | Path, first: FrameState) -> FrameState:
         """Takes over the memory of another video; its last frame, as the one before the first."""
         saved = run_state.load(path, self._identity(), self._device)
-        last = saved.state
+        last = saved.frame
         if last.frame.shape != first.frame.shape:
             seen, wanted = (tuple(state.frame.shape[2:]) for state in (last, first))
             raise ValueError(f"memory must be of frames that are {wanted} for the network, as these are, got {seen}")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from stm_fast import MemoryPolicy, Segmenter
 from stm_fast.errors import RunStateError
@@ -310,6 +311,35 @@ def test_a_state_with_any_other_character_in_its_header_is_refused(
             other.restore(path)
     path.write_bytes(whole)
     assert other.restore(path) == {"index": 6}
+
+
+@pytest.mark.parametrize("damage", ["all", "one"])
+def test_a_state_whose_numbers_became_zeros_is_refused(
+    model: STM, paint: Blocks, ids: Blocks, tmp_path: Path, damage: str
+) -> None:
+    path = tmp_path / "state.safetensors"
+    segmenter = Segmenter(model)
+    segmenter.start(paint("r."), ids("10"))
+    for _ in range(2):
+        segmenter.step(paint(".r"))
+    segmenter.save(path)
+    whole = path.read_bytes()
+    begin = 8 + int.from_bytes(whole[:8], "little")
+    last = len(whole.rstrip(b"\0"))
+    assert last > begin
+    first = begin if damage == "all" else last - 1
+    path.write_bytes(whole[:first] + bytes(len(whole) - first))
+    with pytest.raises(RunStateError, match=r"is damaged \(its checksum is not that of its content\) and cannot be"):
+        segmenter.restore(path)
+    assert segmenter.frame_index == 2
+
+
+def test_a_state_of_an_earlier_version_is_refused(model: STM, paint: Blocks, ids: Blocks, tmp_path: Path) -> None:
+    """Also one without a checksum."""
+    path = tmp_path / "state.safetensors"
+    save_file({"frame.inner": torch.ones(1)}, path, {"format": '"stm-fast segmenter 4"', "digest": "0"})
+    with pytest.raises(RunStateError, match=r"was not written by Segmenter\.save of this version"):
+        Segmenter(model).restore(path)
 
 
 @pytest.mark.parametrize("stage", ["encode_query", "decode", "to_mask"])
