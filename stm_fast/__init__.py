@@ -7,7 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from stm_fast.inference.segmenter import Segmentation, Segmenter
+    from stm_fast.inference.segmentation import Segmentation
+    from stm_fast.inference.segmenter import Segmenter
     from stm_fast.memory.policies import MemoryPolicy
     from stm_fast.models.weight_files import load_model
     from stm_fast.ops import MemoryReadout, memory_read, merge_reads
@@ -30,7 +31,7 @@ __all__ = [
 _HOMES = {
     "MemoryPolicy": "stm_fast.memory.policies",
     "MemoryReadout": "stm_fast.ops",
-    "Segmentation": "stm_fast.inference.segmenter",
+    "Segmentation": "stm_fast.inference.segmentation",
     "Segmenter": "stm_fast.inference.segmenter",
     "load_model": "stm_fast.models.weight_files",
     "memory_read": "stm_fast.ops",

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from stm_fast.data.clips import Clip, Dataset
-from stm_fast.inference.resumable import ResumableSegmenter
+from stm_fast.inference.segmenter import Segmenter
 from stm_fast.media.files import write_text
 from stm_fast.media.masks import write_mask
 from stm_fast.media.notices import MediaNotice
@@ -39,7 +39,7 @@ class ClipRun:
 
 
 def run_clip(
-    segmenter: ResumableSegmenter,
+    segmenter: Segmenter,
     clip: Clip,
     dataset: Dataset,
     out: str | Path,

@@ -53,6 +53,23 @@ class FrameState:
         inner = outer if geometry.inner == geometry.outer else torch.ones(1, *geometry.inner, device=frame.device)
         return cls(index, geometry, frame, inner, outer)
 
+    def follow(self, objects: tuple[int, ...], logits: Tensor) -> Tensor:
+        """Take objects where the network found them.
+
+        Args:
+            objects: their ids.
+            logits: of background and objects `(O + 1, *inner)`.
+
+        Returns:
+            Logits `(O + 1, *outer)`.
+        """
+        enlarged = self.geometry.to_outer(logits[None])[0]
+        self.objects = objects
+        self.outer = torch.softmax(enlarged, dim=0)
+        same = self.geometry.inner == self.geometry.outer
+        self.inner = self.outer if same else torch.softmax(logits, dim=0)
+        return enlarged
+
     def annotate(self, mask: Tensor, objects: Sequence[int]) -> None:
         """Puts objects where the user says they are."""
         self.place(mask, objects)

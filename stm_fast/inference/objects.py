@@ -1,6 +1,6 @@
 """Masks of ids on their way in and out, and what an annotation changes."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -49,6 +49,24 @@ def to_ids(mask: Mask, size: tuple[int, int], device: torch.device) -> Tensor:
 def ids_in(mask: Tensor) -> tuple[int, ...]:
     """The objects of a mask, sorted."""
     return tuple(found for found in torch.unique(mask).tolist() if found)
+
+
+def annotated_objects(mask: Tensor, objects: Collection[int] | None) -> tuple[int, ...]:
+    """Return the ids that a mask speaks of, sorted: `objects`, or all that are in it.
+
+    Raises:
+        ValueError: `objects` are not ids or none, or the mask holds none.
+    """
+    if objects is not None:
+        if len(objects) == 0:
+            raise ValueError("objects must name at least one id or be None, got none")
+        if not all(1 <= found <= MAX_ID for found in objects):
+            raise ValueError(f"objects must be ids from 1 to {MAX_ID}, got {tuple(objects)}")
+        return tuple(sorted({int(found) for found in objects}))
+    found = ids_in(mask)
+    if not found:
+        raise ValueError("mask must hold an object, got 0 (background) everywhere")
+    return found
 
 
 def one_hot(mask: Tensor, ids: Sequence[int]) -> Tensor:

@@ -9,13 +9,10 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from safetensors import safe_open
 
 _DTYPES = {
     torch.float64: "F64",
@@ -98,7 +95,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
 
 
 @contextmanager
-def _open(path: str | Path) -> "Iterator[safe_open]":
+def _open(path: str | Path) -> Iterator[Any]:
     """Return a context with the open file; what safetensors finds wrong with it is a ValueError."""
     from safetensors import SafetensorError, safe_open
 

@@ -11,7 +11,7 @@ from stm_fast.errors import ArgumentError
 if TYPE_CHECKING:
     import torch
 
-    from stm_fast.inference.resumable import ResumableSegmenter
+    from stm_fast.inference.segmenter import Segmenter
     from stm_fast.memory.offload import Store
     from stm_fast.memory.policies import MemoryPolicy
     from stm_fast.models.stm import STM
@@ -72,7 +72,7 @@ class TrackOptions:
         dtype = resolve_dtype(self.dtype, device)
         return stm_fast.load_model(self.model, weights=self.weights, device=device, dtype=dtype)
 
-    def segmenter(self, model: "STM", frame_size: tuple[int, int], folder: Path | None = None) -> "ResumableSegmenter":
+    def segmenter(self, model: "STM", frame_size: tuple[int, int], folder: Path | None = None) -> "Segmenter":
         """Make a segmenter for frames of a size.
 
         Args:
@@ -83,12 +83,12 @@ class TrackOptions:
         Raises:
             ValueError: an option is out of range.
         """
-        from stm_fast.inference.resumable import ResumableSegmenter
+        from stm_fast.inference.segmenter import Segmenter
 
         max_bytes = None if self.memory_limit is None else parse_bytes(self.memory_limit)
         store = self._store(next(model.parameters()).device.type, folder)
         memory = "official" if self.memory == "auto" and store is not None else self.memory
-        return ResumableSegmenter(
+        return Segmenter(
             model,
             policy=parse_memory(memory, self.memory_every, max_bytes),
             size=self._size(min(frame_size)),

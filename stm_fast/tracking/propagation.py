@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from stm_fast.errors import MediaError
-from stm_fast.inference.objects import Mask, to_ids
-from stm_fast.inference.resumable import ResumableSegmenter
-from stm_fast.inference.segmenter import Segmentation, annotated_objects
+from stm_fast.inference.objects import Mask, annotated_objects, to_ids
+from stm_fast.inference.segmentation import Segmentation
+from stm_fast.inference.segmenter import Segmenter
 from stm_fast.media.frames import Frame
 from stm_fast.media.masks import object_ids
 
@@ -83,7 +83,7 @@ Corrected = Generator[TrackedFrame, "Correction | Mask | None", None]
 
 
 def propagate(
-    segmenter: ResumableSegmenter, frames: Iterable[Frame], masks: Masks, *, earlier: Earlier | None = None
+    segmenter: Segmenter, frames: Iterable[Frame], masks: Masks, *, earlier: Earlier | None = None
 ) -> Corrected:
     """Segment a clip frame by frame.
 
@@ -160,7 +160,7 @@ def check_correction(correction: "Correction | Mask", size: tuple[int, int]) -> 
 class _Follower:
     """A segmenter that starts with the first object, and takes frames before it as empty."""
 
-    def __init__(self, segmenter: ResumableSegmenter) -> None:
+    def __init__(self, segmenter: Segmenter) -> None:
         self.segmenter = segmenter
         self.started = False
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stm_fast.errors import MediaError
-from stm_fast.inference.resumable import ResumableSegmenter
+from stm_fast.inference.segmenter import Segmenter
 from stm_fast.media.contact_sheet import ContactSheet
 from stm_fast.media.encode import SQUARE, video_writer
 from stm_fast.media.files import discard
@@ -107,7 +107,7 @@ class Results:
     def __init__(
         self,
         folder: OutputFolder,
-        segmenter: ResumableSegmenter,
+        segmenter: Segmenter,
         size: tuple[int, int],
         settings: dict[str, object],
         *,
@@ -231,7 +231,7 @@ class Results:
         )
 
 
-def serving_backend(segmenter: ResumableSegmenter) -> str:
+def serving_backend(segmenter: Segmenter) -> str:
     """Return the backend that reads: the one that was named, or what "auto" takes."""
     if segmenter.backend != "auto":
         return segmenter.backend

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stm_fast.errors import ArgumentError, MediaError
 from stm_fast.inference.objects import Mask
-from stm_fast.inference.resumable import ResumableSegmenter
+from stm_fast.inference.segmenter import Segmenter
 from stm_fast.media.frames import FrameSource
 from stm_fast.media.notices import notice
 from stm_fast.media.sources import open_frames
@@ -51,7 +51,7 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
         self,
         frames: FrameSource,
         masks: Mapping[str, Given],
-        segmenter: ResumableSegmenter,
+        segmenter: Segmenter,
         options: TrackOptions,
         *,
         corrections: Corrections | None = None,

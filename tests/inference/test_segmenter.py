@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from stm_fast import MemoryPolicy, Segmenter
-from stm_fast.inference import segmenter as module
-from stm_fast.inference.resumable import ResumableSegmenter
+from stm_fast.inference import network
 from stm_fast.memory.certainty import Certain, uncertainty
 from stm_fast.memory.offload import DiskStore, HostStore
 from stm_fast.models.stm import STM
@@ -198,7 +197,7 @@ def memorised(segmenter: Segmenter) -> list[float]:
 
 def test_of_masks_that_are_taken_over_nothing_is_known(model: STM, paint: Blocks, ids: Blocks) -> None:
     """At another size they are soft, and would set a standard."""
-    segmenter = ResumableSegmenter(model, policy=MemoryPolicy(every=1, admission=Certain()), size=48)
+    segmenter = Segmenter(model, policy=MemoryPolicy(every=1, admission=Certain()), size=48)
     segmenter.start(paint("rr..", "..gg"), ids("1100", "0022"))
     for _ in range(3):
         segmenter.recall(paint("rr..", ".ggg"), ids("1100", "0222"))
@@ -407,7 +406,7 @@ def test_internal_size(model: STM, paint: Blocks, ids: Blocks, size: int) -> Non
 def test_groups_of_objects_change_nothing(
     model: STM, paint: Blocks, ids: Blocks, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_PIXELS_AT_ONCE", at_once)
+    monkeypatch.setattr(network, "_PIXELS_AT_ONCE", at_once)
     segmenter = Segmenter(model)
     segmenter.start(paint("r.b", "...", "g.."), ids("103", "000", "200"))
     segmenter.step(paint("r.b", "...", "g.."))

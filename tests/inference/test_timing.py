@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from stm_fast.inference import segmenter as segmenters
+from stm_fast.inference import video
 from stm_fast.inference.segmenter import Segmenter
 from stm_fast.inference.timing import GpuStageTimes, StageTimes, stage_times
 from stm_fast.models.stm import STM
@@ -123,7 +123,7 @@ def test_what_is_returned_is_a_copy() -> None:
 def test_a_segmenter_does_not_wait(
     model: STM, paint: Blocks, ids: Blocks, gpu: FakeGPU, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(segmenters, "stage_times", lambda stages, device: GpuStageTimes(stages, GPU))
+    monkeypatch.setattr(video, "stage_times", lambda stages, device: GpuStageTimes(stages, GPU))
     segmenter = Segmenter(model)
     segmenter.start(paint("r."), ids("10"))
     for _ in range(3):

@@ -1,5 +1,7 @@
 """Our STM is the original STM: equal to its outputs on seeded weights, through the public streaming interface."""
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor
@@ -40,11 +42,7 @@ def test_query_equals_the_original(official_model: STM, golden: dict[str, Tensor
 
 
 def test_bfloat16_stays_close(official_model: STM, golden: dict[str, Tensor], run: dict[str, Tensor]) -> None:
-    model = official_model.to(torch.bfloat16)
-    try:
-        segmenter = Segmenter(model)
-    finally:
-        official_model.float()
+    segmenter = Segmenter(copy.deepcopy(official_model).to(torch.bfloat16))
     segmenter.start(golden["frames"][0], golden["first_mask"])
     result = segmenter.step(golden["frames"][1])
     assert segmenter.memory.arenas[0].keys.dtype == torch.bfloat16

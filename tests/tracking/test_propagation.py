@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from stm_fast.errors import MediaError
-from stm_fast.inference.resumable import ResumableSegmenter
+from stm_fast.inference.segmenter import Segmenter
 from stm_fast.media.masks import read_mask, write_mask
 from stm_fast.media.notices import MediaNotice
 from stm_fast.media.sources import open_frames
@@ -58,7 +58,7 @@ def segment(clip, model):
 
     def run(out, prompts, stop=None, **options):
         frames = open_frames(clip / "frames")
-        segmenter = ResumableSegmenter(model, policy=MemoryPolicy(every=2))
+        segmenter = Segmenter(model, policy=MemoryPolicy(every=2))
         return track_into(clip / out, segmenter, frames, find_prompts(clip / prompts, frames), stop, **options)
 
     return run
@@ -106,7 +106,7 @@ def test_resumed_run_equals_one_run(clip, segment, stop):
 def test_resuming_fills_the_memory_as_one_run_does(clip, model):
     prompts = {"0": clip / "true" / "0.png"}
     policy = MemoryPolicy(every=2)
-    whole, resumed = ResumableSegmenter(model, policy=policy), ResumableSegmenter(model, policy=policy)
+    whole, resumed = Segmenter(model, policy=policy), Segmenter(model, policy=policy)
     frames = open_frames(clip / "frames")
     track_into(clip / "out", whole, frames, prompts)
     (clip / "out" / "masks" / "5.png").unlink()
@@ -134,7 +134,7 @@ def test_a_run_state_resumes_to_the_same_masks(clip, model, preset, stop):
 
     def segmenter():
         few = {} if preset is presets.official else {"frames": 3}
-        return ResumableSegmenter(model, policy=preset(every=1, **few))
+        return Segmenter(model, policy=preset(every=1, **few))
 
     def run(segmenter, out, stop=None, **options):
         return track_into(clip / out, segmenter, frames, find_prompts(clip / "true", frames), stop, **options)
@@ -206,7 +206,7 @@ def test_a_run_continues_where_no_run_state_can_be_written(clip, segment, monkey
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(ResumableSegmenter, "save", full)
+        patch.setattr(Segmenter, "save", full)
         with pytest.warns(MediaNotice, match=r"cannot be written \(.*No space left"):
             segment("out", "true", stop=5, resume=True, seconds=1e-9)
     assert path.read_bytes() == before
@@ -219,7 +219,7 @@ def test_a_state_that_is_not_of_a_run_is_told_of(clip, segment, model, extra):
     segment("whole", "true")
     path = clip / "out" / ".checkpoint.safetensors"
     segment("out", "true", stop=2, seconds=1e-9)
-    segmenter = ResumableSegmenter(model, policy=MemoryPolicy(every=2))
+    segmenter = Segmenter(model, policy=MemoryPolicy(every=2))
     segmenter.restore(path)
     segmenter.save(path, extra)
     with pytest.warns(MediaNotice, match="is not of a run over a clip"):
@@ -242,7 +242,7 @@ def test_an_object_that_a_mask_adds_to_what_is_done_is_told_of(clip, segment):
 def test_a_large_state_is_saved_less_often(clip, model, monkeypatch):
     now, saved = [0.0], []
 
-    class Slow(ResumableSegmenter):
+    class Slow(Segmenter):
         started = True
 
         def save(self, path, extra=None):

@@ -351,7 +351,7 @@ def test_a_size_of_the_models_choice(model, pictures, truth):
     tracker = stm_fast.Segmenter(model, size="auto")
     tracker.start(pictures[0], truth[0])
     np.testing.assert_array_equal(frames[1].mask, tracker.step(pictures[1]).mask.numpy())
-    assert tracker._state.geometry.inner == (16, 32)
+    assert tracker._video.current.geometry.inner == (16, 32)
 
 
 @pytest.mark.parametrize(

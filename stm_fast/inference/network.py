@@ -1,0 +1,94 @@
+"""The network on one frame and all objects in it."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from stm_fast.inference.frame_state import FrameState
+from stm_fast.inference.frames import Geometry, Image, to_rgb
+from stm_fast.inference.objects import without_holes
+from stm_fast.models.aggregation import aggregate, other_masks
+from stm_fast.models.fusion import inference_copy
+from stm_fast.models.stm import STM, QueryFeatures
+
+_PIXELS_AT_ONCE = 8 * 480 * 864
+
+
+class FrameNetwork:
+    """An inference copy of a model that takes a frame with all its objects, a few objects at a time.
+
+    Args:
+        model: the model, which stays as it is.
+
+    Attributes:
+        model: the copy.
+        device: of its weights.
+    """
+
+    def __init__(self, model: STM) -> None:
+        self.model = inference_copy(model)
+        weight = next(self.model.parameters())
+        self.device, self._dtype = weight.device, weight.dtype
+
+    def rgb(self, image: Image) -> Tensor:
+        """Return an image on the device, see `to_rgb`."""
+        return to_rgb(image, self.device)
+
+    def geometry(self, outer: tuple[int, int], size: int | Literal["auto"] | None) -> Geometry:
+        """Return the sizes at which frames of the size `outer` are segmented; `size` is that of `Segmenter`."""
+        stride = self.model.stride
+        if size == "auto":
+            best = self.model.best_size(min(outer))
+            size = None if best == min(outer) or best < stride else best
+        return Geometry.of(outer, size, stride)
+
+    def frame(self, index: int, rgb: Tensor, geometry: Geometry) -> FrameState:
+        """Return a frame without objects, from `(1, 3, *outer)`."""
+        padded = geometry.pad(geometry.to_inner(rgb))
+        return FrameState.without_objects(index, geometry, padded.to(self._dtype, memory_format=torch.channels_last))
+
+    def encode_query(self, frame: FrameState) -> QueryFeatures:
+        """Return what a frame asks the memory, and what the decoder needs of it."""
+        return self.model.encode_query(frame.frame)
+
+    def decode(self, frame: FrameState, query: QueryFeatures, readout: Tensor) -> Tensor:
+        """Return logits of background and objects `(O + 1, *inner)`, float32, from a readout `(O, Cv, h, w)`."""
+        parts = [frame.geometry.unpad(self.model.decode(readout[rows], query)) for rows in _groups(frame, len(readout))]
+        return aggregate(torch.cat(parts) if len(parts) > 1 else parts[0])
+
+    def encode_memory(self, frame: FrameState) -> tuple[Tensor, Tensor, Tensor]:
+        """Encode a frame and its masks (STM paper, section 3.1).
+
+        Returns:
+            Keys `(O, Ck, h, w)`, values `(O, Cv, h, w)`, and the share of each location that each object covers,
+            float32 `(O, h, w)`.
+        """
+        masks = self._remembered(frame)
+        others = other_masks(masks)
+        masks, others = (frame.geometry.pad(planes).to(self._dtype) for planes in (masks, others))
+        parts = [
+            self.model.encode_memory(frame.frame, masks[rows], others[rows])
+            for rows in _groups(frame, len(frame.objects))
+        ]
+        keys, values = (torch.cat(rows) if len(rows) > 1 else rows[0] for rows in zip(*parts, strict=True))
+        presence = F.adaptive_avg_pool2d(masks.float(), (keys.shape[2], keys.shape[3]))[:, 0]
+        return keys, values, presence
+
+    def _remembered(self, frame: FrameState) -> Tensor:
+        """Return masks `(O, 1, *inner)` of the objects as they go into memory."""
+        masks = frame.inner[1:, None]
+        given = [row for row, found in enumerate(frame.objects) if found in frame.annotated]
+        if not given or not self.model.hole_size:
+            return masks
+        filled = masks.clone()
+        filled[given] = without_holes(masks[given], other_masks(masks)[given], self.model.hole_size)
+        return filled
+
+
+def _groups(frame: FrameState, objects: int) -> list[slice]:
+    """Return slices of the objects, small enough for activations to stay bounded whatever the number of objects."""
+    height, width = frame.frame.shape[2:]
+    at_once = max(1, _PIXELS_AT_ONCE // (height * width))
+    return [slice(first, first + at_once) for first in range(0, objects, at_once)]
