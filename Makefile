@@ -72,10 +72,10 @@ sanitize: install ## the same under AddressSanitizer with UndefinedBehaviorSanit
 	$(BIN)/python tests/csrc/barriers.py build/thread/cuda
 
 bench: $(VENV)/.bench ## measure the read beside its rivals, for docs/performance.md, into build/bench; on an idle machine
-	$(BIN)/python -m benchmarks.memory_read build/bench
+	$(BIN)/python -m benchmarks.read.cpu build/bench
 
 bench-gpu: install ## check and measure the read on this machine's GPU, into build/bench; takes up to ten minutes
-	$(BIN)/python -m benchmarks.first_light build/bench
+	$(BIN)/python -m benchmarks.read.gpu.first_light build/bench
 
 bench-suite: $(VENV)/.bench ## the same shapes as a pytest-benchmark suite, to compare one state of the code with another
 	$(BIN)/pytest benchmarks --benchmark-autosave --benchmark-columns=median,iqr,rounds --benchmark-sort=name

@@ -1,43 +1,71 @@
-"""What this machine can do at best: multiply-adds in registers, bytes from memory."""
+"""The machine that a benchmark runs on, and the line about it that heads every table."""
 
-import statistics
-import threading
-import time
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
-from stm_fast.ops import compiled
+from stm_fast.media.summary import versions
+from stm_fast.ops.compiled import recipe
+from stm_fast.ops.cpu_engines import processor
 
-UNITS = ("float32 vectors", "bfloat16 vectors", "bfloat16 tiles")
-ROUNDS = 2_000_000
-COPIED_BYTES = 1 << 28
-
-
-def flops(unit: int, threads: int) -> float:
-    """Floating-point operations a second in registers, all threads together; zero where there is no such unit."""
-    library = compiled.functions()
-    assert library is not None, compiled.failure()
-    done = [0.0] * threads
-
-    def work(index: int) -> None:
-        done[index] = library.stm_fast_multiply_add(unit, ROUNDS)
-
-    workers = [threading.Thread(target=work, args=(index,)) for index in range(threads)]
-    begin = time.perf_counter()
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    return sum(done) / (time.perf_counter() - begin)
+PACKAGES = ("torch", "triton", "numpy")
 
 
-def bandwidth() -> float:
-    """Bytes a second that a copy reads and writes."""
-    source = torch.ones(COPIED_BYTES // 4)
-    target = torch.empty_like(source)
-    seconds = []
-    for _ in range(5):
-        begin = time.perf_counter()
-        target.copy_(source)
-        seconds.append(time.perf_counter() - begin)
-    return 2 * COPIED_BYTES / statistics.median(seconds)
+def line(*details: str, threads: str | None = None) -> str:
+    """Return processor, threads, what else matters, and versions.
+
+    Args:
+        *details: what else matters, such as a dtype.
+        threads: used by the benchmark; by default those of this process.
+    """
+    used = f"{torch.get_num_threads()} threads" if threads is None else threads
+    packages = ", ".join(f"{package} {number}" for package, number in versions().items())
+    return f"{', '.join((processor(), used, *details))}; {packages}"
+
+
+def describe_gpu() -> dict[str, str]:
+    """Return names and versions of all that kernels on a GPU depend on, and the commit that is measured."""
+    found = {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
+    found["cores"] = str(os.cpu_count())
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        found["GPU"] = f"{properties.name} ({properties.major}.{properties.minor})"
+        found["processors"] = str(properties.multi_processor_count)
+        found["L2"] = f"{properties.L2_cache_size >> 20} MB"
+        found["memory"] = f"{properties.total_memory >> 30} GB"
+        found["driver"] = _output_of("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+    else:
+        found["GPU"] = "none: kernels are interpreted, and times mean nothing"
+    try:
+        found["nvcc"] = _output_of(recipe.find_nvcc(), "--version").rpartition("release ")[2].partition(",")[0]
+    except recipe.BuildError:
+        found["nvcc"] = "missing"
+    found["commit"] = _output_of("git", "describe", "--always", "--dirty")
+    return found
+
+
+def chip() -> str | None:
+    """Return the compute capability of this GPU, as `STM_FAST_CUDA_CHIPS` takes it."""
+    if not torch.cuda.is_available():
+        return None
+    major, minor = torch.cuda.get_device_capability()
+    return f"{major}{minor}"
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "missing"
+
+
+def _output_of(*command: str) -> str:
+    """Return what a command prints, or "unknown"."""
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return run.stdout.strip()

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import gpu_model
-from benchmarks.gpu_model import OPERATIONS, PASSES, pinned
+from benchmarks.read.gpu import model as gpu_model
+from benchmarks.read.gpu.model import OPERATIONS, PASSES, pinned
 from stm_fast.kernels.launch import blocks
 from tools import triton_budgets
 
@@ -90,7 +90,7 @@ def before_and_after() -> str:
 
 
 def model() -> str:
-    """What `benchmarks.gpu_model` predicts."""
+    """What `benchmarks.read.gpu.model` predicts."""
     return f"H100 SXM, microseconds.\n\n{gpu_model.table(gpu_model.GPUS['H100 SXM'], ['STM'])}"
 
 

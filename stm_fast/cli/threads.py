@@ -3,7 +3,7 @@
 Threads of OpenMP that wait for their next share of work turn in a loop for some milliseconds before they sleep. Where
 other processes want the cores they take them from those, and from the thread that they wait for: a frame then takes
 several times as long. Threads that sleep at once must be woken for every share, which costs a tenth of the time where
-nobody else wants the cores. A short wait has the best of both; `benchmarks.busy_machine` measures all three.
+nobody else wants the cores. A short wait has the best of both; `benchmarks.system.busy_machine` measures all three.
 """
 
 import math

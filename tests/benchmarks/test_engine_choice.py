@@ -5,8 +5,9 @@ import os
 import pytest
 import torch
 
-from benchmarks import engine_choice
-from benchmarks.cases import Case
+from benchmarks.harness import Turns
+from benchmarks.read import engine_choice
+from benchmarks.read.cases import Case
 from stm_fast.ops import compiled, cpu_engines
 
 LONG, SHORT = (Case("read", torch.float32, 8, 8, 1, frames, queries=20) for frames in (5, 1))
@@ -60,7 +61,7 @@ def test_turns_of_a_small_case(monkeypatch):
     assert choice in compiled.instruction_sets()
     order = []
     runs = {name: lambda name=name, run=run: (order.append(name), run()) for name, run in contestants.items()}
-    seconds = engine_choice.take_turns({LONG: runs}, until=0.0)
+    seconds = engine_choice.take_turns({LONG: runs}, Turns(seconds=0.0))
     assert order == list(contestants)
     assert all(len(each) == 1 and each[0] > 0 for each in seconds[LONG].values())
     medians = {LONG: dict.fromkeys(contestants, 1.5)}

@@ -35,7 +35,7 @@ def test_nothing_else_is_there(machine: tuple[Path, dict[str, str]]) -> None:
 
 @pytest.mark.slow
 def test_rehearsal_goes_through_all_stages(machine: tuple[Path, dict[str, str]]) -> None:
-    said = run(machine, "-m", "benchmarks.first_light", "out", "--rehearse")
+    said = run(machine, "-m", "benchmarks.read.gpu.first_light", "out", "--rehearse")
     lines = [json.loads(line) for line in (machine[0] / "out" / "results.jsonl").read_text().splitlines()]
     results = lines[1:]
     assert {line["status"] for line in results} == {"ok"}, said
@@ -52,7 +52,7 @@ def test_ctrl_c_keeps_what_there_is(machine: tuple[Path, dict[str, str]]) -> Non
     # Where the tests run in the background SIGINT is ignored, and a child would inherit that.
     restore = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.first_light", "stopped", "--rehearse", "--engine", "triton"],
+        [sys.executable, "-m", "benchmarks.read.gpu.first_light", "stopped", "--rehearse", "--engine", "triton"],
         cwd=checkout, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     signal.signal(signal.SIGINT, restore)
@@ -70,7 +70,7 @@ def test_ctrl_c_keeps_what_there_is(machine: tuple[Path, dict[str, str]]) -> Non
 
 @pytest.mark.slow
 def test_tools_are_rehearsed_without_them(machine: tuple[Path, dict[str, str]]) -> None:
-    said = run(machine, "-m", "benchmarks.first_light_tools", "tools", "--engine", "triton", "--rehearse")
+    said = run(machine, "-m", "benchmarks.read.gpu.tools", "tools", "--engine", "triton", "--rehearse")
     assert said.count("rehearsed without the tool") == 3
 
 

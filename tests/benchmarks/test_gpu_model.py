@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("triton")
 
-from benchmarks import gpu_model as model
+from benchmarks.read.gpu import model
 from stm_fast.kernels.tiles import Tile
 from tools import triton_budgets
 

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("skimage")
 
-from benchmarks.long_clip import LongClip
+from benchmarks.clips.long_clip import LongClip
 
 FRAMES, SEED, OBJECTS = 1700, 2, 3
 

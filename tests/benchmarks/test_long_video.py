@@ -5,8 +5,8 @@ import torch
 
 pytest.importorskip("skimage")
 
-from benchmarks import long_video
-from benchmarks.long_clip import LongClip
+from benchmarks.clips.long_clip import LongClip
+from benchmarks.system import long_video
 
 
 class Progress:

@@ -19,13 +19,13 @@ COMMANDS = [
     line for block in re.findall(r"^```\n(.*?)^```", TEXT, flags=re.M | re.S) for line in block.splitlines() if line
 ]
 WITHOUT_GPU = {
-    "python3 -m benchmarks.first_light build/light": (1, "torch sees no GPU"),
-    "python3 -m benchmarks.first_light_tools build/light": (0, "memcheck"),
+    "python3 -m benchmarks.read.gpu.first_light build/light": (1, "torch sees no GPU"),
+    "python3 -m benchmarks.read.gpu.tools build/light": (0, "memcheck"),
     "python3 -m pytest tests/gpu": (5, "2 skipped"),
     "python3 -m stm_fast.cli.main tune --device cuda --seconds 300": (1, "device 'cuda' cannot be used"),
     "python3 -m tools.triton_budgets --table --chip sm_90": (0, "| sm_90 | STM | dense |"),
     "python3 -m tools.cuda_budgets --table": (0, "| sm_90 | dense<"),
-    "python3 -m benchmarks.gpu_model": (0, "nothing here has been measured"),
+    "python3 -m benchmarks.read.gpu.model": (0, "nothing here has been measured"),
 }
 """The exit code and some words of each command, where there is no GPU."""
 

@@ -9,20 +9,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.gpu import calls, cases, peaks, report
-from benchmarks.gpu.beside import OURS, beside
-from benchmarks.gpu.check import check
-from benchmarks.gpu.repeat import repeat
-from benchmarks.gpu.results import Results
-from benchmarks.gpu.run import Run
-from benchmarks.gpu.stages import Job
+from benchmarks.read.gpu import calls, cases, peaks, report
+from benchmarks.read.gpu.check import check
+from benchmarks.read.gpu.compare import compare
+from benchmarks.read.gpu.determinism import repeat
+from benchmarks.read.gpu.results import Results
+from benchmarks.read.gpu.run import Run
+from benchmarks.read.gpu.stages import Job
+from benchmarks.read.runs import OURS
 from tests.kernels.conftest import Engine
 
 
 @pytest.mark.parametrize("operation", cases.OPERATIONS)
 def test_times_what_is_right(operation: str, engine: Engine) -> None:
     (case,) = cases.each(cases.TOY, [operation], [2])
-    result = beside(case, engine.name, engine.device)
+    result = compare(case, engine.name, engine.device)
     assert result["error"] < 3e-3
     assert not result["wrong"]
     assert result["seconds"][OURS] > 0
@@ -44,7 +45,7 @@ def test_does_not_time_what_is_wrong(
         return lambda: tuple(fault * part for fault, part in zip(faults, run(), strict=True))
 
     monkeypatch.setattr(calls, "launches", wrong)
-    result = beside(cases.TOY, "triton", device)
+    result = compare(cases.TOY, "triton", device)
     assert result["wrong"]
     assert "seconds" not in result
 
@@ -115,4 +116,4 @@ def test_reports_say_what_is_wrong(results: Results) -> None:
     assert "1 wrong, 1 failed, 1 ok" in text
     full = results.log.with_name("first_light.md").read_text()
     assert "| a read | cuda | 1.0e+00 | WRONG |" in full
-    assert "- not beside, 1 times: SDPA flash (another): RuntimeError: no" in full
+    assert "- not compared, 1 times: SDPA flash (another): RuntimeError: no" in full

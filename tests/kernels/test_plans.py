@@ -11,7 +11,7 @@ from torch import Tensor
 
 pytest.importorskip("triton")
 
-from benchmarks.gpu import launch_time
+from benchmarks.read.gpu import launch_time
 from stm_fast.kernels import forward, launch, plans, tiles
 from stm_fast.ops.backends.triton import interpreting
 

@@ -1,0 +1,1 @@
+"""Videos rendered for benchmarks, with exact masks."""

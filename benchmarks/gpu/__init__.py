@@ -1,1 +1,0 @@
-"""The memory read on a GPU: checked, then timed, one stage after another, each case in a process that may die."""

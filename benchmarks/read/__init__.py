@@ -1,0 +1,1 @@
+"""The memory read by itself, on CPUs and, in `gpu`, on GPUs."""

@@ -1,0 +1,79 @@
+"""A case as calls of the ops with a backend."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from benchmarks.read.cases import Case
+from stm_fast.memory.tokens import aligned
+from stm_fast.ops.operands import Operands
+
+
+def operands(case: Case, device: torch.device) -> tuple[Operands, Tensor]:
+    """Return the operands of a case and its values; the memory lies as in a bank."""
+    query, key, value = case.tensors(device)
+    if not (case.packed or case.channels_last):
+        key, value = in_bank(key), in_bank(value)
+    return Operands(query, key, *case.vectors(device), case.key_channels**-0.5), value
+
+
+def in_bank(tensor: Tensor) -> Tensor:
+    """Copy a tensor to storage with room for a multiple of `TOKEN_ALIGNMENT` tokens per channel."""
+    tokens = tensor.shape[-1]
+    bank = tensor.new_empty(*tensor.shape[:-1], aligned(tokens))[..., :tokens]
+    return bank.copy_(tensor)
+
+
+def upstream_of(out: Tensor) -> Tensor:
+    """Return a seeded gradient of a readout."""
+    return torch.randn(out.shape, generator=torch.Generator(out.device).manual_seed(1), device=out.device).to(out)
+
+
+def launches(
+    case: Case, parts: Operands, value: Tensor, backend: str, upstream: Tensor
+) -> Callable[[], tuple[Tensor, ...]]:
+    """Return a case as a call of a backend that returns all outputs.
+
+    Args:
+        case: the operation.
+        parts: operands of the scores.
+        value: `(1, O, Cv, Nk)`.
+        backend: that is called.
+        upstream: gradient of the readout, for a backward pass.
+    """
+    ops = torch.ops.stm_fast
+    match case.operation:
+        case "read":
+            return lambda: ops.read(*parts, value, backend)
+        case "top_k":
+            return lambda: ops.top_k_read(*parts, value, case.top_k, backend)[:2]
+        case "usage":
+            lse = ops.read(*parts, value, backend)[1]
+            return lambda: (ops.usage(*parts, lse, backend),)
+        case "top_k_backward":
+            out, lse, *chosen = ops.top_k_read(*parts, value, case.top_k, backend)
+            rest = (upstream, torch.ones_like(lse), True, True, True, backend)
+            return lambda: ops.top_k_read_backward(*parts, value, out, *chosen, *rest)
+        case _:
+            out, lse = ops.read(*parts, value, backend)
+            rest = (upstream, torch.ones_like(lse), True, True, True, backend)
+            return lambda: ops.read_backward(*parts, value, out, lse, *rest)
+
+
+class Problem:
+    """A case with tensors on a device."""
+
+    def __init__(self, case: Case, device: torch.device) -> None:
+        self.case, self.device = case, device
+        self.parts, self.value = operands(case, device)
+        self.upstream = upstream_of(self.value.new_empty(*self.value.shape[:3], case.queries))
+
+    def call(self, backend: str) -> Callable[[], tuple[Tensor, ...]]:
+        """Return the case as a call of a backend."""
+        return launches(self.case, self.parts, self.value, backend, self.upstream)
+
+    def exact(self) -> tuple[Tensor, ...]:
+        """Return the results of the reference in float64."""
+        wide = Operands(*(part.double() if isinstance(part, Tensor) else part for part in self.parts))
+        return launches(self.case, wide, self.value.double(), "reference", self.upstream.double())()

@@ -1,0 +1,210 @@
+"""Microseconds of Python before the driver, for each launcher of the Triton kernels.
+
+    python -m benchmarks.read.gpu.launch_time
+
+No GPU is needed: kernels are compiled for an absent chip, and the C function that would launch them does nothing. What
+is left is the host's work for a call: workspaces are allocated, outputs are not. It does not depend on sizes, which are
+small here because torch's own operations, between the kernels of gradients, run on the CPU.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any, NamedTuple
+from unittest import mock
+
+import torch
+import triton
+from torch import Tensor
+
+from benchmarks.read.cases import TOP_K, Case
+from benchmarks.read.gpu.cases import OPERATIONS, STM
+from stm_fast.kernels import backward, chips, forward, plans, top_k, top_k_backward, usage
+from stm_fast.kernels.launch import Operands
+
+CHIP = chips.CHIPS["sm_90"]
+CASE = replace(STM, queries=64, frames=40)
+REPETITIONS = 300
+ROUNDS = 5
+
+
+class HostTime(NamedTuple):
+    """Medians of a launcher's calls in microseconds.
+
+    Attributes:
+        kept: of a call like an earlier one.
+        triton: the part of it that triton takes, with all kernels compiled.
+        planned: of the first call of its form, with kernels compiled.
+    """
+
+    kept: float
+    triton: float
+    planned: float
+
+
+class _Utilities:
+    """Functions of the driver that triton has in C, and the module of a launcher that it compiles; they do nothing."""
+
+    @staticmethod
+    def _nothing(*_: Any) -> None:
+        pass
+
+    launch = build_signature_metadata = fill_tma_descriptor = fill_tma_descriptor_tiled = _nothing
+
+    @staticmethod
+    def load_binary(*_: Any) -> tuple[int, int, int, int, int]:
+        """Module, function, registers, spills and threads at most."""
+        return 1, 1, 0, 0, 1024
+
+    @staticmethod
+    def get_device_properties(_: object) -> dict[str, int]:
+        """Those that triton looks at."""
+        return {"max_shared_mem": CHIP.shared}
+
+
+class _Driver:
+    """A driver for an absent GPU, which loads and launches whatever it is given."""
+
+    utils = _Utilities()
+
+    def __init__(self) -> None:
+        from triton.backends.nvidia.driver import CudaLauncher
+
+        self.launcher_cls = CudaLauncher
+
+    def get_current_target(self) -> Any:
+        from triton.backends.compiler import GPUTarget
+
+        return GPUTarget(CHIP.backend, CHIP.arch, CHIP.warp)
+
+    def get_current_device(self) -> object:
+        """Kernels are kept apart by device: those that this one loaded never serve another."""
+        return self
+
+    def get_current_stream(self, _: object) -> int:
+        return 0
+
+
+@contextmanager
+def launching_nothing() -> Iterator[None]:
+    """Treat tensors on the CPU as on a GPU during the block; all launches succeed and do nothing."""
+    from triton.backends.nvidia import driver as nvidia
+    from triton.runtime.driver import driver
+
+    absent = {
+        "PyKernelArg": lambda **_: None,
+        "compile_module_from_src": lambda **_: _Utilities,
+        "library_dirs": list,
+    }
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.multiple(nvidia, create=True, **absent))
+        stack.enter_context(mock.patch.object(driver, "_active", _Driver()))
+        stack.enter_context(chips.pretending(CHIP))
+        for module in (forward, backward, top_k):
+            stack.enter_context(mock.patch.object(module, "processors", return_value=CHIP.processors))
+        plans.forget()
+        stack.callback(plans.forget)
+        yield
+
+
+def launcher_of(case: Case) -> Callable[[], None]:
+    """Return the launcher of a case, with a memory that lies as in a bank."""
+    tokens = case.frames * case.queries
+
+    def bank(*shape: int) -> Tensor:
+        return torch.zeros(*shape, -(-tokens // 8) * 8, dtype=case.dtype)[..., :tokens]
+
+    query = torch.zeros(1, case.key_channels, case.queries, dtype=case.dtype)
+    operands = Operands(query, bank(1, case.key_channels), None, None, None, case.key_channels**-0.5)
+    value = bank(1, case.objects, case.value_channels)
+    out = value.new_zeros(*value.shape[:3], case.queries)
+    lse, nothing = torch.zeros(1, case.queries), out.new_empty(0)
+    indices = torch.zeros(1, case.queries, TOP_K, dtype=torch.int64)
+    weights = torch.zeros(1, case.queries, TOP_K)
+    gradients = torch.zeros_like(query), operands.key.clone(), nothing, nothing, nothing, value.clone()
+    launchers: dict[str, Callable[[], None]] = {
+        "read": lambda: forward.read(operands, value, out, lse),
+        "backward": lambda: backward.read_backward(operands, value, out, lse, out, lse, gradients),
+        "usage": lambda: usage.usage(operands, lse, torch.empty(1, tokens)),
+        "top_k": lambda: top_k.top_k_read(operands, value, out, lse, indices, weights),
+        "top_k_backward": lambda: top_k_backward.top_k_read_backward(
+            operands, value, out, indices, weights, out, lse, gradients
+        ),
+    }
+    return launchers[case.operation]
+
+
+class _Recorder:
+    """Stands in for a compiled kernel and records its launches."""
+
+    def __init__(self, compiled: Any, launches: list[Callable[[], None]]) -> None:
+        self._compiled, self._launches = compiled, launches
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
+        return lambda *arguments: self._launches.append(lambda: self._compiled[grid](*arguments))
+
+
+def launches_of(run: Callable[[], None]) -> list[Callable[[], None]]:
+    """Return what a call has triton launch, of compiled kernels."""
+    plans.forget()
+    run()
+    launches: list[Callable[[], None]] = []
+    for plan in plans._plans.values():
+        for launch in plan.launches.values():
+            launch.compiled = _Recorder(launch.compiled, launches)
+    run()
+    plans.forget()
+    return launches
+
+
+def measure(case: Case) -> HostTime:
+    """Measure a launcher; the three are measured in turns."""
+    run = launcher_of(case)
+    launches = launches_of(run)
+
+    def triton_alone() -> None:
+        for launch in launches:
+            launch()
+
+    def first() -> None:
+        plans.forget()
+        run()
+
+    run()
+    times: list[list[float]] = [[], [], []]
+    for _ in range(ROUNDS):
+        for found, timed in zip(times, (run, triton_alone, first), strict=True):
+            timed()
+            found += _seconds(timed)
+    return HostTime(*(1e6 * statistics.median(found) for found in times))
+
+
+def _seconds(run: Callable[[], None]) -> list[float]:
+    seconds = []
+    for _ in range(REPETITIONS // ROUNDS):
+        begin = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - begin)
+    return seconds
+
+
+def main() -> None:
+    """The command line."""
+    torch.set_num_threads(1)
+    lines = [
+        f"Microseconds of the host per call, triton {triton.__version__}, torch {torch.__version__}",
+        "| launcher | a call like one before | of which triton | the first of its form |",
+        "|---|---|---|---|",
+    ]
+    with launching_nothing():
+        for operation in OPERATIONS:
+            found = measure(replace(CASE, operation=operation))
+            lines.append(f"| {operation} | {found.kept:.0f} | {found.triton:.0f} | {found.planned:.0f} |")
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""Accuracy and speed of a model on annotated clips, as README and the model card report them.
+
+    STM_FAST_DATA=data python -m benchmarks.system.accuracy [MODEL]
+
+STM_FAST_DATA holds `davis2016/` (with a list `dev` of clips), `chair/` and `schoolgirls/`; what is missing is skipped.
+Prints Markdown: machine and versions, then a line per clip with J&F, J, F, frames per second, and the share of the time
+that the memory read takes. Masks go to a temporary folder.
+"""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks import machine
+from stm_fast.cli.datasets import Layout, open_dataset
+from stm_fast.evaluation.run import run_clip
+from stm_fast.evaluation.score import MeanScore, score_clip
+from stm_fast.tracking.options import TrackOptions
+
+DATASETS = (
+    ("davis2016", "dev6", Layout.davis2016),
+    ("chair", None, Layout.folder),
+    ("schoolgirls", None, Layout.folder),
+)
+
+
+def main(model: str = "compact") -> None:
+    data = Path(os.environ["STM_FAST_DATA"])
+    options = TrackOptions(model=model)
+    network = options.load()
+    dtype = next(network.parameters()).dtype
+    print(machine.line(str(dtype), f"{network.working_size} pixels"), end="\n\n")
+    print(
+        "| dataset | clip | objects | frames | J&F | J | F | frames/s | read |\n|---|---|---|---|---|---|---|---|---|"
+    )
+    for name, subset, layout in DATASETS:
+        if not (data / name).is_dir():
+            continue
+        scores = []
+        for clip in open_dataset(data / name, subset, layout):
+            dataset = open_dataset(data / name, subset, layout)
+            with tempfile.TemporaryDirectory() as out:
+                segmenter = options.segmenter(network, clip.open().size)
+                run = run_clip(segmenter, clip, dataset, out, lambda: None)
+                own = score_clip(clip, Path(out) / dataset.masks_folder / clip.name)
+            scores += own
+            share = segmenter.timings["read"] / run.seconds
+            print(row(name, clip.name, own), f"{run.frames} |", numbers(own), end=" ")
+            print(f"{run.frames_per_second:.1f} | {share:.0%} |", flush=True)
+        if len({score.clip for score in scores}) > 1:
+            print(row(name, "**mean**", scores), "|", numbers(scores), "| |")
+
+
+def row(dataset: str, clip: str, scores: list) -> str:
+    return f"| {dataset} | {clip} | {len(scores)} |"
+
+
+def numbers(scores: list) -> str:
+    mean = MeanScore.of(scores)
+    return f"{mean.jf:.3f} | {mean.j:.3f} | {mean.f:.3f} |"
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
