@@ -3,19 +3,18 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from stm_fast.media.mask_colours import MAX_INDEX
-from stm_fast.media.masks import DAVIS_PALETTE
+from stm_fast.media.palette import DAVIS_PALETTE, MAX_INDEX
 
 DARK, BRIGHT = (12, 12, 14), (250, 250, 250)
 _LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
 _FLOOR = 64
-"""The least of red, green and blue in a colour at full brightness, which makes it lighter than the pure one."""
+"""The minimum of red, green and blue in a colour at full brightness, which makes it lighter than the pure one."""
 _USUAL = 128
 """The brightest of red, green and blue in the DAVIS colours of the first objects."""
 
 
 def _colours() -> NDArray[np.uint8]:
-    """The DAVIS colours, brighter: ids that share a hue, such as 1, 8 and 9, differ in brightness, then in paleness."""
+    """Brighten the DAVIS colours; ids that share a hue, such as 1, 8 and 9, differ in brightness, then in paleness."""
     davis = DAVIS_PALETTE.astype(np.float64)
     peak = davis.max(axis=1, keepdims=True)
     hue = davis / np.maximum(peak, 1)
@@ -43,12 +42,12 @@ TEXT = (COLOURS + (255 - COLOURS) * 0.65).round().astype(np.uint8)
 
 
 def places(mask: NDArray[np.integer]) -> NDArray[np.uint8]:
-    """Places in the tables above of the ids of a mask: ids above 255 begin again at 1."""
+    """Return the rows of the tables above for the ids of a mask; ids above 255 start again at 1."""
     if mask.dtype == np.uint8:
         return mask.view(np.uint8)
     return np.where(mask > 0, (mask - 1) % MAX_INDEX + 1, 0).astype(np.uint8)
 
 
 def place(object_id: int) -> int:
-    """The place in the tables above of an object."""
+    """Return the row of the tables above for an object."""
     return (object_id - 1) % MAX_INDEX + 1

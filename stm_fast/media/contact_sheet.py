@@ -15,16 +15,16 @@ from stm_fast.media.overlay import blend
 GAP = 6
 BACKGROUND = (18, 18, 20)
 LEGEND_TEXT, LEGEND_HEIGHT = 16, 120
-"""Pixels: of its text, and the highest that the legend may be."""
+"""Height of the legend's text, and maximum height of the legend, in pixels."""
 
 
 class ContactSheet:
-    """Collects frames of a clip of unknown length and lays evenly spaced ones out as a grid.
+    """Collects frames of a clip of unknown length and lays out evenly spaced ones as a grid.
 
-    Thumbnails of every n-th frame are kept; n doubles whenever there are four times as many as the sheet shows.
+    Keeps thumbnails of every n-th frame, where n doubles whenever there are four times as many as the sheet shows.
 
     Args:
-        tiles: the most frames shown.
+        tiles: maximum number of frames shown.
         columns: frames in a row.
         tile_width: width of a thumbnail in pixels.
         opacity: of the tint over objects, 0 to 1.
@@ -61,7 +61,7 @@ class ContactSheet:
         self._seen += 1
 
     def save(self, path: str | Path) -> None:
-        """Write the sheet as a PNG, atomically. Without a frame nothing is written.
+        """Write the sheet as a PNG, atomically; write nothing if there are no frames.
 
         Raises:
             OSError: the file cannot be written.
@@ -89,7 +89,7 @@ class ContactSheet:
 
 
 def _labelled(thumbnail: Image.Image, label: str) -> Image.Image:
-    """The thumbnail with its label on a dark tab in the lower left corner."""
+    """Draw the label on a dark tab in the lower left corner of a copy of the thumbnail."""
     font = ImageFont.load_default(size=max(10, thumbnail.width // 26))
     tile = thumbnail.copy()
     draw = ImageDraw.Draw(tile, "RGBA")
@@ -102,7 +102,7 @@ def _labelled(thumbnail: Image.Image, label: str) -> Image.Image:
 
 
 def _shrunk(mask: NDArray[np.integer], size: tuple[int, int]) -> NDArray[np.integer]:
-    """The mask at a width and height; an object that falls between the pixels keeps one."""
+    """Shrink a mask to a width and height; an object that falls between the pixels keeps one."""
     width, height = size
     rows = (np.arange(height) * 2 + 1) * mask.shape[0] // (2 * height)
     columns = (np.arange(width) * 2 + 1) * mask.shape[1] // (2 * width)
@@ -115,7 +115,7 @@ def _shrunk(mask: NDArray[np.integer], size: tuple[int, int]) -> NDArray[np.inte
 
 
 def _legend(objects: list[int], width: int) -> Image.Image:
-    """Ids beside their colours; of no height where there are none."""
+    """Draw ids beside their colours; the height is 0 if there are none."""
     strip = np.full((LEGEND_HEIGHT, width, 3), BACKGROUND, np.uint8)
     covered = draw_legend(strip, objects, LEGEND_TEXT, max_share=1.0)
     return Image.fromarray(strip[: covered.bottom])

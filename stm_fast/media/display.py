@@ -14,7 +14,7 @@ Matrix = tuple[int, ...]
 
 
 def display_matrix(frame: "VideoFrame") -> Matrix | None:
-    """The nine numbers of a decoded frame's display matrix, row by row, or None."""
+    """Return the nine numbers of a decoded frame's display matrix, row by row; None if it has no matrix."""
     from av.sidedata.sidedata import Type
 
     data = cast(Any, frame.side_data).get(Type.DISPLAYMATRIX)
@@ -22,16 +22,16 @@ def display_matrix(frame: "VideoFrame") -> Matrix | None:
 
 
 def is_sideways(matrix: Matrix | None) -> bool:
-    """Whether width and height change places."""
+    """Return whether width and height are swapped."""
     return matrix is not None and _angle(matrix) in (90, 270)
 
 
 def upright(image: NDArray[np.uint8], matrix: Matrix | None) -> NDArray[np.uint8]:
-    """Turn and mirror a picture as the ffmpeg program does, and so most players.
+    """Turn and mirror a picture as the ffmpeg program and most players do.
 
     Args:
         image: `(H, W, C)`.
-        matrix: from `display_matrix`. Other angles than quarter turns keep the size, with black corners.
+        matrix: from `display_matrix`. Angles other than quarter turns keep the size and leave black corners.
 
     Returns:
         `(H, W, C)`, or `(W, H, C)` where `is_sideways`.
@@ -54,7 +54,7 @@ def upright(image: NDArray[np.uint8], matrix: Matrix | None) -> NDArray[np.uint8
 
 
 def _angle(matrix: Matrix) -> int:
-    """Degrees clockwise, 0 to 359; 0 for a matrix that is none."""
+    """Return the angle in degrees clockwise, 0 to 359; 0 for a matrix that is degenerate."""
     scale_x, scale_y = hypot(matrix[0], matrix[3]), hypot(matrix[1], matrix[4])
     if not scale_x or not scale_y:
         return 0
@@ -62,7 +62,7 @@ def _angle(matrix: Matrix) -> int:
 
 
 def _rotated(image: NDArray[np.uint8], angle: int) -> NDArray[np.uint8]:
-    """Turned clockwise by any angle, the size kept."""
+    """Turn a picture clockwise by any angle, keeping its size."""
     from av.filter import Graph
     from av.video.format import VideoFormat
     from av.video.frame import VideoFrame

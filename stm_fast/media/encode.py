@@ -26,16 +26,16 @@ TICKS_PER_SECOND = 90000
 def video_writer(path: str | Path, fps: Fraction | float, pixel_aspect: Fraction = SQUARE) -> Iterator["VideoEncoder"]:
     """Write an H.264 mp4 that every player opens.
 
-    The file has a temporary name until the block ends. When the block is interrupted, or its input breaks off
-    (`MediaError`), the file is finished first and holds all frames so far; after any other error it is removed.
+    The file has a temporary name until the block ends. If the block is interrupted or its input breaks off
+    (`MediaError`), the file is finished and holds all frames so far. After any other error it is removed.
 
     Args:
         path: the mp4 file.
-        fps: frames a second; of frames with time stamps, what they come to about.
-        pixel_aspect: width of a pixel by its height, by which players stretch the picture.
+        fps: frames per second; for frames with time stamps, their approximate average.
+        pixel_aspect: width of a pixel divided by its height; players stretch the picture by it.
 
     Yields:
-        The encoder; give it frames with `write`.
+        The encoder, whose `write` takes frames.
 
     Raises:
         MediaError: this build of PyAV has no H.264 encoder.
@@ -79,7 +79,7 @@ class VideoEncoder:
             self._stream = self._container.add_stream("libx264", rate=self._rate, options=options)
         except UnknownCodecError as error:
             self._container.close()
-            raise MediaError("this build of PyAV has no libx264: install av from PyPI, or do without video") from error
+            raise MediaError("this build of PyAV has no libx264: install av from PyPI, or write no video") from error
         context = self._stream.codec_context
         context.pix_fmt = "yuv420p"
         context.colorspace = context.color_primaries = context.color_trc = BT709
@@ -89,18 +89,18 @@ class VideoEncoder:
         """Append a frame.
 
         Args:
-            image: RGB uint8 `(H, W, 3)`; an odd size has its last row or column doubled, H.264 wants even.
-            time: seconds from the first frame, to 1/90000; a frame that is not after the one before it comes a tick
-                later. None places frames by the rate. All frames have a time, or none.
+            image: RGB uint8 `(H, W, 3)`. H.264 needs even sizes: an odd one has its last row or column doubled.
+            time: seconds from the first frame, rounded to 1/90000. A frame that is not later than the one before it is
+                moved one tick after it. None spaces frames by the rate. Either all frames have a time, or none.
 
         Raises:
-            ValueError: some frames have a time and others have not.
+            ValueError: some frames have a time and others do not.
             OSError: the file cannot be written.
         """
         if not self.frames:
             self._begin(image, timed=time is not None)
         if self._timed != (time is not None):
-            raise ValueError(f"time of frame {self.frames} is {time}: all frames of a video have a time, or none")
+            raise ValueError(f"time of frame {self.frames} is {time}: all frames must have a time, or none")
         frame = _in_yuv(image)
         frame.pts = self.frames if time is None else max(round(time * TICKS_PER_SECOND), self._last_tick + 1)
         self._encode_held(frame.pts - self._last_tick)
@@ -108,7 +108,7 @@ class VideoEncoder:
         self.frames += 1
 
     def finish(self) -> None:
-        """Flush the encoder; the last frame is shown as long as the one before it, or by the rate if that is less."""
+        """Flush the encoder. The last frame lasts as long as the one before it, but no longer than the rate says."""
         ticks = round(TICKS_PER_SECOND / self._rate)
         self._encode_held(min(ticks, self._last_duration or ticks) if self._timed else 1)
         self._mux(self._stream.encode())
@@ -125,7 +125,7 @@ class VideoEncoder:
             self._stream.codec_context.time_base = self._stream.time_base = Fraction(1, TICKS_PER_SECOND)
 
     def _encode_held(self, duration: int) -> None:
-        """Encode the frame that waited for its duration, in units of the time base."""
+        """Encode the frame that was waiting for its duration, which is in units of the time base."""
         if self._held is None:
             return
         self._last_duration = self._durations[self._last_tick] = duration
@@ -152,7 +152,7 @@ class VideoEncoder:
 
 
 def _even(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """With the last row or column doubled where their number is odd."""
+    """Double the last row or column if their number is odd."""
     height, width = image.shape[:2]
     return np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
 

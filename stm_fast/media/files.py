@@ -7,13 +7,13 @@ from pathlib import Path
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary name beside `path`, renamed to it when the block ends and deleted when the block fails.
+    """Yield a temporary name beside `path`; rename it to `path` when the block ends, delete it if the block fails.
 
-    The temporary name keeps the suffix, from which writers choose their format, and does not change from run to run: a
-    killed process leaves at most one such file, which the next run takes over. Missing parent folders are made.
+    The temporary name keeps the suffix, from which writers choose their format. It is the same in every run: a killed
+    process leaves at most one such file, which the next run replaces. Missing parent folders are made.
 
     Args:
-        path: where the file will be; an existing file is replaced only by a complete one.
+        path: of the file; an existing file is replaced only by a complete one.
 
     Yields:
         The path to write to.
@@ -33,7 +33,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def discard(path: str | Path) -> None:
-    """Delete a file, if it is there, and what a killed process left of one that was to take its place."""
+    """Delete a file if it exists, and what a killed process left of one that would have replaced it."""
     for each in (Path(path), _partial(Path(path))):
         each.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""Frames, and what delivers them one at a time."""
+"""Frames, and sources that yield them one at a time."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ class Frame(NamedTuple):
     Attributes:
         name: what its mask is called, without a suffix: the image's stem, or the frame's number as five digits.
         image: RGB uint8 `(H, W, 3)`.
-        time: seconds from the first frame, strictly increasing; None for images, which have no time.
+        time: seconds from the first frame, strictly increasing; None for images.
     """
 
     name: str
@@ -27,20 +27,20 @@ class Frame(NamedTuple):
 
 
 class FrameSource(ABC):
-    """A clip, decoded while it is iterated and never held as a whole.
+    """A clip that is decoded as it is iterated, and never held as a whole.
 
-    It can be iterated any number of times, unless `seekable` is False. Iterating raises `MediaError` at the first frame
-    that cannot be read or has another size than the first; all frames before it have been delivered by then.
+    It can be iterated any number of times, unless `seekable` is False. Iterating yields all frames before the first one
+    that cannot be read or differs in size from the first, then raises `MediaError`.
 
     Attributes:
         path: the file or folder as a `Path`; a URL or pattern as the string that was given, or "standard input".
         size: height and width of every frame, in pixels, upright.
-        fps: frames a second, or None for images and where the file does not tell; frames may come at another pace, see
+        fps: frames per second; None for images and where the file does not say. Frames may be spaced differently, see
             `Frame.time`.
-        count: number of frames as far as the source tells without being decoded, or None.
+        count: number of frames, if the source says without being decoded; otherwise None.
         first_name: name of the first frame.
-        pixel_aspect: width of a pixel by its height; frames are as stored, and players stretch them by it.
-        seekable: whether it can be iterated again: False for a pipe, a camera or a live stream.
+        pixel_aspect: width of a pixel divided by its height. Frames are as stored; players stretch them by it.
+        seekable: whether it can be iterated again; False for a pipe, a camera or a live stream.
     """
 
     path: Path | str
@@ -53,7 +53,7 @@ class FrameSource(ABC):
 
     @abstractmethod
     def _decode(self) -> Iterator[Frame]:
-        """All frames in order, of whatever size they have."""
+        """Yield all frames in order, of whatever size."""
 
     def __iter__(self) -> Iterator[Frame]:
         for frame in self._decode():
@@ -67,18 +67,18 @@ class FrameSource(ABC):
 
     @abstractmethod
     def may_hold(self, name: str) -> bool:
-        """Whether a frame can have this name."""
+        """Return whether a frame can have this name."""
 
     def has_file(self, path: Path) -> bool:
-        """Whether a file is one of the frames."""
+        """Return whether a file is one of the frames."""
         return False
 
 
 def numbered(index: int) -> str:
-    """The name of a frame that has only its number, from 0."""
+    """Return the name of a frame that has only its number, from 0."""
     return f"{index:05d}"
 
 
 def is_number(name: str, count: int | None) -> bool:
-    """Whether `numbered` gives this name to one of `count` frames, or of any number of frames for None."""
+    """Return whether `numbered` gives this name to one of `count` frames; None for any number of frames."""
     return name.isdecimal() and name == numbered(int(name)) and (count is None or int(name) < count)

@@ -18,7 +18,7 @@ from stm_fast.media.pictures import check_hyperstack, frame_pages, open_image, r
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
 )
-SAMPLES = 8  # frames looked at for the range of deep pixels
+SAMPLES = 8  # frames from which the range of deep pixels is found
 
 T = TypeVar("T")
 
@@ -27,8 +27,8 @@ class ImageFiles(FrameSource):
     """Images, each of them a frame.
 
     Args:
-        path: what to call them: their folder or pattern.
-        files: in order, by the names of the frames.
+        path: their folder or pattern, for messages.
+        files: by the names of the frames, in order.
 
     Raises:
         MediaError: there is no image, or the first one is unreadable or has several pages.
@@ -53,18 +53,18 @@ class ImageFiles(FrameSource):
             yield Frame(name, self._scaler.rgb(_read_single(file)))
 
     def may_hold(self, name: str) -> bool:
-        """Whether a frame can have this name."""
+        """Return whether a frame can have this name."""
         return name in self._files
 
     def has_file(self, path: Path) -> bool:
-        """Whether a file is one of the frames."""
+        """Return whether a file is one of the frames."""
         return path.resolve() in {file.resolve() for file in self._files.values()}
 
 
 class ImageStack(FrameSource):
     """The pages of a TIFF, or the pictures of an animated WebP, PNG or GIF; a picture alone is a clip of one frame.
 
-    Pages that are marked as thumbnails or masks of others are skipped. Animations have time stamps.
+    Skips pages that are marked as thumbnails or masks of others. Animations have time stamps.
 
     Args:
         path: the file.
@@ -98,16 +98,16 @@ class ImageStack(FrameSource):
                 time += shown_seconds(image) or 0
 
     def may_hold(self, name: str) -> bool:
-        """Whether a frame can have this name."""
+        """Return whether a frame can have this name."""
         return is_number(name, self.count)
 
     def has_file(self, path: Path) -> bool:
-        """Whether it is this file."""
+        """Return whether it is this file."""
         return path.resolve() == Path(self.path).resolve()
 
 
 def count_pages(path: str | Path) -> int:
-    """The number of frames that an image file holds.
+    """Return the number of frames that an image file holds.
 
     Raises:
         MediaError: the file cannot be read as an image.
@@ -117,12 +117,12 @@ def count_pages(path: str | Path) -> int:
 
 
 def list_images(folder: str | Path) -> dict[str, Path]:
-    """The images of a folder by stem, in natural order: `frame_2` comes before `frame_10`.
+    """List the images of a folder by stem, in natural order: `frame_2` comes before `frame_10`.
 
     Files that are not images, and hidden files, are skipped.
 
     Raises:
-        MediaError: two images have one stem, so their masks would have one name.
+        MediaError: two images have the same stem, so their masks would have the same name.
     """
     return by_stem(
         file
@@ -132,28 +132,28 @@ def list_images(folder: str | Path) -> dict[str, Path]:
 
 
 def by_stem(files: Iterable[Path]) -> dict[str, Path]:
-    """Files by stem, in the order given.
+    """Return files by stem, in the order given.
 
     Raises:
-        MediaError: two files have one stem, so their masks would have one name.
+        MediaError: two files have the same stem, so their masks would have the same name.
     """
     images: dict[str, Path] = {}
     for file in files:
         if file.stem in images:
             raise MediaError(
-                f"{file.name} and {images[file.stem].name} in {file.parent} have one name: keep one of them"
+                f"{file.name} and {images[file.stem].name} in {file.parent} have the same name: keep one of them"
             )
         images[file.stem] = file
     return images
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:
-    """Sorts runs of digits by their value; a name that differs only in leading zeros keeps a fixed place."""
+    """Return a key that sorts digits by their value, and names that differ only in leading zeros by their text."""
     return [(int(part), part) if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def read_image(path: str | Path) -> NDArray[np.uint8]:
-    """An image as RGB uint8 `(H, W, 3)`, turned as its EXIF orientation says; deep pixels as `Scaler` makes them.
+    """Read an image as RGB uint8 `(H, W, 3)`, turned as its EXIF orientation says and scaled to 8 bits by `Scaler`.
 
     Raises:
         MediaError: the file cannot be read as an image, or has several pages.
@@ -166,20 +166,20 @@ def _read_single(path: Path) -> Pixels:
         pages = frame_pages(image, path)
         if len(pages) > 1:
             raise MediaError(
-                f"{path} has {len(pages)} pages, and one image is one frame here: give the file itself as the clip, or "
-                "an image for every frame"
+                f"{path} has {len(pages)} pages, but each image of a folder is one frame: give the file itself as the "
+                "video, or one image for each frame"
             )
         return read_pixels(image, pages[0], path)
 
 
 def _spread(items: list[T]) -> list[T]:
-    """Some of the items, evenly."""
+    """Return some of the items, evenly spaced."""
     step = -(-len(items) // SAMPLES) or 1
     return items[step - 1 :: step]
 
 
 def _readable(read: Callable[[T], Pixels], items: Iterable[T]) -> Iterator[Pixels]:
-    """What can be read of the items; what cannot raises when its turn comes."""
+    """Yield those of the items that can be read; the others raise later, when they are decoded."""
     for item in items:
         with suppress(MediaError):
             yield read(item)

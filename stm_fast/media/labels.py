@@ -12,11 +12,11 @@ from PIL import Image, ImageDraw, ImageFont
 from stm_fast.media.colours import BRIGHT, COLOURS, CONTRAST, DARK, GREY, TEXT, place
 
 _GRID = 120
-"""Objects are looked for at about so many places along the shorter side."""
+"""Number of places along the shorter side at which objects are looked for, roughly."""
 _ROOM = 1.6
-"""How many times as wide and high as its label an object is that carries it inside."""
-_SMALLEST = 9
-"""Height of the smallest text, in pixels."""
+"""An object carries its label inside if it is this many times as wide and high as the label."""
+_MIN_TEXT_HEIGHT = 9
+"""In pixels."""
 _PANEL_OPACITY = 0.62
 
 
@@ -24,8 +24,8 @@ class Sprite(NamedTuple):
     """A small picture to lay over another.
 
     Attributes:
-        paint: colour times opacity, uint16 `(h, w, 3)`, of 255 · 255.
-        through: what is left of the picture below, uint16 `(h, w, 1)`, of 255.
+        paint: colour times opacity, uint16 `(h, w, 3)`, 0 to 255 · 255.
+        through: how much of the picture below shows through, uint16 `(h, w, 1)`, 0 to 255.
     """
 
     paint: NDArray[np.uint16]
@@ -33,18 +33,18 @@ class Sprite(NamedTuple):
 
     @classmethod
     def of(cls, image: Image.Image) -> "Sprite":
-        """The sprite of an RGBA image."""
+        """Make the sprite of an RGBA image."""
         pixels = np.asarray(image, np.uint16)
         return cls(pixels[..., :3] * pixels[..., 3:], 255 - pixels[..., 3:])
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width."""
+        """Height and width, in pixels."""
         height, width = self.paint.shape[:2]
         return height, width
 
     def lay(self, picture: NDArray[np.uint8], top: int, left: int) -> None:
-        """Lay it over a picture, uint8 `(H, W, 3)`; what is beyond the picture's edges is cut off."""
+        """Draw the sprite over a picture, uint8 `(H, W, 3)`, cut off at the picture's edges."""
         height, width = self.size
         rows = slice(max(top, 0), max(0, min(top + height, picture.shape[0])))
         columns = slice(max(left, 0), max(0, min(left + width, picture.shape[1])))
@@ -54,7 +54,7 @@ class Sprite(NamedTuple):
 
 
 class Box(NamedTuple):
-    """A rectangle of pixels, the ends left out."""
+    """A rectangle of pixels; bottom and right are exclusive."""
 
     top: int
     left: int
@@ -62,7 +62,7 @@ class Box(NamedTuple):
     right: int
 
     def meets(self, other: "Box") -> bool:
-        """Whether they have a pixel in common."""
+        """Return whether the boxes share a pixel."""
         rows = self.top < other.bottom and other.top < self.bottom
         return rows and self.left < other.right and other.left < self.right
 
@@ -76,8 +76,8 @@ class Site(NamedTuple):
 
 
 def text_height(size: tuple[int, int]) -> int:
-    """The height of text in a picture of a height and width, in pixels."""
-    return max(_SMALLEST, round(min(size) / 28))
+    """Return the height of text, in pixels, for a picture of a height and width."""
+    return max(_MIN_TEXT_HEIGHT, round(min(size) / 28))
 
 
 NOWHERE = Box(0, 0, 0, 0)
@@ -86,13 +86,13 @@ NOWHERE = Box(0, 0, 0, 0)
 def draw_labels(
     picture: NDArray[np.uint8], mask: NDArray[np.integer], legend: Box = NOWHERE, height: int | None = None
 ) -> None:
-    """Write the id of each object into it, or beside it if it is small; where there is room, not over another label.
+    """Write the id of each object inside it, or beside it if it is small; where there is room, off other labels.
 
     Args:
-        picture: RGB uint8 `(H, W, 3)`, drawn upon.
+        picture: RGB uint8 `(H, W, 3)`, changed in place.
         mask: ids `(H, W)`.
-        legend: what a legend in the upper left corner covers; nothing is written there.
-        height: of the text, in pixels; by the picture's size if left out.
+        legend: the box of a legend in the upper left corner, which labels avoid.
+        height: of the text, in pixels; by default from the picture's size.
     """
     height = height or text_height(mask.shape)
     boxes: list[Box] = []
@@ -106,17 +106,17 @@ def draw_labels(
 def draw_legend(
     picture: NDArray[np.uint8], objects: Sequence[int], height: int | None = None, *, max_share: float = 0.12
 ) -> Box:
-    """Lay ids beside their colours into the upper left corner, as many as there is room for.
+    """Draw ids beside their colours in the upper left corner, as many as there is room for.
 
     Args:
-        picture: RGB uint8 `(H, W, 3)`, drawn upon.
+        picture: RGB uint8 `(H, W, 3)`, changed in place.
         objects: ids, in order.
-        height: of the text, in pixels; by the picture's size if left out.
-        max_share: of the picture's height that the legend may cover. Where that is not enough for one line, there is
-            no legend.
+        height: of the text, in pixels; by default from the picture's size.
+        max_share: maximum part of the picture's height that the legend covers. If that is not enough for one line,
+            there is no legend.
 
     Returns:
-        What it covers.
+        The box that it covers.
     """
     size = picture.shape[:2]
     height = height or text_height(size)
@@ -128,7 +128,7 @@ def draw_legend(
 
 
 def _sites(mask: NDArray[np.integer]) -> dict[int, Site]:
-    """Where each object is, to the pixels of a coarse grid; objects that slip through it are looked for anew."""
+    """Find each object on a coarse grid; look for those that the grid misses in all pixels."""
     step = max(1, min(mask.shape) // _GRID)
     offset = step // 2
     coarse = mask[offset::step, offset::step]
@@ -146,7 +146,7 @@ def _sites(mask: NDArray[np.integer]) -> dict[int, Site]:
 def _sites_of(
     rows: NDArray[np.intp], columns: NDArray[np.intp], ids: NDArray[np.integer], step: int, offset: int
 ) -> dict[int, Site]:
-    """The sites of pixels in the order of rows, then columns."""
+    """Return the site of each id; pixels come in the order of rows, then columns."""
     order = np.argsort(ids, kind="stable")
     rows, columns, ids = rows[order], columns[order], ids[order]
     starts = np.flatnonzero(np.diff(ids, prepend=0)).tolist()
@@ -169,7 +169,7 @@ def _area(box: Box) -> int:
 
 
 def _candidates(site: Site, size: tuple[int, int], height: int) -> list[Box]:
-    """Where a label may go, the best place first: inside, if the object is large; above, below, right, left."""
+    """Return where a label may go, the best place first: inside a large object, then above, below, right and left."""
     high, wide = size
     box, gap = site.box, max(1, height // 6)
     inside = (site.row - high // 2, site.column - wide // 2)
@@ -185,9 +185,9 @@ def _candidates(site: Site, size: tuple[int, int], height: int) -> list[Box]:
 
 
 def _free(candidates: Sequence[Box], taken: Sequence[Box], legend: Box, size: tuple[int, ...]) -> Box:
-    """The first place that is in the picture, beside the legend and on no other label; else the first but for labels.
+    """Return the first place in the picture that meets neither the legend nor another label; else one on other labels.
 
-    Places are moved sideways into a picture that they jut out of a little. The last resort is below the legend.
+    Places that reach beyond the left or right edge are moved inside. The last resort is below the legend.
     """
     height, width = size
     within = []
@@ -210,7 +210,7 @@ def _font(height: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 @lru_cache(1024)
 def _text(text: str, height: int, colour: tuple[int, int, int]) -> Sprite:
-    """Text with a dark halo."""
+    """Draw text with a dark halo."""
     font, halo = _font(height), max(1, round(height / 8))
     left, top, right, bottom = ImageDraw.Draw(Image.new("L", (1, 1))).textbbox((0, 0), text, font, stroke_width=halo)
     image = Image.new("RGBA", (round(right - left), round(bottom - top)), (*DARK, 0))
@@ -220,7 +220,7 @@ def _text(text: str, height: int, colour: tuple[int, int, int]) -> Sprite:
 
 @lru_cache(8)
 def _legend(objects: tuple[int, ...], height: int, width: int, max_height: int) -> Sprite | None:
-    """Swatches and ids in lines of a width, on a dark panel; what there is no room for is counted at the end."""
+    """Draw swatches and ids in lines on a dark panel; end with the number of those for which there is no room."""
     font, gap = _font(height), max(2, height // 3)
     line = height + gap
     texts = [str(object_id) for object_id in objects]

@@ -13,7 +13,7 @@ Pixels = NDArray[Any]
 
 
 class Levels(NamedTuple):
-    """The values that become 0 and 255; those beyond are clipped."""
+    """The values that become 0 and 255; values outside are clipped."""
 
     low: float
     high: float
@@ -29,10 +29,9 @@ class Levels(NamedTuple):
 class Scaler:
     """Scaling of the pixels of one clip to RGB uint8.
 
-    Pixels of 8 bits stay as they are. Deeper ones are scaled by the range that the dtype stands for when at least half
-    of it is used, and by the range in use otherwise: sensors of 12 bits write files of 16. The range is that of
-    the first frames looked at, and the same for the whole clip. What is transparent is drawn over black. Notices say
-    both.
+    Pixels of 8 bits are unchanged. Deeper ones are scaled by the whole range of the dtype if at least half of it is
+    used, otherwise by the range in use: sensors of 12 bits write files of 16. The range is found in a sample of the
+    frames and used for the whole clip. Transparent pixels are drawn over black. Notices tell of both.
 
     Args:
         path: of the clip, for notices.
@@ -44,7 +43,7 @@ class Scaler:
         self._notice = Notices()
 
     def look(self, frames: Iterable[Pixels]) -> None:
-        """Fix the levels by a sample of the clip's frames; 8 bits, and dtypes that have levels, are ignored."""
+        """Fix the levels by a sample of the clip's frames, except for 8 bits and dtypes that have levels."""
         used: dict[np.dtype[Any], Levels] = {}
         for pixels in frames:
             if pixels.dtype == np.uint8 or pixels.dtype in self._levels:
@@ -56,7 +55,7 @@ class Scaler:
             self._levels[dtype] = self._choose(dtype, levels)
 
     def rgb(self, pixels: Pixels) -> NDArray[np.uint8]:
-        """RGB uint8 `(H, W, 3)` of grey `(H, W)`, RGB or RGBA `(H, W, C)`, of any dtype."""
+        """Convert grey `(H, W)`, RGB or RGBA `(H, W, C)` of any dtype to RGB uint8 `(H, W, 3)`."""
         self.look([pixels])
         colour = _colour(pixels)
         if colour.dtype != np.uint8:
@@ -75,8 +74,8 @@ class Scaler:
             return whole or Levels(used.low, used.low + 1)
         of = f" of {whole.low:g} to {whole.high:g}" if whole else f" ({dtype})"
         self._notice(
-            f"{self._path} has values from {used.low:g} to {used.high:g}{of}: these are scaled to 8 bits, the same way "
-            "in all frames"
+            f"{self._path} has values from {used.low:g} to {used.high:g}{of}: they are scaled to 8 bits, in the same "
+            "way in all frames"
         )
         return used
 
@@ -93,7 +92,7 @@ def _colour(pixels: Pixels) -> Pixels:
 
 
 def _in_use(pixels: Pixels) -> Levels:
-    """The lowest and highest values that fill a patch of two by two: single pixels may be dead ones."""
+    """Return the lowest and highest values that fill a patch of 2×2 pixels: single pixels may be dead ones."""
     if np.issubdtype(pixels.dtype, np.floating):
         pixels = np.where(np.isfinite(pixels), pixels, np.nan)
     rows, columns = (slice(size > 1, None) for size in pixels.shape[:2])
@@ -106,7 +105,7 @@ def _in_use(pixels: Pixels) -> Levels:
 
 
 def _whole(dtype: np.dtype[Any], used: Levels) -> Levels | None:
-    """The range that a dtype stands for; None where files use any part of it."""
+    """Return the whole range of a dtype; None if files use any part of it."""
     if dtype == np.uint16:
         return Levels(0, 65535)
     if np.issubdtype(dtype, np.floating) and used.low >= 0 and used.high <= 1:

@@ -6,39 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stm_fast.errors import MediaError
+from stm_fast.media.areas import MAX_REGIONS, compact, index_colours, is_picture
+from stm_fast.media.noise import flatten
 from stm_fast.media.notices import notice
-from stm_fast.media.soft_edges import MAX_REGIONS, flatten, harden, index_colours, is_picture
+from stm_fast.media.palette import BLACK, DAVIS_IDS, DAVIS_PALETTE, MAX_INDEX, WHITE, Colour, as_colours
+from stm_fast.media.soft_edges import harden
 
-Colour = tuple[int, int, int]
-
-MAX_INDEX = 255
-"""The largest index of a palette, and so the largest object id that a mask file holds."""
-BLACK: Colour = (0, 0, 0)
-WHITE: Colour = (255, 255, 255)
 SNAP = 24
 """How far JPEG moves black, white or a colour of an earlier mask."""
 BORDER_SHARE = 2 / 3
 """Part of a picture's border that the background fills, where no colour says which it is."""
-
-
-def _davis_palette() -> NDArray[np.uint8]:
-    """The bits of an id, three at a time from the lowest, are the highest bits of red, green and blue."""
-    ids = np.arange(256)
-    palette = np.zeros((256, 3), np.uint8)
-    for bit in range(8):
-        for channel in range(3):
-            palette[:, channel] |= ((ids >> channel & 1) << (7 - bit)).astype(np.uint8)
-        ids >>= 3
-    return palette
-
-
-DAVIS_PALETTE = _davis_palette()
-DAVIS_IDS: dict[Colour, int] = {(int(r), int(g), int(b)): i for i, (r, g, b) in enumerate(DAVIS_PALETTE)}
-
-
-def as_colours(table: NDArray[np.uint8]) -> list[Colour]:
-    """Rows of a table `(K, 3)` as tuples."""
-    return [(int(r), int(g), int(b)) for r, g, b in table]
 
 
 def ids_of_colours(
@@ -74,7 +51,7 @@ def ids_of_colours(
     elif not _are_davis_ids_from_1(table):
         found = harden(labels, table, np.flatnonzero(~table.any(1)).tolist())
         if found is not None:
-            labels, table = _tell_soft(found, table, path)
+            labels, table = _without_blends(found, table, path)
         elif is_picture(labels, len(table)) and not _is_davis(as_colours(table)):
             if clear:
                 notice(f"{path} is a picture on a transparent ground: what is not transparent is object 1")
@@ -183,17 +160,16 @@ def _davis_ids(colours: list[Colour], known: dict[Colour, int]) -> list[int] | N
     return [DAVIS_IDS[colour] for colour in colours]
 
 
-def _tell_soft(
-    labels: NDArray[np.integer], table: NDArray[np.uint8], path: object
+def _without_blends(
+    hard: NDArray[np.integer], table: NDArray[np.uint8], path: object
 ) -> tuple[NDArray[np.integer], NDArray[np.uint8]]:
-    used = np.flatnonzero(np.bincount(labels.ravel(), minlength=len(table)))
-    compact = np.zeros(len(table), np.int32)
-    compact[used] = np.arange(len(used))
-    blends = len(table) - len(used)
+    """Drop the colours of soft edges that no pixel has any more, with a notice."""
+    labels, used = compact(hard)
     notice(
-        f"{path} has soft edges: pixels of {blends} blended colours were given to the nearest of {len(used)} flat ones"
+        f"{path} has soft edges: pixels of {len(table) - len(used)} blended colours were given to the nearest of "
+        f"{len(used)} flat ones"
     )
-    return compact[labels], table[used]
+    return labels, table[used]
 
 
 def _without_noise(

@@ -3,10 +3,12 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from stm_fast.media.mask_colours import BLACK, DAVIS_IDS, DAVIS_PALETTE, Colour, as_colours, border_colour
+from stm_fast.media.areas import compact, is_scattered
+from stm_fast.media.mask_colours import border_colour
 from stm_fast.media.mask_values import ids_of_values, is_soft
 from stm_fast.media.notices import notice
-from stm_fast.media.soft_edges import filled, harden, is_picture
+from stm_fast.media.palette import BLACK, DAVIS_IDS, DAVIS_PALETTE, Colour, as_colours
+from stm_fast.media.soft_edges import harden
 
 
 def ids_of_palette(
@@ -40,7 +42,7 @@ def ids_of_palette(
         return _ids_of_greys(indices, whole, used, path, known, void)
     if used[-1] >= len(palette):
         return indices
-    if (alpha[used > 0] < 255).any() or _is_picture(indices, table, used):
+    if (alpha[used > 0] < 255).any() or _is_picture(indices, table):
         return None
     if set(colours) <= DAVIS_IDS.keys():
         return None
@@ -104,14 +106,12 @@ def _ids_of_greys(
     return ids_of_values(values, path, known, void=void)
 
 
-def _is_picture(indices: NDArray[np.uint8], table: NDArray[np.uint8], used: NDArray[np.intp]) -> bool:
-    """Whether a palette was made for a picture: of soft edges, or of many colours without flat areas."""
-    places = np.zeros(256, np.uint8)
-    places[used] = np.arange(len(used))
-    labels = places[indices]
+def _is_picture(indices: NDArray[np.uint8], table: NDArray[np.uint8]) -> bool:
+    """Return whether a palette was made for a picture: of soft edges, or of many colours without flat areas."""
+    labels, used = compact(indices)
     if harden(labels, table, np.flatnonzero(~table.any(1)).tolist()) is not None:
         return True
-    return is_picture(labels, len(used)) and bool(filled(labels).mean() < 0.5)
+    return is_scattered(labels, len(used))
 
 
 def _without_transparent(indices: NDArray[np.uint8], clear: NDArray[np.intp], path: object) -> NDArray[np.uint8]:

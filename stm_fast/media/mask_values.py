@@ -4,9 +4,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stm_fast.errors import MediaError
-from stm_fast.media.mask_colours import MAX_INDEX, WHITE, Colour, tell_surrounding
+from stm_fast.media.areas import MAX_REGIONS, compact, filled
+from stm_fast.media.mask_colours import tell_surrounding
+from stm_fast.media.noise import flatten
 from stm_fast.media.notices import notice
-from stm_fast.media.soft_edges import MAX_REGIONS, filled, flatten, harden
+from stm_fast.media.palette import MAX_INDEX, WHITE, Colour
+from stm_fast.media.soft_edges import harden
 
 MIN_BLENDS = 4
 """Levels between ids that tell soft edges from thin objects."""
@@ -84,11 +87,10 @@ def _ids_of_bytes(
 
 def _hardened(values: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
     """Values without soft edges; None if they have none."""
-    levels = np.array(_levels(values), np.uint8)
+    labels, used = compact(values)
+    levels = used.astype(np.uint8)
     always = np.flatnonzero((levels == 0) | (levels == MAX_INDEX)).tolist()
-    places = np.zeros(256, np.uint8)
-    places[levels] = np.arange(len(levels))
-    found = harden(places[values], levels[:, None].repeat(3, 1), always)
+    found = harden(labels, levels[:, None].repeat(3, 1), always)
     if found is not None:
         return np.asarray(levels[found])
     ends = (values == 0) | (values == MAX_INDEX)

@@ -8,10 +8,11 @@ from PIL import Image, ImageOps
 
 from stm_fast.errors import MediaError
 from stm_fast.media.files import atomic_path
-from stm_fast.media.mask_colours import DAVIS_IDS, DAVIS_PALETTE, MAX_INDEX, Colour, ids_of_colours, opaque_object
+from stm_fast.media.mask_colours import ids_of_colours, opaque_object
 from stm_fast.media.mask_palettes import ids_of_palette
 from stm_fast.media.mask_values import ids_of_values
 from stm_fast.media.notices import notice
+from stm_fast.media.palette import DAVIS_IDS, DAVIS_PALETTE, MAX_INDEX, Colour
 from stm_fast.media.pictures import ORIENTATION, UNREADABLE
 
 __all__ = [

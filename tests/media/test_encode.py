@@ -122,7 +122,7 @@ def test_all_frames_have_a_time_or_none(tmp_path, scene, times):
     frame = scene(1, 48, 64)[0]
     with video_writer(tmp_path / "out.mp4", 10) as encoder:
         encoder.write(frame, times[0])
-        with pytest.raises(ValueError, match=r"time of frame 1 is .*: all frames of a video have a time, or none"):
+        with pytest.raises(ValueError, match=r"time of frame 1 is .*: all frames must have a time, or none"):
             encoder.write(frame, times[1])
 
 

@@ -64,7 +64,7 @@ def test_frame_of_another_size(tmp_path, scene):
 
 def test_two_images_of_one_name(tmp_path, scene):
     image = scene(1, 8, 8)[0]
-    with pytest.raises(MediaError, match=r"have one name"):
+    with pytest.raises(MediaError, match=r"have the same name"):
         list_images(save(tmp_path / "clip", {"a.png": image, "a.jpg": image}))
 
 
@@ -104,7 +104,7 @@ def test_stack_alone_in_a_folder_is_the_clip(tmp_path, scene):
 def test_stack_among_other_images_is_refused(tmp_path, scene, names):
     save_all(tmp_path / names[0], scene(5, 20, 30))
     save(tmp_path, {names[1]: scene(1, 20, 30)[0]})
-    with pytest.raises(MediaError, match=rf"{names[0]} has 5 pages, and one image is one frame here"):
+    with pytest.raises(MediaError, match=rf"{names[0]} has 5 pages, but each image of a folder is one frame"):
         list(open_frames(tmp_path))
 
 

@@ -7,9 +7,10 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 from stm_fast.errors import MediaError
+from stm_fast.media.areas import filled
 from stm_fast.media.masks import read_mask
 from stm_fast.media.notices import MediaNotice
-from stm_fast.media.soft_edges import filled, harden
+from stm_fast.media.soft_edges import harden
 
 DATA = Path(__file__).parent / "data"
 
