@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from stm_fast.memory.policies import MemoryPolicy
     from stm_fast.models.weight_files import load_model
     from stm_fast.ops import MemoryReadout, memory_read, merge_reads
-    from stm_fast.tracking.track import track
+    from stm_fast.tracking.api import track
 
 __version__ = "0.1.0.dev0"
 
@@ -36,7 +36,7 @@ _HOMES = {
     "load_model": "stm_fast.models.weight_files",
     "memory_read": "stm_fast.ops",
     "merge_reads": "stm_fast.ops",
-    "track": "stm_fast.tracking.track",
+    "track": "stm_fast.tracking.api",
 }
 
 

@@ -24,6 +24,10 @@ class ArgumentError(StmFastError, ValueError):
         self.argument, self.problem = argument, problem
 
 
+class OutputError(StmFastError, ValueError):
+    """Results cannot go into a folder, because an input lies there."""
+
+
 class BackendUnavailableError(StmFastError):
     """A backend named by the caller cannot serve the call; the message says why."""
 

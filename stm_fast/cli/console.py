@@ -17,6 +17,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from stm_fast.cli import logs
+from stm_fast.cli.signatures import Parameter, with_parameters
 from stm_fast.errors import ArgumentError, StmFastError
 from stm_fast.tracking.claims import release
 
@@ -70,7 +71,7 @@ def with_sentences(command: Callable[P, R]) -> Callable[P, R]:
         with logs.listening(loudness):
             try:
                 if loudness.quiet and loudness.verbose:
-                    raise ValueError("--quiet and --verbose exclude each other")
+                    raise ArgumentError("quiet", "and --verbose exclude each other")
                 return command(*args, **kwargs)
             except (Exception, KeyboardInterrupt) as error:
                 told = _sentence(error)
@@ -115,21 +116,13 @@ _SHARED = {
 }
 
 
-def _with_shared_options(run: Callable[..., R], command: Callable[..., R]) -> Callable[..., R]:
-    """Show typer a signature of the command's own parameters and the shared options."""
-    extra: dict[str, Any] = {name: Annotated[bool, option] for name, option in _SHARED.items()}
-    signature = inspect.signature(command)
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    added = [inspect.Parameter(name, keyword, default=False, annotation=kind) for name, kind in extra.items()]
-    context = inspect.Parameter("context", keyword, annotation=typer.Context)
-    run.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        parameters=[*signature.parameters.values(), *added, context]
-    )
+def _with_shared_options(run: Callable[..., R], command: Callable[..., Any]) -> Callable[..., R]:
+    """Show typer a signature of the command's own parameters, the shared options and the context."""
     # Typer's help keeps single newlines, where a narrower terminal breaks lines once more.
     paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
     run.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs) or None
-    run.__annotations__ = command.__annotations__ | extra | {"context": typer.Context}
-    return run
+    shared = {name: Parameter(Annotated[bool, option], default=False) for name, option in _SHARED.items()}
+    return with_parameters(run, command, {**shared, "context": Parameter(typer.Context)})
 
 
 def _asked(context: typer.Context | None, options: dict[str, Any]) -> logs.Loudness:
@@ -150,9 +143,15 @@ def _sentence(error: BaseException) -> tuple[str, int] | None:
     if isinstance(error, OSError):
         place = f": {error.filename}" if error.filename else ""
         return f"{error.strerror or error}{place}; files written before are whole", SYSTEM_ERROR
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate" in str(error):
+    if _ran_out_of_memory(error):
         remedies = "--memory long-term, --memory-limit or --offload disk, also with --resume, or a smaller --size"
         return f"out of memory; {remedies} needs less", SYSTEM_ERROR
-    if isinstance(error, ValueError | TypeError):
-        return str(error), OPTION_ERROR
     return None
+
+
+def _ran_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or "torch" not in sys.modules:
+        return isinstance(error, MemoryError)
+    from stm_fast.ops.failures import is_out_of_memory
+
+    return is_out_of_memory(error)

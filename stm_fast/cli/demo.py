@@ -9,20 +9,18 @@ from stm_fast.cli import options
 from stm_fast.cli.console import say, stdout, with_sentences
 from stm_fast.cli.evaluate import print_scores
 from stm_fast.cli.segment import save
+from stm_fast.tracking.options import TrackOptions
 
 AGAIN = "The same command starts again."
 
 
 @with_sentences
+@options.takes_track_options(*options.MODEL)
 def demo(
+    tracking: TrackOptions,
     out: Annotated[Path, typer.Option(help="Folder for the clip and its results; what is there is replaced.")] = Path(
         "stm-fast-demo"
     ),
-    model: options.Model = "compact",
-    weights: options.Weights = None,
-    device: options.Device = "auto",
-    dtype: options.DtypeOption = options.Dtype.auto,
-    backend: options.Backend = "auto",
     threads: options.Threads = None,
 ) -> None:
     """Render a clip of known masks, segment it from the first one and score the result.
@@ -35,22 +33,22 @@ def demo(
     from stm_fast.evaluation.report import write_report
     from stm_fast.evaluation.run import ClipRun
     from stm_fast.evaluation.score import check_scoring, score_clip
-    from stm_fast.tracking.results import OutputFolder
+    from stm_fast.tracking.output import OutputFolder
+    from stm_fast.tracking.overlay import Overlay
     from stm_fast.tracking.track import Track
 
     check_scoring()
-    chosen = options.track_options(model, weights, device=device, dtype=dtype, backend=backend)
     say(f"Rendering {demo_clip.FRAMES} frames into {out / 'clip'}")
     demo_clip.write(out / "clip")
     dataset = folder(out / "clip")
     clip = dataset.clips[0]
     frames = clip.open()
-    tracker = Track.open(frames, {frames.first_name: clip.prompts[frames.first_name]}, chosen)
-    summary = save(tracker, out, overwrite=True, fps=float(demo_clip.FPS), remedy=AGAIN)
+    tracker = Track.open(frames, {frames.first_name: clip.prompts[frames.first_name]}, tracking)
+    summary = save(tracker, out, overwrite=True, overlay=Overlay(fps=float(demo_clip.FPS)), remedy=AGAIN)
     results = OutputFolder(out)
     scores = score_clip(clip, results.masks)
     run = ClipRun(clip.name, summary.frames, summary.seconds["total"], summary.memory_tokens)
-    write_report(out, dataset, scores, [run], chosen.settings())
+    write_report(out, dataset, scores, [run], tracking.settings())
     print_scores("stm-fast demo", scores, [run])
     for path in (results.overlay, results.contact_sheet, results.masks):
         stdout.print(str(path), markup=False, soft_wrap=True)

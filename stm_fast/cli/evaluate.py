@@ -10,22 +10,25 @@ from stm_fast.cli import options
 from stm_fast.cli.console import Interrupted, stdout, with_sentences
 from stm_fast.cli.datasets import Layout, open_dataset
 from stm_fast.cli.logs import log_to
+from stm_fast.errors import OutputError
 from stm_fast.media.files import discard
 from stm_fast.media.notices import notice
 from stm_fast.progress import progress_bar
 from stm_fast.tracking.claims import claim
+from stm_fast.tracking.options import TrackOptions
 
 if TYPE_CHECKING:
     from stm_fast.data.clips import Dataset
     from stm_fast.evaluation.run import ClipRun
     from stm_fast.evaluation.score import ObjectScore
     from stm_fast.models.stm import STM
-    from stm_fast.tracking.options import TrackOptions
 
 
 @with_sentences
+@options.takes_track_options(*options.ON_DEVICE)
 def evaluate(
     root: Annotated[Path, typer.Argument(metavar="ROOT", help="Folder of the dataset.")],
+    tracking: TrackOptions,
     subset: Annotated[
         str | None,
         typer.Option(
@@ -45,25 +48,6 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Folder for masks and scores.")] = Path("evaluation"),
     resume: Annotated[bool, typer.Option("--resume", help="Continue after the clips that are done in OUT.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results in OUT.")] = False,
-    void: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            max=255,
-            help="Id in masks that is no object, such as 255: it is not followed, and its pixels are not scored.",
-            show_default=False,
-        ),
-    ] = None,
-    model: options.Model = "compact",
-    weights: options.Weights = None,
-    size: options.Size = None,
-    memory_every: options.MemoryEvery = 5,
-    memory: options.MemoryName = "auto",
-    memory_limit: options.MemoryLimit = None,
-    top_k: options.TopK = None,
-    device: options.Device = "auto",
-    dtype: options.DtypeOption = options.Dtype.auto,
-    backend: options.Backend = "auto",
     threads: options.Threads = None,
 ) -> None:
     """Segment the clips of a dataset and score J and F as DAVIS does.
@@ -81,18 +65,15 @@ def evaluate(
     masks = out / clips.masks_folder
     given = (next(iter(clip.prompts.values())).resolve() for clip in clips)
     if out.resolve() == root.resolve() or any(path.is_relative_to(masks.resolve()) for path in given):
-        raise ValueError(f"{out} is the dataset itself: choose another --out")
-    check_clips(clips, void)
-    unscored = {clip.name: reason for clip in clips if (reason := unscored_because(clip, void))}
+        raise OutputError(f"{out} is the dataset itself: choose another --out")
+    check_clips(clips, tracking.void)
+    unscored = {clip.name: reason for clip in clips if (reason := unscored_because(clip, tracking.void))}
     if len(unscored) < len(clips):
         check_scoring()
     else:
         notice(f"{clips.name} has nothing to score ({_reasons(unscored)}): masks will be written")
-    chosen = options.track_options(
-        model, weights, size, memory_every, memory, memory_limit, top_k, device, dtype, backend, void=void
-    )
-    settings = {"root": str(root), "set": subset, "dataset": dataset.value} | chosen.settings()
-    network = chosen.load()
+    settings = {"root": str(root), "set": subset, "dataset": dataset.value} | tracking.settings()
+    network = tracking.load()
     claim(
         out / "settings.json",
         (masks,),
@@ -102,8 +83,8 @@ def evaluate(
         clear=lambda: _clear(out, masks),
     )
     log_to(out, append=resume)
-    runs = _run(chosen, network, clips, out, void)
-    scores = score_dataset([clip for clip in clips if clip.name not in unscored], masks, void)
+    runs = _run(tracking, network, clips, out)
+    scores = score_dataset([clip for clip in clips if clip.name not in unscored], masks, tracking.void)
     scored = {score.clip for score in scores}
     for clip in clips:
         if clip.name not in scored:
@@ -163,16 +144,16 @@ def _reasons(unscored: Mapping[str, str]) -> str:
     return "; ".join(f"{reason} in {name_some(names)}" for reason, names in clips.items())
 
 
-def _run(chosen: "TrackOptions", network: "STM", clips: "Dataset", out: Path, void: int | None) -> "list[ClipRun]":
+def _run(tracking: TrackOptions, network: "STM", clips: "Dataset", out: Path) -> "list[ClipRun]":
     from stm_fast.evaluation.run import run_clip
 
     runs: list[ClipRun] = []
     try:
         for number, clip in enumerate(clips, 1):
             frames = clip.open()
-            segmenter = chosen.segmenter(network, frames.size)
+            segmenter = tracking.segmenter(network, frames.size)
             with progress_bar(f"{clip.name} ({number}/{len(clips)})", frames.count) as advance:
-                runs.append(run_clip(segmenter, clip, clips, out, advance, void))
+                runs.append(run_clip(segmenter, clip, clips, out, advance, tracking.void))
     except KeyboardInterrupt as error:
         raise Interrupted(
             f"Interrupted after {len(runs)} of {len(clips)} clips; the same command with --resume continues."

@@ -1,16 +1,20 @@
-"""Options that several commands share; `stm_fast.tracking.options` says what they do."""
+"""Options that several commands share. `TrackOptions` has their defaults, and says what they do."""
 
+from collections.abc import Callable
+from dataclasses import fields
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated
+from functools import wraps
+from typing import Annotated, Any, TypeVar, get_args
 
 import typer
 
 from stm_fast.cli import threads
-
-if TYPE_CHECKING:
-    from stm_fast.tracking.options import TrackOptions
+from stm_fast.cli.signatures import Parameter, with_parameters
+from stm_fast.tracking.options import TrackOptions
 
 MODEL_PANEL = "Model and memory"
+
+R = TypeVar("R")
 
 
 class Dtype(str, Enum):
@@ -30,127 +34,131 @@ class Offload(str, Enum):
     disk = "disk"
 
 
-Void = Annotated[
-    int | None,
-    typer.Option(
-        "--void",
-        min=1,
-        max=255,
-        metavar="ID",
-        help="Pixels of this id in masks are background, such as 255 of PASCAL VOC.",
-        show_default=False,
-    ),
-]
-Model = Annotated[
-    str,
-    typer.Option(
-        help="compact, resnet50 (with --weights), or a file: STM_weights.pth or .safetensors.",
-        rich_help_panel=MODEL_PANEL,
-    ),
-]
-Weights = Annotated[
-    str | None, typer.Option(help="Weights for a model given by name.", show_default=False, rich_help_panel=MODEL_PANEL)
-]
-Size = Annotated[
-    int | None,
-    typer.Option(
-        min=0,
-        help="Shorter side, in pixels, that the network works at; smaller frames keep theirs, 0 keeps all. "
-        "If left out, the model's best: 608 for compact, which enlarges smaller frames by up to a third, else 480.",
-        show_default=False,
-        rich_help_panel=MODEL_PANEL,
-    ),
-]
-MemoryEvery = Annotated[
-    int,
-    typer.Option(
-        min=1, help="Remember every n-th frame, besides the first and the previous.", rich_help_panel=MODEL_PANEL
-    ),
-]
-MemoryName = Annotated[
-    str,
-    typer.Option(
-        "--memory",
-        metavar="POLICY",
-        help="Which frames stay in memory. auto: all of a short video; in a longer one old frames become prototypes. "
-        "official: all, so that memory and time grow. window:N: the last N. least-used:N. long-term: prototypes from "
-        "20 frames on. diverse: frames that differ.",
-        rich_help_panel=MODEL_PANEL,
-    ),
-]
-MemoryLimit = Annotated[
-    str | None,
-    typer.Option(
-        metavar="BYTES",
-        help="The most bytes that are remembered, such as 4GB; no bound if left out.",
-        show_default=False,
-        rich_help_panel=MODEL_PANEL,
-    ),
-]
-OffloadOption = Annotated[
-    Offload,
-    typer.Option(
-        "--offload",
-        help="Where remembered frames move to, so that the memory may outgrow the device's; disk is that of OUT.",
-        rich_help_panel=MODEL_PANEL,
-    ),
-]
-TopK = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        help="Read only the k best memory locations; all if left out.",
-        show_default=False,
-        rich_help_panel=MODEL_PANEL,
-    ),
-]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...", rich_help_panel=MODEL_PANEL)]
-DtypeOption = Annotated[
-    Dtype,
-    typer.Option("--dtype", help="auto: bfloat16 where the processor computes in it.", rich_help_panel=MODEL_PANEL),
-]
-Backend = Annotated[
-    str, typer.Option(help="Backend of the memory read, see stm-fast doctor.", rich_help_panel=MODEL_PANEL)
-]
 Threads = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="CPU threads to compute with, at most; if left out, one for every core that this process is granted.",
+        help="Number of CPU threads. Defaults to one for every core that this process may use.",
         show_default=False,
         callback=threads.use,
     ),
 ]
 
+_TRACK_OPTIONS: dict[str, Any] = {
+    "void": Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=255,
+            metavar="ID",
+            help="Ignore pixels of this id in masks, such as 255 in PASCAL VOC: they are background, and not scored.",
+            show_default=False,
+        ),
+    ],
+    "model": Annotated[
+        str,
+        typer.Option(
+            help="compact, resnet50 (with --weights), or a file: STM_weights.pth or .safetensors.",
+            rich_help_panel=MODEL_PANEL,
+        ),
+    ],
+    "weights": Annotated[
+        str | None,
+        typer.Option(help="Weights for a model given by name.", show_default=False, rich_help_panel=MODEL_PANEL),
+    ],
+    "size": Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Shorter side, in pixels, that the network works at. Smaller frames keep their size; 0 keeps every "
+            "size. Defaults to the model's best: 608 for compact, which enlarges smaller frames by up to a third, "
+            "else 480.",
+            show_default=False,
+            rich_help_panel=MODEL_PANEL,
+        ),
+    ],
+    "memory_every": Annotated[
+        int,
+        typer.Option(
+            min=1, help="Remember every n-th frame, besides the first and the previous.", rich_help_panel=MODEL_PANEL
+        ),
+    ],
+    "memory": Annotated[
+        str,
+        typer.Option(
+            metavar="POLICY",
+            help="Which frames stay in memory. auto: all of a short video; in a longer one, old frames become "
+            "prototypes. official: all, so memory and time grow. window:N: the last N. least-used:N: the N that are "
+            "read most. long-term: as prototypes from 20 frames on. diverse: frames that differ.",
+            rich_help_panel=MODEL_PANEL,
+        ),
+    ],
+    "memory_limit": Annotated[
+        str | None,
+        typer.Option(
+            metavar="BYTES",
+            help="Maximum size of the memory, such as 4GB. Defaults to no limit.",
+            show_default=False,
+            rich_help_panel=MODEL_PANEL,
+        ),
+    ],
+    "top_k": Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Read only the k most similar memory locations. Defaults to all.",
+            show_default=False,
+            rich_help_panel=MODEL_PANEL,
+        ),
+    ],
+    "device": Device,
+    "dtype": Annotated[
+        Dtype, typer.Option(help="auto: bfloat16 where the processor computes in it.", rich_help_panel=MODEL_PANEL)
+    ],
+    "backend": Annotated[
+        str, typer.Option(help="Backend of the memory read; see stm-fast doctor.", rich_help_panel=MODEL_PANEL)
+    ],
+    "offload": Annotated[
+        Offload,
+        typer.Option(
+            help="Move remembered frames off the device, so that the memory may outgrow it: to the host's memory, or "
+            "to a disk, that of OUT.",
+            rich_help_panel=MODEL_PANEL,
+        ),
+    ],
+}
+ALL = tuple(_TRACK_OPTIONS)
+ON_DEVICE = tuple(name for name in ALL if name != "offload")
+MODEL = ("model", "weights", "device", "dtype", "backend")
 
-def track_options(
-    model: str,
-    weights: str | None,
-    size: int | None = None,
-    memory_every: int = 5,
-    memory: str = "auto",
-    memory_limit: str | None = None,
-    top_k: int | None = None,
-    device: str = "auto",
-    dtype: Dtype = Dtype.auto,
-    backend: str = "auto",
-    offload: Offload = Offload.none,
-    void: int | None = None,
-) -> "TrackOptions":
-    """Put the options above together."""
-    from stm_fast.tracking.options import TrackOptions
 
-    return TrackOptions(
-        model=model,
-        weights=weights,
-        size="auto" if size is None else size or None,
-        memory_every=memory_every,
-        memory=memory,
-        memory_limit=memory_limit,
-        top_k=top_k,
-        device=device,
-        dtype=dtype.value,
-        backend=backend,
-        offload=offload.value,
-        void=void,
-    )
+def takes_track_options(*names: str) -> Callable[[Callable[..., R]], Callable[..., R]]:
+    """Let a command take some of the tracking options; it gets them put together as its parameter `tracking`."""
+    added = {name: Parameter(_TRACK_OPTIONS[name], _default(name)) for name in names}
+
+    def decorate(command: Callable[..., R]) -> Callable[..., R]:
+        @wraps(command)
+        def run(**given: Any) -> R:
+            tracking = _track_options({name: given.pop(name) for name in names})
+            return command(tracking=tracking, **given)
+
+        return with_parameters(run, command, added, in_place_of="tracking")
+
+    return decorate
+
+
+def _default(name: str) -> Any:
+    """Return the default of a tracking option, as the command line takes it."""
+    default = next(field.default for field in fields(TrackOptions) if field.name == name)
+    if name == "size":
+        return None
+    kind = get_args(_TRACK_OPTIONS[name])[0]
+    return kind(default) if isinstance(kind, type) and issubclass(kind, Enum) else default
+
+
+def _track_options(given: dict[str, Any]) -> TrackOptions:
+    options = {name: value.value if isinstance(value, Enum) else value for name, value in given.items()}
+    if "size" in options:
+        options["size"] = "auto" if options["size"] is None else options["size"] or None
+    return TrackOptions(**options)

@@ -10,6 +10,7 @@ from stm_fast.cli.console import Interrupted, say, stdout, with_sentences
 from stm_fast.cli.logs import log_to
 from stm_fast.errors import MediaError
 from stm_fast.progress import progress_bar
+from stm_fast.tracking.options import TrackOptions
 
 if TYPE_CHECKING:
     from stm_fast.media.summary import RunSummary
@@ -21,6 +22,7 @@ RESUME = "The same command with --resume continues."
 
 
 @with_sentences
+@options.takes_track_options(*options.ALL)
 def segment(
     source: Annotated[str, typer.Argument(metavar="INPUT", help="A video, a folder of images, a URL, or -.")],
     mask: Annotated[
@@ -28,7 +30,7 @@ def segment(
         typer.Option(help="Mask of the first frame, or a folder of masks by frame name for objects that appear later."),
     ],
     out: Annotated[Path, typer.Option(help="Folder for masks, overlay, contact sheet and summary.")],
-    void: options.Void = None,
+    tracking: TrackOptions,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in OUT.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results in OUT.")] = False,
     overlay: Annotated[bool, typer.Option(help="Write overlay.mp4.", rich_help_panel=OUTPUT_PANEL)] = True,
@@ -40,29 +42,18 @@ def segment(
         typer.Option(
             min=0.1,
             max=1000,
-            help="Frames a second of the overlay; the video's own, or 24 for images, if left out.",
+            help="Frames per second of the overlay. Defaults to those of the video, or 24 for images.",
             show_default=False,
             rich_help_panel=OUTPUT_PANEL,
         ),
     ] = None,
-    model: options.Model = "compact",
-    weights: options.Weights = None,
-    size: options.Size = None,
-    memory_every: options.MemoryEvery = 5,
-    memory: options.MemoryName = "auto",
-    memory_limit: options.MemoryLimit = None,
-    top_k: options.TopK = None,
-    device: options.Device = "auto",
-    dtype: options.DtypeOption = options.Dtype.auto,
-    backend: options.Backend = "auto",
-    offload: options.OffloadOption = options.Offload.none,
     threads: options.Threads = None,
     checkpoint_every: Annotated[
         float,
         typer.Option(
             min=0,
             metavar="SECONDS",
-            help="How often the state is written, from which --resume continues to the same masks; 0 for never.",
+            help="How often to write the state, from which --resume continues to the same masks; 0 for never.",
             rich_help_panel=OUTPUT_PANEL,
         ),
     ] = 120.0,
@@ -74,20 +65,17 @@ def segment(
     Masks are written as they are made, and the state every few minutes: a run that was interrupted or killed leaves
     valid files and continues with --resume.
     """
+    from stm_fast.tracking.overlay import Overlay
     from stm_fast.tracking.track import Track
 
-    chosen = options.track_options(
-        model, weights, size, memory_every, memory, memory_limit, top_k, device, dtype, backend, offload, void
-    )
-    tracker = Track.open(source, mask, chosen, offload_to=out)
+    drawn = Overlay(opacity, fps)
+    tracker = Track.open(source, mask, tracking, offload_to=out)
     summary = save(
         tracker,
         out,
         resume=resume,
         overwrite=overwrite,
-        overlay=overlay,
-        opacity=opacity,
-        fps=fps,
+        overlay=drawn if overlay else None,
         checkpoint_every=checkpoint_every,
         settings={"input": str(source), "mask": str(mask)},
     )

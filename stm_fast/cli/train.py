@@ -10,7 +10,7 @@ import typer
 from stm_fast.cli.console import Interrupted, say, stdout, takes_loudness, with_sentences
 from stm_fast.cli.logs import log_to
 from stm_fast.cli.options import Dtype, Threads
-from stm_fast.errors import StmFastError
+from stm_fast.errors import ArgumentError, StmFastError
 from stm_fast.progress import progress_bar
 from stm_fast.tracking.claims import claim
 from stm_fast.tracking.options import resolve_dtype
@@ -58,7 +58,7 @@ def synthetic(
     kept: the same command resumes where it was interrupted.
     """
     if recipe not in ("compact", "smoke"):
-        raise ValueError(f"--recipe is {recipe!r}; allowed are compact and smoke")
+        raise ArgumentError("recipe", f"must be compact or smoke, got {recipe}")
     _check_extra()
     import torch
 

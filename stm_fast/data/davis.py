@@ -76,7 +76,8 @@ def _read_list(folder: Path, subset: str) -> Sequence[str]:
     if not file.is_file():
         there = ", ".join(sorted(path.stem for path in folder.glob("*.txt"))) or "none"
         raise MediaError(f"{file} does not exist: sets of {folder} are {there}")
-    lines = [line.split()[0] for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    text = file.read_text(encoding="utf-8", errors="replace")
+    lines = [line.split()[0] for line in text.splitlines() if line.strip()]
     names = [PurePath(line).parent.name if "/" in line else line for line in lines]
     if not names:
         raise MediaError(f"{file} names no clip")

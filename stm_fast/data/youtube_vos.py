@@ -126,7 +126,7 @@ def _folders(folder: Path) -> list[str]:
 
 
 def _read_list(file: Path) -> list[str]:
-    return list(dict.fromkeys(file.read_text(encoding="utf-8").split()))
+    return list(dict.fromkeys(file.read_text(encoding="utf-8", errors="replace").split()))
 
 
 def _read_meta(file: Path) -> _Meta:

@@ -65,8 +65,9 @@ def run_clip(
         OSError: a file cannot be written.
     """
     record = Path(out) / "runs" / f"{clip.name}.json"
-    if record.exists():
-        return ClipRun(**json.loads(record.read_text(encoding="utf-8")))
+    before = _recorded(record)
+    if before is not None:
+        return before
     begin = time.perf_counter()
     done = 0
     masks = Path(out) / dataset.masks_folder / clip.name
@@ -82,3 +83,13 @@ def run_clip(
     run = ClipRun(clip.name, done, time.perf_counter() - begin, segmenter.memory.tokens)
     write_text(record, json.dumps(asdict(run), indent=2) + "\n")
     return run
+
+
+def _recorded(record: Path) -> ClipRun | None:
+    """Return the record of a clip that was run before; None if there is none that can be read."""
+    if not record.exists():
+        return None
+    try:
+        return ClipRun(**json.loads(record.read_text(encoding="utf-8")))
+    except (ValueError, TypeError):
+        return None

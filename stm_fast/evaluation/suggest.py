@@ -8,7 +8,7 @@ from statistics import median
 
 from stm_fast.errors import MediaError
 from stm_fast.tracking.journal import read_journal
-from stm_fast.tracking.results import OutputFolder
+from stm_fast.tracking.output import OutputFolder
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from stm_fast.errors import ArgumentError
 from stm_fast.inference import run_state
 from stm_fast.inference.exclusive import Exclusive, one_at_a_time
 from stm_fast.inference.frame_state import FrameState
@@ -75,7 +76,7 @@ class Segmenter(Exclusive):
     ) -> None:
         super().__init__()
         if size != "auto" and size is not None and size < model.stride:
-            raise ValueError(f'size must be at least {model.stride} pixels, "auto" or None, got {size!r}')
+            raise ArgumentError("size", f'must be at least {model.stride} pixels, "auto" or None, got {size!r}')
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k must be at least 1 or None, got {top_k}")
         if store is not None and top_k is not None:

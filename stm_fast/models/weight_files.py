@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from stm_fast.errors import WeightsError
+from stm_fast.errors import ArgumentError, WeightsError
 from stm_fast.media.files import atomic_path
 from stm_fast.models.layouts import official_name, torchvision_name
 from stm_fast.models.resnet50 import resnet50_stm
@@ -67,7 +67,8 @@ def load_model(
     Raises:
         WeightsError: a file is missing or unreadable, or its entries are not those of the model; the message names
             them.
-        ValueError: `weights` beside a file, or a `dtype` that is not floating.
+        ArgumentError: `weights` beside a file.
+        ValueError: `dtype` is not floating.
     """
     if not dtype.is_floating_point:
         raise ValueError(f"dtype must be a floating type, got {dtype}")
@@ -85,7 +86,7 @@ def load_model(
                 stacklevel=2,
             )
     elif weights is not None:
-        raise ValueError(f"weights go with a model's name ({_names()}), but name_or_path is {name!r}")
+        raise ArgumentError("weights", f"go with a model's name ({_names()}), but the model is {name!r}")
     else:
         loaded = read_weights(name)
         architecture = loaded.architecture

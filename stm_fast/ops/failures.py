@@ -24,7 +24,7 @@ def is_kernel_failure(error: Exception) -> bool:
     `stm_fast.errors`, which tell the caller of a mistake, nor after any other, such as one that a signal handler
     raises.
     """
-    if isinstance(error, TimeoutError) or _is_out_of_memory(error):
+    if isinstance(error, TimeoutError) or is_out_of_memory(error):
         return False
     return isinstance(error, _KINDS) or _is_of_triton(error)
 
@@ -35,8 +35,8 @@ def _is_of_triton(error: Exception) -> bool:
     return errors is not None and isinstance(error, errors.TritonError)
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out, for which torch's CPU allocator and GPU drivers have no class of their own."""
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether memory ran out; torch's CPU allocator and GPU drivers have no class of their own for it."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)

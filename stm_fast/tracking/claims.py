@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from stm_fast.errors import StmFastError
+from stm_fast.errors import ArgumentError, StmFastError
 from stm_fast.media.files import write_text
 
 _FREE = ("input", "mask", "memory", "memory_limit", "device", "backend", "offload")
@@ -42,12 +42,12 @@ def claim(
             are not those of this one, whose are noted only then.
 
     Raises:
-        ValueError: both flags are given.
+        ArgumentError: both flags are given.
         StmFastError: results are there and neither flag is given, other settings or somebody else made them, or
             another run is writing there.
     """
     if resume and overwrite:
-        raise ValueError("resume and overwrite exclude each other: one continues with results, one starts again")
+        raise ArgumentError("resume", "excludes overwrite: one continues earlier results, the other replaces them")
     _lock(record.parent)
     with ExitStack() as refused:
         refused.callback(release, record.parent)

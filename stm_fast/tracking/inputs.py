@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from stm_fast.errors import StmFastError
 from stm_fast.media.frames import FrameSource
 from stm_fast.media.video import VideoFile
-from stm_fast.tracking.prompts import Given
+from stm_fast.tracking.prompts import Prompt
 
 
-def identity(frames: FrameSource, masks: Mapping[str, Given]) -> dict[str, object]:
+def identity(frames: FrameSource, masks: Mapping[str, Prompt]) -> dict[str, object]:
     """Describe the inputs of a run.
 
     Args:
@@ -34,7 +34,7 @@ def identity(frames: FrameSource, masks: Mapping[str, Given]) -> dict[str, objec
     return {"source": found, "masks": {name: _of_mask(mask) for name, mask in masks.items()}}
 
 
-def _of_mask(mask: Given) -> str:
+def _of_mask(mask: Prompt) -> str:
     return _digest(mask.read_bytes()) if isinstance(mask, Path) else _of_pixels(mask)
 
 
@@ -47,7 +47,7 @@ def _digest(content: bytes) -> str:
 
 
 def check_unchanged(
-    before: Mapping[str, Any], now: Mapping[str, Any], masks: Mapping[str, Given], done: "frozenset[str] | set[str]"
+    before: Mapping[str, Any], now: Mapping[str, Any], masks: Mapping[str, Prompt], done: "frozenset[str] | set[str]"
 ) -> None:
     """Make sure that a run resumes on the inputs that its results were made from.
 

@@ -85,11 +85,11 @@ def _check_object(masks: Iterable[Path], given: Path, frames: FrameSource, void:
     raise MediaError(f"all {seen} masks in {given} are empty: one must hold {needed}")
 
 
-Given = Path | NDArray[np.integer]
-"""A mask file, or ids `(H, W)`."""
+Prompt = Path | NDArray[np.integer]
+"""A mask that a user gives: a file, or ids `(H, W)`."""
 
 
-def given_masks(masks: Any, frames: FrameSource, *, void: int | None = None) -> dict[str, Given]:
+def prompts_of(masks: Any, frames: FrameSource, *, void: int | None = None) -> dict[str, Prompt]:
     """Masks in any form that `stm_fast.track` takes, by frame name.
 
     Args:
@@ -111,7 +111,7 @@ def given_masks(masks: Any, frames: FrameSource, *, void: int | None = None) -> 
     check_void(void)
     if not isinstance(masks, Mapping):
         masks = {frames.first_name: masks}
-    found: dict[str, Given] = {}
+    found: dict[str, Prompt] = {}
     for frame, mask in masks.items():
         name = f"{frame:05d}" if isinstance(frame, Integral) and frames.may_hold(f"{frame:05d}") else str(frame)
         if not frames.may_hold(name):
@@ -142,7 +142,7 @@ class Prompter:
         void: pixels of this id in files, 1 to 255, are background.
     """
 
-    def __init__(self, prompts: Mapping[str, Given], size: tuple[int, int], *, void: int | None = None) -> None:
+    def __init__(self, prompts: Mapping[str, Prompt], size: tuple[int, int], *, void: int | None = None) -> None:
         check_void(void)
         self._prompts = prompts
         self._left = set(prompts)
@@ -187,5 +187,5 @@ class Prompter:
         return fit_mask(read_mask(path, self._colours, void=self._void), self._size, path)
 
 
-def _called(given: Given, frame: Frame) -> str:
+def _called(given: Prompt, frame: Frame) -> str:
     return str(given) if isinstance(given, Path) else f"the mask of frame {frame.name}"

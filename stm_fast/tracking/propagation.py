@@ -1,4 +1,4 @@
-"""A whole clip: from the masks given for some frames to a mask for every frame."""
+"""A whole clip: from prompts for some frames to a mask for every frame."""
 
 from collections.abc import Collection, Generator, Iterable
 from dataclasses import dataclass, replace
@@ -57,8 +57,8 @@ class TrackedFrame:
     resumed: bool = False
 
 
-class Masks(Protocol):
-    """The masks that are given for a clip."""
+class Prompts(Protocol):
+    """The prompts of a clip."""
 
     def new_objects(self, frame: Frame) -> "Mask | None":
         """Return a mask of the objects that join in a frame; None if there are none."""
@@ -83,7 +83,7 @@ Corrected = Generator[TrackedFrame, "Correction | Mask | None", None]
 
 
 def propagate(
-    segmenter: Segmenter, frames: Iterable[Frame], masks: Masks, *, earlier: Earlier | None = None
+    segmenter: Segmenter, frames: Iterable[Frame], prompts: Prompts, *, earlier: Earlier | None = None
 ) -> Corrected:
     """Segment a clip frame by frame.
 
@@ -98,7 +98,7 @@ def propagate(
     Args:
         segmenter: started here.
         frames: the clip.
-        masks: the masks that are given.
+        prompts: that show the objects.
         earlier: what an earlier run has done.
 
     Yields:
@@ -114,7 +114,7 @@ def propagate(
     follower.started = restored is not None
     recalling = earlier is not None
     for index, frame in enumerate(frames):
-        new = masks.new_objects(frame)
+        new = prompts.new_objects(frame)
         known = earlier.mask(frame.name) if earlier is not None and recalling else None
         if restored is not None:
             recalling = index <= restored

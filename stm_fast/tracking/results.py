@@ -1,12 +1,10 @@
-"""The folder that a tracked video goes to: masks, overlay, contact sheet, summary, and the state to resume from."""
+"""What is written of a tracked video: masks, overlay, contact sheet, summary, and the state to resume from."""
 
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,69 +12,15 @@ from numpy.typing import NDArray
 from stm_fast.errors import MediaError
 from stm_fast.inference.segmenter import Segmenter
 from stm_fast.media.contact_sheet import ContactSheet
-from stm_fast.media.encode import SQUARE, video_writer
-from stm_fast.media.files import discard
+from stm_fast.media.frames import FrameSource
 from stm_fast.media.masks import read_mask, write_mask
 from stm_fast.media.notices import notice
-from stm_fast.media.overlay import blend
 from stm_fast.media.summary import RunSummary
 from stm_fast.tracking.journal import Journal
+from stm_fast.tracking.output import OutputFolder
+from stm_fast.tracking.overlay import Overlay, OverlayWriter
 from stm_fast.tracking.propagation import TrackedFrame
 from stm_fast.tracking.state_file import StateFile
-
-if TYPE_CHECKING:
-    from stm_fast.media.encode import VideoEncoder
-
-
-@dataclass(frozen=True)
-class OutputFolder:
-    """`masks/`, `overlay.mp4`, `contact_sheet.png`, `summary.json` and `frames.jsonl` below one folder."""
-
-    root: Path
-
-    @property
-    def masks(self) -> Path:
-        """Folder of the palette PNGs."""
-        return self.root / "masks"
-
-    @property
-    def overlay(self) -> Path:
-        """The video of frames with their masks."""
-        return self.root / "overlay.mp4"
-
-    @property
-    def contact_sheet(self) -> Path:
-        """The picture of the clip at a glance."""
-        return self.root / "contact_sheet.png"
-
-    @property
-    def summary(self) -> Path:
-        """What the run did."""
-        return self.root / "summary.json"
-
-    @property
-    def journal(self) -> Path:
-        """What was found in each frame."""
-        return self.root / "frames.jsonl"
-
-    @property
-    def run_state(self) -> Path:
-        """What a run under way resumes from."""
-        return self.root / ".checkpoint.safetensors"
-
-    @property
-    def pictures(self) -> tuple[Path, ...]:
-        """Results that may not be inputs."""
-        return self.masks, self.overlay, self.contact_sheet
-
-    def frames_done(self) -> set[str]:
-        """Return the names of the frames whose masks are on disk."""
-        return {path.stem for path in self.masks.glob("*.png") if not path.name.startswith(".")}
-
-    def clear(self) -> None:
-        """Remove the results of an earlier run, which may have had more frames or other pictures."""
-        for result in (*self.masks.glob("*.png"), self.overlay, self.contact_sheet, self.journal, self.run_state):
-            discard(result)
 
 
 class Results:
@@ -88,15 +32,12 @@ class Results:
     Args:
         folder: where results go.
         segmenter: that tracks them.
-        size: height and width of the frames.
+        frames: the video.
         settings: for the summary.
-        resume: continue with the masks that are there.
-        fps: frames per second of the overlay; None for no overlay.
-        timed: show each frame at its own time, where it has one, instead.
-        pixel_aspect: width of a pixel by its height, see `VideoEncoder`.
-        opacity: of the overlay's tint.
-        checkpoint_every: seconds between two states; 0 for none.
         inputs: what the masks are made from, for the summary.
+        resume: continue with the masks that are there.
+        overlay: how the overlay is drawn; None for no overlay.
+        checkpoint_every: seconds between two states; 0 for none.
 
     Attributes:
         restored: number of the frame whose state the segmenter was given; None if it has none.
@@ -108,33 +49,29 @@ class Results:
         self,
         folder: OutputFolder,
         segmenter: Segmenter,
-        size: tuple[int, int],
-        settings: dict[str, object],
+        frames: FrameSource,
         *,
+        settings: Mapping[str, object],
+        inputs: Mapping[str, object],
         resume: bool = False,
-        fps: Fraction | None = None,
-        timed: bool = True,
-        pixel_aspect: Fraction = SQUARE,
-        opacity: float = 0.4,
+        overlay: Overlay | None = None,
         checkpoint_every: float = 0.0,
-        inputs: dict[str, object] | None = None,
     ) -> None:
         self.folder = folder
         self.frames = 0
         self.restored: int | None = None
         self.summary: RunSummary | None = None
         self._segmenter = segmenter
-        self._size = size
-        self._settings, self._inputs = settings, inputs or {}
+        self._frames = frames
+        self._settings, self._inputs = dict(settings), dict(inputs)
         self._resume = resume
-        self._fps, self._timed, self._pixel_aspect = fps, timed, pixel_aspect
-        self._opacity = opacity
+        self._overlay = overlay
         self._state_file = StateFile(folder.run_state, checkpoint_every)
-        self._sheet = ContactSheet(opacity=opacity)
+        self._sheet = ContactSheet(opacity=(overlay or Overlay()).opacity)
         self._objects: set[int] = set()
         self._resumed = 0
         self._stack = ExitStack()
-        self._encoder: VideoEncoder | None = None
+        self._video: OverlayWriter | None = None
 
     def __enter__(self) -> "Results":
         self._begin = time.perf_counter()
@@ -142,8 +79,8 @@ class Results:
             self.restored = self._state_file.restore(self._segmenter, len(self.folder.frames_done()))
         self.folder.root.mkdir(parents=True, exist_ok=True)
         self._journal = Journal(self.folder.journal, resume=self._resume)
-        if self._fps:
-            self._encoder = self._stack.enter_context(video_writer(self.folder.overlay, self._fps, self._pixel_aspect))
+        if self._overlay:
+            self._video = self._stack.enter_context(self._overlay.writer(self.folder.overlay, self._frames))
         return self
 
     def mask(self, name: str) -> NDArray[np.uint8] | None:
@@ -156,10 +93,10 @@ class Results:
         if not self._resume or not path.exists():
             return None
         mask = read_mask(path)
-        if mask.shape != self._size:
+        height, width = self._frames.size
+        if mask.shape != (height, width):
             raise MediaError(
-                f"{path} is {mask.shape[1]}×{mask.shape[0]} but the frames are {self._size[1]}×{self._size[0]}: it is "
-                "not of this clip"
+                f"{path} is {mask.shape[1]}×{mask.shape[0]} but the frames are {width}×{height}: it is not of this clip"
             )
         return mask
 
@@ -176,10 +113,8 @@ class Results:
         if not frame.resumed:
             self._state_file.save_if_due(self._segmenter, frame.index)
         self._objects.update(frame.objects)
-        if self._encoder:
-            seen = sorted(self._objects)
-            picture = blend(frame.image, frame.mask, self._opacity, labels=True, legend=seen)
-            self._encoder.write(picture, frame.time if self._timed else None)
+        if self._video:
+            self._video.write(frame, sorted(self._objects))
         self._sheet.add(frame.name, frame.image, frame.mask)
         self.frames += 1
         self._resumed += frame.resumed

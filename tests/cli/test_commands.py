@@ -1,16 +1,18 @@
 """The command as a whole: help, versions, demo and doctor."""
 
+import inspect
 import subprocess
 import sys
+from dataclasses import fields
 
 import numpy as np
 import pytest
 
 import stm_fast
-from stm_fast.cli import doctor
+from stm_fast.cli import doctor, options
 from stm_fast.data import demo_clip
 from stm_fast.errors import ArgumentError, StmFastError
-from stm_fast.tracking.options import resolve_device
+from stm_fast.tracking.options import TrackOptions, resolve_device
 
 
 def test_help_names_all_commands_and_loads_nothing_heavy():
@@ -44,6 +46,13 @@ def test_a_device_that_cannot_be_used_is_refused_in_a_sentence(device):
     assert said.endswith("); allowed are auto, cpu, cuda, cuda:1 ...")
     assert "\n" not in said
     assert len(said) < 400
+
+
+def test_tracking_options_are_those_of_stm_fast_track():
+    defaults = {field.name: field.default for field in fields(TrackOptions)}
+    parameters = inspect.signature(stm_fast.track).parameters
+    assert {name: parameters[name].default for name in defaults} == defaults
+    assert set(options.ALL) == set(defaults)
 
 
 def test_unknown_option_is_a_usage_error(stm):

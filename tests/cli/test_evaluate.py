@@ -110,6 +110,14 @@ def test_resumes_after_the_clips_that_are_done(evaluate, tmp_path):
     assert read_mask(mask).any()
 
 
+def test_a_clip_whose_record_is_damaged_is_segmented_again(evaluate, tmp_path):
+    assert evaluate().exit_code == 0
+    record = tmp_path / "out" / "runs" / "clip.json"
+    record.write_text('{"clip":')
+    assert evaluate("--resume").exit_code == 0
+    assert json.loads(record.read_text())["frames"] == 6
+
+
 def test_never_writes_into_the_dataset(stm, clip, colour_model):
     pytest.importorskip("vos_benchmark")
     result = stm("evaluate", clip, "--dataset", "folder", "--out", clip)

@@ -12,6 +12,7 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 import typer
 from typer.testing import CliRunner
 
@@ -95,6 +96,32 @@ def test_quiet_prints_errors(run):
 
     result = run(fail, "--quiet")
     assert (result.exit_code, result.stdout, result.stderr) == (2, "", "Error: no such file\n")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes"),
+    ],
+    ids=["Python", "GPU", "CPU"],
+)
+def test_what_ran_out_of_memory_is_told_what_needs_less(run, error):
+    def fail():
+        raise error
+
+    result = run(fail)
+    assert result.exit_code == 3
+    assert result.stderr.startswith("Error: out of memory; --memory long-term, --memory-limit or --offload disk, also ")
+
+
+@pytest.mark.parametrize("bug", [ValueError("a bug"), TypeError("a bug"), RuntimeError("a bug")])
+def test_only_errors_of_the_package_become_sentences(run, bug):
+    def fail():
+        raise bug
+
+    assert run(fail).exception is bug
 
 
 def test_quiet_and_verbose_exclude_each_other(run):

@@ -58,7 +58,7 @@ def test_from_pictures_to_weights_and_on(train, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("--recipe", "soup"), "allowed are compact and smoke"),
+        (("--recipe", "soup"), "--recipe must be compact or smoke, got soup"),
         (("--clips", "0"), "--clips"),
         (("--dtype", "int8"), "int8"),
     ],

@@ -75,7 +75,7 @@ def steps(low, high, dtype):
 )
 def test_range_in_use_is_scaled_to_8_bits_and_told(tmp_path, dtype, low, high):
     pixels, expected = steps(low, high, dtype)
-    with pytest.warns(MediaNotice, match=r"has values from .*: they are scaled to 8 bits, in the same way in all frames"):
+    with pytest.warns(MediaNotice, match=r"has values from .*: they are scaled to 8 bits, in the same way in all"):
         image = read_image(write_tiff(tmp_path / "deep.tif", pixels))
     np.testing.assert_array_equal(image, np.dstack([expected] * 3))
 

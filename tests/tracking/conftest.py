@@ -50,6 +50,6 @@ def stopped(clip, track):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        track(clip / "frames", clip / "mask.png").save(clip / "out", overlay=False, each=interrupt)
+        track(clip / "frames", clip / "mask.png").save(clip / "out", overlay=None, each=interrupt)
     assert json.loads((clip / "out" / "summary.json").read_text())["complete"] is False
     return clip

@@ -13,7 +13,7 @@ from stm_fast.media.notices import MediaNotice
 from stm_fast.media.sources import open_frames
 from stm_fast.tracking import prompts as prompts_module
 from stm_fast.tracking.prompt_names import numbers_in
-from stm_fast.tracking.prompts import Prompter, find_prompts, given_masks
+from stm_fast.tracking.prompts import Prompter, find_prompts, prompts_of
 
 SIZE = (32, 48)
 OBJECT, BLANK = np.zeros(SIZE, np.uint8), np.zeros(SIZE, np.uint8)
@@ -225,9 +225,9 @@ class TestVoid:
 
     def test_is_ignored_in_files_and_arrays(self, folder, video):
         ids = read_mask(folder / "00000.png")
-        assert list(given_masks(folder, video, void=255)) == list(given_masks(ids, video, void=255)) == ["00000"]
+        assert list(prompts_of(folder, video, void=255)) == list(prompts_of(ids, video, void=255)) == ["00000"]
         for given in (folder, ids):
-            prompter = Prompter(given_masks(given, video, void=255), SIZE, void=255)
+            prompter = Prompter(prompts_of(given, video, void=255), SIZE, void=255)
             assert np.unique(prompter.new_objects(self.frame())).tolist() == [0, 1]
 
     @pytest.mark.parametrize(("void", "error"), [(0, ValueError), (1.5, TypeError)])

@@ -17,9 +17,10 @@ from stm_fast.media.sources import open_frames
 from stm_fast.memory import presets
 from stm_fast.memory.policies import MemoryPolicy
 from stm_fast.tracking import state_file
+from stm_fast.tracking.output import OutputFolder
 from stm_fast.tracking.prompts import Prompter, find_prompts
 from stm_fast.tracking.propagation import propagate
-from stm_fast.tracking.results import OutputFolder, Results
+from stm_fast.tracking.results import Results
 from stm_fast.tracking.state_file import StateFile
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*masks add objects but do not correct")
@@ -40,7 +41,9 @@ def clip(tmp_path, paint, ids):
 
 def track_into(out, segmenter, frames, prompts, stop=None, *, resume=False, seconds=0.0):
     """The frames of a run whose results go to a folder; a run that stops is killed, as far as files can tell."""
-    results = Results(OutputFolder(out), segmenter, frames.size, {}, resume=resume, checkpoint_every=seconds)
+    results = Results(
+        OutputFolder(out), segmenter, frames, settings={}, inputs={}, resume=resume, checkpoint_every=seconds
+    )
     found = []
     results.__enter__()
     for frame in propagate(segmenter, frames, Prompter(prompts, frames.size), earlier=results):

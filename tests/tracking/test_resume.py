@@ -20,7 +20,7 @@ def interrupt(tracker, out, after=3, **how):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        tracker.save(out, overlay=False, each=stop, **how)
+        tracker.save(out, overlay=None, each=stop, **how)
 
 
 def masks_in(out):
@@ -41,7 +41,7 @@ def test_a_run_with_corrections_resumes(track, pictures, truth, tmp_path, state,
 
     interrupt(tracker(), tmp_path / "out", checkpoint_every=120.0 if state else 0)
     seen.clear()
-    summary = tracker().save(tmp_path / "out", overlay=False, resume=True)
+    summary = tracker().save(tmp_path / "out", overlay=None, resume=True)
     assert (summary.complete, summary.resumed_frames) == (True, 4)
     assert seen == ([4, 5] if state else list(range(6)))
     for mask, expected in zip(masks_in(tmp_path / "out")[1:], truth[1:], strict=True):
@@ -54,7 +54,7 @@ def test_other_arrays_are_not_resumed(track, pictures, truth, tmp_path):
         track(pictures, np.where(truth[0] == 1, 1, 0)).save(tmp_path / "out", resume=True)
     with pytest.raises(StmFastError, match="the frames has changed since the earlier masks were made"):
         track(pictures[::-1], truth[0]).save(tmp_path / "out", resume=True)
-    assert track(pictures, truth[0]).save(tmp_path / "out", resume=True, overlay=False).resumed_frames == 4
+    assert track(pictures, truth[0]).save(tmp_path / "out", resume=True, overlay=None).resumed_frames == 4
 
 
 def test_other_images_in_the_same_folder_are_not_resumed(stopped, track, pictures):
@@ -70,7 +70,7 @@ def test_other_images_in_the_same_folder_are_not_resumed(stopped, track, picture
 def test_a_damaged_journal_is_resumed(stopped, track, tail):
     path = stopped / "out" / "frames.jsonl"
     path.write_bytes(path.read_bytes()[:-20] + b"\n" + tail)
-    assert track(stopped / "frames", stopped / "mask.png").save(stopped / "out", resume=True, overlay=False).complete
+    assert track(stopped / "frames", stopped / "mask.png").save(stopped / "out", resume=True, overlay=None).complete
     assert list(read_journal(path)) == [str(index) for index in range(6)]
 
 
@@ -78,7 +78,7 @@ def test_masks_of_frames_that_the_clip_no_longer_has_are_told_of(stopped, track)
     for name in ("2.png", "3.png", "4.png", "5.png"):
         (stopped / "frames" / name).unlink()
     with pytest.warns(MediaNotice, match="2 masks in .*masks are of frames that the clip no longer has"):
-        track(stopped / "frames", stopped / "mask.png").save(stopped / "out", resume=True, overlay=False)
+        track(stopped / "frames", stopped / "mask.png").save(stopped / "out", resume=True, overlay=None)
 
 
 @pytest.mark.parametrize("inputs", [3, {"source": 3, "masks": {}}, {"source": {"path": "frames"}}])
@@ -95,6 +95,6 @@ def test_a_run_that_is_refused_does_not_free_the_folder_of_another(clip, track):
     def others(frame):
         for _ in range(2):
             with pytest.raises(StmFastError, match="another run is writing into"):
-                track(clip / "frames", clip / "mask.png").save(clip / "out", overwrite=True, overlay=False)
+                track(clip / "frames", clip / "mask.png").save(clip / "out", overwrite=True, overlay=None)
 
-    assert track(clip / "frames", clip / "mask.png").save(clip / "out", overlay=False, each=others).complete
+    assert track(clip / "frames", clip / "mask.png").save(clip / "out", overlay=None, each=others).complete

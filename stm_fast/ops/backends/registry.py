@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from stm_fast.errors import ArgumentError
 from stm_fast.ops.operands import Operands
 
 BACKENDS = {
@@ -81,9 +82,9 @@ def import_failure(name: str) -> str | None:
 
 
 def check_name(name: str) -> None:
-    """Raise `ValueError` unless `name` is "auto" or a backend's name."""
+    """Raise `ArgumentError` unless `name` is "auto" or a backend's name."""
     if name != "auto" and name not in BACKENDS:
-        raise ValueError(f"backend is {name!r}; allowed are 'auto', {', '.join(map(repr, BACKENDS))}")
+        raise ArgumentError("backend", f"is {name!r}; allowed are 'auto', {', '.join(map(repr, BACKENDS))}")
 
 
 def availability() -> dict[str, str | None]:

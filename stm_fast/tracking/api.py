@@ -1,0 +1,102 @@
+"""`stm_fast.track`: a video and its prompts in, the masks of all frames out."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stm_fast.inference.objects import Mask
+from stm_fast.media.frames import FrameSource
+from stm_fast.tracking.options import TrackOptions
+from stm_fast.tracking.track import Corrections, Track
+
+if TYPE_CHECKING:
+    import torch
+
+    from stm_fast.models.stm import STM
+
+
+def track(
+    video: "str | Path | FrameSource | Iterable[Any]",
+    masks: "str | Path | Mask | Mapping[Any, str | Path | Mask] | None" = None,
+    *,
+    model: "str | Path | STM" = "compact",
+    weights: str | Path | None = None,
+    size: int | str | None = "auto",
+    dtype: "str | torch.dtype" = "auto",
+    device: "str | torch.device" = "auto",
+    memory: str = "auto",
+    memory_every: int = 5,
+    memory_limit: int | str | None = None,
+    top_k: int | None = None,
+    backend: str = "auto",
+    offload: str = "none",
+    offload_to: str | Path | None = None,
+    void: int | None = None,
+    corrections: Corrections | None = None,
+    progress: bool = False,
+) -> Track:
+    """Track objects through a video from their masks.
+
+    ```python
+    for frame in stm_fast.track("video.mp4", "mask.png"):
+        print(frame.name, frame.objects, frame.mask.shape)
+
+    stm_fast.track("video.mp4", "mask.png", progress=True).save("result")
+    ```
+
+    The result is an iterator over `TrackedFrame`: index, name, image, mask, objects, uncertainty. Its `send` corrects
+    the frame that came last and returns it anew; `save` writes what `stm-fast segment` writes. Options are those of the
+    command line, and so are their defaults.
+
+    Args:
+        video: a path that `stm_fast.media.sources.open_frames` takes; or RGB frames, numpy `(H, W, 3)` or torch
+            `(3, H, W)`, uint8 or floating in [0, 1]: a list, or an iterator such as a live source.
+        masks: the mask of the first frame, or masks of several by frame: a file, a folder of files named like their
+            frames, an integer array `(H, W)` of ids, or a mapping from the numbers or names of frames to files or
+            arrays. None where the first correction shows the objects.
+        model: "compact", "resnet50" with `weights`, a file of weights, or a network from `load_model`.
+        weights: see `TrackOptions`, as all of the following but the last four.
+        size: shorter side, in pixels, that the network works at; "auto" for the model's best.
+        dtype: "auto", "float32", "bfloat16" or "float16"; a network that is given keeps its own.
+        device: "auto", "cpu", "cuda" ...; a network that is given stays where it is.
+        memory: "auto", "official", "window:N", "least-used:N", "long-term" or "diverse".
+        memory_every: distance between remembered frames.
+        memory_limit: the most bytes that are remembered.
+        top_k: read only the k best memory tokens.
+        backend: of the memory read.
+        offload: where remembered frames move to: "none", "host" or "disk".
+        offload_to: folder for "disk".
+        void: an id in the masks that is no object, such as 255.
+        corrections: called with each frame; a mask that it returns corrects the frame before it is yielded. Where a run
+            is resumed from its state, frames up to there are as they were corrected, and it is not called with them.
+        progress: show a progress bar, or lines where there is no terminal, on stderr.
+
+    Raises:
+        MediaError: the video or a mask cannot be used.
+        WeightsError: the weights cannot be used.
+        TypeError: a frame or a mask is of another type.
+        ValueError: an option is out of range, or a mask has another size than the frames.
+    """
+    options = TrackOptions(
+        model=str(model) if isinstance(model, str | Path) else type(model).__name__,
+        weights=None if weights is None else str(weights),
+        size=size,
+        memory_every=memory_every,
+        memory=memory,
+        memory_limit=memory_limit,
+        top_k=top_k,
+        device=str(device),
+        dtype=str(dtype).removeprefix("torch."),
+        backend=backend,
+        offload=offload,
+        void=void,
+    )
+    return Track.open(
+        video,
+        masks,
+        options,
+        network=None if isinstance(model, str | Path) else model,
+        offload_to=offload_to,
+        corrections=corrections,
+        progress=progress,
+    )

@@ -1,0 +1,73 @@
+"""The folder that a tracked video goes to."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from stm_fast.errors import OutputError
+from stm_fast.media.files import discard
+
+
+@dataclass(frozen=True)
+class OutputFolder:
+    """`masks/`, `overlay.mp4`, `contact_sheet.png`, `summary.json` and `frames.jsonl` below one folder."""
+
+    root: Path
+
+    @property
+    def masks(self) -> Path:
+        """Folder of the palette PNGs."""
+        return self.root / "masks"
+
+    @property
+    def overlay(self) -> Path:
+        """The video of frames with their masks."""
+        return self.root / "overlay.mp4"
+
+    @property
+    def contact_sheet(self) -> Path:
+        """The picture of the clip at a glance."""
+        return self.root / "contact_sheet.png"
+
+    @property
+    def summary(self) -> Path:
+        """What the run did."""
+        return self.root / "summary.json"
+
+    @property
+    def journal(self) -> Path:
+        """What was found in each frame."""
+        return self.root / "frames.jsonl"
+
+    @property
+    def run_state(self) -> Path:
+        """What a run under way resumes from."""
+        return self.root / ".checkpoint.safetensors"
+
+    @property
+    def pictures(self) -> tuple[Path, ...]:
+        """Results that must not be inputs."""
+        return self.masks, self.overlay, self.contact_sheet
+
+    def check_inputs(self, video: str | Path, masks: Iterable[Path]) -> None:
+        """Make sure that no result replaces an input.
+
+        Raises:
+            OutputError: one does.
+        """
+        source = Path(video).resolve()
+        used = {source, *(path.resolve().parent for path in masks)}
+        for result in self.pictures:
+            if result.resolve() in used:
+                raise OutputError(f"{result} is or holds the video or a mask: choose another folder")
+        if self.root.resolve() == source:
+            raise OutputError(f"{self.root} is the folder of the frames: choose another folder")
+
+    def frames_done(self) -> set[str]:
+        """Return the names of the frames whose masks are on disk."""
+        return {path.stem for path in self.masks.glob("*.png") if not path.name.startswith(".")}
+
+    def clear(self) -> None:
+        """Remove the results of an earlier run, which may have had more frames or other pictures."""
+        for result in (*self.masks.glob("*.png"), self.overlay, self.contact_sheet, self.journal, self.run_state):
+            discard(result)
