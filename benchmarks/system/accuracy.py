@@ -30,7 +30,7 @@ def main(model: str = "compact") -> None:
     options = TrackOptions(model=model)
     network = options.load()
     dtype = next(network.parameters()).dtype
-    print(machine.line(str(dtype), f"{network.working_size} pixels"), end="\n\n")
+    print(machine.line(str(dtype), f"{network.card.working_size} pixels"), end="\n\n")
     print(
         "| dataset | clip | objects | frames | J&F | J | F | frames/s | read |\n|---|---|---|---|---|---|---|---|---|"
     )

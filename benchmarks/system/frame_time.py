@@ -31,7 +31,7 @@ def main(name: str = "compact") -> None:
     """Print a line for every T and backend."""
     model = load_model(name, dtype=resolve_dtype("auto", "cpu"))
     clip = list(render())
-    print(machine.line(str(next(model.parameters()).dtype), f"{model.working_size} pixels"), end="\n\n")
+    print(machine.line(str(next(model.parameters()).dtype), f"{model.card.working_size} pixels"), end="\n\n")
     print("| T | read by | ms a frame | frames/s | ms of it reading | share |\n|---|---|---|---|---|---|")
     for frames in FRAMES:
         for backend, (total, read) in measure(model, clip, frames).items():
@@ -43,7 +43,7 @@ def measure(model: torch.nn.Module, clip: list[DemoFrame], frames: int) -> dict[
     """Return the median seconds of a frame, and of its read, by backend."""
     segmenters, films = {}, {}
     for backend in BACKENDS:
-        segmenter = Segmenter(model, size=model.working_size, policy=MemoryPolicy(every=1, max_frames=frames))
+        segmenter = Segmenter(model, size=model.card.working_size, policy=MemoryPolicy(every=1, max_frames=frames))
         segmenter.start(clip[0].image, (clip[0].mask == CAT).astype(np.uint8))
         film = to_and_fro(clip)
         for frame in islice(film, frames + 1):

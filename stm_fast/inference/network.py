@@ -10,7 +10,7 @@ from stm_fast.inference.frame_state import FrameState
 from stm_fast.inference.frames import Geometry, Image, to_rgb
 from stm_fast.inference.objects import without_holes
 from stm_fast.models.aggregation import aggregate, other_masks
-from stm_fast.models.fusion import inference_copy
+from stm_fast.models.inference_copy import inference_copy
 from stm_fast.models.stm import STM, QueryFeatures
 
 _PIXELS_AT_ONCE = 8 * 480 * 864
@@ -40,7 +40,7 @@ class FrameNetwork:
         """Return the sizes at which frames of the size `outer` are segmented; `size` is that of `Segmenter`."""
         stride = self.model.stride
         if size == "auto":
-            best = self.model.best_size(min(outer))
+            best = self.model.card.best_size(min(outer))
             size = None if best == min(outer) or best < stride else best
         return Geometry.of(outer, size, stride)
 
@@ -80,10 +80,10 @@ class FrameNetwork:
         """Return masks `(O, 1, *inner)` of the objects as they go into memory."""
         masks = frame.inner[1:, None]
         given = [row for row, found in enumerate(frame.objects) if found in frame.annotated]
-        if not given or not self.model.hole_size:
+        if not given or not self.model.card.hole_size:
             return masks
         filled = masks.clone()
-        filled[given] = without_holes(masks[given], other_masks(masks)[given], self.model.hole_size)
+        filled[given] = without_holes(masks[given], other_masks(masks)[given], self.model.card.hole_size)
         return filled
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stm_fast.models.card import ModelCard
 from stm_fast.models.decoder import FineDecoder
 from stm_fast.models.efficientnet_lite import (
     FEATURE_CHANNELS,
@@ -88,7 +89,7 @@ class CompactMemoryEncoder(nn.Module):
 
 
 def compact_stm() -> STM:
-    """A compact STM with random weights: key 64, value 256, decoder 96 channels."""
+    """Return a compact STM with random weights: 64 channels of keys, 256 of values, 96 in the decoder."""
     return STM(
         query_encoder=CompactQueryEncoder(),
         memory_encoder=CompactMemoryEncoder(),
@@ -97,9 +98,7 @@ def compact_stm() -> STM:
         decoder=FineDecoder(
             VALUE_CHANNELS, (STRIDE_8_CHANNELS, STRIDE_4_CHANNELS, STRIDE_2_CHANNELS), DECODER_CHANNELS, FINE_CHANNELS
         ),
-        working_size=608,
-        max_enlargement=4 / 3,
-        hole_size=STM.stride,
+        card=ModelCard(working_size=608, max_enlargement=4 / 3, hole_size=STM.stride),
     )
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stm_fast.models.activated import convolve_relu
+from stm_fast.models.fused_activation import convolve_relu
 
 
 def upsample(x: Tensor, factor: int) -> Tensor:

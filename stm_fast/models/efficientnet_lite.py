@@ -7,15 +7,15 @@ layer is a convolution with a bias. The 192-channel stage, at stride 32 in the c
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
-from stm_fast.models.activated import convolve_relu6
+from stm_fast.models.batch_norm import scale_and_shift, scaled
 from stm_fast.models.depthwise import DepthwiseConv2d
+from stm_fast.models.fused_activation import convolve_relu6
 
 
 class BlockSpec(NamedTuple):
-    """One inverted residual block: channels in and out, expansion factor, kernel size, stride, dilation."""
+    """The shape of an inverted residual block: channels, expansion factor, kernel size, stride, dilation."""
 
     channels_in: int
     channels_out: int
@@ -92,19 +92,23 @@ class EfficientNetLite0(nn.Module):
         return x, stride8
 
 
+_NORM = ("running_mean", "running_var", "weight", "bias")
+
+
 def folded_weights(state: Mapping[str, Tensor], epsilon: float = 1e-3) -> dict[str, Tensor]:
-    """A pretrained classifier's weights with batch norm folded in, for an `EfficientNetLite0`.
+    """Return the weights of a pretrained classifier with batch norm folded in, for an `EfficientNetLite0`.
 
     Args:
-        state: state_dict in the spelling of the public PyTorch port (`_conv_stem`, `_blocks.0._bn1`, ...).
+        state: state_dict with the names of the public PyTorch port (`_conv_stem`, `_blocks.0._bn1`, ...).
         epsilon: of its batch norms.
     """
     folded: dict[str, Tensor] = {}
 
     def fold(ours: str, convolution: str, norm: str) -> None:
-        gain = state[f"{norm}.weight"] / torch.sqrt(state[f"{norm}.running_var"] + epsilon)
-        folded[f"{ours}.weight"] = state[f"{convolution}.weight"] * gain.view(-1, 1, 1, 1)
-        folded[f"{ours}.bias"] = state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * gain
+        mean, variance, weight, bias = (state[f"{norm}.{name}"] for name in _NORM)
+        scale, shift = scale_and_shift(mean, variance, weight, bias, epsilon)
+        folded[f"{ours}.weight"] = scaled(state[f"{convolution}.weight"], scale)
+        folded[f"{ours}.bias"] = shift
 
     fold("stem", "_conv_stem", "_bn0")
     for index, spec in enumerate(BLOCKS):

@@ -1,13 +1,15 @@
-"""Space-Time Memory Network (Oh et al., ICCV 2019): the parts in the order in which a frame passes them."""
+"""Space-Time Memory Network (Oh et al., ICCV 2019): its parts, in the order in which a frame passes them."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from stm_fast.models.card import ModelCard
+
 
 class QueryFeatures(NamedTuple):
-    """What the query encoder makes of frames, at `stride` 16 unless said otherwise.
+    """What the query encoder returns for frames, at stride 16 unless said otherwise.
 
     Attributes:
         key: `(N, Ck, h, w)`.
@@ -20,7 +22,7 @@ class QueryFeatures(NamedTuple):
     skips: tuple[Tensor, ...]
 
     def select(self, index: Tensor | slice) -> "QueryFeatures":
-        """The features of some frames, chosen along the batch dimension."""
+        """Return the features of some frames, chosen along the batch dimension."""
         return QueryFeatures(self.key[index], self.value[index], tuple(skip[index] for skip in self.skips))
 
 
@@ -36,11 +38,10 @@ class STM(nn.Module):
         query_head: features -> (key, value).
         memory_head: features -> (key, value).
         decoder: readout, query value, skips -> logits `(N, 2, H, W)`.
-        working_size: shorter side, in pixels, of the frames that it segments best.
-        max_enlargement: by how much smaller frames may be enlarged towards it; 1 leaves them as they are.
-        hole_size: holes and gaps of a given mask up to this many pixels wide are filled in what is remembered of it; 0
-            for none. An object that shows through spray or leaves has more of them than two memory locations can tell
-            apart, and fades where they are.
+        card: inference settings; None for the defaults.
+
+    Attributes:
+        card: the inference settings. They take no part in the arithmetic: `Segmenter` follows them.
     """
 
     stride = 16
@@ -52,9 +53,7 @@ class STM(nn.Module):
         query_head: nn.Module,
         memory_head: nn.Module,
         decoder: nn.Module,
-        working_size: int = 480,
-        max_enlargement: float = 1.0,
-        hole_size: int = 0,
+        card: ModelCard | None = None,
     ) -> None:
         super().__init__()
         self.query_encoder = query_encoder
@@ -62,22 +61,16 @@ class STM(nn.Module):
         self.query_head = query_head
         self.memory_head = memory_head
         self.decoder = decoder
-        self.working_size = working_size
-        self.max_enlargement = max_enlargement
-        self.hole_size = hole_size
-
-    def best_size(self, shorter_side: int) -> int:
-        """The shorter side, in pixels, at which frames of this shorter side are segmented best."""
-        return min(self.working_size, round(shorter_side * self.max_enlargement))
+        self.card = card or ModelCard()
 
     def encode_query(self, frames: Tensor) -> QueryFeatures:
-        """Keys, values and skips of RGB frames `(N, 3, H, W)` in [0, 1]; H and W are multiples of 16."""
+        """Return keys, values and skips of RGB frames `(N, 3, H, W)` in [0, 1]; H and W are multiples of 16."""
         features, skips = self.query_encoder(frames)
         key, value = self.query_head(features)
         return QueryFeatures(key, value, skips)
 
     def encode_memory(self, frames: Tensor, masks: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys `(N, Ck, h, w)` and values `(N, Cv, h, w)` of N object instances.
+        """Return keys `(N, Ck, h, w)` and values `(N, Cv, h, w)` of N object instances.
 
         Args:
             frames: RGB `(1 or N, 3, H, W)` in [0, 1].
@@ -88,6 +81,6 @@ class STM(nn.Module):
         return key, value
 
     def decode(self, readout: Tensor, query: QueryFeatures) -> Tensor:
-        """Object probabilities `(N, H, W)` from the readout `(N, Cv, h, w)` of the memory, in float32."""
+        """Return object probabilities `(N, H, W)`, float32, from the readout `(N, Cv, h, w)` of the memory."""
         logits: Tensor = self.decoder(readout, query.value, query.skips)
         return torch.softmax(logits.float(), dim=1)[:, 1]

@@ -10,6 +10,7 @@ from stm_fast import MemoryPolicy, Segmenter
 from stm_fast.inference import network
 from stm_fast.memory.certainty import Certain, uncertainty
 from stm_fast.memory.offload import DiskStore, HostStore
+from stm_fast.models.card import ModelCard
 from stm_fast.models.stm import STM
 
 Blocks = Callable[..., np.ndarray]
@@ -221,7 +222,7 @@ def test_a_correction_of_one_object_keeps_the_frame_for_that_one(model: STM, pai
 
 def test_holes_are_filled_in_what_is_remembered_of_given_masks_alone(model: STM, paint: Blocks, ids: Blocks) -> None:
     segmenter = Segmenter(model)
-    segmenter.model.hole_size, seen = 16, []
+    segmenter.model.card, seen = ModelCard(hole_size=16), []
     encode = segmenter.model.encode_memory
     segmenter.model.encode_memory = lambda frame, masks, others: seen.append(masks) or encode(frame, masks, others)
     frame, holed = paint("...", "rrr", "..."), ids("000", "101", "000")

@@ -140,4 +140,4 @@ def test_trunk_takes_any_multiple_of_sixteen() -> None:
 
 @pytest.mark.parametrize(("shorter_side", "best"), [(1080, 608), (608, 608), (480, 608), (270, 360)])
 def test_small_frames_are_enlarged_by_a_third_at_most(shorter_side: int, best: int) -> None:
-    assert compact_stm().best_size(shorter_side) == best
+    assert compact_stm().card.best_size(shorter_side) == best

@@ -2,8 +2,9 @@ import pytest
 import torch
 from torch import nn
 
+from stm_fast.models.batch_norm import fold_batch_norm
 from stm_fast.models.encoders import MaskedStem
-from stm_fast.models.fusion import fold_batch_norm, inference_copy
+from stm_fast.models.inference_copy import inference_copy
 from stm_fast.models.resnet import ResNet50Stages
 from stm_fast.models.resnet50 import resnet50_stm
 from stm_fast.models.stm import STM
@@ -106,4 +107,4 @@ def test_network_trains(official_model: STM, frames: torch.Tensor) -> None:
 
 def test_frames_are_never_enlarged() -> None:
     model = resnet50_stm()
-    assert [model.best_size(shorter_side) for shorter_side in (1080, 480, 360)] == [480, 480, 360]
+    assert [model.card.best_size(shorter_side) for shorter_side in (1080, 480, 360)] == [480, 480, 360]

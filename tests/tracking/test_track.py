@@ -14,6 +14,7 @@ from stm_fast.media.encode import video_writer
 from stm_fast.media.masks import read_mask, write_mask
 from stm_fast.media.notices import MediaNotice
 from stm_fast.media.sources import open_frames
+from stm_fast.models.card import ModelCard
 from stm_fast.tracking.journal import Journal, read_journal
 from stm_fast.tracking.overlay import Overlay
 from stm_fast.tracking.propagation import Correction, TrackedFrame
@@ -346,7 +347,7 @@ def test_auto_keeps_all_frames_of_a_short_video_and_says_when_it_does_no_longer(
 
 
 def test_a_size_of_the_models_choice(model, pictures, truth):
-    model.working_size = 16
+    model.card = ModelCard(working_size=16)
     frames = list(stm_fast.track(pictures, truth[0], model=model))
     tracker = stm_fast.Segmenter(model, size="auto")
     tracker.start(pictures[0], truth[0])

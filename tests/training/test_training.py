@@ -11,6 +11,7 @@ pytest.importorskip("cv2")
 
 from stm_fast import MemoryPolicy, Segmenter, load_model
 from stm_fast.data.synthetic.pool import ClipPool, PoolSpec, make_pool
+from stm_fast.models.card import ModelCard
 from stm_fast.models.compact import compact_stm
 from stm_fast.training.average import WeightAverage
 from stm_fast.training.batches import BatchSampler, Sampling, collate
@@ -68,7 +69,7 @@ def test_rollout_is_what_the_segmenter_does(pool: ClipPool) -> None:
     """Training and inference are two programs over one network: on a clip of one batch they must agree."""
     torch.manual_seed(0)
     model = compact_stm().eval()
-    model.hole_size = 0  # holes are filled where masks are drawn by hand
+    model.card = ModelCard()  # holes are filled where masks are drawn by hand
     clip = next(pool[index] for index in range(len(pool)) if pool[index].objects >= 2)
     batch = collate([(np.asarray(clip.frames), np.asarray(clip.masks))])
     with torch.no_grad():
