@@ -1,12 +1,13 @@
-"""The rooms of the house: imports point one way, backends stay apart, and every folder is a package."""
+"""The rooms of the house: imports point one way and in no circle, backends stay apart, and files are short."""
 
-import ast
-from collections.abc import Iterator
+import subprocess
 from pathlib import Path
 
 import pytest
 
 import stm_fast
+from tools import import_graph
+from tools.import_graph import imported_names
 
 PACKAGE = Path(stm_fast.__file__).parent
 LEVELS = {
@@ -28,32 +29,68 @@ LEVELS = {
     "__version__": 0,
 }
 KERNELS = PACKAGE.parent / "kernels"
+SOURCES = {".py", ".h", ".cpp", ".cu", ".cuh"}
+MAX_LINES = 400
+LONGER = {
+    "stm_fast/memory/arena.py",
+    "stm_fast/memory/bank.py",
+    "tests/csrc/problem.h",
+    "tests/inference/test_segmenter.py",
+    "tests/inference/test_session.py",
+    "tests/memory/test_bank.py",
+    "tests/ops/test_cpu_engines.py",
+}
+"""Files to be divided; no other may join them."""
+CIRCLES = [["stm_fast.memory.arena", "stm_fast.memory.policies"]]
+"""Circles to be broken; no other may join them."""
 MODULES = sorted({*PACKAGE.rglob("*.py"), *KERNELS.rglob("*.py")} - {PACKAGE / "__init__.py"})
-
-
-def imported(path: Path) -> Iterator[str]:
-    """Dotted names that a module imports from this package, wherever in the file: modules, or names of `stm_fast`."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name.startswith("stm_fast."))
-        elif isinstance(node, ast.ImportFrom) and node.module == "stm_fast":
-            yield from (stm_fast._HOMES.get(alias.name, f"stm_fast.{alias.name}") for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("stm_fast."):
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE.parent)))
 def test_nothing_below_imports_anything_above(path: Path) -> None:
     room = "kernels" if KERNELS in path.parents else path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    above = [name for name in imported(path) if LEVELS[name.split(".")[1]] > LEVELS[room]]
+    above = [
+        name
+        for name in imported_names(path)
+        if name.startswith("stm_fast.") and LEVELS[name.split(".")[1]] > LEVELS[room]
+    ]
     assert not above
 
 
 def test_backends_do_not_import_one_another() -> None:
     home = PACKAGE / "ops" / "backends"
     for path in home.glob("*.py"):
-        backends = [name for name in imported(path) if name.startswith("stm_fast.ops.backends")]
+        backends = [name for name in imported_names(path) if name.startswith("stm_fast.ops.backends")]
         assert not [name for name in backends if not name.startswith("stm_fast.ops.backends.registry")], path.name
+
+
+def test_no_modules_import_one_another_in_a_circle() -> None:
+    assert not [circle for circle in import_graph.circles() if circle not in CIRCLES]
+
+
+def test_circles_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = {"a": {"b", "d"}, "b": {"c"}, "c": {"a"}, "d": {"d2"}, "d2": set()}
+    monkeypatch.setattr(import_graph, "imports", lambda: graph)
+    assert import_graph.circles() == [["a", "b", "c"]]
+
+
+def test_files_are_short() -> None:
+    """All that git tracks, and what it would track; headers of others are kept as they are."""
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=import_graph.ROOT, check=True, capture_output=True, text=True).stdout.split()
+    files = [import_graph.ROOT / name for name in names if "third_party" not in name]
+    sources = [path for path in files if path.suffix in SOURCES and path.is_file() and not path.is_symlink()]
+    assert len(sources) > 300
+    lengths = {str(path.relative_to(import_graph.ROOT)): len(path.read_text().splitlines()) for path in sources}
+    assert not {name: length for name, length in lengths.items() if length > MAX_LINES and name not in LONGER}
+
+
+def test_the_page_shows_the_imports_and_the_way_of_a_read() -> None:
+    """After a change of either `python -m tools.import_graph` writes the page anew."""
+    pytest.importorskip("triton")
+    text = import_graph.PAGE.read_text()
+    assert text.count("<!-- made by tools.import_graph: ") == len(import_graph.BLOCKS)
+    assert import_graph.page(text) == text
 
 
 def test_every_folder_of_modules_is_a_package() -> None:

@@ -1,0 +1,196 @@
+"""The picture of imports and the way of a read in docs/architecture.md, both made from the code.
+
+    python -m tools.import_graph [--check]
+
+Writes the blocks between `<!-- made by tools.import_graph: NAME -->` and `<!-- end -->` anew; with --check it fails if
+one of them is not what the code says. The way of a read is traced: a small read is run with a backend, and the Python
+files of this package are noted in the order in which the call enters them, up to the launch of the kernel.
+"""
+
+import argparse
+import ast
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from types import FrameType
+
+import stm_fast
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "architecture.md"
+PACKAGES = {"stm_fast": ROOT / "stm_fast", "stm_fast.kernels": ROOT / "kernels", "tools": ROOT / "tools"}
+BACKENDS = {"cpu": {}, "triton": {"TRITON_INTERPRET": "1"}}
+"""Backends whose way is traced, and the environment that they need on a machine without a GPU."""
+MAX_FILES = 6
+"""From `memory_read` to the launch of a kernel."""
+BLOCK = r"(<!-- made by tools\.import_graph: ([\w ]+) -->\n).*?(<!-- end -->)"
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Return the file of every module of the package, of the kernels and of the tools, by its dotted name."""
+    found = {}
+    for package, folder in PACKAGES.items():
+        for path in sorted(folder.rglob("*.py")):
+            parts = path.relative_to(folder).with_suffix("").parts
+            found[".".join((package, *(part for part in parts if part != "__init__")))] = path
+    return found
+
+
+def imported_names(path: Path) -> Iterator[str]:
+    """Yield the dotted names that a file imports from this repository, wherever in the file."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module == "stm_fast":
+            yield from (stm_fast._HOMES.get(alias.name, f"stm_fast.{alias.name}") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@cache
+def imports() -> dict[str, set[str]]:
+    """Return the modules that every module imports; names of the package itself are those of their modules."""
+    known = modules()
+    graph: dict[str, set[str]] = {}
+    for name, path in known.items():
+        targets = set()
+        for dotted in imported_names(path):
+            module = dotted if dotted in known else dotted.rpartition(".")[0]
+            if module in known and module not in (name, "stm_fast"):
+                targets.add(module)
+        graph[name] = targets if name != "stm_fast" else set()
+    return graph
+
+
+def circles() -> list[list[str]]:
+    """Return the sets of modules that import one another, directly or not."""
+    graph = imports()
+    reached = {name: _reachable(graph, name) for name in graph}
+    found = {tuple(sorted(other for other in reached[name] if name in reached[other])) for name in graph}
+    return sorted(list(circle) for circle in found if len(circle) > 1)
+
+
+def room(module: str) -> str:
+    """Return the room of the house that a module is in: a folder of `stm_fast`, or a module at its top."""
+    return module.split(".")[1]
+
+
+def rooms() -> dict[str, set[str]]:
+    """Return the rooms that every room of `stm_fast` imports."""
+    graph: dict[str, set[str]] = {}
+    for name, targets in imports().items():
+        if name.startswith("stm_fast."):
+            graph.setdefault(room(name), set()).update(room(target) for target in targets)
+    return {name: {target for target in targets if target != name} for name, targets in graph.items()}
+
+
+def picture() -> str:
+    """Return the rooms as a Mermaid flowchart; an arrow that follows from others is left out."""
+    graph = {name: targets for name, targets in rooms().items() if name != "__main__"}
+    lines = ["```mermaid", "flowchart TD"]
+    for name in sorted(graph):
+        targets = graph[name]
+        implied = {later for target in targets for later in _reachable(graph, target)}
+        lines += [f"    {name} --> {target}" for target in sorted(targets - implied)]
+    return "\n".join([*lines, "```"])
+
+
+def way(backend: str) -> list[str]:
+    """Return the Python files of this package that a warm read enters, in order, up to the launch of its kernel."""
+    command = [sys.executable, "-m", "tools.import_graph", "--trace", backend]
+    environment = os.environ | BACKENDS[backend]
+    done = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
+    return done.stdout.split()
+
+
+def trace(backend: str) -> list[str]:
+    """Do what `way` says in this process."""
+    import torch
+
+    from stm_fast.ops import memory_read
+
+    key, value = torch.rand(1, 16, 40), torch.rand(1, 16, 40)
+    files: list[str] = []
+    launched = False
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        nonlocal launched
+        path = Path(frame.f_code.co_filename).resolve()
+        launched = launched or (ROOT not in path.parents and "triton" in path.parts)
+        if event == "call" and not launched and ROOT in path.parents:
+            file = str(path.relative_to(ROOT))
+            if file.startswith(("stm_fast/", "kernels/")) and file not in files:
+                files.append(file)
+
+    for _ in range(2):
+        memory_read(key, key, value, backend=backend)
+    sys.setprofile(note)
+    try:
+        memory_read(key, key, value, backend=backend)
+    finally:
+        sys.setprofile(None)
+    return files
+
+
+def ways() -> str:
+    """Return the way of a read with every backend as a Markdown list."""
+    lines = []
+    for backend in BACKENDS:
+        files = way(backend)
+        lines.append(f"- {backend}, {len(files)} files: " + " → ".join(f"`{file}`" for file in files))
+    return "\n".join(lines)
+
+
+BLOCKS = {"imports": picture, "way of a read": ways}
+
+
+def page(text: str) -> str:
+    """Return a page with its blocks made anew.
+
+    Raises:
+        ValueError: a block has a name that is unknown.
+    """
+
+    def made(block: re.Match[str]) -> str:
+        if block[2] not in BLOCKS:
+            raise ValueError(f"the page asks for {block[2]!r}; known are {', '.join(BLOCKS)}")
+        return f"{block[1]}{BLOCKS[block[2]]()}\n{block[3]}"
+
+    return re.sub(BLOCK, made, text, flags=re.DOTALL)
+
+
+def _reachable(graph: dict[str, set[str]], start: str) -> set[str]:
+    found: set[str] = set()
+    pending = [*graph.get(start, ())]
+    while pending:
+        name = pending.pop()
+        if name not in found:
+            found.add(name)
+            pending += graph.get(name, ())
+    return found
+
+
+def main() -> None:
+    """Write the page, check it, or trace a read."""
+    parser = argparse.ArgumentParser(prog="tools.import_graph", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="change nothing, and fail if the page is outdated")
+    parser.add_argument("--trace", choices=BACKENDS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.trace:
+        print(*trace(options.trace), sep="\n")
+        return
+    text = PAGE.read_text()
+    made = page(text)
+    if options.check and made != text:
+        raise SystemExit(f"{PAGE.relative_to(ROOT)} is outdated: run python -m tools.import_graph")
+    if not options.check:
+        PAGE.write_text(made)
+
+
+if __name__ == "__main__":
+    main()
