@@ -88,7 +88,7 @@ check: install ## lint, formatting and types, of Python and C++
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror $(CSRC) tests/csrc/*.cpp tests/csrc/*.h
+	$(BIN)/clang-format --dry-run --Werror $(CSRC) benchmarks/read/*.cpp tests/csrc/*.cpp tests/csrc/*.h
 
 weights: install ## train the compact model from nothing, in runs/compact; takes hours and resumes where it stopped
 	$(BIN)/stm-fast train synthetic runs/compact

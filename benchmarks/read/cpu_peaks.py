@@ -1,27 +1,36 @@
 """What this CPU can do at best: multiply-adds in registers, bytes from memory."""
 
+import ctypes
+import platform
+import shlex
 import statistics
+import subprocess
+import tempfile
 import threading
 import time
+from functools import cache
+from pathlib import Path
 
 import torch
 
 from benchmarks.harness import Turns, in_turns
 from stm_fast.ops import compiled
+from stm_fast.ops.compiled import recipe
 
 UNITS = ("float32 vectors", "bfloat16 vectors", "bfloat16 tiles")
 ROUNDS = 2_000_000
 COPIED_BYTES = 1 << 28
+SOURCE = Path(__file__).with_suffix(".cpp")
+CSRC = Path(__file__).parents[2] / "csrc"
 
 
 def flops(unit: int, threads: int) -> float:
     """Return floating-point operations per second in registers, of all threads; zero where there is no such unit."""
-    library = compiled.functions()
-    assert library is not None, compiled.failure()
+    library = _library()
     done = [0.0] * threads
 
     def work(index: int) -> None:
-        done[index] = library.stm_fast_multiply_add(unit, ROUNDS)
+        done[index] = library.multiply_add(unit, ROUNDS)
 
     workers = [threading.Thread(target=work, args=(index,)) for index in range(threads)]
     begin = time.perf_counter()
@@ -30,6 +39,24 @@ def flops(unit: int, threads: int) -> float:
     for worker in workers:
         worker.join()
     return sum(done) / (time.perf_counter() - begin)
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    """Compile `cpu_peaks.cpp` for the best instruction set that this machine executes, and load it."""
+    executed = compiled.instruction_sets()
+    assert executed, compiled.failure()
+    best = executed[0]
+    flags = (*recipe.KERNEL_FLAGS, f"-DSTM_ISA={best}", *recipe.INSTRUCTION_SETS[platform.machine()][best])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "cpu_peaks.so"
+        compiler = shlex.split(recipe.find_compiler())
+        command = [*compiler, *recipe.common_flags(CSRC), *flags, "-shared", str(SOURCE), "-o", str(path)]
+        subprocess.run(command, check=True)
+        library = ctypes.CDLL(str(path))
+    library.multiply_add.argtypes = (ctypes.c_int, ctypes.c_int64)
+    library.multiply_add.restype = ctypes.c_double
+    return library
 
 
 def bandwidth() -> float:

@@ -79,11 +79,6 @@ STABLE_TORCH_LIBRARY_IMPL(stm_fast_cpu, CPU, library) {
 // What the library was built from; see stm_fast/ops/compiled/recipe.py.
 extern "C" __attribute__((visibility("default"))) const char* stm_fast_source_key() { return STM_SOURCE_KEY; }
 
-// For benchmarks: floating-point operations that one thread has done in registers; see stm::Peak.
-extern "C" __attribute__((visibility("default"))) double stm_fast_multiply_add(int peak, int64_t rounds) {
-  return stm::engine(0).multiply_add(static_cast<stm::Peak>(peak), rounds);
-}
-
 // The instruction sets that this machine can execute, best first, with commas between them. Ops take an index among
 // them.
 extern "C" __attribute__((visibility("default"))) const char* stm_fast_instruction_sets() {

@@ -7,7 +7,6 @@
 #include "cpu/float_tiles.h"
 #include "cpu/forward.h"
 #include "cpu/pair_tiles.h"
-#include "cpu/peak.h"
 #include "cpu/top_k.h"
 #include "cpu/top_k_backward.h"
 #include "cpu/usage.h"
@@ -84,27 +83,13 @@ void top_k(const TopK& read, const Threads& threads) {
 
 void top_k_backward(const TopKBackward& read, const Threads& threads) { TopKBackwardRead(read, threads).run(threads); }
 
-double multiply_add(Peak peak, int64_t rounds) {
-  float result = 0;
-  double operations = 0;
-  if (peak == Peak::kFloat32) operations = multiply_add_float(rounds, &result);
-#if defined(__AVX512BF16__)
-  if (peak == Peak::kBFloat16) operations = multiply_add_pairs(rounds, &result);
-#endif
-#if defined(__AMX_BF16__)
-  if (peak == Peak::kTiles) operations = multiply_add_tiles(rounds, &result);
-#endif
-  __asm__ volatile("" : : "m"(result));
-  return operations;
-}
-
 #define STM_TEXT_OF(x) #x
 #define STM_TEXT(x) STM_TEXT_OF(x)
 
 }  // namespace
 
 extern const Engine kEngine;
-const Engine kEngine = {STM_TEXT(STM_ISA), forward, backward, usage, top_k, top_k_backward, multiply_add};
+const Engine kEngine = {STM_TEXT(STM_ISA), forward, backward, usage, top_k, top_k_backward};
 
 }  // namespace STM_ISA
 }  // namespace stm

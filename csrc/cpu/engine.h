@@ -5,8 +5,6 @@
 
 namespace stm {
 
-enum class Peak : int { kFloat32, kBFloat16, kTiles };
-
 struct Engine {
   const char* name;
   void (*forward)(const Forward&, const Threads&);
@@ -14,8 +12,6 @@ struct Engine {
   void (*usage)(const Usage&, const Threads&);
   void (*top_k)(const TopK&, const Threads&);
   void (*top_k_backward)(const TopKBackward&, const Threads&);
-  // Multiplies and adds in registers, `rounds` times: floating-point operations done, zero where there is no such unit.
-  double (*multiply_add)(Peak peak, int64_t rounds);
 };
 
 }  // namespace stm

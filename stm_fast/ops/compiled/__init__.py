@@ -46,8 +46,6 @@ def functions() -> ctypes.CDLL | None:
     library = ctypes.CDLL(str(loaded))
     library.stm_fast_instruction_sets.restype = ctypes.c_char_p
     library.stm_fast_source_key.restype = ctypes.c_char_p
-    library.stm_fast_multiply_add.argtypes = (ctypes.c_int, ctypes.c_int64)
-    library.stm_fast_multiply_add.restype = ctypes.c_double
     return library
 
 

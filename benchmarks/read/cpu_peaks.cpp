@@ -1,16 +1,16 @@
-// What one core can multiply and add a second, in registers alone: the yardstick of benchmarks.
-#pragma once
-
+// Multiplies and adds in registers alone. Compiled by cpu_peaks.py.
 #include "cpu/block.h"
 #include "cpu/pairs.h"
 
 namespace stm {
 inline namespace STM_ISA {
 
-// Runs `rounds` rounds on kRows x kVectors independent sums of float32; returns the floating-point operations done.
-inline double multiply_add_float(int64_t rounds, float* sink) {
+namespace {
+
+// Runs `rounds` rounds on independent float32 sums, a whole block of them. Returns the floating-point operations done.
+double multiply_add_float32(int64_t rounds, float& sink) {
   Block sum;
-  // Different numbers, and ones that the compiler cannot know: equal sums would be computed once.
+  // Different numbers that the compiler cannot know: it would compute equal sums once.
   for (int r = 0; r < kRows; ++r) {
     for (int v = 0; v < kVectors; ++v) sum[r][v] = rounded(broadcast(static_cast<float>(kVectors * r + v)));
   }
@@ -22,13 +22,13 @@ inline double multiply_add_float(int64_t rounds, float* sink) {
       for (int v = 0; v < kVectors; ++v) sum[r][v] = sum[r][v] * x + y;
     }
   }
-  for (int r = 0; r < kRows; ++r) *sink += sum[r][0][0] + sum[r][1][0] + sum[r][2][0];
+  for (int r = 0; r < kRows; ++r) sink += sum[r][0][0] + sum[r][1][0] + sum[r][2][0];
   return 2.0 * kRows * kWidth * static_cast<double>(rounds);
 }
 
 #if defined(__AVX512BF16__)
-// The same for products of bfloat16 pairs in vectors.
-inline double multiply_add_pairs(int64_t rounds, float* sink) {
+// The same for dot products of bfloat16 pairs in vectors.
+double multiply_add_bf16(int64_t rounds, float& sink) {
   __m512 sum[kRows * kVectors];
   for (int r = 0; r < kRows * kVectors; ++r) {
     sum[r] = reinterpret_cast<__m512>(rounded(broadcast(static_cast<float>(r))));
@@ -38,14 +38,14 @@ inline double multiply_add_pairs(int64_t rounds, float* sink) {
 #pragma GCC unroll 24
     for (int r = 0; r < kRows * kVectors; ++r) sum[r] = _mm512_dpbf16_ps(sum[r], x, x);
   }
-  for (int r = 0; r < kRows * kVectors; ++r) *sink += sum[r][0];
+  for (int r = 0; r < kRows * kVectors; ++r) sink += sum[r][0];
   return 4.0 * kRows * kWidth * static_cast<double>(rounds);
 }
 #endif
 
 #if defined(__AMX_BF16__)
-// The same for tiles of bfloat16.
-inline double multiply_add_tiles(int64_t rounds, float* sink) {
+// The same for bfloat16 tiles.
+double multiply_add_amx(int64_t rounds, float& sink) {
   const TileUnit unit;
   alignas(64) uint16_t zeros[kRowTile] = {};
   __asm__ volatile("" : : "r"(zeros) : "memory");
@@ -62,10 +62,38 @@ inline double multiply_add_tiles(int64_t rounds, float* sink) {
   }
   alignas(64) float sums[kPairRows * kLanes];
   _tile_stored(0, sums, 64);
-  *sink += sums[0];
+  sink += sums[0];
   return 6.0 * 2 * kPairRows * kLanes * kPairDepth * static_cast<double>(rounds);
 }
 #endif
 
+double multiply_add(int unit, int64_t rounds, float& sink) {
+  switch (unit) {
+    case 0:
+      return multiply_add_float32(rounds, sink);
+#if defined(__AVX512BF16__)
+    case 1:
+      return multiply_add_bf16(rounds, sink);
+#endif
+#if defined(__AMX_BF16__)
+    case 2:
+      return multiply_add_amx(rounds, sink);
+#endif
+    default:
+      return 0;
+  }
+}
+
+}  // namespace
+
 }  // namespace STM_ISA
 }  // namespace stm
+
+// Floating-point operations that the calling thread has done on a unit of `UNITS` in cpu_peaks.py; zero where this
+// instruction set has no such unit.
+extern "C" __attribute__((visibility("default"))) double multiply_add(int unit, int64_t rounds) {
+  float sink = 0;
+  const double operations = stm::multiply_add(unit, rounds, sink);
+  __asm__ volatile("" : : "m"(sink));
+  return operations;
+}
