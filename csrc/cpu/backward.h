@@ -44,10 +44,10 @@ class DenseBackward {
         rounds_(divide_up(sizes_.batches, batches_at_once())),
         packs_(smaller(sizes_.batches, batches_at_once()) * queries_.chunks() * queries_.size()),
         sums_(query_side_ ? sizes_.batches * panels_ * query_size() : 0),
-        turns_(query_side_ ? sizes_.batches : 0) {
+        order_(query_side_ ? sizes_.batches : 0) {
     deltas_.run(threads);
     if (!query_side_) return;
-    for (int64_t b = 0; b < sizes_.batches; ++b) new (turns_.data() + b) Turns;
+    for (int64_t b = 0; b < sizes_.batches; ++b) new (order_.data() + b) OrderedReduction;
     std::memset(sums_.data(), 0, static_cast<std::size_t>(sizes_.batches * panels_ * query_size()) * sizeof(float));
   }
 
@@ -55,10 +55,8 @@ class DenseBackward {
   void run(const Threads& threads) {
     for (round_ = 0; round_ < rounds_; ++round_) {
       const int64_t batches = smaller(batches_at_once(), sizes_.batches - first_batch());
-      Tasks packing(batches * queries_.chunks() * queries_.pieces());
-      packing.run(threads, [](void* self, Tasks& queue) { static_cast<DenseBackward*>(self)->pack(queue); }, this);
-      Tasks tasks(batches * tasks_);
-      tasks.run(threads, [](void* self, Tasks& queue) { static_cast<DenseBackward*>(self)->work(queue); }, this);
+      run_tasks(threads, batches * queries_.chunks() * queries_.pieces(), [this](TaskQueue& tasks) { pack(tasks); });
+      run_tasks(threads, batches * tasks_, [this](TaskQueue& tasks) { work(tasks); });
     }
     if (query_side_) write_queries();
   }
@@ -112,7 +110,7 @@ class DenseBackward {
   }
   int64_t first_batch() const { return round_ * batches_at_once(); }
 
-  void pack(Tasks& tasks) {
+  void pack(TaskQueue& tasks) {
     for (int64_t task = tasks.next(); task >= 0; task = tasks.next()) {
       const int64_t index = task / queries_.pieces();
       queries_.pack(first_batch() + index / queries_.chunks(), index % queries_.chunks(), task % queries_.pieces(),
@@ -120,22 +118,22 @@ class DenseBackward {
     }
   }
 
-  void work(Tasks& tasks) {
+  void work(TaskQueue& tasks) {
     Desk desk(*this);
     for (int64_t task = tasks.next(); task >= 0; task = tasks.next()) {
-      const int64_t batch = first_batch() + task / tasks_, turn = task % tasks_;
-      const int64_t end = smaller((turn + 1) * task_tiles_ * kTileTokens, sizes_.tokens);
+      const int64_t batch = first_batch() + task / tasks_, place = task % tasks_;
+      const int64_t end = smaller((place + 1) * task_tiles_ * kTileTokens, sizes_.tokens);
       if (query_side_) zero(desk.query_sums, panels_ * query_size());
       desk.scores.take_batch(batch);
       if (desk.batch != batch) desk.scores.take_queries(0, sizes_.queries);
       desk.batch = batch;
-      for (int64_t first = turn * task_tiles_ * kTileTokens; first < end; first += kTileTokens) {
+      for (int64_t first = place * task_tiles_ * kTileTokens; first < end; first += kTileTokens) {
         const int64_t tokens = smaller(kTileTokens, end - first);
         take_tokens(batch, first, tokens, desk);
         for (int64_t chunk = 0; chunk < queries_.chunks(); ++chunk) meet(batch, chunk, tokens, desk);
         write_tokens(batch, first, tokens, desk);
       }
-      if (query_side_ && !add_queries(batch, turn, desk, tasks)) return;
+      if (query_side_ && !add_queries(batch, place, desk, tasks)) return;
     }
   }
 
@@ -333,14 +331,14 @@ class DenseBackward {
     });
   }
 
-  bool add_queries(int64_t batch, int64_t turn, const Desk& desk, const Tasks& tasks) {
-    Turns& turns = turns_.data()[batch];
-    if (!turns.wait(turn, tasks)) return false;
+  bool add_queries(int64_t batch, int64_t place, const Desk& desk, const TaskQueue& tasks) {
+    OrderedReduction& order = order_.data()[batch];
+    if (!order.enter(place, tasks)) return false;
     float* const sums = sums_.data() + batch * panels_ * query_size();
     for (int64_t i = 0; i < panels_ * query_size(); i += kLanes) {
       store(sums + i, load(sums + i) + load(desk.query_sums.data() + i));
     }
-    turns.done();
+    order.leave();
     return true;
   }
 
@@ -370,7 +368,7 @@ class DenseBackward {
   int64_t rounds_, round_ = 0;
   Buffer<Number> packs_;  // of the round's batches
   Buffer<float> sums_;
-  Buffer<Turns> turns_;
+  Buffer<OrderedReduction> order_;
 };
 
 }  // namespace STM_ISA

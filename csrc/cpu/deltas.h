@@ -19,8 +19,7 @@ class Deltas {
         values_(sizes.batches * sizes.queries) {}
 
   void run(const Threads& threads) {
-    Tasks tasks(sizes_.batches * blocks_);
-    tasks.run(threads, [](void* self, Tasks& queue) { static_cast<Deltas*>(self)->work(queue); }, this);
+    run_tasks(threads, sizes_.batches * blocks_, [this](TaskQueue& tasks) { work(tasks); });
   }
 
   const float* batch(int64_t index) const { return values_.data() + index * sizes_.queries; }
@@ -28,7 +27,7 @@ class Deltas {
  private:
   static constexpr int64_t kBlock = 256;
 
-  void work(Tasks& tasks) {
+  void work(TaskQueue& tasks) {
     for (int64_t task = tasks.next(); task >= 0; task = tasks.next()) {
       const int64_t batch = task / blocks_, first = task % blocks_ * kBlock;
       const int64_t count = smaller(kBlock, sizes_.queries - first);

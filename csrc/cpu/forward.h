@@ -68,17 +68,16 @@ class DenseRead {
   }
 
   void run(const Threads& threads) {
-    Tasks tasks(plan_.tasks());
-    tasks.run(threads, [](void* self, Tasks& queue) { static_cast<DenseRead*>(self)->work(queue); }, this);
+    run_tasks(threads, plan_.tasks(), [this](TaskQueue& tasks) { work(tasks); });
   }
 
  private:
   struct Merged {
-    Turns turns;
+    OrderedReduction order;
     Readout* readout = nullptr;
   };
 
-  void work(Tasks& tasks) {
+  void work(TaskQueue& tasks) {
     Tiles tiles(read_, plan_.group);
     Readout readout(plan_.group, padded_rows_);
     for (int64_t task = tasks.next(); task >= 0; task = tasks.next()) {
@@ -100,13 +99,13 @@ class DenseRead {
   }
 
   // Hands a task's readout on; false if the work has failed elsewhere.
-  bool finish(const Piece& piece, Readout& readout, const Tasks& tasks) {
+  bool finish(const Piece& piece, Readout& readout, const TaskQueue& tasks) {
     if (plan_.splits == 1) {
       write_out(piece, readout);
       return true;
     }
     Merged& merged = merged_.data()[piece.batch * plan_.groups + piece.group];
-    if (!merged.turns.wait(piece.split, tasks)) return false;
+    if (!merged.order.enter(piece.split, tasks)) return false;
     if (piece.split == 0) {
       merged.readout = new Readout(plan_.group, padded_rows_);
       merged.readout->statistics.swap(readout.statistics);
@@ -123,7 +122,7 @@ class DenseRead {
       delete merged.readout;
       merged.readout = nullptr;
     }
-    merged.turns.done();
+    merged.order.leave();
     return true;
   }
 

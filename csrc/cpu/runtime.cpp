@@ -11,29 +11,29 @@ namespace stm {
 
 namespace {
 
-constexpr std::size_t kLine = 64;
+constexpr std::size_t kCacheLine = 64;
 
-// A worker whose turn does not come looks so often, which is some tenths of a millisecond, and then naps between looks:
-// whoever it waits for may be without a core.
-constexpr int kLooks = 500;
-constexpr std::chrono::microseconds kNap{50};
+// A worker that waits to enter a reduction checks so often, for some tenths of a millisecond, and then sleeps between
+// checks: the worker before it may be without a core.
+constexpr int kSpins = 500;
+constexpr std::chrono::microseconds kSleep{50};
 
-struct Crew {
-  Tasks& tasks;
-  void (*work)(void*, Tasks&);
+struct Run {
+  TaskQueue tasks;
+  void (*work)(void*, TaskQueue&);
   void* context;
   std::mutex mutex;
   std::exception_ptr failure;
 };
 
 void run_worker(void* context, int) {
-  Crew& crew = *static_cast<Crew*>(context);
+  Run& run = *static_cast<Run*>(context);
   try {
-    crew.work(crew.context, crew.tasks);
+    run.work(run.context, run.tasks);
   } catch (...) {
-    crew.tasks.fail();
-    const std::lock_guard<std::mutex> lock(crew.mutex);
-    if (!crew.failure) crew.failure = std::current_exception();
+    run.tasks.fail();
+    const std::lock_guard<std::mutex> lock(run.mutex);
+    if (!run.failure) run.failure = std::current_exception();
   }
 }
 
@@ -41,36 +41,36 @@ void run_worker(void* context, int) {
 
 void* allocate(std::size_t bytes) {
   if (bytes == 0) return nullptr;
-  void* memory = std::aligned_alloc(kLine, (bytes + kLine - 1) / kLine * kLine);
+  void* memory = std::aligned_alloc(kCacheLine, (bytes + kCacheLine - 1) / kCacheLine * kCacheLine);
   if (memory == nullptr) throw std::bad_alloc();
   return memory;
 }
 
 void release(void* memory) { std::free(memory); }
 
-void Tasks::run(const Threads& threads, void (*work)(void*, Tasks&), void* context) {
-  Crew crew{*this, work, context, {}, nullptr};
-  const int64_t workers = count_ < threads.workers ? count_ : threads.workers;
+void run_workers(const Threads& threads, int64_t count, void (*work)(void*, TaskQueue&), void* context) {
+  Run run{TaskQueue(count), work, context, {}, nullptr};
+  const int64_t workers = count < threads.workers ? count : threads.workers;
   if (workers <= 1 || threads.run == nullptr) {
-    run_worker(&crew, 0);
+    run_worker(&run, 0);
   } else {
-    threads.run(static_cast<int>(workers), run_worker, &crew);
+    threads.run(static_cast<int>(workers), run_worker, &run);
   }
-  if (crew.failure) std::rethrow_exception(crew.failure);
+  if (run.failure) std::rethrow_exception(run.failure);
 }
 
-void Tasks::fail() {
+void TaskQueue::fail() {
   next_.store(count_, std::memory_order_relaxed);
   failed_.store(true, std::memory_order_release);
 }
 
-bool Turns::wait(int64_t turn, const Tasks& tasks) const {
-  for (int looks = 0; turn_.load(std::memory_order_acquire) != turn; ++looks) {
+bool OrderedReduction::enter(int64_t task, const TaskQueue& tasks) const {
+  for (int spins = 0; next_.load(std::memory_order_acquire) != task; ++spins) {
     if (tasks.failed()) return false;
-    if (looks < kLooks) {
+    if (spins < kSpins) {
       std::this_thread::yield();
     } else {
-      std::this_thread::sleep_for(kNap);
+      std::this_thread::sleep_for(kSleep);
     }
   }
   return true;

@@ -1,4 +1,4 @@
-// What the kernels need of the machine, the same for every instruction set: memory, tasks, turns.
+// What the kernels need of the machine, the same for every instruction set: memory, tasks, order.
 #pragma once
 
 #include <atomic>
@@ -26,26 +26,21 @@ class Buffer {
   const T* data() const { return data_; }
 
   void swap(Buffer& other) {
-    T* mine = data_;
+    T* data = data_;
     data_ = other.data_;
-    other.data_ = mine;
+    other.data_ = data;
   }
 
  private:
   T* data_ = nullptr;
 };
 
-// Work in equal pieces, handed out one after another to whichever worker asks.
-//
-// The first failure of a worker ends the work of all and is thrown by `run` again.
-class Tasks {
+// Tasks 0, 1, 2, ..., handed out in this order to whichever worker asks.
+class TaskQueue {
  public:
-  explicit Tasks(int64_t count) : count_(count) {}
+  explicit TaskQueue(int64_t count) : count_(count) {}
 
-  // Calls `work(context, tasks)` on every worker; each takes tasks until there are none.
-  void run(const Threads& threads, void (*work)(void* context, Tasks& tasks), void* context);
-
-  // The next task, or −1 when there are no more.
+  // Returns the next task, or −1 when there are no more.
   int64_t next() {
     const int64_t task = next_.fetch_add(1, std::memory_order_relaxed);
     return task < count_ ? task : -1;
@@ -60,16 +55,26 @@ class Tasks {
   std::atomic<bool> failed_{false};
 };
 
-// Lets tasks finish in one order whatever the number of threads is, so that sums of their results do not depend on it.
-class Turns {
+// What `run_tasks` does, over a plain function.
+void run_workers(const Threads& threads, int64_t count, void (*work)(void* context, TaskQueue& tasks), void* context);
+
+// Calls `work(tasks)` on every worker, which takes tasks from the queue until there are none. The first exception of a
+// worker ends the work of all and is thrown again here.
+template <class Work>
+void run_tasks(const Threads& threads, int64_t count, Work work) {
+  run_workers(threads, count, [](void* context, TaskQueue& tasks) { (*static_cast<Work*>(context))(tasks); }, &work);
+}
+
+// Lets tasks add to a common sum in one order, whatever the number of threads, so that its bits do not depend on it.
+class OrderedReduction {
  public:
-  // Waits until it is `turn`'s turn; false if the work has failed. Turns are 0, 1, 2, ... and their tasks must have
-  // been handed out in that order.
-  bool wait(int64_t turn, const Tasks& tasks) const;
-  void done() { turn_.fetch_add(1, std::memory_order_release); }
+  // Waits until all tasks before this one have left; false if the work has failed. Tasks are numbered 0, 1, 2, ... and
+  // must have been handed out in that order.
+  bool enter(int64_t task, const TaskQueue& tasks) const;
+  void leave() { next_.fetch_add(1, std::memory_order_release); }
 
  private:
-  std::atomic<int64_t> turn_{0};
+  std::atomic<int64_t> next_{0};
 };
 
 }  // namespace stm

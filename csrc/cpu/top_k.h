@@ -99,16 +99,18 @@ class TopKRead {
   }
 
   void run(const Threads& threads) {
-    Tasks selecting(sizes_.batches * groups_ * splits_);
-    selecting.run(threads, [](void* self, Tasks& tasks) { static_cast<TopKRead*>(self)->select(tasks); }, this);
-    Tasks weighing(sizes_.batches * divide_up(sizes_.queries, kWidth));
-    weighing.run(threads, [](void* self, Tasks& tasks) { static_cast<TopKRead*>(self)->weigh(tasks); }, this);
-    Tasks gathering(by_row() ? sizes_.batches * sizes_.rows() : sizes_.batches * divide_up(sizes_.queries, kWidth));
-    gathering.run(threads, [](void* self, Tasks& tasks) { static_cast<TopKRead*>(self)->gather(tasks); }, this);
+    const int64_t blocks = sizes_.batches * divide_up(sizes_.queries, kWidth);
+    run_tasks(threads, sizes_.batches * groups_ * splits_, [this](TaskQueue& tasks) { select(tasks); });
+    run_tasks(threads, blocks, [this](TaskQueue& tasks) { weigh(tasks); });
+    if (by_row()) {
+      run_tasks(threads, sizes_.batches * sizes_.rows(), [this](TaskQueue& tasks) { gather_rows(tasks); });
+    } else {
+      run_tasks(threads, blocks, [this](TaskQueue& tasks) { gather_columns(tasks); });
+    }
   }
 
  private:
-  void select(Tasks& tasks) {
+  void select(TaskQueue& tasks) {
     Keys scores(sizes_, read_.scores, group_);
     Candidates candidates(group_, keep_);
     Buffer<float> tile(kTileTokens * kWidth);
@@ -137,7 +139,7 @@ class TopKRead {
     return best_.data() + ((batch * sizes_.queries + query) * splits_ + split) * keep_;
   }
 
-  void weigh(Tasks& tasks) {
+  void weigh(TaskQueue& tasks) {
     const int64_t blocks = divide_up(sizes_.queries, kWidth);
     for (int64_t task = tasks.next(); task >= 0; task = tasks.next()) {
       const int64_t batch = task / blocks, first = task % blocks * kWidth;
@@ -171,15 +173,7 @@ class TopKRead {
 
   bool by_row() const { return read_.value.column_stride < read_.value.channel_stride || sizes_.value_channels == 1; }
 
-  void gather(Tasks& tasks) {
-    if (by_row()) {
-      gather_rows(tasks);
-    } else {
-      gather_columns(tasks);
-    }
-  }
-
-  void gather_rows(Tasks& tasks) const {
+  void gather_rows(TaskQueue& tasks) const {
     for (int64_t task = tasks.next(); task >= 0; task = tasks.next()) {
       const int64_t batch = task / sizes_.rows(), row = task % sizes_.rows();
       const int64_t object = row / sizes_.value_channels, channel = row % sizes_.value_channels;
@@ -201,7 +195,7 @@ class TopKRead {
     }
   }
 
-  void gather_columns(Tasks& tasks) const {
+  void gather_columns(TaskQueue& tasks) const {
     const int64_t blocks = divide_up(sizes_.queries, kWidth);
     Buffer<float> total(sizes_.value_channels);
     for (int64_t task = tasks.next(); task >= 0; task = tasks.next()) {

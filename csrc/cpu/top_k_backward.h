@@ -27,16 +27,12 @@ class TopKBackwardRead {
   void run(const Threads& threads) {
     const Gradients& wanted = read_.gradients;
     if (wanted.value) {
-      Tasks tasks(sizes_.batches * sizes_.rows());
-      tasks.run(
-          threads, [](void* self, Tasks& queue) { static_cast<TopKBackwardRead*>(self)->add_values(queue); }, this);
+      run_tasks(threads, sizes_.batches * sizes_.rows(), [this](TaskQueue& tasks) { add_values(tasks); });
     }
     if (!(wanted.query || wanted.offset || wanted.key || wanted.gain || wanted.bias)) return;
     for (int64_t batch = 0; batch < sizes_.batches; ++batch) find_slopes(batch, threads);
     if (wanted.query || wanted.key) {
-      Tasks tasks(sizes_.batches * sizes_.key_channels);
-      tasks.run(
-          threads, [](void* self, Tasks& queue) { static_cast<TopKBackwardRead*>(self)->add_channels(queue); }, this);
+      run_tasks(threads, sizes_.batches * sizes_.key_channels, [this](TaskQueue& tasks) { add_channels(tasks); });
     }
     for (int64_t batch = 0; batch < sizes_.batches; ++batch) add_factors(batch);
   }
@@ -73,65 +69,52 @@ class TopKBackwardRead {
     });
   }
 
-  // A sum of products over rows, in partial sums that threads share.
-  struct Products {
-    const TopKBackwardRead& whole;
-    int64_t batch, rows;
-    bool of_values;
-    Buffer<float> partial;
-  };
-
-  void sum_products(int64_t batch, bool of_values, const Threads& threads, float* out) const {
-    const int64_t rows = of_values ? sizes_.rows() : sizes_.key_channels;
-    const int64_t parts = smaller(kPartialSums, rows);
-    Products products{*this, batch, rows, of_values, Buffer<float>(parts * choices_)};
-    std::memset(products.partial.data(), 0, static_cast<std::size_t>(parts * choices_) * sizeof(float));
-    Tasks tasks(parts);
-    tasks.run(
-        threads,
-        [](void* context, Tasks& queue) {
-          Products& sums = *static_cast<Products*>(context);
-          sums.whole.add_part(sums, queue);
-        },
-        &products);
+  // out[i, k] = sum over rows of what `add(first, last, sums)` adds to the sums [i, k] for rows `first` to `last`.
+  template <class Add>
+  void sum_over(int64_t rows, const Threads& threads, float* out, Add add) const {
+    const int64_t partials = smaller(kPartialSums, rows);
+    Buffer<float> sums(partials * choices_);
+    std::memset(sums.data(), 0, static_cast<std::size_t>(partials * choices_) * sizeof(float));
+    run_tasks(threads, partials, [&](TaskQueue& tasks) {
+      for (int64_t partial = tasks.next(); partial >= 0; partial = tasks.next()) {
+        add(rows * partial / partials, rows * (partial + 1) / partials, sums.data() + partial * choices_);
+      }
+    });
     for (int64_t x = 0; x < choices_; ++x) {
       float total = 0;
-      for (int64_t part = 0; part < parts; ++part) total += products.partial.data()[part * choices_ + x];
+      for (int64_t partial = 0; partial < partials; ++partial) total += sums.data()[partial * choices_ + x];
       out[x] = total;
     }
   }
 
-  void add_part(Products& products, Tasks& tasks) const {
-    const int64_t parts = smaller(kPartialSums, products.rows);
-    for (int64_t part = tasks.next(); part >= 0; part = tasks.next()) {
-      const int64_t first = products.rows * part / parts, last = products.rows * (part + 1) / parts;
-      float* const out = products.partial.data() + part * choices_;
-      if (!products.of_values) {
-        add_products(read_.scores.query, read_.scores.key, products.batch, first, last, out);
-        continue;
-      }
-      for (int64_t object = first / sizes_.value_channels; object * sizes_.value_channels < last; ++object) {
-        const int64_t start = object * sizes_.value_channels;
-        add_products(object_of(read_.grad_out, object), object_of(read_.value, object), products.batch,
-                     larger<int64_t>(0, first - start), smaller(sizes_.value_channels, last - start), out);
-      }
+  // Over value channels `first` to `last` of all objects.
+  void add_value_products(int64_t batch, int64_t first, int64_t last, float* out) const {
+    for (int64_t object = first / sizes_.value_channels; object * sizes_.value_channels < last; ++object) {
+      const int64_t start = object * sizes_.value_channels;
+      add_products(object_of(read_.grad_out, object), object_of(read_.value, object), batch,
+                   larger<int64_t>(0, first - start), smaller(sizes_.value_channels, last - start), out);
     }
   }
 
   // slopes = weight * (sum over rows of grad_out * value - delta).
   void find_slopes(int64_t batch, const Threads& threads) {
     float* slope = slopes_.data() + batch * choices_;
-    sum_products(batch, true, threads, slope);
+    sum_over(sizes_.rows(), threads, slope,
+             [&](int64_t first, int64_t last, float* sums) { add_value_products(batch, first, last, sums); });
     const float* weight = weights(batch);
     for (int64_t i = 0; i < sizes_.queries; ++i) {
       for (int64_t k = 0; k < read_.top_k; ++k, ++slope, ++weight) {
         *slope = *weight == 0 ? 0.0f : *weight * (*slope - deltas_.batch(batch)[i]);
       }
     }
-    if (read_.gradients.gain) sum_products(batch, false, threads, products_.data() + batch * choices_);
+    if (!read_.gradients.gain) return;
+    sum_over(sizes_.key_channels, threads, products_.data() + batch * choices_,
+             [&](int64_t first, int64_t last, float* sums) {
+               add_products(read_.scores.query, read_.scores.key, batch, first, last, sums);
+             });
   }
 
-  void add_values(Tasks& tasks) const {
+  void add_values(TaskQueue& tasks) const {
     Buffer<float> sums(sizes_.tokens);
     for (int64_t task = tasks.next(); task >= 0; task = tasks.next()) {
       const int64_t batch = task / sizes_.rows(), row = task % sizes_.rows();
@@ -168,7 +151,7 @@ class TopKBackwardRead {
     });
   }
 
-  void add_channels(Tasks& tasks) const {
+  void add_channels(TaskQueue& tasks) const {
     Buffer<float> sums(larger(sizes_.tokens, sizes_.queries));
     for (int64_t task = tasks.next(); task >= 0; task = tasks.next()) {
       const int64_t batch = task / sizes_.key_channels, channel = task % sizes_.key_channels;

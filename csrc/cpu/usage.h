@@ -20,12 +20,11 @@ class UsageSum {
                                            kUsageQueryBytes / (usage.sizes.key_channels * kWidth * 4)))) {}
 
   void run(const Threads& threads) {
-    Tasks tasks(usage_.sizes.batches * chunks_);
-    tasks.run(threads, [](void* self, Tasks& queue) { static_cast<UsageSum*>(self)->work(queue); }, this);
+    run_tasks(threads, usage_.sizes.batches * chunks_, [this](TaskQueue& tasks) { work(tasks); });
   }
 
  private:
-  void work(Tasks& tasks) const {
+  void work(TaskQueue& tasks) const {
     const int64_t most = divide_up(tiles_, chunks_) + 1;
     Keys scores(usage_.sizes, usage_.scores, panels_);
     Buffer<float> tile(kTileTokens * kWidth), sums(most * kTileTokens * kLanes);
