@@ -1,6 +1,6 @@
 // Multiplies and adds in registers alone. Compiled by cpu_peaks.py.
 #include "cpu/block.h"
-#include "cpu/pairs.h"
+#include "cpu/multiply_bf16.h"
 
 namespace stm {
 inline namespace STM_ISA {
@@ -46,8 +46,8 @@ double multiply_add_bf16(int64_t rounds, float& sink) {
 #if defined(__AMX_BF16__)
 // The same for bfloat16 tiles.
 double multiply_add_amx(int64_t rounds, float& sink) {
-  const TileUnit unit;
-  alignas(64) uint16_t zeros[kRowTile] = {};
+  const TileConfig unit;
+  alignas(64) uint16_t zeros[kRowTileSize] = {};
   __asm__ volatile("" : : "r"(zeros) : "memory");
   _tile_loadd(6, zeros, 64);
   _tile_loadd(7, zeros, 64);
@@ -60,10 +60,10 @@ double multiply_add_amx(int64_t rounds, float& sink) {
     _tile_dpbf16ps(4, 6, 7);
     _tile_dpbf16ps(5, 6, 7);
   }
-  alignas(64) float sums[kPairRows * kLanes];
+  alignas(64) float sums[kBf16TileRows * kLanes];
   _tile_stored(0, sums, 64);
   sink += sums[0];
-  return 6.0 * 2 * kPairRows * kLanes * kPairDepth * static_cast<double>(rounds);
+  return 6.0 * 2 * kBf16TileRows * kLanes * kBf16TileSteps * static_cast<double>(rounds);
 }
 #endif
 

@@ -1,4 +1,4 @@
-// What scores hold besides products: gain[j] * (scale * product + offset[i]) + bias[j].
+// The affine terms of scores: gain[j] * (scale * product + offset[i]) + bias[j].
 #pragma once
 
 #include "cpu/runtime.h"
@@ -7,24 +7,24 @@
 namespace stm {
 inline namespace STM_ISA {
 
-// Offsets of the queries and factors of the tokens that are at hand. Holds nothing where all three are absent.
+// Offsets of the packed queries and factors of the packed tokens. Holds nothing where all three are absent.
 class AffineTerms {
  public:
-  // A token's factors, for all queries.
+  // The factors of one token, for all queries.
   struct Token {
     Floats gain, scale, bias;
   };
 
-  AffineTerms(const Scores& scores, int64_t most_panels, int64_t tile_tokens)
+  AffineTerms(const Scores& scores, int64_t max_panels, int64_t tile_tokens)
       : scores_(scores),
         present_(scores.gain || scores.offset || scores.bias),
         tile_tokens_(tile_tokens),
-        offsets_(present_ ? most_panels * kWidth : 0),
+        offsets_(present_ ? max_panels * kWidth : 0),
         factors_(present_ ? kFactors * tile_tokens : 0) {}
 
   bool present() const { return present_; }
 
-  void take_queries(int64_t batch, int64_t first, int64_t count) {
+  void pack_queries(int64_t batch, int64_t first, int64_t count) {
     if (!present_) return;
     const Vector offset = scores_.offset.batch(batch);
     for (int64_t i = 0; i < round_up(count, kWidth); ++i) {
@@ -32,7 +32,7 @@ class AffineTerms {
     }
   }
 
-  void take_tokens(int64_t batch, int64_t first, int64_t count) {
+  void pack_tokens(int64_t batch, int64_t first, int64_t count) {
     if (!present_) return;
     const Vector gain = scores_.gain.batch(batch), bias = scores_.bias.batch(batch);
     float* const factors = factors_.data();
@@ -43,7 +43,7 @@ class AffineTerms {
     }
   }
 
-  // What follows is there where terms are present.
+  // The following may be called only where terms are present.
   const float* offsets(int64_t panel) const { return offsets_.data() + panel * kWidth; }
   const float* gains() const { return factors_.data(); }
 
@@ -52,7 +52,7 @@ class AffineTerms {
     return {broadcast(at[0]), broadcast(at[tile_tokens_]), broadcast(at[2 * tile_tokens_])};
   }
 
-  // Scores of a token whose products with some queries these are.
+  // Returns the scores of a token, given its products with some queries.
   static STM_INLINE Floats score(Floats products, const Token& token, Floats offsets) {
     return products * token.scale + (offsets * token.gain + token.bias);
   }

@@ -1,139 +1,140 @@
 // Gradients of the dense read, in one pass over the memory.
 //
-// A task owns some tiles of tokens, whose gradients nobody else adds to. A tile meets all queries, in two phases:
+// A task owns some tiles of tokens, whose gradients no other task adds to. A tile goes over all queries, in chunks of
+// many panels, and over each chunk in two phases:
 //
-//   P  = exp(S - lse)                          [token][query]       panel by panel of the queries
-//   dS = P * (V^T dO - delta)                  [token][query]       delta = sum over rows of out * dO, less dlse
-//   dQ += K (gain * dS)                        [channel][query]     added up over tasks in their order
+//   P  = exp(S - lse)                [token][query]            one panel of queries after another
+//   dS = P * (V^T dO - delta)        [token][query]
+//   dQ += K (gain * dS)              [channel][query]          tasks add theirs in order
 //
-//   dV += P dO^T                               [token][row]         all panels at once: P and dS wait in strips
-//   dG += dS Q^T                               [token][channel]     dK = scale * gain * dG
+//   dV += P dO^T                     [token][value channel]    all panels at once, from block-sparse P and dS
+//   dG += dS Q^T                     [token][channel]          dK = scale * gain * dG
 //
-// The second phase's sums stay in registers over all queries that a strip holds.
+// The sums of the second phase stay in registers over a whole chunk.
 #pragma once
 
 #include <new>
 
-#include "cpu/deltas.h"
-#include "cpu/query_packs.h"
-#include "cpu/softmax.h"
+#include "cpu/affine.h"
+#include "cpu/delta.h"
+#include "cpu/grad_scores.h"
+#include "cpu/packed_queries.h"
 
 namespace stm {
 inline namespace STM_ISA {
 
 constexpr int64_t kTaskTiles = 4;
-constexpr int64_t kEnoughTasks = 16;
-constexpr int64_t kPackBytes = int64_t{48} << 20;
+constexpr int64_t kMinTasks = 16;
+constexpr int64_t kPackedBytes = int64_t{48} << 20;
 
-template <class Keys, class Unit>
+template <class ScoreTile, class Gemm>
 class DenseBackward {
  public:
   DenseBackward(const Backward& read, const Threads& threads)
       : read_(read),
         sizes_(read.sizes),
-        key_rows_(round_up(sizes_.key_channels, Unit::kRowGroup)),
+        wanted_(read.gradients),
+        padded_channels_(round_up(sizes_.key_channels, Gemm::kRowGroup)),
         panels_(divide_up(sizes_.queries, kWidth)),
         tiles_(divide_up(sizes_.tokens, kTileTokens)),
-        task_tiles_(larger<int64_t>(1, smaller(kTaskTiles, tiles_ / kEnoughTasks))),
+        task_tiles_(larger<int64_t>(1, smaller(kTaskTiles, tiles_ / kMinTasks))),
         tasks_(divide_up(tiles_, task_tiles_)),
-        query_side_(read.gradients.query || read.gradients.offset),
-        key_side_(read.gradients.key || read.gradients.gain || read.gradients.bias),
-        value_side_(static_cast<bool>(read.gradients.value)),
-        queries_(read, query_side_ || key_side_, key_side_, value_side_),
-        deltas_(sizes_, read.out, read.grad_out, read.grad_lse),
-        rounds_(divide_up(sizes_.batches, batches_at_once())),
-        packs_(smaller(sizes_.batches, batches_at_once()) * queries_.chunks() * queries_.size()),
-        sums_(query_side_ ? sizes_.batches * panels_ * query_size() : 0),
-        order_(query_side_ ? sizes_.batches : 0) {
-    deltas_.run(threads);
-    if (!query_side_) return;
+        queries_(read, wanted_),
+        delta_(sizes_, read.out, read.grad_out, read.grad_lse),
+        rounds_(divide_up(sizes_.batches, batches_per_round())),
+        packed_(smaller(sizes_.batches, batches_per_round()) * queries_.chunks() * queries_.size()),
+        query_sums_(wanted_.query_side ? sizes_.batches * panels_ * query_size() : 0),
+        order_(wanted_.query_side ? sizes_.batches : 0) {
+    delta_.run(threads);
+    if (!wanted_.query_side) return;
     for (int64_t b = 0; b < sizes_.batches; ++b) new (order_.data() + b) OrderedReduction;
-    std::memset(sums_.data(), 0, static_cast<std::size_t>(sizes_.batches * panels_ * query_size()) * sizeof(float));
+    zero(query_sums_, sizes_.batches * panels_ * query_size());
   }
 
-  // All workers share the packs of some batches at a time: as many as have room.
+  // All workers share the packed queries of some batches at a time: of as many as fit into kPackedBytes.
   void run(const Threads& threads) {
     for (round_ = 0; round_ < rounds_; ++round_) {
-      const int64_t batches = smaller(batches_at_once(), sizes_.batches - first_batch());
-      run_tasks(threads, batches * queries_.chunks() * queries_.pieces(), [this](TaskQueue& tasks) { pack(tasks); });
+      const int64_t batches = smaller(batches_per_round(), sizes_.batches - first_batch());
+      run_tasks(threads, batches * queries_.chunks() * queries_.packing_tasks(),
+                [this](TaskQueue& tasks) { pack(tasks); });
       run_tasks(threads, batches * tasks_, [this](TaskQueue& tasks) { work(tasks); });
     }
-    if (query_side_) write_queries();
+    if (wanted_.query_side) write_queries();
   }
 
  private:
-  using Number = typename Unit::Number;
-  using Chunk = typename QueryPacks<Unit>::Chunk;
+  using Number = typename Gemm::Number;
+  using Chunk = typename PackedQueries<Gemm>::Chunk;
 
+  // One panel of queries, packed.
   struct Panel {
-    int64_t index;  // among all
-    Normalizer normalizer;
-    Floats delta[kVectors];
-    const Number* grads;
-    Ahead next_grads;
+    int64_t index;  // among all panels
+    int64_t index_in_chunk;
+    PanelStatistics statistics;
+    const Number* grad_out;
+    Prefetch next_grad_out;
   };
 
-  // What a worker holds.
-  struct Desk {
-    Keys scores;
-    Buffer<float> tile, slopes;
+  struct Workspace {
+    ScoreTile scores;
+    Buffer<float> tile, grad_scores;
     Buffer<Number> tile_columns;
-    Buffer<Number> keys, values;                   // of the tile's tokens: channels as rows; tokens as rows
-    Strip<Unit> weights, slope_rows;               // P and dS of the tile's tokens and a chunk's queries
-    Buffer<float> key_sums, value_sums, row_sums;  // gradients of the tile's tokens
-    Buffer<float> query_sums;                      // gradients of all queries
-    int64_t batch = -1;                            // whose queries the scores hold
+    Buffer<Number> keys, values;                         // of the tile's tokens: channels as rows; tokens as rows
+    BlockSparseRows<Gemm> weight_rows, grad_score_rows;  // P and dS of the tile's tokens and a chunk's queries
+    Buffer<float> key_sums, value_sums, token_sums;      // gradients of the tile's tokens
+    Buffer<float> query_sums;                            // gradients of all queries
+    int64_t batch = -1;                                  // whose queries the scores hold
 
-    explicit Desk(const DenseBackward& whole)
+    explicit Workspace(const DenseBackward& whole)
         : scores(whole.sizes_, whole.read_.scores, whole.panels_),
           tile(kTileTokens * kWidth),
-          slopes(whole.with_slopes() ? kTileTokens * kWidth : 0),
-          tile_columns(whole.query_side_ ? Unit::columns_size(kTileTokens) : 0),
-          keys(whole.query_side_ ? Unit::rows_size(whole.sizes_.key_channels, kTileTokens) : 0),
-          values(whole.with_slopes() ? whole.sizes_.objects * whole.values_size() : 0),
-          weights(whole.value_side_ ? whole.queries_.segments() : 0),
-          slope_rows(whole.key_side_ ? whole.queries_.segments() : 0),
+          grad_scores(whole.wanted_.scores() ? kTileTokens * kWidth : 0),
+          tile_columns(whole.wanted_.query_side ? Gemm::columns_size(kTileTokens) : 0),
+          keys(whole.wanted_.query_side ? Gemm::rows_size(whole.sizes_.key_channels, kTileTokens) : 0),
+          values(whole.wanted_.scores() ? whole.sizes_.objects * whole.values_size() : 0),
+          weight_rows(whole.wanted_.value ? whole.queries_.segments() : 0),
+          grad_score_rows(whole.wanted_.key_side ? whole.queries_.segments() : 0),
           key_sums(whole.queries_.key_panels() * kWidth * kTileTokens),
           value_sums(whole.queries_.value_panels() * kWidth * kTileTokens),
-          row_sums(whole.key_side_ ? kTileTokens * 2 : 0),
-          query_sums(whole.query_side_ ? whole.panels_ * whole.query_size() : 0) {}
+          token_sums(whole.wanted_.key_side ? kTileTokens * 2 : 0),
+          query_sums(whole.wanted_.query_side ? whole.panels_ * whole.query_size() : 0) {}
   };
 
-  bool with_slopes() const { return query_side_ || key_side_; }
-  // Numbers of a tile's values of one object, and of a panel's query gradient: its channels and, after them, offsets.
-  int64_t values_size() const { return Unit::rows_size(kTileTokens, sizes_.value_channels); }
-  int64_t query_size() const { return (key_rows_ + 1) * kWidth; }
+  // Numbers of a tile's values of one object.
+  int64_t values_size() const { return Gemm::rows_size(kTileTokens, sizes_.value_channels); }
+  // Floats of the gradients of a panel of queries: its channels and, behind them, its offsets.
+  int64_t query_size() const { return (padded_channels_ + 1) * kWidth; }
 
-  int64_t batches_at_once() const {
+  int64_t batches_per_round() const {
     const int64_t bytes = queries_.chunks() * queries_.size() * static_cast<int64_t>(sizeof(Number));
-    return larger<int64_t>(1, kPackBytes / larger<int64_t>(1, bytes));
+    return larger<int64_t>(1, kPackedBytes / larger<int64_t>(1, bytes));
   }
-  int64_t first_batch() const { return round_ * batches_at_once(); }
+  int64_t first_batch() const { return round_ * batches_per_round(); }
 
   void pack(TaskQueue& tasks) {
     for (int64_t task = tasks.next(); task >= 0; task = tasks.next()) {
-      const int64_t index = task / queries_.pieces();
-      queries_.pack(first_batch() + index / queries_.chunks(), index % queries_.chunks(), task % queries_.pieces(),
-                    packs_.data() + index * queries_.size());
+      const int64_t index = task / queries_.packing_tasks();
+      queries_.pack(first_batch() + index / queries_.chunks(), index % queries_.chunks(),
+                    task % queries_.packing_tasks(), packed_.data() + index * queries_.size());
     }
   }
 
   void work(TaskQueue& tasks) {
-    Desk desk(*this);
-    for (int64_t task = tasks.next(); task >= 0; task = tasks.next()) {
-      const int64_t batch = first_batch() + task / tasks_, place = task % tasks_;
-      const int64_t end = smaller((place + 1) * task_tiles_ * kTileTokens, sizes_.tokens);
-      if (query_side_) zero(desk.query_sums, panels_ * query_size());
-      desk.scores.take_batch(batch);
-      if (desk.batch != batch) desk.scores.take_queries(0, sizes_.queries);
-      desk.batch = batch;
-      for (int64_t first = place * task_tiles_ * kTileTokens; first < end; first += kTileTokens) {
+    Workspace workspace(*this);
+    for (int64_t index = tasks.next(); index >= 0; index = tasks.next()) {
+      const int64_t batch = first_batch() + index / tasks_, task = index % tasks_;
+      const int64_t end = smaller((task + 1) * task_tiles_ * kTileTokens, sizes_.tokens);
+      if (wanted_.query_side) zero(workspace.query_sums, panels_ * query_size());
+      workspace.scores.set_batch(batch);
+      if (workspace.batch != batch) workspace.scores.pack_queries(0, sizes_.queries);
+      workspace.batch = batch;
+      for (int64_t first = task * task_tiles_ * kTileTokens; first < end; first += kTileTokens) {
         const int64_t tokens = smaller(kTileTokens, end - first);
-        take_tokens(batch, first, tokens, desk);
-        for (int64_t chunk = 0; chunk < queries_.chunks(); ++chunk) meet(batch, chunk, tokens, desk);
-        write_tokens(batch, first, tokens, desk);
+        pack_tokens(batch, first, tokens, workspace);
+        for (int64_t chunk = 0; chunk < queries_.chunks(); ++chunk) add_chunk(batch, chunk, tokens, workspace);
+        write_tokens(batch, first, tokens, workspace);
       }
-      if (query_side_ && !add_queries(batch, place, desk, tasks)) return;
+      if (wanted_.query_side && !add_queries(batch, task, workspace, tasks)) return;
     }
   }
 
@@ -141,202 +142,154 @@ class DenseBackward {
     std::memset(buffer.data(), 0, static_cast<std::size_t>(count) * sizeof(float));
   }
 
-  void take_tokens(int64_t batch, int64_t first, int64_t tokens, Desk& desk) const {
-    desk.scores.take_tokens(first, tokens);
-    if (query_side_) {
+  void pack_tokens(int64_t batch, int64_t first, int64_t tokens, Workspace& workspace) const {
+    workspace.scores.pack_tokens(first, tokens);
+    if (wanted_.query_side) {
       const Matrix& key = read_.scores.key;
-      Unit::pack_rows(key, batch * key.batch_stride + first * key.column_stride, sizes_.key_channels,
-                      key.channel_stride, tokens, key.column_stride, desk.keys.data());
+      Gemm::pack_rows(key, batch * key.batch_stride + first * key.column_stride, sizes_.key_channels,
+                      key.channel_stride, tokens, key.column_stride, workspace.keys.data());
     }
-    for (int64_t object = 0; with_slopes() && object < sizes_.objects; ++object) {
+    for (int64_t object = 0; wanted_.scores() && object < sizes_.objects; ++object) {
       const Matrix value = object_of(read_.value, object);
-      Unit::pack_rows(value, batch * value.batch_stride + first * value.column_stride, tokens, value.column_stride,
-                      sizes_.value_channels, value.channel_stride, desk.values.data() + object * values_size());
+      Gemm::pack_rows(value, batch * value.batch_stride + first * value.column_stride, tokens, value.column_stride,
+                      sizes_.value_channels, value.channel_stride, workspace.values.data() + object * values_size());
     }
-    if (key_side_) {
-      zero(desk.key_sums, queries_.key_panels() * kWidth * kTileTokens);
-      zero(desk.row_sums, kTileTokens * 2);
+    if (wanted_.key_side) {
+      zero(workspace.key_sums, queries_.key_panels() * kWidth * kTileTokens);
+      zero(workspace.token_sums, kTileTokens * 2);
     }
-    if (value_side_) zero(desk.value_sums, queries_.value_panels() * kWidth * kTileTokens);
+    if (wanted_.value) zero(workspace.value_sums, queries_.value_panels() * kWidth * kTileTokens);
   }
 
-  // Adds to all gradients what the tile's tokens and a chunk's queries have to do with each other.
-  void meet(int64_t batch, int64_t index, int64_t tokens, Desk& desk) const {
-    const Number* const pack = packs_.data() + ((batch - first_batch()) * queries_.chunks() + index) * queries_.size();
+  // Adds to all gradients the contributions of the tile's tokens and the queries of one chunk.
+  void add_chunk(int64_t batch, int64_t index, int64_t tokens, Workspace& workspace) const {
+    const Number* const packed =
+        packed_.data() + ((batch - first_batch()) * queries_.chunks() + index) * queries_.size();
     const Chunk chunk = queries_.chunk(index);
-    desk.weights.clear();
-    desk.slope_rows.clear();
+    workspace.weight_rows.clear();
+    workspace.grad_score_rows.clear();
     for (int64_t p = 0; p < chunk.panels(); ++p) {
       const int64_t first = chunk.first + p * kWidth, count = smaller<int64_t>(kWidth, sizes_.queries - first);
-      Panel panel;
-      panel.index = chunk.first_panel + p;
-      panel.normalizer = Normalizer(read_.lse.batch(batch), first, count);
-      panel.grads = queries_.grads(pack, p);
-      if (p + 1 < chunk.panels()) panel.next_grads = Ahead(queries_.grads(pack, p + 1), queries_.grads_size());
-      float delta[kWidth] = {};
-      for (int64_t i = 0; i < count; ++i) delta[i] = deltas_.batch(batch)[first + i];
-      for (int v = 0; v < kVectors; ++v) panel.delta[v] = load(delta + v * kLanes);
-      differentiate(panel, p, tokens, desk);
-    }
-    if (value_side_) {
-      desk.weights.multiply(queries_.grads_along_queries(pack), queries_.value_panels(), tokens,
-                            desk.value_sums.data());
-    }
-    if (key_side_) {
-      desk.slope_rows.multiply(queries_.queries_along_queries(pack), queries_.key_panels(), tokens,
-                               desk.key_sums.data());
-    }
-  }
-
-  void differentiate(const Panel& panel, int64_t place, int64_t tokens, Desk& desk) const {
-    float* const tile = desk.tile.data();
-    desk.scores.compute(panel.index, tokens, tile);
-    if (!weigh_again(panel, tokens, tile)) return;
-    if (value_side_) desk.weights.put(tile, tokens, place);
-    if (!with_slopes()) return;
-    slope(panel, tokens, desk);
-    float* const slopes = desk.slopes.data();
-    if (key_side_) {
-      desk.slope_rows.put(slopes, tokens, place);
-      if (desk.scores.terms().present()) add_row_sums(panel, tokens, desk);
-    }
-    if (query_side_) {
-      float* const sums = desk.query_sums.data() + panel.index * query_size();
-      if (read_.scores.gain) scale_rows(desk.scores.terms().gains(), tokens, slopes);
-      Unit::template multiply<true>(desk.keys.data(), Unit::tile_columns(slopes, tokens, desk.tile_columns.data()),
-                                    sizes_.key_channels, tokens, sums, Ahead());
-      if (read_.gradients.offset) add_column_sums(slopes, tokens, sums + key_rows_ * kWidth);
-    }
-  }
-
-  // Scores to weights; false if they are zero and give zeros: where a delta is not finite, so is an operand.
-  static bool weigh_again(const Panel& panel, int64_t tokens, float* tile) {
-    Ints counts = {};
-    for (int v = 0; v < kVectors; ++v) counts |= ~(panel.delta[v] - panel.delta[v] == broadcast(0.0f));
-    for (int64_t j = 0; j < tokens; ++j) {
-#pragma GCC unroll 3
-      for (int v = 0; v < kVectors; ++v) {
-        float* const at = tile + j * kWidth + v * kLanes;
-        const Floats weight = panel.normalizer.weight(load(at), v);
-        counts |= ~(weight == broadcast(0.0f));
-        store(at, weight);
+      Panel panel{chunk.first_panel + p,
+                  p,
+                  {read_.lse.batch(batch), delta_.batch(batch), first, count},
+                  queries_.grad_out(packed, p),
+                  {}};
+      if (p + 1 < chunk.panels()) {
+        panel.next_grad_out = Prefetch(queries_.grad_out(packed, p + 1), queries_.grad_out_size());
       }
+      add_panel(panel, tokens, workspace);
     }
-    return any(counts);
+    if (wanted_.value) {
+      workspace.weight_rows.multiply(queries_.grad_out_along_queries(packed), queries_.value_panels(), tokens,
+                                     workspace.value_sums.data());
+    }
+    if (wanted_.key_side) {
+      workspace.grad_score_rows.multiply(queries_.queries_along_queries(packed), queries_.key_panels(), tokens,
+                                         workspace.key_sums.data());
+    }
   }
 
-  void slope(const Panel& panel, int64_t tokens, Desk& desk) const {
-    float* const slopes = desk.slopes.data();
-    const Number* values = desk.values.data();
-    const Number* grads = panel.grads;
-    Unit::template multiply<false>(values, grads, tokens, sizes_.value_channels, slopes, panel.next_grads);
+  void add_panel(const Panel& panel, int64_t tokens, Workspace& workspace) const {
+    float* const tile = workspace.tile.data();
+    workspace.scores.compute(panel.index, tokens, tile);
+    if (!recompute_weights(panel.statistics, tokens, tile)) return;
+    if (wanted_.value) workspace.weight_rows.append(tile, tokens, panel.index_in_chunk);
+    if (!wanted_.scores()) return;
+    float* const grads = workspace.grad_scores.data();
+    multiply_values(panel, tokens, workspace);
+    through_softmax(panel.statistics, tile, tokens, grads);
+    const AffineTerms& terms = workspace.scores.terms();
+    if (wanted_.key_side) {
+      workspace.grad_score_rows.append(grads, tokens, panel.index_in_chunk);
+      if (terms.present()) add_row_sums(grads, terms.offsets(panel.index), tokens, workspace.token_sums.data());
+    }
+    if (wanted_.query_side) {
+      float* const sums = workspace.query_sums.data() + panel.index * query_size();
+      if (read_.scores.gain) scale_rows(terms.gains(), tokens, grads);
+      Gemm::template multiply<true>(workspace.keys.data(),
+                                    Gemm::pack_tile_columns(grads, tokens, workspace.tile_columns.data()),
+                                    sizes_.key_channels, tokens, sums, Prefetch());
+      if (read_.gradients.offset) add_column_sums(grads, tokens, sums + padded_channels_ * kWidth);
+    }
+  }
+
+  // Gradients of the weights: products of the tile's values and a panel of grad_out, summed over objects.
+  void multiply_values(const Panel& panel, int64_t tokens, Workspace& workspace) const {
+    float* const grads = workspace.grad_scores.data();
+    const Number* values = workspace.values.data();
+    const Number* grad_out = panel.grad_out;
+    Gemm::template multiply<false>(values, grad_out, tokens, sizes_.value_channels, grads, panel.next_grad_out);
     for (int64_t object = 1; object < sizes_.objects; ++object) {
       values += values_size();
-      grads += Unit::columns_size(sizes_.value_channels);
-      Unit::template multiply<true>(values, grads, tokens, sizes_.value_channels, slopes, Ahead());
-    }
-    for (int64_t j = 0; j < tokens; ++j) {
-#pragma GCC unroll 3
-      for (int v = 0; v < kVectors; ++v) {
-        const int64_t at = j * kWidth + v * kLanes;
-        store(slopes + at, load(desk.tile.data() + at) * (load(slopes + at) - panel.delta[v]));
-      }
+      grad_out += Gemm::columns_size(sizes_.value_channels);
+      Gemm::template multiply<true>(values, grad_out, tokens, sizes_.value_channels, grads, Prefetch());
     }
   }
 
-  static void scale_rows(const float* factors, int64_t tokens, float* tile) {
-    for (int64_t j = 0; j < tokens; ++j) {
-      for (int v = 0; v < kVectors; ++v) {
-        float* const at = tile + j * kWidth + v * kLanes;
-        store(at, load(at) * broadcast(factors[j]));
-      }
-    }
-  }
-
-  // For each token the sums over queries of dS and of dS * offset.
-  static void add_row_sums(const Panel& panel, int64_t tokens, Desk& desk) {
-    const float* const offsets = desk.scores.terms().offsets(panel.index);
-    float* const sums = desk.row_sums.data();
-    for (int64_t j = 0; j < tokens; ++j) {
-      Floats plain = broadcast(0.0f), weighted = broadcast(0.0f);
-      for (int v = 0; v < kVectors; ++v) {
-        const Floats x = load(desk.slopes.data() + j * kWidth + v * kLanes);
-        plain += x;
-        weighted += x * load(offsets + v * kLanes);
-      }
-      sums[2 * j] += sum(plain);
-      sums[2 * j + 1] += sum(weighted);
-    }
-  }
-
-  static void add_column_sums(const float* tile, int64_t tokens, float* sums) {
-    for (int v = 0; v < kVectors; ++v) {
-      Floats total = load(sums + v * kLanes);
-      for (int64_t j = 0; j < tokens; ++j) total += load(tile + j * kWidth + v * kLanes);
-      store(sums + v * kLanes, total);
-    }
-  }
-
-  void write_tokens(int64_t batch, int64_t first, int64_t tokens, const Desk& desk) const {
+  void write_tokens(int64_t batch, int64_t first, int64_t tokens, const Workspace& workspace) const {
     float factors[kTileTokens];
-    if (value_side_) {
+    if (wanted_.value) {
       for (int64_t j = 0; j < tokens; ++j) factors[j] = 1.0f;
-      const float* from = desk.value_sums.data();
+      const float* from = workspace.value_sums.data();
       for (int64_t object = 0; object < sizes_.objects; ++object) {
         write_sums(object_of(read_.gradients.value, object), sizes_.value_channels, batch, first, tokens, factors,
                    from);
         from += divide_up(sizes_.value_channels, kWidth) * kWidth * kTileTokens;
       }
     }
-    if (!key_side_) return;
+    if (!wanted_.key_side) return;
     const Vector gain = read_.scores.gain.batch(batch);
     if (read_.gradients.key) {
       for (int64_t j = 0; j < tokens; ++j) factors[j] = read_.scores.scale * (gain ? gain[first + j] : 1.0f);
-      write_sums(read_.gradients.key, sizes_.key_channels, batch, first, tokens, factors, desk.key_sums.data());
+      write_sums(read_.gradients.key, sizes_.key_channels, batch, first, tokens, factors, workspace.key_sums.data());
     }
     for (int64_t j = 0; j < tokens; ++j) {
-      const float* const row_sums = desk.row_sums.data() + j * 2;
-      if (read_.gradients.bias) read_.gradients.bias.batch(batch)[first + j] = row_sums[0];
+      const float* const token_sums = workspace.token_sums.data() + j * 2;
+      if (read_.gradients.bias) read_.gradients.bias.batch(batch)[first + j] = token_sums[0];
       if (read_.gradients.gain) {
-        const float product = product_with_key(batch, first + j, desk.key_sums.data() + j * kWidth);
-        read_.gradients.gain.batch(batch)[first + j] = read_.scores.scale * product + row_sums[1];
+        const float product = product_with_key(batch, first + j, workspace.key_sums.data() + j * kWidth);
+        read_.gradients.gain.batch(batch)[first + j] = read_.scores.scale * product + token_sums[1];
       }
     }
   }
 
-  // Of the sums of a token with its key.
+  // Product of a token's key with its sums.
   float product_with_key(int64_t batch, int64_t token, const float* sums) const {
     const Matrix& key = read_.scores.key;
     float product = 0;
     with_type(key.dtype, [&](auto type) {
       const auto* x =
           static_cast<const decltype(type)*>(key.data) + batch * key.batch_stride + token * key.column_stride;
-      for (int64_t c = 0; c < sizes_.key_channels; ++c) product += sums[place(c)] * to_float(x[c * key.channel_stride]);
+      for (int64_t c = 0; c < sizes_.key_channels; ++c) {
+        product += sums[channel_offset(c)] * to_float(x[c * key.channel_stride]);
+      }
     });
     return product;
   }
 
-  // Where a channel stands in the sums of a token: panel by panel.
-  static int64_t place(int64_t channel) { return channel / kWidth * kTileTokens * kWidth + channel % kWidth; }
+  // Where a channel is in the sums of a token, which come panel by panel.
+  static int64_t channel_offset(int64_t channel) { return channel / kWidth * kTileTokens * kWidth + channel % kWidth; }
 
-  // Channel by channel: tokens mostly lie side by side in what is written.
+  // Writes channel by channel: the tokens of a channel are mostly adjacent in the output.
   static void write_sums(const Matrix& out, int64_t channels, int64_t batch, int64_t first, int64_t tokens,
                          const float* factors, const float* sums) {
     with_type(out.dtype, [&](auto type) {
       auto* to = static_cast<decltype(type)*>(out.data) + batch * out.batch_stride + first * out.column_stride;
       for (int64_t c = 0; c < channels; ++c, to += out.channel_stride) {
-        const float* const from = sums + place(c);
+        const float* const from = sums + channel_offset(c);
         for (int64_t j = 0; j < tokens; ++j) from_float(factors[j] * from[j * kWidth], to[j * out.column_stride]);
       }
     });
   }
 
-  bool add_queries(int64_t batch, int64_t place, const Desk& desk, const TaskQueue& tasks) {
+  // Adds a task's query gradients to those of all; false if the work has failed elsewhere.
+  bool add_queries(int64_t batch, int64_t task, const Workspace& workspace, const TaskQueue& tasks) {
     OrderedReduction& order = order_.data()[batch];
-    if (!order.enter(place, tasks)) return false;
-    float* const sums = sums_.data() + batch * panels_ * query_size();
+    if (!order.enter(task, tasks)) return false;
+    float* const sums = query_sums_.data() + batch * panels_ * query_size();
     for (int64_t i = 0; i < panels_ * query_size(); i += kLanes) {
-      store(sums + i, load(sums + i) + load(desk.query_sums.data() + i));
+      store(sums + i, load(sums + i) + load(workspace.query_sums.data() + i));
     }
     order.leave();
     return true;
@@ -345,8 +298,8 @@ class DenseBackward {
   void write_queries() const {
     for (int64_t batch = 0; batch < sizes_.batches; ++batch) {
       for (int64_t i = 0; i < sizes_.queries; ++i) {
-        const float* const from = sums_.data() + (batch * panels_ + i / kWidth) * query_size() + i % kWidth;
-        if (read_.gradients.offset) read_.gradients.offset.batch(batch)[i] = from[key_rows_ * kWidth];
+        const float* const from = query_sums_.data() + (batch * panels_ + i / kWidth) * query_size() + i % kWidth;
+        if (read_.gradients.offset) read_.gradients.offset.batch(batch)[i] = from[padded_channels_ * kWidth];
         if (!read_.gradients.query) continue;
         const Matrix& out = read_.gradients.query;
         with_type(out.dtype, [&](auto type) {
@@ -361,13 +314,13 @@ class DenseBackward {
 
   const Backward& read_;
   Sizes sizes_;
-  int64_t key_rows_, panels_, tiles_, task_tiles_, tasks_;
-  bool query_side_, key_side_, value_side_;
-  QueryPacks<Unit> queries_;
-  Deltas deltas_;
+  Wanted wanted_;
+  int64_t padded_channels_, panels_, tiles_, task_tiles_, tasks_;
+  PackedQueries<Gemm> queries_;
+  Delta delta_;
   int64_t rounds_, round_ = 0;
-  Buffer<Number> packs_;  // of the round's batches
-  Buffer<float> sums_;
+  Buffer<Number> packed_;  // of the round's batches
+  Buffer<float> query_sums_;
   Buffer<OrderedReduction> order_;
 };
 

@@ -1,4 +1,4 @@
-// The one product that everything is made of: kRows x kWidth sums, kept in registers.
+// The one product that everything is made of: a block of kRows x kWidth sums that stay in registers.
 #pragma once
 
 #include "cpu/simd.h"
@@ -32,17 +32,17 @@ STM_INLINE void store_block(const Block& sum, float* x) {
   }
 }
 
-// x = (x times `decay` by column, where given) + sum.
+// x = (x times `rescale` by column, where given) + sum.
 //
-// Long sums are put together so, from sums of their parts: every number that is added to a sum is rounded to the last
-// place of what the sum has come to.
-STM_INLINE void add_block(const Block& sum, const Floats* decay, float* x) {
+// Long sums are made of partial sums in this way: a number that is added to a sum is rounded to the last place of the
+// sum, so adding few large numbers loses less than adding many small ones.
+STM_INLINE void add_block(const Block& sum, const Floats* rescale, float* x) {
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 3
     for (int v = 0; v < kVectors; ++v) {
       float* const place = x + r * kWidth + v * kLanes;
-      store(place, sum[r][v] + (decay ? load(place) * decay[v] : load(place)));
+      store(place, sum[r][v] + (rescale ? load(place) * rescale[v] : load(place)));
     }
   }
 }
@@ -61,13 +61,13 @@ STM_INLINE void multiply(const float* a, const float* b, int64_t depth, Block& s
   }
 }
 
-// c[g] = (c[g] times `decay` by column, where given) + a[g] * b, for `groups` groups of kRows rows; c is dense.
-inline void accumulate(const float* a, const float* b, int64_t groups, int64_t depth, const Floats* decay, float* c) {
+// c[g] = (c[g] times `rescale` by column, where given) + a[g] * b, for `groups` groups of kRows rows; c is dense.
+inline void accumulate(const float* a, const float* b, int64_t groups, int64_t depth, const Floats* rescale, float* c) {
   for (int64_t g = 0; g < groups; ++g, a += depth * kRows, c += kRows * kWidth) {
     Block sum;
     clear(sum);
     multiply(a, b, depth, sum);
-    add_block(sum, decay, c);
+    add_block(sum, rescale, c);
   }
 }
 

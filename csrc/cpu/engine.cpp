@@ -4,9 +4,11 @@
 #include <type_traits>
 
 #include "cpu/backward.h"
-#include "cpu/float_tiles.h"
+#include "cpu/bf16_forward_tile.h"
+#include "cpu/bf16_gemm.h"
+#include "cpu/float32_forward_tile.h"
+#include "cpu/float32_gemm.h"
 #include "cpu/forward.h"
-#include "cpu/pair_tiles.h"
 #include "cpu/top_k.h"
 #include "cpu/top_k_backward.h"
 #include "cpu/usage.h"
@@ -21,67 +23,69 @@ struct Type {
   using type = T;
 };
 
-// Calls `f` with the kind of scores that serves best: one kind for all passes over a memory.
+// Calls `f` with the score tile to use, which is the same for all passes over a memory.
 template <class F>
-void with_scores([[maybe_unused]] const Scores& scores, F f) {
+void with_score_tile([[maybe_unused]] const Scores& scores, F f) {
 #if defined(__AVX512BF16__)
-  if (scores.query.dtype == Dtype::kBFloat16 && scores.key.dtype == Dtype::kBFloat16) return f(Type<PairScores<1>>());
+  if (scores.query.dtype == Dtype::kBFloat16 && scores.key.dtype == Dtype::kBFloat16) {
+    return f(Type<Bf16ScoreTile<1>>());
+  }
 #endif
 #if defined(__AMX_BF16__)
-  return f(Type<PairScores<3>>());
+  return f(Type<Bf16ScoreTile<3>>());
 #else
-  return f(Type<ScoreTiles>());
+  return f(Type<Float32ScoreTile>());
 #endif
 }
 
-// A kind of scores, and of the tiles and products that reads and their backward passes make with the values.
-template <class KeysKind, class TilesKind, class UnitKind>
-struct Kinds {
-  using Keys = KeysKind;
-  using Tiles = TilesKind;
-  using Unit = UnitKind;
+// The classes that a read and its backward pass are made of.
+template <class ScoreTileClass, class ForwardTileClass, class GemmClass>
+struct Kernels {
+  using ScoreTile = ScoreTileClass;
+  using ForwardTile = ForwardTileClass;
+  using Gemm = GemmClass;
 };
 
-// Calls `f` with the kinds that serve these scores with these values best.
+// Calls `f` with the kernels to use for these scores and values.
 template <class F>
-void with_kinds(const Scores& scores, [[maybe_unused]] const ObjectMatrix& value, F f) {
-  with_scores(scores, [&](auto kind) {
-    using Keys = typename decltype(kind)::type;
+void with_kernels(const Scores& scores, [[maybe_unused]] const ObjectMatrix& value, F f) {
+  with_score_tile(scores, [&](auto type) {
+    using ScoreTile = typename decltype(type)::type;
 #if defined(__AVX512BF16__)
-    if constexpr (std::is_same_v<Keys, PairScores<1>>) {
-      if (value.dtype == Dtype::kBFloat16) return f(Kinds<Keys, PairTiles<1>, PairUnit<1>>());
+    if constexpr (std::is_same_v<ScoreTile, Bf16ScoreTile<1>>) {
+      if (value.dtype == Dtype::kBFloat16) return f(Kernels<ScoreTile, Bf16ForwardTile<1>, Bf16Gemm<1>>());
     }
 #endif
 #if defined(__AMX_BF16__)
-    // A read's tiles hold keys in three parts too: further parts of finite bfloat16 keys are zero and change nothing.
-    f(Kinds<Keys, PairTiles<3>, PairUnit<3>>());
+    // The forward tile splits bfloat16 keys into three parts as well: the second and third are zero and change nothing.
+    f(Kernels<ScoreTile, Bf16ForwardTile<3>, Bf16Gemm<3>>());
 #else
-    f(Kinds<Keys, FloatTiles<Keys>, FloatUnit>());
+    f(Kernels<ScoreTile, Float32ForwardTile<ScoreTile>, Float32Gemm>());
 #endif
   });
 }
 
 void forward(const Forward& read, const Threads& threads) {
-  with_kinds(read.scores, read.value,
-             [&](auto kinds) { DenseRead<typename decltype(kinds)::Tiles>(read, threads).run(threads); });
+  with_kernels(read.scores, read.value,
+               [&](auto kernels) { DenseRead<typename decltype(kernels)::ForwardTile>(read, threads).run(threads); });
 }
 
 void backward(const Backward& read, const Threads& threads) {
-  with_kinds(read.scores, read.value, [&](auto kinds) {
-    using K = decltype(kinds);
-    DenseBackward<typename K::Keys, typename K::Unit>(read, threads).run(threads);
+  with_kernels(read.scores, read.value, [&](auto kernels) {
+    using K = decltype(kernels);
+    DenseBackward<typename K::ScoreTile, typename K::Gemm>(read, threads).run(threads);
   });
 }
 
 void usage(const Usage& sums, const Threads& threads) {
-  with_scores(sums.scores, [&](auto scores) { UsageSum<typename decltype(scores)::type>(sums, threads).run(threads); });
+  with_score_tile(sums.scores, [&](auto type) { UsageSum<typename decltype(type)::type>(sums, threads).run(threads); });
 }
 
 void top_k(const TopK& read, const Threads& threads) {
-  with_scores(read.scores, [&](auto scores) { TopKRead<typename decltype(scores)::type>(read, threads).run(threads); });
+  with_score_tile(read.scores, [&](auto type) { TopKRead<typename decltype(type)::type>(read, threads).run(threads); });
 }
 
-void top_k_backward(const TopKBackward& read, const Threads& threads) { TopKBackwardRead(read, threads).run(threads); }
+void top_k_backward(const TopKBackward& read, const Threads& threads) { TopKBackwardPass(read, threads).run(threads); }
 
 #define STM_TEXT_OF(x) #x
 #define STM_TEXT(x) STM_TEXT_OF(x)

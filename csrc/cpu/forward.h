@@ -1,14 +1,14 @@
 // The dense read.
 //
-// The memory is split among tasks, and so are the queries where the memory is short. A task walks over its tokens tile
-// by tile; a tile's keys and values are packed once and then meet one panel of queries after another, or a few at a
-// time:
+// The memory is split among tasks, and so are the queries where the memory is short. A task reads its tokens tile by
+// tile; the keys and values of a tile are packed once and then read by one panel of queries after another, or by a few
+// panels at a time:
 //
-//   scores of the panel   [token][query]    in the first-level cache, turned into softmax weights where they stand
-//   readout of the panel  [row][query]      in the second-level cache, with the packed values
+//   scores of a panel    [token][query]            in the first-level cache, turned into softmax weights in place
+//   readout of a panel   [value channel][query]    in the second-level cache, with the packed values
 //
-// The softmax is online. Readouts of several splits are merged in their order, so that the number of threads changes
-// nothing.
+// The softmax is online. The readouts of several splits are merged in order, so the result does not depend on the
+// number of threads.
 #pragma once
 
 #include <cmath>
@@ -22,36 +22,58 @@
 namespace stm {
 inline namespace STM_ISA {
 
-// What a task reads: statistics and unnormalised readouts [panel][row][query] of its queries.
+// What a task has read: of each panel of its queries the state of the softmax, and the sums of weighted values.
 struct Readout {
-  Buffer<Statistics> statistics;
-  Buffer<float> rows;
+  Buffer<SoftmaxState> states;
+  Buffer<float> sums;  // [panel][padded value channel of all objects][query]
 
-  Readout(int64_t panels, int64_t rows_a_panel) : statistics(panels), rows(panels * rows_a_panel * kWidth) {}
+  Readout(int64_t panels, int64_t panel_size) : states(panels), sums(panels * panel_size) {}
 
-  void clear_panels(int64_t panels, int64_t rows_a_panel) {
-    for (int64_t panel = 0; panel < panels; ++panel) clear(statistics.data()[panel]);
-    std::memset(rows.data(), 0, static_cast<std::size_t>(panels * rows_a_panel * kWidth) * sizeof(float));
+  void clear(int64_t panels, int64_t panel_size) {
+    for (int64_t panel = 0; panel < panels; ++panel) states.data()[panel].clear();
+    std::memset(sums.data(), 0, static_cast<std::size_t>(panels * panel_size) * sizeof(float));
+  }
+
+  // Merges what another task has read of other tokens, for the same queries.
+  void merge(const Readout& other, int64_t panels, int64_t panel_size) {
+    for (int64_t panel = 0; panel < panels; ++panel) {
+      Floats scale[kVectors], other_scale[kVectors];
+      states.data()[panel].merge(other.states.data()[panel], scale, other_scale);
+      float* const into = sums.data() + panel * panel_size;
+      const float* const from = other.sums.data() + panel * panel_size;
+      for (int64_t row = 0; row < panel_size; row += kWidth) {
+#pragma GCC unroll 3
+        for (int v = 0; v < kVectors; ++v) {
+          const int64_t at = row + v * kLanes;
+          store(into + at, load(into + at) * scale[v] + load(from + at) * other_scale[v]);
+        }
+      }
+    }
+  }
+
+  void swap(Readout& other) {
+    states.swap(other.states);
+    sums.swap(other.sums);
   }
 };
 
 template <class T>
-void write_rows(const float* rows, const float* total, T* out, int64_t channels, int64_t queries,
-                int64_t channel_stride, int64_t query_stride) {
-  for (int64_t c = 0; c < channels; ++c, rows += kWidth, out += channel_stride) {
-    for (int64_t i = 0; i < queries; ++i) from_float(rows[i] / total[i], out[i * query_stride]);
+void write_channels(const float* sums, const float* divisors, T* out, int64_t channels, int64_t queries,
+                    int64_t channel_stride, int64_t query_stride) {
+  for (int64_t c = 0; c < channels; ++c, sums += kWidth, out += channel_stride) {
+    for (int64_t i = 0; i < queries; ++i) from_float(sums[i] / divisors[i], out[i * query_stride]);
   }
 }
 
-// `Tiles` makes scores and reads values, a tile of tokens at a time.
-template <class Tiles>
+// `ForwardTile` computes scores and adds weighted values, a tile of tokens at a time.
+template <class ForwardTile>
 class DenseRead {
  public:
   DenseRead(const Forward& read, const Threads& threads)
       : read_(read),
-        padded_channels_(round_up(read.sizes.value_channels, Tiles::kRowGroup)),
-        padded_rows_(read.sizes.objects * padded_channels_),
-        plan_(read.sizes, Tiles::kTokens, padded_rows_ * kWidth * static_cast<int64_t>(sizeof(float)), threads.workers),
+        padded_channels_(round_up(read.sizes.value_channels, ForwardTile::kRowGroup)),
+        panel_size_(read.sizes.objects * padded_channels_ * kWidth),
+        plan_(read.sizes, ForwardTile::kTokens, panel_size_ * static_cast<int64_t>(sizeof(float)), threads.workers),
         merged_(plan_.splits > 1 ? plan_.batches * plan_.groups : 0) {
     if (plan_.splits > 1) {
       for (int64_t i = 0; i < plan_.batches * plan_.groups; ++i) new (merged_.data() + i) Merged;
@@ -72,53 +94,49 @@ class DenseRead {
   }
 
  private:
+  // Of a group of queries: the readouts of their splits so far.
   struct Merged {
     OrderedReduction order;
     Readout* readout = nullptr;
   };
 
   void work(TaskQueue& tasks) {
-    Tiles tiles(read_, plan_.group);
-    Readout readout(plan_.group, padded_rows_);
-    for (int64_t task = tasks.next(); task >= 0; task = tasks.next()) {
-      const Piece piece(plan_, read_.sizes, task);
-      readout.clear_panels(piece.panels, padded_rows_);
-      tiles.take_queries(piece.batch, piece.first_query, piece.queries);
-      for (int64_t done = 0; done < piece.tokens; done += Tiles::kTokens) {
-        tiles.take_tokens(piece.first_token + done, smaller(Tiles::kTokens, piece.tokens - done));
-        for (int64_t panel = 0; panel < piece.panels; panel += tiles.panels()) {
-          const int64_t together = smaller(tiles.panels(), piece.panels - panel);
-          const int64_t next = panel + together < piece.panels ? panel + together : 0;
-          float* const rows = readout.rows.data();
-          tiles.read(panel, together, readout.statistics.data() + panel, rows + panel * padded_rows_ * kWidth,
-                     rows + next * padded_rows_ * kWidth);
+    ForwardTile tile(read_, plan_.group);
+    Readout readout(plan_.group, panel_size_);
+    for (int64_t index = tasks.next(); index >= 0; index = tasks.next()) {
+      const ReadTask task(plan_, read_.sizes, index);
+      readout.clear(task.panels, panel_size_);
+      tile.pack_queries(task.batch, task.first_query, task.queries);
+      for (int64_t done = 0; done < task.tokens; done += ForwardTile::kTokens) {
+        tile.pack_tokens(task.first_token + done, smaller(ForwardTile::kTokens, task.tokens - done));
+        for (int64_t panel = 0; panel < task.panels; panel += tile.panels()) {
+          const int64_t panels = smaller(tile.panels(), task.panels - panel);
+          const int64_t next = panel + panels < task.panels ? panel + panels : 0;
+          float* const sums = readout.sums.data();
+          tile.read(panel, panels, readout.states.data() + panel, sums + panel * panel_size_,
+                    sums + next * panel_size_);
         }
       }
-      if (!finish(piece, readout, tasks)) return;
+      if (!finish(task, readout, tasks)) return;
     }
   }
 
-  // Hands a task's readout on; false if the work has failed elsewhere.
-  bool finish(const Piece& piece, Readout& readout, const TaskQueue& tasks) {
+  // Writes or merges the readout of a task; false if the work has failed elsewhere.
+  bool finish(const ReadTask& task, Readout& readout, const TaskQueue& tasks) {
     if (plan_.splits == 1) {
-      write_out(piece, readout);
+      write_out(task, readout);
       return true;
     }
-    Merged& merged = merged_.data()[piece.batch * plan_.groups + piece.group];
-    if (!merged.order.enter(piece.split, tasks)) return false;
-    if (piece.split == 0) {
-      merged.readout = new Readout(plan_.group, padded_rows_);
-      merged.readout->statistics.swap(readout.statistics);
-      merged.readout->rows.swap(readout.rows);
+    Merged& merged = merged_.data()[task.batch * plan_.groups + task.group];
+    if (!merged.order.enter(task.split, tasks)) return false;
+    if (task.split == 0) {
+      merged.readout = new Readout(plan_.group, panel_size_);
+      merged.readout->swap(readout);
     } else {
-      for (int64_t panel = 0; panel < piece.panels; ++panel) {
-        const int64_t at = panel * padded_rows_ * kWidth;
-        merge_panel(merged.readout->statistics.data()[panel], merged.readout->rows.data() + at,
-                    readout.statistics.data()[panel], readout.rows.data() + at, padded_rows_);
-      }
+      merged.readout->merge(readout, task.panels, panel_size_);
     }
-    if (piece.split + 1 == plan_.splits) {
-      write_out(piece, *merged.readout);
+    if (task.split + 1 == plan_.splits) {
+      write_out(task, *merged.readout);
       delete merged.readout;
       merged.readout = nullptr;
     }
@@ -126,33 +144,33 @@ class DenseRead {
     return true;
   }
 
-  void write_out(const Piece& piece, const Readout& readout) const {
-    const Vector lse = read_.lse.batch(piece.batch);
-    for (int64_t panel = 0; panel < piece.panels; ++panel) {
-      const Statistics& statistics = readout.statistics.data()[panel];
-      const int64_t first = piece.first_query + panel * kWidth;
-      const int64_t count = smaller<int64_t>(kWidth, piece.queries - panel * kWidth);
-      float total[kWidth];
-      for (int64_t i = 0; i < kWidth; ++i) total[i] = statistics.total[i] == 0 ? 1 : statistics.total[i];
-      for (int64_t i = 0; i < count; ++i) lse[first + i] = statistics.maximum[i] + logf(statistics.total[i]);
-      write_panel(piece.batch, first, count, readout.rows.data() + panel * padded_rows_ * kWidth, total);
+  void write_out(const ReadTask& task, const Readout& readout) const {
+    const Vector lse = read_.lse.batch(task.batch);
+    for (int64_t panel = 0; panel < task.panels; ++panel) {
+      const SoftmaxState& state = readout.states.data()[panel];
+      const int64_t first = task.first_query + panel * kWidth;
+      const int64_t count = smaller<int64_t>(kWidth, task.queries - panel * kWidth);
+      float divisors[kWidth];
+      for (int64_t i = 0; i < kWidth; ++i) divisors[i] = state.running_sum[i] == 0 ? 1 : state.running_sum[i];
+      for (int64_t i = 0; i < count; ++i) lse[first + i] = state.running_max[i] + logf(state.running_sum[i]);
+      write_panel(task.batch, first, count, readout.sums.data() + panel * panel_size_, divisors);
     }
   }
 
-  void write_panel(int64_t batch, int64_t first, int64_t count, const float* rows, const float* total) const {
+  void write_panel(int64_t batch, int64_t first, int64_t count, const float* sums, const float* divisors) const {
     const int64_t channels = read_.sizes.value_channels;
-    for (int64_t object = 0; object < read_.sizes.objects; ++object, rows += padded_channels_ * kWidth) {
+    for (int64_t object = 0; object < read_.sizes.objects; ++object, sums += padded_channels_ * kWidth) {
       const Matrix out = object_of(read_.out, object);
       const int64_t start = batch * out.batch_stride + first * out.column_stride;
       with_type(out.dtype, [&](auto type) {
-        write_rows(rows, total, static_cast<decltype(type)*>(out.data) + start, channels, count, out.channel_stride,
-                   out.column_stride);
+        write_channels(sums, divisors, static_cast<decltype(type)*>(out.data) + start, channels, count,
+                       out.channel_stride, out.column_stride);
       });
     }
   }
 
   const Forward& read_;
-  int64_t padded_channels_, padded_rows_;
+  int64_t padded_channels_, panel_size_;  // panel_size_: floats of a panel's sums
   Plan plan_;
   Buffer<Merged> merged_;
 };

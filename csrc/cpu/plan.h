@@ -1,4 +1,4 @@
-// How a read is cut into tasks.
+// How a read is divided into tasks.
 #pragma once
 
 #include "cpu/simd.h"
@@ -6,14 +6,16 @@
 namespace stm {
 inline namespace STM_ISA {
 
+constexpr int64_t kTileTokens = 96;
+static_assert(kTileTokens % kRows == 0);
 constexpr int64_t kSplitTokens = 2048;
-constexpr int64_t kMostSplits = 32;
+constexpr int64_t kMaxSplits = 32;
 constexpr int64_t kReadoutBytes = int64_t{8} << 20;
 
-// Splits depend on the sizes alone, groups of panels also on the number of workers.
+// Splits of the memory depend on the sizes alone, groups of panels also on the number of workers.
 struct Plan {
   int64_t panels;  // of all queries
-  int64_t group;   // panels a task
+  int64_t group;   // panels per task
   int64_t groups;
   int64_t tile_size;
   int64_t tiles;  // of all tokens
@@ -24,10 +26,10 @@ struct Plan {
       : panels(divide_up(sizes.queries, kWidth)),
         tile_size(tile_tokens),
         tiles(divide_up(sizes.tokens, tile_tokens)),
-        splits(smaller(kMostSplits, divide_up(sizes.tokens, kSplitTokens))),
+        splits(smaller(kMaxSplits, divide_up(sizes.tokens, kSplitTokens))),
         batches(sizes.batches) {
     const int64_t fitting = larger<int64_t>(1, kReadoutBytes / panel_bytes);
-    // With one worker there is nothing to balance; else a few tasks for each keep all of them busy to the end.
+    // Several workers get a few tasks each, so that all are busy to the end.
     const int64_t wanted = workers > 1 ? divide_up(4 * workers, batches * splits) : 1;
     groups = smaller(panels, larger(divide_up(panels, fitting), wanted));
     group = divide_up(panels, groups);
@@ -37,15 +39,16 @@ struct Plan {
   int64_t tasks() const { return batches * groups * splits; }
 };
 
-struct Piece {
+// What one task reads.
+struct ReadTask {
   int64_t batch, group, split;
   int64_t first_query, queries, panels;
   int64_t first_token, tokens;
 
-  Piece(const Plan& plan, const Sizes& sizes, int64_t task) {
-    split = task % plan.splits;
-    group = task / plan.splits % plan.groups;
-    batch = task / plan.splits / plan.groups;
+  ReadTask(const Plan& plan, const Sizes& sizes, int64_t index) {
+    split = index % plan.splits;
+    group = index / plan.splits % plan.groups;
+    batch = index / plan.splits / plan.groups;
     first_query = group * plan.group * kWidth;
     queries = smaller(plan.group * kWidth, sizes.queries - first_query);
     panels = divide_up(queries, kWidth);

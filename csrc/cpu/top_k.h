@@ -1,31 +1,32 @@
 // The read of the k best tokens of each query.
 //
-// Selection: scores are made tile by tile. A score that beats the k-th best seen so far joins its query's candidates;
-// when there is no room for more of them, the k best stay. Few scores get that far, so selecting costs little beside
+// Selection: scores are computed tile by tile. A score that beats the k-th best so far joins its query's candidates;
+// when the list is full, only the k best are kept. Few scores become candidates, so selecting costs little beside
 // scoring.
 //
-// Gathering: for each row of the values all queries' tokens are picked from it. A row of a long memory fits a cache,
-// where the columns of all queries do not.
+// Gathering: channel by channel, where the tokens of a channel are adjacent. A channel of a long memory fits a cache,
+// while the columns that all queries gather do not.
 #pragma once
 
 #include <cmath>
 
-#include "cpu/scores.h"
+#include "cpu/plan.h"
+#include "cpu/runtime.h"
 #include "cpu/select.h"
 
 namespace stm {
 inline namespace STM_ISA {
 
-constexpr int64_t kManyPanels = 16;
+constexpr int64_t kMaxSelectSplits = 16;
 constexpr int64_t kSelectSplitTokens = 8192;
 
-// For each query its candidates, and the score that a new one has to beat.
+// The candidates of each query, and the score that a new one has to beat.
 class Candidates {
  public:
   Candidates(int64_t panels, int64_t top_k)
       : keep_(top_k),
-        room_(top_k + larger<int64_t>(top_k, 32)),
-        entries_(panels * kWidth * room_),
+        capacity_(top_k + larger<int64_t>(top_k, 32)),
+        entries_(panels * kWidth * capacity_),
         counts_(panels * kWidth),
         thresholds_(panels * kWidth) {}
 
@@ -36,7 +37,7 @@ class Candidates {
     }
   }
 
-  void take_tile(int64_t panel, const float* tile, int64_t first_token, int64_t tokens) {
+  void add_tile(int64_t panel, const float* tile, int64_t first_token, int64_t tokens) {
     float* const thresholds = thresholds_.data() + panel * kWidth;
     for (int64_t j = 0; j < tokens; ++j) {
 #pragma GCC unroll 3
@@ -51,9 +52,9 @@ class Candidates {
     }
   }
 
-  // The best candidates of a query, the best first, in `keep` places; kNoCandidate where there are fewer.
+  // Writes the best candidates of a query, the best first; kNoCandidate where there are fewer than `top_k`.
   void finish(int64_t query, uint64_t* out) {
-    uint64_t* const entries = entries_.data() + query * room_;
+    uint64_t* const entries = entries_.data() + query * capacity_;
     int64_t& count = counts_.data()[query];
     if (count > keep_) {
       keep_best(entries, count, keep_);
@@ -65,24 +66,24 @@ class Candidates {
 
  private:
   void add(int64_t query, uint64_t entry) {
-    uint64_t* const entries = entries_.data() + query * room_;
+    uint64_t* const entries = entries_.data() + query * capacity_;
     int64_t& count = counts_.data()[query];
     entries[count++] = entry;
-    if (count < room_) return;
+    if (count < capacity_) return;
     keep_best(entries, count, keep_);
     count = keep_;
-    // NaN is above every score and below none.
+    // Where NaN is the worst candidate, only NaN may still join.
     const float worst = score_of(entries[keep_ - 1]);
     thresholds_.data()[query] = worst == worst ? worst : __builtin_inff();
   }
 
-  int64_t keep_, room_;
+  int64_t keep_, capacity_;
   Buffer<uint64_t> entries_;
   Buffer<int64_t> counts_;
   Buffer<float> thresholds_;
 };
 
-template <class Keys>
+template <class ScoreTile>
 class TopKRead {
  public:
   TopKRead(const TopK& read, const Threads& threads)
@@ -91,7 +92,8 @@ class TopKRead {
         keep_(smaller(read.top_k, sizes_.tokens)),
         panels_(divide_up(sizes_.queries, kWidth)),
         tiles_(divide_up(sizes_.tokens, kTileTokens)),
-        splits_(panels_ >= kManyPanels ? 1 : smaller(kManyPanels, divide_up(sizes_.tokens, kSelectSplitTokens))),
+        splits_(panels_ >= kMaxSelectSplits ? 1
+                                            : smaller(kMaxSelectSplits, divide_up(sizes_.tokens, kSelectSplitTokens))),
         groups_(smaller<int64_t>(panels_, threads.workers > 1 ? 2 * threads.workers : 1)),
         group_(divide_up(panels_, groups_)),
         best_(sizes_.batches * splits_ * sizes_.queries * keep_) {
@@ -102,8 +104,9 @@ class TopKRead {
     const int64_t blocks = sizes_.batches * divide_up(sizes_.queries, kWidth);
     run_tasks(threads, sizes_.batches * groups_ * splits_, [this](TaskQueue& tasks) { select(tasks); });
     run_tasks(threads, blocks, [this](TaskQueue& tasks) { weigh(tasks); });
-    if (by_row()) {
-      run_tasks(threads, sizes_.batches * sizes_.rows(), [this](TaskQueue& tasks) { gather_rows(tasks); });
+    if (by_channel()) {
+      run_tasks(threads, sizes_.batches * sizes_.total_value_channels(),
+                [this](TaskQueue& tasks) { gather_channels(tasks); });
     } else {
       run_tasks(threads, blocks, [this](TaskQueue& tasks) { gather_columns(tasks); });
     }
@@ -111,7 +114,7 @@ class TopKRead {
 
  private:
   void select(TaskQueue& tasks) {
-    Keys scores(sizes_, read_.scores, group_);
+    ScoreTile scores(sizes_, read_.scores, group_);
     Candidates candidates(group_, keep_);
     Buffer<float> tile(kTileTokens * kWidth);
     for (int64_t task = tasks.next(); task >= 0; task = tasks.next()) {
@@ -120,21 +123,21 @@ class TopKRead {
       const int64_t panels = divide_up(queries, kWidth);
       const int64_t end = smaller(tiles_ * (split + 1) / splits_ * kTileTokens, sizes_.tokens);
       candidates.clear_all(panels);
-      scores.take_batch(batch);
-      scores.take_queries(first, queries);
+      scores.set_batch(batch);
+      scores.pack_queries(first, queries);
       for (int64_t token = tiles_ * split / splits_ * kTileTokens; token < end; token += kTileTokens) {
         const int64_t tokens = smaller(kTileTokens, end - token);
-        scores.take_tokens(token, tokens);
+        scores.pack_tokens(token, tokens);
         for (int64_t panel = 0; panel < panels; ++panel) {
           scores.compute(panel, tokens, tile.data());
-          candidates.take_tile(panel, tile.data(), token, tokens);
+          candidates.add_tile(panel, tile.data(), token, tokens);
         }
       }
       for (int64_t i = 0; i < queries; ++i) candidates.finish(i, best(batch, first + i, split));
     }
   }
 
-  // Candidates of a query: those of all splits side by side.
+  // The candidates of a query: those of its splits are adjacent.
   uint64_t* best(int64_t batch, int64_t query, int64_t split) {
     return best_.data() + ((batch * sizes_.queries + query) * splits_ + split) * keep_;
   }
@@ -156,7 +159,7 @@ class TopKRead {
     }
   }
 
-  // Softmax over the chosen; returns its log-sum-exp.
+  // Computes the softmax over the chosen tokens and returns its log-sum-exp.
   float weigh_query(const uint64_t* entries, int64_t* indices, float* weights) const {
     float total = 0;
     const float highest = entries[0] == kNoCandidate ? 0.0f : score_of(entries[0]);
@@ -171,23 +174,25 @@ class TopKRead {
     return highest + logf(total);
   }
 
-  bool by_row() const { return read_.value.column_stride < read_.value.channel_stride || sizes_.value_channels == 1; }
+  bool by_channel() const {
+    return read_.value.column_stride < read_.value.channel_stride || sizes_.value_channels == 1;
+  }
 
-  void gather_rows(TaskQueue& tasks) const {
+  void gather_channels(TaskQueue& tasks) const {
     for (int64_t task = tasks.next(); task >= 0; task = tasks.next()) {
-      const int64_t batch = task / sizes_.rows(), row = task % sizes_.rows();
-      const int64_t object = row / sizes_.value_channels, channel = row % sizes_.value_channels;
+      const int64_t batch = task / sizes_.total_value_channels(), index = task % sizes_.total_value_channels();
+      const int64_t object = index / sizes_.value_channels, channel = index % sizes_.value_channels;
       const Matrix value = object_of(read_.value, object), out = object_of(read_.out, object);
       with_type(value.dtype, [&](auto type) {
         using T = decltype(type);
         const T* from = static_cast<const T*>(value.data) + batch * value.batch_stride + channel * value.channel_stride;
         T* to = static_cast<T*>(out.data) + batch * out.batch_stride + channel * out.channel_stride;
-        const int64_t* index = read_.indices + batch * sizes_.queries * read_.top_k;
+        const int64_t* token = read_.indices + batch * sizes_.queries * read_.top_k;
         const float* weight = read_.weights + batch * sizes_.queries * read_.top_k;
-        for (int64_t i = 0; i < sizes_.queries; ++i, index += read_.top_k, weight += read_.top_k) {
+        for (int64_t i = 0; i < sizes_.queries; ++i, token += read_.top_k, weight += read_.top_k) {
           float total = 0;
           for (int64_t k = 0; k < keep_; ++k) {
-            if (weight[k] != 0) total += weight[k] * to_float(from[index[k] * value.column_stride]);
+            if (weight[k] != 0) total += weight[k] * to_float(from[token[k] * value.column_stride]);
           }
           from_float(total, to[i * out.column_stride]);
         }

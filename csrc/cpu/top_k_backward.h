@@ -1,36 +1,36 @@
-// Gradients of the read of the k best tokens, through the chosen ones only.
+// Gradients of the read of the k best tokens, through the chosen tokens only.
 //
-// Everything runs over rows: a task owns a row (a channel) of a gradient and adds to it query by query, choice by
-// choice, so no two tasks add to one place and the order of the sums is always the same. Sums over rows go into a fixed
-// number of partial sums first.
+// A task owns a channel of a gradient and adds to it query by query, token by token, so no two tasks add to the same
+// number and the order of sums is always the same. Sums over channels are made of a fixed number of partial sums.
 #pragma once
 
-#include "cpu/deltas.h"
+#include "cpu/delta.h"
 
 namespace stm {
 inline namespace STM_ISA {
 
 constexpr int64_t kPartialSums = 16;
 
-class TopKBackwardRead {
+class TopKBackwardPass {
  public:
-  TopKBackwardRead(const TopKBackward& read, const Threads& threads)
+  TopKBackwardPass(const TopKBackward& read, const Threads& threads)
       : read_(read),
         sizes_(read.sizes),
         choices_(sizes_.queries * read.top_k),
-        deltas_(sizes_, read.out, read.grad_out, read.grad_lse),
-        slopes_(sizes_.batches * choices_),
+        delta_(sizes_, read.out, read.grad_out, read.grad_lse),
+        grad_scores_(sizes_.batches * choices_),
         products_(read.gradients.gain ? sizes_.batches * choices_ : 0) {
-    deltas_.run(threads);
+    delta_.run(threads);
   }
 
   void run(const Threads& threads) {
     const Gradients& wanted = read_.gradients;
     if (wanted.value) {
-      run_tasks(threads, sizes_.batches * sizes_.rows(), [this](TaskQueue& tasks) { add_values(tasks); });
+      run_tasks(threads, sizes_.batches * sizes_.total_value_channels(),
+                [this](TaskQueue& tasks) { add_values(tasks); });
     }
     if (!(wanted.query || wanted.offset || wanted.key || wanted.gain || wanted.bias)) return;
-    for (int64_t batch = 0; batch < sizes_.batches; ++batch) find_slopes(batch, threads);
+    for (int64_t batch = 0; batch < sizes_.batches; ++batch) compute_grad_scores(batch, threads);
     if (wanted.query || wanted.key) {
       run_tasks(threads, sizes_.batches * sizes_.key_channels, [this](TaskQueue& tasks) { add_channels(tasks); });
     }
@@ -41,13 +41,13 @@ class TopKBackwardRead {
   const int64_t* indices(int64_t batch) const { return read_.indices + batch * choices_; }
   const float* weights(int64_t batch) const { return read_.weights + batch * choices_; }
 
-  // out[i, k] += over rows of a[row, i] * b[row, index[i, k]], for rows `first` to `last` of one batch.
+  // out[i, k] += sum over channels c from `first` to `last` of a[c, i] * b[c, index[i, k]], for one batch.
   template <class A, class B>
   void add_products(const A* a, const Matrix& a_matrix, const B* b, const Matrix& b_matrix, int64_t batch,
                     int64_t first, int64_t last, float* out) const {
-    for (int64_t row = first; row < last; ++row) {
-      const A* left = a + batch * a_matrix.batch_stride + row * a_matrix.channel_stride;
-      const B* right = b + batch * b_matrix.batch_stride + row * b_matrix.channel_stride;
+    for (int64_t c = first; c < last; ++c) {
+      const A* left = a + batch * a_matrix.batch_stride + c * a_matrix.channel_stride;
+      const B* right = b + batch * b_matrix.batch_stride + c * b_matrix.channel_stride;
       const int64_t* index = indices(batch);
       const float* weight = weights(batch);
       float* to = out;
@@ -69,15 +69,15 @@ class TopKBackwardRead {
     });
   }
 
-  // out[i, k] = sum over rows of what `add(first, last, sums)` adds to the sums [i, k] for rows `first` to `last`.
+  // out[i, k] = sum over channels, where `add(first, last, sums)` adds channels `first` to `last` to sums[i, k].
   template <class Add>
-  void sum_over(int64_t rows, const Threads& threads, float* out, Add add) const {
-    const int64_t partials = smaller(kPartialSums, rows);
+  void sum_over(int64_t channels, const Threads& threads, float* out, Add add) const {
+    const int64_t partials = smaller(kPartialSums, channels);
     Buffer<float> sums(partials * choices_);
     std::memset(sums.data(), 0, static_cast<std::size_t>(partials * choices_) * sizeof(float));
     run_tasks(threads, partials, [&](TaskQueue& tasks) {
       for (int64_t partial = tasks.next(); partial >= 0; partial = tasks.next()) {
-        add(rows * partial / partials, rows * (partial + 1) / partials, sums.data() + partial * choices_);
+        add(channels * partial / partials, channels * (partial + 1) / partials, sums.data() + partial * choices_);
       }
     });
     for (int64_t x = 0; x < choices_; ++x) {
@@ -87,7 +87,7 @@ class TopKBackwardRead {
     }
   }
 
-  // Over value channels `first` to `last` of all objects.
+  // The same for grad_out and values; `first` and `last` count the value channels of all objects.
   void add_value_products(int64_t batch, int64_t first, int64_t last, float* out) const {
     for (int64_t object = first / sizes_.value_channels; object * sizes_.value_channels < last; ++object) {
       const int64_t start = object * sizes_.value_channels;
@@ -96,15 +96,15 @@ class TopKBackwardRead {
     }
   }
 
-  // slopes = weight * (sum over rows of grad_out * value - delta).
-  void find_slopes(int64_t batch, const Threads& threads) {
-    float* slope = slopes_.data() + batch * choices_;
-    sum_over(sizes_.rows(), threads, slope,
+  // grad_scores = weight * (sum over value channels of grad_out * value - delta).
+  void compute_grad_scores(int64_t batch, const Threads& threads) {
+    float* grad = grad_scores_.data() + batch * choices_;
+    sum_over(sizes_.total_value_channels(), threads, grad,
              [&](int64_t first, int64_t last, float* sums) { add_value_products(batch, first, last, sums); });
     const float* weight = weights(batch);
     for (int64_t i = 0; i < sizes_.queries; ++i) {
-      for (int64_t k = 0; k < read_.top_k; ++k, ++slope, ++weight) {
-        *slope = *weight == 0 ? 0.0f : *weight * (*slope - deltas_.batch(batch)[i]);
+      for (int64_t k = 0; k < read_.top_k; ++k, ++grad, ++weight) {
+        *grad = *weight == 0 ? 0.0f : *weight * (*grad - delta_.batch(batch)[i]);
       }
     }
     if (!read_.gradients.gain) return;
@@ -117,12 +117,12 @@ class TopKBackwardRead {
   void add_values(TaskQueue& tasks) const {
     Buffer<float> sums(sizes_.tokens);
     for (int64_t task = tasks.next(); task >= 0; task = tasks.next()) {
-      const int64_t batch = task / sizes_.rows(), row = task % sizes_.rows();
-      const int64_t object = row / sizes_.value_channels, channel = row % sizes_.value_channels;
+      const int64_t batch = task / sizes_.total_value_channels(), index = task % sizes_.total_value_channels();
+      const int64_t object = index / sizes_.value_channels, channel = index % sizes_.value_channels;
       const Matrix grad = object_of(read_.grad_out, object);
       std::memset(sums.data(), 0, static_cast<std::size_t>(sizes_.tokens) * sizeof(float));
       scatter(grad, batch, channel, weights(batch), sums.data());
-      write_row(object_of(read_.gradients.value, object), batch, channel, sums.data(), sizes_.tokens, 1.0f, {});
+      write_channel(object_of(read_.gradients.value, object), batch, channel, sums.data(), sizes_.tokens, 1.0f, {});
     }
   }
 
@@ -141,8 +141,8 @@ class TopKBackwardRead {
     });
   }
 
-  static void write_row(const Matrix& out, int64_t batch, int64_t channel, const float* sums, int64_t count,
-                        float scale, const Vector& factor) {
+  static void write_channel(const Matrix& out, int64_t batch, int64_t channel, const float* sums, int64_t count,
+                            float scale, const Vector& factor) {
     with_type(out.dtype, [&](auto type) {
       auto* to = static_cast<decltype(type)*>(out.data) + batch * out.batch_stride + channel * out.channel_stride;
       for (int64_t j = 0; j < count; ++j) {
@@ -155,16 +155,16 @@ class TopKBackwardRead {
     Buffer<float> sums(larger(sizes_.tokens, sizes_.queries));
     for (int64_t task = tasks.next(); task >= 0; task = tasks.next()) {
       const int64_t batch = task / sizes_.key_channels, channel = task % sizes_.key_channels;
-      const float* const slopes = slopes_.data() + batch * choices_;
+      const float* const grad_scores = grad_scores_.data() + batch * choices_;
       const Vector gain = read_.scores.gain.batch(batch);
       if (read_.gradients.key) {
         std::memset(sums.data(), 0, static_cast<std::size_t>(sizes_.tokens) * sizeof(float));
-        scatter(read_.scores.query, batch, channel, slopes, sums.data());
-        write_row(read_.gradients.key, batch, channel, sums.data(), sizes_.tokens, read_.scores.scale, gain);
+        scatter(read_.scores.query, batch, channel, grad_scores, sums.data());
+        write_channel(read_.gradients.key, batch, channel, sums.data(), sizes_.tokens, read_.scores.scale, gain);
       }
       if (read_.gradients.query) {
-        gather(read_.scores.key, batch, channel, gain, slopes, sums.data());
-        write_row(read_.gradients.query, batch, channel, sums.data(), sizes_.queries, read_.scores.scale, {});
+        gather(read_.scores.key, batch, channel, gain, grad_scores, sums.data());
+        write_channel(read_.gradients.query, batch, channel, sums.data(), sizes_.queries, read_.scores.scale, {});
       }
     }
   }
@@ -195,16 +195,16 @@ class TopKBackwardRead {
       if (grad_bias) grad_bias[j] = 0;
     }
     const int64_t* const index = indices(batch);
-    const float* const slopes = slopes_.data() + batch * choices_;
+    const float* const grad_scores = grad_scores_.data() + batch * choices_;
     for (int64_t i = 0; i < sizes_.queries; ++i) {
       float total = 0;
       for (int64_t x = i * read_.top_k; x < (i + 1) * read_.top_k; ++x) {
-        if (slopes[x] == 0) continue;
-        total += slopes[x] * (gain ? gain[index[x]] : 1.0f);
-        if (grad_bias) grad_bias[index[x]] += slopes[x];
+        if (grad_scores[x] == 0) continue;
+        total += grad_scores[x] * (gain ? gain[index[x]] : 1.0f);
+        if (grad_bias) grad_bias[index[x]] += grad_scores[x];
         if (grad_gain) {
           const float product = read_.scores.scale * products_.data()[batch * choices_ + x];
-          grad_gain[index[x]] += slopes[x] * (product + (offset ? offset[i] : 0.0f));
+          grad_gain[index[x]] += grad_scores[x] * (product + (offset ? offset[i] : 0.0f));
         }
       }
       if (grad_offset) grad_offset[i] = total;
@@ -214,8 +214,8 @@ class TopKBackwardRead {
   const TopKBackward& read_;
   Sizes sizes_;
   int64_t choices_;
-  Deltas deltas_;
-  Buffer<float> slopes_, products_;
+  Delta delta_;
+  Buffer<float> grad_scores_, products_;
 };
 
 }  // namespace STM_ISA

@@ -1,7 +1,8 @@
-// Usage: how much each token is read, from scores computed again and the log-sum-exp of the read.
+// Usage: how much each token is read, from recomputed scores and the log-sum-exp of the read.
 #pragma once
 
-#include "cpu/scores.h"
+#include "cpu/plan.h"
+#include "cpu/runtime.h"
 #include "cpu/softmax.h"
 
 namespace stm {
@@ -9,7 +10,7 @@ inline namespace STM_ISA {
 
 constexpr int64_t kUsageQueryBytes = int64_t{4} << 20;
 
-template <class Keys>
+template <class ScoreTile>
 class UsageSum {
  public:
   UsageSum(const Usage& usage, const Threads& threads)
@@ -25,9 +26,9 @@ class UsageSum {
 
  private:
   void work(TaskQueue& tasks) const {
-    const int64_t most = divide_up(tiles_, chunks_) + 1;
-    Keys scores(usage_.sizes, usage_.scores, panels_);
-    Buffer<float> tile(kTileTokens * kWidth), sums(most * kTileTokens * kLanes);
+    const int64_t max_tiles = divide_up(tiles_, chunks_) + 1;
+    ScoreTile scores(usage_.sizes, usage_.scores, panels_);
+    Buffer<float> tile(kTileTokens * kWidth), sums(max_tiles * kTileTokens * kLanes);
     for (int64_t task = tasks.next(); task >= 0; task = tasks.next()) {
       const int64_t batch = task / chunks_, chunk = task % chunks_;
       const int64_t begin = tiles_ * chunk / chunks_ * kTileTokens;
@@ -35,11 +36,11 @@ class UsageSum {
       std::memset(sums.data(), 0, static_cast<std::size_t>((end - begin) * kLanes) * sizeof(float));
       for (int64_t first = 0; first < usage_.sizes.queries; first += panels_ * kWidth) {
         const int64_t count = smaller(panels_ * kWidth, usage_.sizes.queries - first);
-        scores.take_batch(batch);
-        scores.take_queries(first, count);
+        scores.set_batch(batch);
+        scores.pack_queries(first, count);
         for (int64_t token = begin; token < end; token += kTileTokens) {
           const int64_t tokens = smaller(kTileTokens, end - token);
-          scores.take_tokens(token, tokens);
+          scores.pack_tokens(token, tokens);
           add(scores, batch, first, count, tokens, tile.data(), sums.data() + (token - begin) * kLanes);
         }
       }
@@ -48,7 +49,7 @@ class UsageSum {
     }
   }
 
-  void add(const Keys& scores, int64_t batch, int64_t first, int64_t count, int64_t tokens, float* tile,
+  void add(const ScoreTile& scores, int64_t batch, int64_t first, int64_t count, int64_t tokens, float* tile,
            float* sums) const {
     const Vector lse = usage_.lse.batch(batch);
     for (int64_t panel = 0; panel * kWidth < count; ++panel) {

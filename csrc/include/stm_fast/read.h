@@ -56,8 +56,9 @@ struct Sizes {
   int64_t objects = 0;
   int64_t value_channels = 0;
 
-  // Values of all objects stand side by side as rows.
-  constexpr int64_t rows() const { return objects * value_channels; }
+  // Of all objects.
+  constexpr int64_t total_value_channels() const { return objects * value_channels; }
+  constexpr int64_t rows() const { return total_value_channels(); }
 };
 
 // The operands of the scores.

@@ -1,4 +1,4 @@
-// Numbers that weights of zero do not turn into zeros.
+// A check for numbers that weights of zero do not turn into zeros.
 #pragma once
 
 #include "cpu/simd.h"
@@ -6,13 +6,13 @@
 namespace stm {
 inline namespace STM_ISA {
 
-// Whether packed numbers, float32 or the upper halves of them, are all finite: looked at once, when it matters.
-class Finiteness {
+// Whether packed numbers, float32 or bfloat16, are all finite: checked when first asked for, and then remembered.
+class FiniteCheck {
  public:
-  void forget() { known_ = false; }
+  void invalidate() { known_ = false; }
 
   template <class Bits>
-  bool holds(const void* numbers, int64_t count) {
+  bool all_finite(const void* numbers, int64_t count) {
     if (!known_) {
       constexpr Bits kExponent = static_cast<Bits>(0x7f800000u >> (32 - 8 * sizeof(Bits)));
       bool infinite = false;

@@ -1,40 +1,39 @@
-// Tiles of scores: kTileTokens tokens by one panel of kWidth queries, [token][query].
+// Tiles of scores in float32: kTileTokens tokens by one panel of kWidth queries, [token][query].
 #pragma once
 
 #include "cpu/affine.h"
 #include "cpu/block.h"
 #include "cpu/pack.h"
+#include "cpu/plan.h"
 
 namespace stm {
 inline namespace STM_ISA {
 
-constexpr int64_t kTileTokens = 96;
-static_assert(kTileTokens % kRows == 0);
 constexpr int64_t kChannelsPerSum = 128;
 
-// Scores of some queries of one batch against a tile of tokens at a time.
-class ScoreTiles {
+// Packs queries of one batch and a tile of tokens at a time, and computes their scores.
+class Float32ScoreTile {
  public:
-  ScoreTiles(const Sizes& sizes, const Scores& scores, int64_t most_panels)
+  Float32ScoreTile(const Sizes& sizes, const Scores& scores, int64_t max_panels)
       : channels_(sizes.key_channels),
         scores_(scores),
-        terms_(scores, most_panels, kTileTokens),
-        queries_(most_panels * channels_ * kWidth),
+        terms_(scores, max_panels, kTileTokens),
+        queries_(max_panels * channels_ * kWidth),
         keys_(kTileTokens * channels_) {}
 
-  void take_batch(int64_t batch) { batch_ = batch; }
+  void set_batch(int64_t batch) { batch_ = batch; }
 
-  void take_queries(int64_t first, int64_t count) {
+  void pack_queries(int64_t first, int64_t count) {
     pack_columns<kWidth>(scores_.query, channels_, batch_, first, count, queries_.data());
-    terms_.take_queries(batch_, first, count);
+    terms_.pack_queries(batch_, first, count);
   }
 
-  void take_tokens(int64_t first, int64_t count) {
+  void pack_tokens(int64_t first, int64_t count) {
     pack_columns<kRows>(scores_.key, channels_, batch_, first, count, keys_.data());
-    terms_.take_tokens(batch_, first, count);
+    terms_.pack_tokens(batch_, first, count);
   }
 
-  // Scores of the `tokens` taken tokens, rounded up to whole groups of kRows, against a panel of the taken queries.
+  // Computes the scores of the `tokens` packed tokens, rounded up to whole groups of kRows, and one panel of queries.
   void compute(int64_t panel, int64_t tokens, float* tile) const {
     const float* const queries = queries_.data() + panel * channels_ * kWidth;
     const float* keys = keys_.data();
@@ -53,7 +52,7 @@ class ScoreTiles {
   const AffineTerms& terms() const { return terms_; }
 
  private:
-  // Sums over all channels, put together from sums over some of them as `add_block` says; `tile` is workspace.
+  // Sums over all channels, made of partial sums as in `add_block`; `tile` is workspace.
   STM_INLINE void multiply_all(const float* keys, const float* queries, float* tile, Block& sum) const {
     clear(sum);
     multiply(keys, queries, smaller(channels_, kChannelsPerSum), sum);

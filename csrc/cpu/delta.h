@@ -1,4 +1,4 @@
-// What a gradient through the softmax needs of the readout.
+// Delta: what a gradient through the softmax needs of the readout.
 #pragma once
 
 #include "cpu/pack.h"
@@ -7,15 +7,15 @@
 namespace stm {
 inline namespace STM_ISA {
 
-// delta[b, i] = sum over rows of out * grad_out, less grad_lse; dense.
-class Deltas {
+// delta[b, i] = sum over the value channels of all objects of out * grad_out, minus grad_lse; dense.
+class Delta {
  public:
-  Deltas(const Sizes& sizes, const ObjectMatrix& out, const ObjectMatrix& grad_out, const Vector& grad_lse)
+  Delta(const Sizes& sizes, const ObjectMatrix& out, const ObjectMatrix& grad_out, const Vector& grad_lse)
       : sizes_(sizes),
         out_(out),
         grad_out_(grad_out),
         grad_lse_(grad_lse),
-        blocks_(divide_up(sizes.queries, kBlock)),
+        blocks_(divide_up(sizes.queries, kQueryBlock)),
         values_(sizes.batches * sizes.queries) {}
 
   void run(const Threads& threads) {
@@ -25,12 +25,12 @@ class Deltas {
   const float* batch(int64_t index) const { return values_.data() + index * sizes_.queries; }
 
  private:
-  static constexpr int64_t kBlock = 256;
+  static constexpr int64_t kQueryBlock = 256;
 
   void work(TaskQueue& tasks) {
     for (int64_t task = tasks.next(); task >= 0; task = tasks.next()) {
-      const int64_t batch = task / blocks_, first = task % blocks_ * kBlock;
-      const int64_t count = smaller(kBlock, sizes_.queries - first);
+      const int64_t batch = task / blocks_, first = task % blocks_ * kQueryBlock;
+      const int64_t count = smaller(kQueryBlock, sizes_.queries - first);
       float* const delta = values_.data() + batch * sizes_.queries + first;
       const Vector grad_lse = grad_lse_.batch(batch);
       for (int64_t i = 0; i < count; ++i) delta[i] = grad_lse ? -grad_lse[first + i] : 0.0f;

@@ -1,4 +1,4 @@
-// Memory that is wanted next.
+// Prefetching of memory that is read next.
 #pragma once
 
 #include "cpu/simd.h"
@@ -6,15 +6,15 @@
 namespace stm {
 inline namespace STM_ISA {
 
-// Brought near a few lines at a time, by a product that leaves the memory idle.
-class Ahead {
+// A range that is brought into the second-level cache a few lines at a time, beside a product that leaves memory idle.
+class Prefetch {
  public:
-  Ahead() = default;
+  Prefetch() = default;
   template <class T>
-  Ahead(const T* data, int64_t count)
+  Prefetch(const T* data, int64_t count)
       : next_(reinterpret_cast<const char*>(data)), end_(reinterpret_cast<const char*>(data + count)) {}
 
-  STM_INLINE void fetch() {
+  STM_INLINE void advance() {
     if (next_ >= end_) return;
 #pragma GCC unroll 8
     for (int line = 0; line < kLines; ++line) __builtin_prefetch(next_ + line * kLineBytes, 0, 2);
