@@ -58,7 +58,7 @@ class AffineTerms {
   }
 
  private:
-  static constexpr int64_t kFactors = 3;  // gains, gains times the scale, biases
+  static constexpr int64_t kFactors = 3;  // gain, gain times scale, bias
 
   Scores scores_;
   bool present_;

@@ -1,4 +1,4 @@
-// Compiled once for every instruction set; STM_ISA names it.
+// Compiled once for each instruction set, whose name is STM_ISA.
 #include "cpu/engine.h"
 
 #include <type_traits>

@@ -1,4 +1,4 @@
-// The kernels of one instruction set.
+// An engine: the kernels of one instruction set.
 #pragma once
 
 #include "stm_fast/read.h"

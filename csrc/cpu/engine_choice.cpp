@@ -1,4 +1,4 @@
-// Compiled for the least that every machine has: it asks before anything else is executed.
+// Compiled for what every such machine executes: it finds out what else may be called.
 #include "cpu/engine_choice.h"
 
 #if defined(__x86_64__)
@@ -42,7 +42,7 @@ bool has_avx512() {
 
 bool has_avx512bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
 
-// Linux gives tiles to a process that asks for them; __builtin_cpu_supports does not know of them everywhere.
+// A process has to ask Linux for the tiles. Not every compiler's __builtin_cpu_supports knows of AMX.
 bool has_amx() {
   constexpr long kRequestPermission = 0x1023, kTileData = 18;
   unsigned a, b, c, d;

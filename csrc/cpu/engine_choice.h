@@ -1,4 +1,4 @@
-// Which kernels this machine can execute.
+// The engines that this machine can execute.
 #pragma once
 
 #include <cstdint>
@@ -8,10 +8,10 @@
 
 namespace stm {
 
-// Best first; the last is there on every machine.
+// Those with the most instructions first; the last one exists on every machine.
 const std::vector<const Engine*>& engines();
 
-// One of them. Throws std::out_of_range where there is none.
+// Returns one of them. Throws std::out_of_range where there is none.
 const Engine& engine(int64_t index);
 
 }  // namespace stm

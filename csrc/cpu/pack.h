@@ -1,7 +1,7 @@
-// Packing: from any strides and dtype to the dense float32 layout that the products read.
+// Packing: from any dtype and strides to the dense float32 layout that products read.
 //
-// A packed operand is [group][depth][kGroup]: `kGroup` rows or columns stand side by side for every step of the
-// reduction. Groups that are not full are padded with zeros.
+// A packed operand is [group][depth][kGroup]: `kGroup` rows or columns are adjacent at each step of the reduction. The
+// last group is padded with zeros.
 #pragma once
 
 #include "cpu/simd.h"
@@ -9,7 +9,7 @@
 namespace stm {
 inline namespace STM_ISA {
 
-// Floats that a packed operand takes.
+// Number of floats of a packed operand.
 constexpr int64_t packed_size(int64_t count, int64_t depth, int group) {
   return (count + group - 1) / group * depth * group;
 }
@@ -25,7 +25,7 @@ STM_INLINE void pack_group(const T* x, int64_t count, int64_t stride, int64_t de
       for (int i = 0; i < kGroup; ++i) out[i] = to_float(x[i]);
     }
   } else if (depth_stride == 1) {
-    // Square blocks are turned in registers: rows are read and written in runs.
+    // Transposes small blocks in registers, so that memory is read and written in runs.
     constexpr int kBlock = 8;
     static_assert(kGroup % 4 == 0);
     int64_t k = 0;

@@ -1,7 +1,7 @@
-// Vectors of float32 in the compiler's own vector types: one source for every instruction set.
+// Vectors of float32 in the compiler's vector types: one source for every instruction set.
 //
-// Everything that depends on the instruction set lives in an inline namespace named after it, so that functions
-// compiled for different ones never meet under one name. For the same reason these files use no templates of the
+// Everything that depends on the instruction set is in an inline namespace named after it, so that the linker never
+// takes a function compiled for one for that of another. For the same reason these files use no templates of the
 // standard library.
 #pragma once
 
@@ -23,6 +23,7 @@
 namespace stm {
 inline namespace STM_ISA {
 
+// Products are computed in blocks of kRows rows by one panel of kWidth columns, whose sums stay in registers.
 #if defined(__AVX512F__)
 constexpr int kLanes = 16;
 constexpr int kRows = 8;  // 24 of 32 registers accumulate
@@ -72,10 +73,10 @@ STM_INLINE Floats broadcast(float x) {
 
 STM_INLINE Floats select(Ints condition, Floats yes, Floats no) { return condition ? yes : no; }
 
-// NaN on either side is kept.
+// NaN if either number is.
 STM_INLINE Floats maximum(Floats a, Floats b) { return select((a > b) | (a != a), a, b); }
 
-// One bit a lane: whether the condition holds there.
+// Returns a bit for each lane: whether the condition holds there.
 STM_INLINE uint32_t bits(Ints condition) {
 #if defined(__AVX512F__)
   return _mm512_movepi32_mask(reinterpret_cast<__m512i>(condition));
@@ -98,7 +99,7 @@ STM_INLINE float sum(Floats x) {
   return total;
 }
 
-// Keeps a product from being fused with the sum that follows it.
+// Prevents the compiler from fusing a product with the sum that follows.
 STM_INLINE Floats rounded(Floats x) {
 #if defined(__AVX512F__)
   __asm__("" : "+v"(x));
@@ -112,16 +113,16 @@ STM_INLINE Floats rounded(Floats x) {
 
 constexpr float kLog2E = 1.44269504088896340736f;
 constexpr float kLowest = -3.402823466e38f;
-// Softmax weights below 1e-20 are taken for zero: they change no sum in float32, and would be or make subnormal
-// numbers, which a CPU computes with tens of times slower.
+// Softmax weights below 1e-20 count as zero: they change no sum in float32, and they would be or lead to subnormal
+// numbers, with which a CPU computes tens of times slower.
 constexpr float kNegligibleExponent = -46.0f;
 
-// exp(x) for x up to about 80; exactly zero below kNegligibleExponent; NaN stays NaN. Error below 2 units in the last
-// place: 2^n times a polynomial for 2^f, |f| <= 1/2, fitted to a relative error of 2e-9.
+// Computes exp(x) for x up to about 80: exactly zero below kNegligibleExponent, NaN for NaN. The error is below 2 units
+// in the last place. The result is 2^n times a polynomial for 2^f, |f| <= 1/2, fitted to a relative error of 2e-9.
 STM_INLINE Floats exponential(Floats x) {
   const Ints negligible = x < broadcast(kNegligibleExponent);
   x = select(negligible, broadcast(kNegligibleExponent), x) * broadcast(kLog2E);
-  // Adding and subtracting 1.5 * 2^23 rounds; the sum's low bits are the rounded number.
+  // Adding and subtracting 1.5 * 2^23 rounds to an integer, which is in the low bits of the sum.
   const Floats rounder = broadcast(12582912.0f);
   const Floats shifted = x + rounder;
   const Floats f = x - (shifted - rounder);
@@ -138,7 +139,7 @@ STM_INLINE Floats exponential(Floats x) {
   Floats power;
   std::memcpy(&power, &bits, sizeof(bits));
   p *= power;
-  // Where x is NaN, so is p: but the power is anything, infinity or zero included.
+  // Where x is NaN, so is p, whatever the power is, infinity and zero included.
   return select(negligible, broadcast(0.0f), p);
 }
 
@@ -165,7 +166,7 @@ STM_INLINE float to_float(BFloat16 x) {
 
 STM_INLINE void from_float(float x, float& out) { out = x; }
 STM_INLINE void from_float(float x, Float16& out) { out.value = static_cast<Half>(x); }
-// To the nearest, ties to even; NaN stays NaN.
+// Rounds to nearest, ties to even; NaN stays NaN.
 STM_INLINE void from_float(float x, BFloat16& out) {
   uint32_t bits;
   std::memcpy(&bits, &x, sizeof(bits));
@@ -174,7 +175,7 @@ STM_INLINE void from_float(float x, BFloat16& out) {
   out.bits = static_cast<uint16_t>(nan ? (bits >> 16) | 0x40u : rounded >> 16);
 }
 
-// Calls `f` with a value of the type that `dtype` names.
+// Calls `f` with a value of the type of `dtype`.
 template <class F>
 STM_INLINE void with_type(Dtype dtype, F f) {
   switch (dtype) {
