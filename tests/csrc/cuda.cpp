@@ -10,7 +10,7 @@
 #include "cuda/launch_gradients.cu"
 #include "cuda/launch_read.cu"
 #include "cuda/launch_top_k.cu"
-#include "problem.h"
+#include "oracle.h"
 
 namespace {
 
@@ -117,9 +117,9 @@ void check_alone(const Case& c, int parts) {
   Results all = compute(c, inputs, parts, where);
   const stm::Sizes& sizes = c.sizes;
   const Sorted sorted(c, all.indices);
-  GradientRoom apart(c), best_apart(c);
+  GradientOutputs apart(c), best_apart(c);
   for (int wanted = 0; wanted < 6; ++wanted) {
-    const auto only = [&](GradientRoom& from) {
+    const auto only = [&](GradientOutputs& from) {
       const stm::Gradients g = from.wanted(sizes, true, true, true);
       stm::Gradients one;
       if (wanted == 0) one.query = g.query;

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "cpu/engine_choice.h"
-#include "problem.h"
+#include "oracle.h"
 
 namespace {
 
@@ -64,7 +64,7 @@ bool sides_agree(const Case& c, Inputs& inputs, const stm::Engine& engine, Resul
   const stm::Threads threads{2, run_threads};
   const stm::Sizes& sizes = c.sizes;
   const stm::Vector lse = vector(all.lse, sizes.queries), upstream_lse = vector(inputs.upstream_lse, sizes.queries);
-  GradientRoom apart(c), best_apart(c);
+  GradientOutputs apart(c), best_apart(c);
   for (int side = 0; side < 3; ++side) {
     engine.backward({sizes, inputs.scores(sizes), inputs.value.objects(), all.out.objects(), lse,
                      inputs.upstream.objects(), upstream_lse, apart.wanted(sizes, side == 0, side == 1, side == 2)},
