@@ -1,6 +1,6 @@
 """Tile sizes by chip, with the reason for each. Never chosen by the length of the memory.
 
-`stm-fast tune` measures others on a GPU and keeps what is faster there; see `stm_fast.kernels.tuning`.
+`stm-fast tune` measures others on a GPU and keeps what is faster there; see `stm_fast.ops.tile_tuning`.
 """
 
 import contextlib

@@ -25,6 +25,7 @@ LEVELS = {
     "ops": 1,
     "kernels": 0,
     "errors": 0,
+    "processes": 0,
     "progress": 0,
     "__version__": 0,
 }

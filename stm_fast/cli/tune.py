@@ -1,4 +1,4 @@
-"""`stm-fast tune`: tiles of the GPU kernels, or engines of the CPU kernels, measured on the machine at hand."""
+"""`stm-fast tune`: measure the tiles of the GPU kernels, or the engines of the CPU kernels, on this machine."""
 
 import math
 import time
@@ -16,34 +16,35 @@ from stm_fast.progress import progress_bar
 from stm_fast.tracking.options import resolve_device, resolve_dtype
 
 if TYPE_CHECKING:
-    from stm_fast.kernels import tuning
     from stm_fast.kernels.tiles import Tile
+    from stm_fast.ops import tile_tuning
     from stm_fast.ops.engine_timing import Kind
 
 LOOKS = 20
-"""At each CPU engine: four times as many as a read takes."""
+"""Measurements of each CPU engine, four times as many as the first large read makes."""
 
 
 @with_sentences
 def tune(
-    key_channels: Annotated[int, typer.Option(min=1, max=512, help="Channels of the keys.")] = 128,
-    value_channels: Annotated[int, typer.Option(min=1, help="Channels of the values, of all objects.")] = 512,
-    frames: Annotated[int, typer.Option(min=1, help="Memory frames of 1620 tokens, on a GPU.")] = 10,
+    key_channels: Annotated[int, typer.Option(min=1, max=512, help="Key channels.")] = 128,
+    value_channels: Annotated[int, typer.Option(min=1, help="Value channels, of all objects.")] = 512,
+    frames: Annotated[int, typer.Option(min=1, help="Memory frames of 1620 tokens each; for a GPU.")] = 10,
     dtype: Annotated[
-        Dtype, typer.Option(help="Of keys and values; auto: what the GPU is best at, or on a CPU all.")
+        Dtype, typer.Option(help="Dtype of keys and values. auto: the fastest one of the GPU; every one on a CPU.")
     ] = Dtype.auto,
     device: options.Device = "auto",
-    seconds: Annotated[float | None, typer.Option(min=0.0, help="Stop after these, with what was found.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.0, help="Time limit; what was found is kept.")] = None,
 ) -> None:
-    """Measure what is fastest on this machine, and keep it for reads of these dtypes and about these channels.
+    """Measure what is fastest on this machine, and use it for later reads of the same dtypes and similar channels.
 
-    On a GPU these are tiles and backends, and what is faster than the table's is kept, in the cache folder for this GPU
-    and this triton, after each operation. The memory's length takes no part: any number of frames that fills the GPU
-    will do. Where the CUDA kernels serve too, each operation is from then on done by the backend that was faster.
+    On a GPU, this measures the tiles of every operation of the Triton kernels. Tiles faster than the built-in ones are
+    written to the cache folder after each operation, for this GPU and this version of triton. Any number of frames that
+    fills the GPU will do: tiles do not depend on the length of the memory. If the CUDA kernels are available too, each
+    operation is then measured with both backends, and the faster backend serves it from then on.
 
-    On a CPU these are the engines of its kernels, one for each instruction set. The first large read measures them by
-    itself; tune takes longer looks, also at every kind of read that was measured before. It is kept for this processor
-    and number of threads. Run it when the machine is as busy as it usually is.
+    On a CPU, this measures the engines of the kernels, one for each instruction set. The first large read does so too;
+    tune measures longer, and also repeats every kind of read that was measured before. The result is kept for this
+    processor and this number of threads. Run it when the machine is as busy as it usually is.
     """
     until = time.monotonic() + (math.inf if seconds is None else seconds)
     if resolve_device(device) == "cpu":
@@ -53,22 +54,23 @@ def tune(
 
 
 def _tune_gpu(key_channels: int, value_channels: int, frames: int, dtype: Dtype, until: float) -> None:
-    """Tune the tiles of every operation on the current GPU, then measure its backends."""
+    """Tune the tiles of every operation on the current GPU, then compare its backends."""
     from stm_fast.ops.backends import registry, triton
 
-    reason = registry.unavailable("triton") or ("kernels are interpreted" if triton.interpreting() else None)
+    reason = registry.unavailable("triton") or ("the kernels are interpreted" if triton.interpreting() else None)
     if reason:
         raise BackendUnavailableError(f"there is nothing to tune: {reason}")
     import torch
 
-    from stm_fast.kernels import chips, tiles, tuning
+    from stm_fast.kernels import chips, tiles
+    from stm_fast.ops import tile_tuning
 
     device = torch.device("cuda", torch.cuda.current_device())
     reason = chips.refused(device)
     if reason:
-        raise BackendUnavailableError(f"the backend triton does not serve this GPU: {reason}")
+        raise BackendUnavailableError(f"the triton backend does not support this GPU: {reason}")
     precision = resolve_dtype(dtype.value, "cuda")
-    problem = tuning.Problem(key_channels, value_channels, 1620 * frames, precision, device)
+    problem = tile_tuning.Problem(key_channels, value_channels, 1620 * frames, precision, device)
     file = triton.tuned_tiles(device)
     tiles.TUNED.pop(device, None)
     _tune_tiles(problem, file, until)
@@ -77,59 +79,59 @@ def _tune_gpu(key_channels: int, value_channels: int, frames: int, dtype: Dtype,
         _choose_backends(problem)
 
 
-def _tune_tiles(problem: "tuning.Problem", file: Path, until: float) -> None:
-    """Tune one operation after another; each has its share of the time that is left."""
-    from stm_fast.kernels import tuning
+def _tune_tiles(problem: "tile_tuning.Problem", file: Path, until: float) -> None:
+    """Tune one operation after another. The time that is left is divided equally among the remaining operations."""
+    from stm_fast.ops import tile_tuning
 
     operands, value = problem.tensors()
-    found = {name: tuning.neighbours(name, operands, value) for name in tuning.OPERATIONS}
-    ahead, done = tuning.Ahead(problem), 0
+    candidates = {name: tile_tuning.neighbours(name, operands, value) for name in tile_tuning.OPERATIONS}
+    compilers, done = tile_tuning.Compilers(problem), 0
+
+    def summary() -> str:
+        return f"{done} of {len(candidates)} operations were measured; tiles that beat the built-in ones are in {file}"
+
     try:
-        with progress_bar("Compiling and measuring", sum(map(len, found.values())), "tiles") as advance:
-            for name, tiles in found.items():
+        with progress_bar("Compiling and measuring", sum(map(len, candidates.values())), "tiles") as advance:
+            for name, tiles in candidates.items():
                 now = time.monotonic()
                 if now >= until:
                     break
-                fitting = []
-                for tile, fits in ahead(name, tiles, now + (until - now) / (len(found) - done)):
+                runnable = []
+                for tile, ran in compilers.compile(name, tiles, now + (until - now) / (len(candidates) - done)):
                     advance(name)
-                    if fits:
-                        fitting.append(tile)
-                _measure(name, problem, fitting, file)
+                    if ran:
+                        runnable.append(tile)
+                _measure(name, problem, runnable, file)
                 done += 1
     except KeyboardInterrupt as error:
-        raise Interrupted(f"Stopped; {_told(done, found)} in {file}.") from error
+        raise Interrupted(f"Stopped; {summary()}.") from error
     finally:
-        ahead.end()
-    stdout.print(f"{_told(done, found)} in {file}", markup=False, soft_wrap=True)
+        compilers.end()
+    stdout.print(summary(), markup=False, soft_wrap=True)
 
 
-def _told(done: int, found: dict[str, list["Tile"]]) -> str:
-    return f"{done} of {len(found)} operations were measured; tiles faster than the table's are"
-
-
-def _measure(name: str, problem: "tuning.Problem", fitting: list["Tile"], file: Path) -> None:
-    """Measure an operation's tiles and keep the best; on Ctrl-C the best until then."""
-    from stm_fast.kernels import tuning
-    from stm_fast.kernels.timing import median_seconds_on_gpu
+def _measure(name: str, problem: "tile_tuning.Problem", tiles: list["Tile"], file: Path) -> None:
+    """Measure tiles of an operation and keep the best one; after Ctrl-C, the best one so far."""
+    from stm_fast.ops import tile_tuning
+    from stm_fast.ops.gpu_timing import median_seconds_on_gpu
 
     operands, value = problem.tensors()
-    measured: list[tuning.Trial] = []
+    trials: list[tile_tuning.Trial] = []
     try:
-        for trial in tuning.trials(name, operands, value, median_seconds_on_gpu, fitting):
-            measured.append(trial)  # noqa: PERF402 - one by one, for Ctrl-C
+        for trial in tile_tuning.trials(name, operands, value, median_seconds_on_gpu, tiles):
+            trials.append(trial)  # noqa: PERF402  one by one, so that Ctrl-C keeps them
     finally:
-        if measured:
-            chosen = tuning.winner(measured)
-            _write(file, tuning.with_winner(file, name, chosen, operands, value))
-            best = next((trial for trial in measured if trial.tile == chosen), measured[0])
+        if trials:
+            winner = tile_tuning.winner(trials)
+            _write(file, tile_tuning.with_winner(file, name, winner, operands, value))
+            best = next((trial for trial in trials if trial.tile == winner), trials[0])
             say(f"{name}: {best.tile}, {1e3 * (best.seconds or 0.0):.3f} ms")
 
 
-def _choose_backends(problem: "tuning.Problem") -> None:
-    """Measure every operation with both backends, and keep which one was faster."""
-    from stm_fast.kernels.timing import median_seconds_on_gpu
+def _choose_backends(problem: "tile_tuning.Problem") -> None:
+    """Measure every operation with both backends and remember the faster one."""
     from stm_fast.ops import preference
+    from stm_fast.ops.gpu_timing import median_seconds_on_gpu
     from stm_fast.ops.operands import Operands
 
     launchable, value = problem.tensors()
@@ -144,7 +146,7 @@ def _choose_backends(problem: "tuning.Problem") -> None:
 
 
 def _tune_engines(key_channels: int, value_channels: int, dtype: Dtype, until: float) -> None:
-    """Measure the CPU engines for every operation and dtype, and for what is kept already."""
+    """Measure the CPU engines for every operation and dtype, and for all kinds of reads measured before."""
     from stm_fast.ops import compiled, cpu_engines
 
     reason = compiled.failure()
@@ -153,7 +155,7 @@ def _tune_engines(key_channels: int, value_channels: int, dtype: Dtype, until: f
     kinds = _kinds(key_channels, value_channels, dtype)
     file, done = cpu_engines.kept_file(), 0
 
-    def told() -> str:
+    def summary() -> str:
         return f"{done} of {len(kinds)} kinds of reads were measured; the fastest engine for each is kept in {file}"
 
     try:
@@ -166,12 +168,12 @@ def _tune_engines(key_channels: int, value_channels: int, dtype: Dtype, until: f
                 advance(name)
                 say(f"{name}: {choice}")
     except KeyboardInterrupt as error:
-        raise Interrupted(f"Stopped; {told()}.") from error
-    stdout.print(told(), markup=False, soft_wrap=True)
+        raise Interrupted(f"Stopped; {summary()}.") from error
+    stdout.print(summary(), markup=False, soft_wrap=True)
 
 
 def _kinds(key_channels: int, value_channels: int, dtype: Dtype) -> "dict[str, Kind]":
-    """Kinds of reads to measure, by their names."""
+    """Return the kinds of reads to measure, by name."""
     import torch
 
     from stm_fast.ops import cpu_engines

@@ -108,7 +108,7 @@ def test_interpreted_kernels_are_not_tuned(stm, monkeypatch):
     monkeypatch.setattr(triton, "interpreting", lambda: True)
     result = stm("tune")
     assert result.exit_code == 1
-    assert "there is nothing to tune: kernels are interpreted" in result.output
+    assert "there is nothing to tune: the kernels are interpreted" in result.output
 
 
 def test_a_forced_engine_is_shown(stm, monkeypatch):

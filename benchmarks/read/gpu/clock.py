@@ -6,7 +6,7 @@ import torch
 
 from benchmarks import harness
 from benchmarks.harness import Run, Seconds, Turns
-from stm_fast.kernels.timing import seconds_on_gpu
+from stm_fast.ops.gpu_timing import seconds_on_gpu
 
 ON_GPU = Turns(rounds=25, min_rounds=5, seconds=1.5)
 ON_CPU = Turns(rounds=1)

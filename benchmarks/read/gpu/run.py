@@ -7,7 +7,7 @@ from itertools import takewhile
 
 from benchmarks.read.gpu.results import FAILED, OK, SKIPPED, WRONG, Results
 from benchmarks.read.gpu.stages import STAGES, Job, perform, prepare
-from stm_fast.kernels.processes import Outcome, Process, end_all, in_parallel, wait_for
+from stm_fast.processes import Outcome, Process, end_all, in_parallel, wait_for
 
 MAX_PROCESSES = 12
 MIN_SECONDS = 4.0

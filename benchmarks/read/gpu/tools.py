@@ -22,8 +22,8 @@ from typing import NamedTuple
 
 from benchmarks import machine
 from benchmarks.read.gpu import stages
-from stm_fast.kernels.processes import Process
 from stm_fast.media.files import write_text
+from stm_fast.processes import Process
 
 ENGINES = ["cuda", "triton"]
 SECONDS = 400.0

@@ -22,7 +22,7 @@ from stm_fast.kernels.tiles import Tile
 
 @dataclass(frozen=True)
 class Variant:
-    """An operation of `stm_fast.kernels.tuning` in a case, with keywords of its launcher.
+    """An operation of `stm_fast.ops.tile_tuning` in a case, with keywords of its launcher.
 
     It is named by its keywords.
     """
@@ -114,7 +114,8 @@ def time_variant(variant: Variant, engine: str, device: torch.device) -> dict[st
 
 
 def _launch(variant: Variant, device: torch.device) -> Callable[..., Tensor]:
-    from stm_fast.kernels import launch, tuning
+    from stm_fast.kernels import launch
+    from stm_fast.ops import tile_tuning
 
     parts, value = operands(variant.case, device)
-    return tuning.operations(launch.Operands(*parts), value)[variant.operation]
+    return tile_tuning.operations(launch.Operands(*parts), value)[variant.operation]

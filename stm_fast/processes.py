@@ -1,4 +1,4 @@
-"""Calls in processes of their own, several at once: a kernel at fault takes its process with it, not the caller."""
+"""Calls in worker processes, several at once: a kernel that crashes takes down its worker and not the caller."""
 
 import multiprocessing
 import os
@@ -16,12 +16,12 @@ _CONTEXT = multiprocessing.get_context("spawn")
 
 
 class Outcome(NamedTuple):
-    """What a call came to.
+    """The outcome of a call.
 
     Attributes:
-        value: what it returned; None if it failed.
-        fault: why it failed, in a line; empty if it did not.
-        last: its process cannot serve another call, since the GPU no longer answers it.
+        value: the value that the call returned, None if it failed.
+        fault: one line that says why the call failed, empty if it succeeded.
+        last: whether the process is unable to serve another call, because it died or the GPU no longer answers it.
     """
 
     value: Any = None
@@ -30,13 +30,13 @@ class Outcome(NamedTuple):
 
 
 class Process:
-    """A process that makes one call after another. It is started when it is needed, and again after it died."""
+    """A worker process that makes one call after another. It starts at the first call, and again after it died."""
 
     def __init__(self, log: Path | None = None) -> None:
-        """Make a process.
+        """Create a process, which does not start yet.
 
         Args:
-            log: where what it prints is appended; None for where the caller prints.
+            log: file to which its output is appended. By default its output goes where the caller's goes.
         """
         self._log = log
         self._process: BaseProcess | None = None
@@ -45,28 +45,28 @@ class Process:
         self._busy = False
 
     def begin(self, function: Callable[..., Any], *arguments: Any, seconds: float = float("inf")) -> None:
-        """Begin a call; the one before must have ended.
+        """Begin a call. The previous call must have ended.
 
         Args:
-            function: of a module, by whose name the process imports it.
-            arguments: what can be pickled.
-            seconds: after which the process is ended.
+            function: function of a module, which the process imports by its name.
+            arguments: arguments that can be pickled.
+            seconds: time limit, after which the process is killed.
         """
         if self._connection is None:
             self._start()
         assert self._connection is not None
         self._seconds, self._until, self._busy = seconds, time.monotonic() + seconds, True
-        with suppress(BrokenPipeError):  # `outcome` will tell
+        with suppress(BrokenPipeError):  # `outcome` reports it
             self._connection.send((function, arguments))
 
     def _start(self) -> None:
-        self._connection, theirs = _CONTEXT.Pipe()
-        self._process = _CONTEXT.Process(target=_serve, args=(theirs, self._log), daemon=True)
+        self._connection, child_connection = _CONTEXT.Pipe()
+        self._process = _CONTEXT.Process(target=_serve, args=(child_connection, self._log), daemon=True)
         self._process.start()
-        theirs.close()
+        child_connection.close()
 
     def outcome(self) -> Outcome | None:
-        """What the call came to, or None while it runs."""
+        """Return the outcome of the call, or None while it runs."""
         assert self._connection is not None
         if self._connection.poll():
             try:
@@ -89,14 +89,14 @@ class Process:
         return f" by {signal.Signals(-code).name}" if code < 0 else ""
 
     def call(self, function: Callable[..., Any], *arguments: Any, seconds: float = float("inf")) -> Outcome:
-        """Make a call and wait for it; see `begin`."""
+        """Make a call and wait for its outcome; see `begin`."""
         self.begin(function, *arguments, seconds=seconds)
         while (outcome := self.outcome()) is None:
             wait_for([self])
         return outcome
 
     def end(self) -> None:
-        """End the process and what it started; at once, unless it has nothing to do."""
+        """End the process and its children: immediately if it is busy, else after a few seconds at most."""
         end_all([self])
 
     def _hang_up(self) -> None:
@@ -108,7 +108,7 @@ class Process:
         if self._process is None:
             return
         self._process.join(0.0 if self._busy else patience)
-        for kill in (os.killpg, os.kill):  # it may not lead a group yet
+        for kill in (os.killpg, os.kill):  # it may not lead a process group yet
             with suppress(ProcessLookupError, PermissionError):
                 kill(self._process.pid or 0, signal.SIGKILL)
         self._process.join()
@@ -116,27 +116,27 @@ class Process:
 
     @property
     def connection(self) -> Connection:
-        """Where it answers, for `wait_for`."""
+        """The connection over which the process answers, for `wait_for`."""
         assert self._connection is not None
         return self._connection
 
     @property
     def remaining(self) -> float:
-        """Seconds until the call takes too long."""
+        """Seconds until the time limit of the call."""
         return max(0.0, self._until - time.monotonic())
 
 
 def end_all(processes: Iterable[Process], patience: float = 3.0) -> None:
-    """End processes: those that are busy at once, the others in `patience` seconds if they do not by themselves."""
-    ending, until = list(processes), time.monotonic() + patience
-    for process in ending:
+    """End processes. Busy ones are killed immediately, the others if they have not exited after `patience` seconds."""
+    processes, until = list(processes), time.monotonic() + patience
+    for process in processes:
         process._hang_up()
-    for process in ending:
+    for process in processes:
         process._kill(max(0.0, until - time.monotonic()))
 
 
 def wait_for(processes: Iterable[Process], seconds: float = 1.0) -> None:
-    """Wait until a call of one of the processes has ended or takes too long, `seconds` at most."""
+    """Wait until a call of one of the processes ends or exceeds its time limit, `seconds` at most."""
     waiting = list(processes)
     wait([process.connection for process in waiting], min([seconds, *(each.remaining + 0.01 for each in waiting)]))
 
@@ -148,39 +148,39 @@ def in_parallel(
     seconds: float = float("inf"),
     until: float = float("inf"),
 ) -> Iterator[tuple[int, Outcome]]:
-    """Make many calls of a function, as many at once as there are processes.
+    """Call a function with many sets of arguments, as many at once as there are processes.
 
     Args:
-        function: as `Process.begin` takes it.
-        arguments: of each call.
-        processes: that are idle.
-        seconds: that each call may take.
-        until: a time of `time.monotonic`, when all calls are ended and no other is begun.
+        function: see `Process.begin`.
+        arguments: arguments of each call.
+        processes: idle processes.
+        seconds: time limit of each call.
+        until: time of `time.monotonic` after which no call begins and all running calls are ended.
 
     Yields:
-        The number of a call in `arguments`, from 0, and what it came to, in the order in which they end; none of a call
-        that was not begun.
+        The index of a call in `arguments` and its outcome, in the order in which calls end. A call that did not begin
+        is left out.
     """
     calls, idle = enumerate(arguments), list(processes)
     busy: dict[Process, int] = {}
     while True:
-        while idle and (left := until - time.monotonic()) > 0 and (following := next(calls, None)) is not None:
+        while idle and (left := until - time.monotonic()) > 0 and (call := next(calls, None)) is not None:
             process = idle.pop()
-            busy[process], its = following
-            process.begin(function, *its, seconds=min(seconds, left))
+            busy[process], call_arguments = call
+            process.begin(function, *call_arguments, seconds=min(seconds, left))
         if not busy:
             return
         wait_for(busy)
-        for process, number in list(busy.items()):
+        for process, index in list(busy.items()):
             if (outcome := process.outcome()) is not None:
                 del busy[process]
                 idle.append(process)
-                yield number, outcome
+                yield index, outcome
 
 
 def _serve(connection: Connection, log: Path | None) -> None:
-    """Make the calls that come, until the other side is gone."""
-    os.setpgid(0, 0)  # Ctrl-C is for the caller
+    """Make the calls that arrive until the caller hangs up."""
+    os.setpgid(0, 0)  # Ctrl-C interrupts the caller only
     if log is not None:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -203,12 +203,12 @@ def _outcome_of(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Out
     try:
         return Outcome(function(*arguments))
     except Exception as error:
-        said = next(filter(None, map(str.strip, str(error).splitlines())), "")
-        return Outcome(fault=f"{type(error).__name__}: {said}"[:500], last=_gpu_is_lost())
+        message = next(filter(None, map(str.strip, str(error).splitlines())), "")
+        return Outcome(fault=f"{type(error).__name__}: {message}"[:500], last=_gpu_is_lost())
 
 
 def _gpu_is_lost() -> bool:
-    """Whether the GPU refuses all that this process asks for, as after an access to memory that is not there."""
+    """Return whether the GPU fails every request of this process, as it does after an illegal memory access."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return False

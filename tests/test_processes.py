@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stm_fast.kernels.processes import Outcome, Process, in_parallel
+from stm_fast.processes import Outcome, Process, in_parallel
 
 
 @pytest.fixture

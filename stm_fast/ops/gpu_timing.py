@@ -1,4 +1,4 @@
-"""Time of calls on the current GPU."""
+"""Timing calls on the current GPU."""
 
 import statistics
 from collections.abc import Callable
@@ -9,11 +9,11 @@ from torch import Tensor
 
 ROUNDS = 11
 BUSY_CYCLES = 4_000_000
-"""A GPU spends them waiting, about two milliseconds, while the host prepares what is timed."""
+"""Clock cycles, about two milliseconds, that the GPU waits while the host launches the work to be timed."""
 
 
 def seconds_on_gpu(run: Callable[[], object]) -> float:
-    """Time of one call that finds none of its tensors in the GPU's cache, as after a network's other work."""
+    """Time one call whose tensors are not in the L2 cache, as after the other layers of a network."""
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     _larger_than_the_cache(torch.cuda.current_device()).zero_()
     torch.cuda._sleep(BUSY_CYCLES)
@@ -25,7 +25,7 @@ def seconds_on_gpu(run: Callable[[], object]) -> float:
 
 
 def median_seconds_on_gpu(run: Callable[[], object]) -> float:
-    """Median time of a call; see `seconds_on_gpu`."""
+    """Return the median time of a call over several rounds; see `seconds_on_gpu`."""
     return statistics.median(seconds_on_gpu(run) for _ in range(ROUNDS))
 
 
