@@ -1,6 +1,5 @@
-"""Triton kernels of the memory read, for NVIDIA and AMD GPUs. Modules of kernels import triton; `chips` does not.
+"""Triton kernels of the memory read, for NVIDIA and AMD GPUs. All modules but `chips` and `layouts` import triton.
 
-Every kernel reads keys and values where they lie, channel first, tokens last or the other way round, by 64-bit offsets.
-Programs are numbered so that neighbours share tokens. No kernel uses atomics: results do not depend on the order in
-which programs run.
+Kernels read keys and values in place, with tokens last or channels last, by 64-bit offsets. Programs are numbered such
+that neighbours share memory tokens. No kernel uses atomics: results do not depend on the order in which programs run.
 """

@@ -1,4 +1,4 @@
-"""Which chip the kernels run on, as far as it decides about tiles."""
+"""The classes of chips that the kernels run on, with the properties that decide about tiles and splits."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,18 +9,18 @@ import torch
 
 
 class Chip(NamedTuple):
-    """A class of chips that take the same tiles.
+    """A class of chips that use the same tiles, represented by one of them.
 
     Attributes:
-        name: of the class.
+        name: name of the class.
         backend: "cuda" or "hip".
-        arch: what kernels are compiled for where no chip of the class is at hand: a compute capability or a gfx name.
+        arch: target of the compiler, a compute capability or a gfx name.
         warp: threads of a warp.
-        shared: bytes of shared memory that one program can have.
-        processors: of the chip that stands for its class; a real one's are counted.
-        flops_16: operations of products of 16 bits that one processor does in a microsecond at most, by its data sheet.
-        flops_32: those of multiply-adds of float32.
-        bytes_per_microsecond: from memory, by its data sheet.
+        shared_kb: KB of shared memory that one program can use.
+        processors: multiprocessors. They are counted on the GPU itself if there is one.
+        tflops_16: peak TFLOP/s of dense matrix products of bfloat16.
+        tflops_32: peak TFLOP/s of multiply-adds of float32.
+        terabytes_per_second: peak bandwidth of memory.
         descriptors: whether tiles are best loaded by tensor descriptors (TMA).
     """
 
@@ -28,30 +28,53 @@ class Chip(NamedTuple):
     backend: str
     arch: int | str
     warp: int
-    shared: int
+    shared_kb: int
     processors: int
-    flops_16: float
-    flops_32: float
-    bytes_per_microsecond: float
+    tflops_16: float
+    tflops_32: float
+    terabytes_per_second: float
     descriptors: bool = False
+
+    @property
+    def shared(self) -> int:
+        """Bytes of shared memory that one program can use."""
+        return 1024 * self.shared_kb
+
+    @property
+    def flops_16(self) -> float:
+        """Peak rate of one processor in products of bfloat16, in operations per microsecond."""
+        return 1e6 * self.tflops_16 / self.processors
+
+    @property
+    def flops_32(self) -> float:
+        """Peak rate of one processor in multiply-adds of float32, in operations per microsecond."""
+        return 1e6 * self.tflops_32 / self.processors
+
+    @property
+    def bytes_per_microsecond(self) -> float:
+        """Peak bandwidth of memory."""
+        return 1e6 * self.terabytes_per_second
 
 
 CHIPS = {
     chip.name: chip
     for chip in (
-        Chip("sm_80", "cuda", 80, 32, 163 * 1024, 108, 2.9e6, 0.18e6, 2.0e6),
-        Chip("sm_86", "cuda", 86, 32, 99 * 1024, 128, 1.3e6, 0.6e6, 1.0e6),
-        Chip("sm_90", "cuda", 90, 32, 227 * 1024, 132, 7.5e6, 0.5e6, 4.8e6, descriptors=True),
-        Chip("sm_100", "cuda", 100, 32, 227 * 1024, 148, 15.2e6, 0.5e6, 8.0e6, descriptors=True),
-        Chip("gfx90a", "hip", "gfx90a", 64, 64 * 1024, 104, 1.7e6, 0.2e6, 1.6e6),
-        Chip("gfx942", "hip", "gfx942", 64, 64 * 1024, 304, 4.3e6, 0.5e6, 5.3e6),
+        # NVIDIA A100 80GB SXM data sheet. Shared memory of all NVIDIA chips: "Compute Capabilities" in the CUDA C++
+        # Programming Guide, maximum per thread block.
+        Chip("sm_80", "cuda", 80, 32, 163, 108, 312, 19.5, 2.0),
+        # GeForce RTX 4090, in NVIDIA's "Ada GPU Architecture" whitepaper; products that accumulate in float32.
+        Chip("sm_86", "cuda", 86, 32, 99, 128, 165, 82.6, 1.0),
+        # NVIDIA H200 SXM data sheet, without sparsity; processors: "H100 Tensor Core GPU Architecture" whitepaper.
+        Chip("sm_90", "cuda", 90, 32, 227, 132, 989, 67, 4.8, descriptors=True),
+        # One B200, an eighth of NVIDIA's HGX B200 data sheet, without sparsity.
+        Chip("sm_100", "cuda", 100, 32, 227, 148, 2250, 75, 8.0, descriptors=True),
+        # One of the two dies of an AMD Instinct MI250 data sheet. LDS of both AMD chips: their ISA reference guides.
+        Chip("gfx90a", "hip", "gfx90a", 64, 64, 104, 181, 22.6, 1.6),
+        # AMD Instinct MI300X data sheet, without sparsity.
+        Chip("gfx942", "hip", "gfx942", 64, 64, 304, 1307, 163.4, 5.3),
     )
 }
-"""sm_86 stands for all with 99 KB, Ada and consumer Blackwell among them; sm_100 for those with tensor memory.
-
-Rates are those of A100, RTX 4090, H200, B200, one half of MI250, and MI300X.
-"""
-
+"""sm_86 represents all chips with 99 KB, including Ada and consumer Blackwell; sm_100 those with tensor memory."""
 
 CAPABILITIES = {
     (8, 0): "sm_80",
@@ -65,19 +88,19 @@ CAPABILITIES = {
     (12, 0): "sm_86",
     (12, 1): "sm_86",
 }
-"""Class of each compute capability."""
+"""The class of each compute capability, by the shared memory of a thread block."""
 
 _pretended: list[Chip] = []
 
 
 def of_backend(backend: str) -> tuple[str, ...]:
-    """Names of the chips that triton's backend "cuda" or "hip" compiles for."""
+    """Return the names of the chips of triton's backend "cuda" or "hip"."""
     return tuple(chip.name for chip in CHIPS.values() if chip.backend == backend)
 
 
 @contextmanager
 def pretending(chip: Chip) -> Iterator[None]:
-    """A context in which tensors without a GPU are taken to be on this chip."""
+    """Return a context in which tensors that are not on a GPU count as tensors on this chip."""
     _pretended.append(chip)
     try:
         yield
@@ -86,7 +109,7 @@ def pretending(chip: Chip) -> Iterator[None]:
 
 
 def chip_of(device: torch.device) -> Chip:
-    """The class of a GPU; of the smallest where the kernels are interpreted."""
+    """Return the class of a GPU, or the class with the smallest tiles if the kernels are interpreted."""
     if device.type != "cuda":
         return _pretended[-1] if _pretended else CHIPS["sm_86"]
     return _chip_of_gpu(device)
@@ -94,7 +117,7 @@ def chip_of(device: torch.device) -> Chip:
 
 @cache
 def refused(device: torch.device) -> str | None:
-    """Why the kernels do not run on a GPU, too old or unknown, or None."""
+    """Return why the kernels do not support a GPU, or None if they do."""
     name = _name_of(device)
     if name in CHIPS:
         return None
@@ -110,7 +133,7 @@ def _chip_of_gpu(device: torch.device) -> Chip:
 
 
 def _name_of(device: torch.device) -> str:
-    """The name of a GPU's class; what the GPU calls itself where it has none."""
+    """Return the name of a GPU's class, or the GPU's own name if it has none."""
     properties = torch.cuda.get_device_properties(device)
     if torch.version.hip:
         return str(properties.gcnArchName).split(":")[0]

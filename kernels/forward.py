@@ -1,4 +1,4 @@
-"""The dense read: a softmax over all memory tokens, split over programs, and the exact merge of the splits."""
+"""The dense read: a softmax over all memory tokens, which are split over programs."""
 
 import torch
 import triton
@@ -16,16 +16,18 @@ from stm_fast.kernels.launch import (
     score_arguments,
     score_tensors,
     value_arguments,
-    with_distances,
+    with_index_type,
 )
+from stm_fast.kernels.merge import merge_launch
 from stm_fast.kernels.plans import Launch, Plan, plan_of
-from stm_fast.kernels.primitives import LN_2, LOG2_E, affine, finite, load_rows, products, second_channels
+from stm_fast.kernels.primitives import affine, load_tile, products, second_channels
+from stm_fast.kernels.softmax import finite, lse_of, nonzero, rescale
 from stm_fast.kernels.splits import MERGE_LAUNCH, Work, results_time, split_count, tile_time
-from stm_fast.kernels.tiles import MERGE_TILE, Tile, rescales_lazily, tile_for
+from stm_fast.kernels.tiles import Tile, rescales_lazily, tile_for
 
 RESCALE_AT = tl.constexpr(8.0)
-"""The running maximum of a lazy read follows the scores once they pass it by a factor of 2⁸: until then weights above
-one are as exact as those below, and the readout need not be rescaled."""
+"""A lazy read raises its running maximum only if scores exceed it by more than this, a factor of 2⁸ in weights. Until
+then weights above one are as exact as those below, and the readout need not be rescaled."""
 
 
 @triton.jit(do_not_specialize=["queries", "tokens", "splits"])
@@ -34,16 +36,16 @@ def dense_kernel(
     scale, queries, tokens, splits,
     query_batch, query_channel, query_item, key_batch, key_channel, key_item,
     value_batch, value_object, value_channel, value_item,
-    CHANNELS: tl.constexpr, VALUE_CHANNELS: tl.constexpr, ROWS: tl.constexpr,
+    CHANNELS: tl.constexpr, OBJECT_CHANNELS: tl.constexpr, VALUE_CHANNELS: tl.constexpr,
     QUERY_UNIT: tl.constexpr, KEY_UNIT: tl.constexpr, VALUE_UNIT: tl.constexpr,
     QUERY_BY_ITEM: tl.constexpr, KEY_BY_ITEM: tl.constexpr, VALUE_BY_ITEM: tl.constexpr,
-    QUERIES_UNIT: tl.constexpr, TOKENS_UNIT: tl.constexpr, OFFSET: tl.constexpr, PRECISION: tl.constexpr,
+    QUERIES_UNIT: tl.constexpr, TOKENS_UNIT: tl.constexpr, INDEX: tl.constexpr, PRECISION: tl.constexpr,
     LAZY: tl.constexpr, SPECIALIZED: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
-    """One split of the memory read by one tile of queries, for some of the value's channels.
+    """Read one split of the memory for one tile of queries and one block of value channels.
 
-    Writes out `(B, splits, ROWS, queries)` and lse `(B, splits, queries)`.
+    Writes out `(B, splits, VALUE_CHANNELS, queries)` and lse `(B, splits, queries)`.
     """
     queries, tokens = queries * QUERIES_UNIT, tokens * TOKENS_UNIT
     query_source = (query, query_descriptor, QUERY_BY_ITEM, query_batch, 0, query_channel, query_item)
@@ -51,14 +53,14 @@ def dense_kernel(
     value_source = (value, value_descriptor, VALUE_BY_ITEM, value_batch, value_object, value_channel, value_item)
     tile, split = tl.program_id(0) % tl.cdiv(queries, BLOCK_M), tl.program_id(0) // tl.cdiv(queries, BLOCK_M)
     batch = tl.program_id(2).to(tl.int64)
-    first_row = tl.program_id(1) * BLOCK_V
+    first_channel = tl.program_id(1) * BLOCK_V
     m = tile * BLOCK_M + tl.arange(0, BLOCK_M)  # [M]
-    q = load_rows(
+    q = load_tile(
         query_source, batch, 0, tile * BLOCK_M, queries,
-        CHANNELS, CHANNELS, QUERY_UNIT, OFFSET, BLOCK_C, BLOCK_M,
+        CHANNELS, CHANNELS, QUERY_UNIT, INDEX, BLOCK_C, BLOCK_M,
     )  # [C, M]  # fmt: skip
     second_q = second_channels(
-        query_source, batch, tile * BLOCK_M, queries, q, CHANNELS, QUERY_UNIT, OFFSET, BLOCK_C, BLOCK_M
+        query_source, batch, tile * BLOCK_M, queries, q, CHANNELS, QUERY_UNIT, INDEX, BLOCK_C, BLOCK_M
     )  # [C, M]
 
     length = tl.cdiv(tl.cdiv(tokens, BLOCK_N), splits) * BLOCK_N
@@ -67,12 +69,12 @@ def dense_kernel(
     running_sum = tl.zeros([BLOCK_M], tl.float32)
     readout = tl.zeros([BLOCK_M, BLOCK_V], tl.float32)
     for start in tl.range(first, tl.minimum(first + length, tokens), BLOCK_N, warp_specialize=SPECIALIZED):
-        k = load_rows(
-            key_source, batch, 0, start, tokens, CHANNELS, CHANNELS, KEY_UNIT, OFFSET, BLOCK_C, BLOCK_N
+        k = load_tile(
+            key_source, batch, 0, start, tokens, CHANNELS, CHANNELS, KEY_UNIT, INDEX, BLOCK_C, BLOCK_N
         )  # [C, N]
         product = products(
             q, second_q, k, query_source, key_source, batch, tile * BLOCK_M, start, queries, tokens,
-            CHANNELS, QUERY_UNIT, KEY_UNIT, OFFSET, PRECISION, BLOCK_C, BLOCK_M, BLOCK_N,
+            CHANNELS, QUERY_UNIT, KEY_UNIT, INDEX, PRECISION, BLOCK_C, BLOCK_M, BLOCK_N,
         )  # [M, N]  # fmt: skip
         n = start + tl.arange(0, BLOCK_N)  # [N]
         score, _ = affine(product, gain, offset, bias, scale, batch, m[:, None], n[None, :], queries, tokens)  # [M, N]
@@ -80,81 +82,44 @@ def dense_kernel(
         if LAZY:
             risen = tile_max > running_max + RESCALE_AT
             new_max = tl.where(risen, tile_max, running_max)
-            level = finite(new_max)
             if tl.max(risen.to(tl.int32), 0) > 0:
-                decay = tl.exp2(running_max - level)
-                running_sum *= decay
-                readout *= decay[:, None]
+                running_sum, readout = rescale(running_max, running_sum, readout, new_max)
         else:
             new_max = tl.maximum(running_max, tile_max)
-            level = finite(new_max)
-            decay = tl.exp2(running_max - level)
-            running_sum *= decay
-            readout *= decay[:, None]
+            running_sum, readout = rescale(running_max, running_sum, readout, new_max)
         running_max = new_max
-        weight = tl.exp2(score - level[:, None])  # [M, N]
+        weight = tl.exp2(score - finite(running_max)[:, None])  # [M, N]
         running_sum += tl.sum(weight, 1)
-        v = load_rows(
-            value_source, batch, first_row, start, tokens,
-            ROWS, VALUE_CHANNELS, VALUE_UNIT, OFFSET, BLOCK_V, BLOCK_N,
+        v = load_tile(
+            value_source, batch, first_channel, start, tokens,
+            VALUE_CHANNELS, OBJECT_CHANNELS, VALUE_UNIT, INDEX, BLOCK_V, BLOCK_N,
         )  # [V, N]  # fmt: skip
         readout = tl.dot(weight.to(v.dtype), v.trans(), readout, input_precision=PRECISION)
 
-    readout /= tl.where(running_sum == 0.0, 1.0, running_sum)[:, None]
-    row = first_row + tl.arange(0, BLOCK_V)  # [V]
-    place = batch * splits + split
+    readout /= nonzero(running_sum)[:, None]
+    channel = first_channel + tl.arange(0, BLOCK_V)  # [V]
+    batch_and_split = batch * splits + split
     tl.store(
-        out + place * ROWS * queries + (row.to(tl.int64) * queries)[None, :] + m[:, None],
+        out + batch_and_split * VALUE_CHANNELS * queries + (channel.to(tl.int64) * queries)[None, :] + m[:, None],
         readout.to(out.dtype.element_ty),
-        mask=(m < queries)[:, None] & (row < ROWS)[None, :],
+        mask=(m < queries)[:, None] & (channel < VALUE_CHANNELS)[None, :],
     )
     if tl.program_id(1) == 0:
-        tl.store(lse + place * queries + m, (finite(running_max) + tl.log2(running_sum)) * LN_2, mask=m < queries)
-
-
-@triton.jit(do_not_specialize=["splits"])
-def merge_kernel(
-    split_out, split_lse, out, lse, queries, splits,
-    ROWS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_V: tl.constexpr,
-):  # fmt: skip
-    """Reads of disjoint splits of a memory `(B, splits, ROWS, queries)` become the read of the whole."""
-    batch = tl.program_id(2).to(tl.int64)
-    m = tl.cast(tl.program_id(0), tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)  # [M]
-    row = tl.cast(tl.program_id(1), tl.int64) * BLOCK_V + tl.arange(0, BLOCK_V)  # [V]
-    inside_m = m < queries
-    inside = (row < ROWS)[:, None] & inside_m[None, :]
-    split_lse += batch * splits * queries + m
-    running_max = tl.full([BLOCK_M], float("-inf"), tl.float32)
-    for split in range(splits):
-        split_max = tl.load(split_lse + split * queries, mask=inside_m, other=0.0)
-        running_max = tl.maximum(running_max, split_max, tl.PropagateNan.ALL)
-    level = finite(running_max)
-    total = tl.zeros([BLOCK_M], tl.float32)
-    readout = tl.zeros([BLOCK_V, BLOCK_M], tl.float32)
-    for split in range(splits):
-        weight = tl.exp2((tl.load(split_lse + split * queries, mask=inside_m, other=0.0) - level) * LOG2_E)  # [M]
-        place = (batch * splits + split) * ROWS + row[:, None]
-        total += weight
-        readout += weight[None, :] * tl.load(split_out + place * queries + m[None, :], mask=inside, other=0.0)
-    readout /= tl.where(total == 0.0, 1.0, total)[None, :]
-    place = batch * ROWS + row[:, None]
-    tl.store(out + place * queries + m[None, :], readout.to(out.dtype.element_ty), mask=inside)
-    if tl.program_id(1) == 0:
-        tl.store(lse + batch * queries + m, level + tl.log2(total) * LN_2, mask=inside_m)
+        tl.store(lse + batch_and_split * queries + m, lse_of(running_max, running_sum), mask=m < queries)
 
 
 def read(
     operands: Operands, value: Tensor, out: Tensor, lse: Tensor, tile: Tile | None = None, splits: int | None = None
 ) -> None:
-    """Softmax over all memory tokens.
+    """Compute the softmax read over all memory tokens.
 
     Args:
         operands: operands of the scores.
         value: `(B, O, Cv, Nk)`.
-        out: room for the readout `(B, O, Cv, Nq)`, contiguous.
-        lse: room for log Σ exp of the scores `(B, Nq)` float32, contiguous.
-        tile: instead of the table's.
-        splits: into how many splits the memory is split, instead of what fills the chip.
+        out: output for the readout `(B, O, Cv, Nq)`, contiguous.
+        lse: output for log Σ exp of the scores `(B, Nq)` float32, contiguous.
+        tile: tile to use instead of the table's.
+        splits: number of splits of the memory, by default what fills the chip.
     """
     tensors = {**score_tensors(operands), "value": value, "out": out, "lse": lse}
     with on_device_of(value):
@@ -163,29 +128,30 @@ def read(
         if plan.splits == 1:
             plan.launches["dense"](tensors)
             return
-        batch, objects, channels, queries = out.shape
-        split_out = out.new_empty(batch, plan.splits, objects * channels, queries, dtype=torch.float32)
+        batch, objects, object_channels, queries = out.shape
+        split_out = out.new_empty(batch, plan.splits, objects * object_channels, queries, dtype=torch.float32)
         split_lse = lse.new_empty(batch, plan.splits, queries)
         plan.launches["dense"]({**tensors, "out": split_out, "lse": split_lse})
         plan.launches["merge"]({"split_out": split_out, "split_lse": split_lse, "out": out, "lse": lse})
 
 
 def _plan(operands: Operands, value: Tensor, out: Tensor, tile: Tile | None, splits: int | None) -> Plan:
-    batch, objects, channels, queries = out.shape
-    rows, tokens = objects * channels, value.shape[3]
+    batch, objects, object_channels, queries = out.shape
+    value_channels, tokens = objects * object_channels, value.shape[3]
     tile = tile or tile_for("read", operands.key, value)
+    query_tiles, slices = blocks(queries, tile.queries), blocks(value_channels, tile.value_channels)
     work = Work(
-        programs=blocks(queries, tile.queries) * blocks(rows, tile.value_channels) * batch,
+        programs=query_tiles * slices * batch,
         tiles=blocks(tokens, tile.tokens),
         tile=tile_time(tile, operands.query.shape[1], tile.value_channels, operands.query, value),
-        results=results_time(batch * rows * queries, 4, value.device),
+        results=results_time(batch * value_channels * queries, 4, value.device),
         merge=MERGE_LAUNCH,
     )
     splits = splits or split_count(work, processors(value.device))
-    arguments = with_distances(score_arguments(operands, tile), value_arguments("value", value, tile, tile.tokens))
+    arguments = with_index_type(score_arguments(operands, tile), value_arguments("value", value, tile, tile.tokens))
     dense = Launch(
         dense_kernel,
-        (blocks(queries, tile.queries) * splits, blocks(rows, tile.value_channels), batch),
+        (query_tiles * splits, slices, batch),
         {
             **arguments,
             "splits": splits,
@@ -197,17 +163,4 @@ def _plan(operands: Operands, value: Tensor, out: Tensor, tile: Tile | None, spl
     )
     if splits == 1:
         return Plan({"dense": dense})
-    merge = Launch(
-        merge_kernel,
-        (blocks(queries, MERGE_TILE.queries), blocks(rows, MERGE_TILE.value_channels), batch),
-        {
-            "queries": queries,
-            "splits": splits,
-            "ROWS": rows,
-            "BLOCK_M": MERGE_TILE.queries,
-            "BLOCK_V": MERGE_TILE.value_channels,
-            "num_warps": MERGE_TILE.warps,
-            "num_stages": MERGE_TILE.stages,
-        },
-    )
-    return Plan({"dense": dense, "merge": merge}, splits)
+    return Plan({"dense": dense, "merge": merge_launch(out, splits)}, splits)

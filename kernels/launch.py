@@ -1,4 +1,4 @@
-"""From tensors to kernel arguments: sizes, strides, precision, and how many programs share the work."""
+"""From tensors to kernel arguments: sizes, strides, descriptors and precision."""
 
 import math
 from collections.abc import Hashable
@@ -16,20 +16,20 @@ from stm_fast.kernels.tiles import Tile, block_channels
 
 LOG2_E = 1.4426950408889634
 MAX_32_BIT = 2**31 - 2**24
-"""Distances up to it, and what a tile reaches beyond the end, are counted in 32 bits."""
+"""Offsets within a batch have 32 bits up to this limit, which leaves room for a tile that extends beyond the end."""
 ALIGNED_ITEMS = 8
-"""Their bytes are a multiple of 16 in every dtype, as descriptors require of a row."""
+"""Number of items whose bytes are a multiple of 16 in every dtype, as descriptors require of strides."""
 
 
 class Operands(NamedTuple):
     """The operands of the scores gain[j] · (scale · <query[i], key[j]> + offset[i]) + bias[j].
 
     Attributes:
-        query: `(B, C, Nq)`, of any strides, as all tensors are.
-        key: `(B, C, Nk)`, of the query's dtype.
+        query: `(B, C, Nq)`. All tensors may have any strides.
+        key: `(B, C, Nk)`, of the dtype of query.
         gain: `(B, Nk)` float32, or None for ones.
         offset: `(B, Nq)` float32, or None for zeros.
-        bias: `(B, Nk)` float32, or None for zeros. −inf keeps a token out of the read.
+        bias: `(B, Nk)` float32, or None for zeros. −inf excludes a token from the read.
         scale: a finite number.
     """
 
@@ -46,7 +46,7 @@ Gradients: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 def score_tensors(operands: Operands) -> dict[str, Any]:
-    """The tensors of every kernel that computes scores; vectors are small, and made contiguous where they are not."""
+    """Return the tensors of every kernel that computes scores. Vectors are small, and are made contiguous."""
     query, key, gain, offset, bias, _ = operands
     return {
         "query": query,
@@ -58,16 +58,16 @@ def score_tensors(operands: Operands) -> dict[str, Any]:
 
 
 def key_of(operation: str, tensors: dict[str, Any], *options: Hashable) -> Hashable:
-    """All that a plan is made from, see `stm_fast.kernels.plans`.
+    """Return the key of a plan, with everything that the plan depends on; see `stm_fast.kernels.plans`.
 
     Args:
-        operation: whose plan it is.
-        tensors: that its kernels are given, or None, the same names every time.
-        options: of the call: the scale, and what replaces the table's.
+        operation: name of the operation.
+        tensors: tensors that its kernels are given, or None; the same names in every call of the operation.
+        options: other options of the call, such as the scale and a tile that replaces the table's.
     """
     query, value = tensors.get("query"), tensors.get("value")
-    wide = (query is not None and query.dtype == torch.float32) or (value is not None and value.dtype == torch.float32)
-    key: list[Hashable] = [operation, wide and tf32_is_allowed(), *options]
+    has_float32 = any(tensor is not None and tensor.dtype == torch.float32 for tensor in (query, value))
+    key: list[Hashable] = [operation, has_float32 and tf32_is_allowed(), *options]
     for tensor in tensors.values():
         if tensor is None:
             key.append(None)
@@ -77,7 +77,7 @@ def key_of(operation: str, tensors: dict[str, Any], *options: Hashable) -> Hasha
 
 
 def score_arguments(operands: Operands, tile: Tile) -> dict[str, Any]:
-    """The arguments of every kernel that computes scores tile by tile."""
+    """Return the arguments of every kernel that computes scores tile by tile."""
     query, key = operands.query, operands.key
     channels = block_channels(query.shape[1], query.dtype)
     return {
@@ -90,7 +90,7 @@ def score_arguments(operands: Operands, tile: Tile) -> dict[str, Any]:
 
 
 def score_vectors(operands: Operands) -> dict[str, Any]:
-    """Sizes, scale and the vectors of the scores."""
+    """Return the sizes, the scale and the vectors of the scores."""
     return {
         **{name: vector for name, vector in score_tensors(operands).items() if name not in ("query", "key")},
         "scale": operands.scale * LOG2_E,
@@ -100,12 +100,12 @@ def score_vectors(operands: Operands) -> dict[str, Any]:
 
 
 def scattered(name: str, value: Tensor) -> dict[str, Any]:
-    """The arguments of values, or of the gradient of a readout, that are read item by item: no descriptor."""
+    """Return the arguments of values, or of the gradient of a readout, that are read item by item: no descriptor."""
     return {**_strides(name, value), **_value_sizes(value)}
 
 
 def value_arguments(name: str, value: Tensor, tile: Tile, items: int) -> dict[str, Any]:
-    """The arguments of values, or of the gradient of a readout, `(B, O, C, items)`, in tiles of `items` items."""
+    """Return the arguments of values, or of the gradient of a readout, `(B, O, C, Nk)`, read in tiles of `items`."""
     return {
         **source(name, value, tile.value_channels, items),
         **_value_sizes(value),
@@ -113,34 +113,39 @@ def value_arguments(name: str, value: Tensor, tile: Tile, items: int) -> dict[st
 
 
 def _value_sizes(value: Tensor) -> dict[str, int]:
-    return {"VALUE_CHANNELS": value.shape[2], "ROWS": value.shape[1] * value.shape[2]}
+    return {"OBJECT_CHANNELS": value.shape[2], "VALUE_CHANNELS": value.shape[1] * value.shape[2]}
 
 
-def count(name: str, size: int, beside: Tensor) -> dict[str, int]:
-    """How many queries or tokens there are, in units of the largest power of two that divides it.
+def count(name: str, size: int, tensor: Tensor) -> dict[str, int]:
+    """Return the number of queries or tokens in units of the largest power of two that divides it, up to 16 bytes.
 
-    Triton knows of an argument whether it is a multiple of 16, but not of 4 or 8, as numbers of queries and tokens are
-    for grids of odd sizes, and would mask, and so read, them one at a time.
+    Triton knows whether an argument is a multiple of 16, but not of 4 or 8, which numbers of queries and tokens often
+    are. Without the unit it would mask numbers one at a time, and so read them one at a time.
+
+    Args:
+        name: "queries" or "tokens".
+        size: the number of them.
+        tensor: tensor of queries or tokens, which has the bytes of a number.
     """
-    unit = math.gcd(16 // beside.element_size(), size)
+    unit = math.gcd(16 // tensor.element_size(), size)
     return {name: size // unit, f"{name.upper()}_UNIT": unit}
 
 
-def source(name: str, tensor: Tensor, block_rows: int, block_items: int) -> dict[str, Any]:
-    """The arguments of a tensor `(B, [O,] C, items)` that is read in tiles; see `stm_fast.kernels.primitives`."""
-    layout = described(tensor, block_rows, block_items)
+def source(name: str, tensor: Tensor, block_channels: int, block_items: int) -> dict[str, Any]:
+    """Return the arguments of a tensor `(B, [O,] C, items)` read in tiles; see `stm_fast.kernels.primitives`."""
+    layout = described(tensor, block_channels, block_items)
     return {
         **_strides(name, tensor),
-        f"{name}_descriptor": None if layout is None else _descriptor(tensor, layout, block_rows, block_items),
+        f"{name}_descriptor": None if layout is None else _descriptor(tensor, layout, block_channels, block_items),
         f"{name.upper()}_BY_ITEM": True if layout is not None and layout.by_item else None,
     }
 
 
 def _strides(name: str, tensor: Tensor) -> dict[str, Any]:
-    """A tensor `(B, [O,] C, items)` and its strides.
+    """Return a tensor `(B, [O,] C, items)` and its strides.
 
-    They are in units of the largest power of two that divides all but the items' stride, up to 16 bytes, for the
-    reason of `count`.
+    All strides but that of items are in units of the largest power of two that divides them, up to 16 bytes, for the
+    same reason as in `count`.
     """
     names = ("batch", "object", "channel") if tensor.ndim == 4 else ("batch", "channel")
     *strides, item = tensor.stride()
@@ -153,60 +158,60 @@ def _strides(name: str, tensor: Tensor) -> dict[str, Any]:
     }
 
 
-def described(tensor: Tensor, block_rows: int, block_items: int) -> Layout | None:
-    """How a descriptor reads a tensor in tiles, or None where the chip, the layout or the tiles have none."""
+def described(tensor: Tensor, block_channels: int, block_items: int) -> Layout | None:
+    """Return the matrix that a descriptor reads, or None if the chip, the layout or the tiles allow no descriptor."""
     layout = layout_of(tensor) if chip_of(tensor.device).descriptors else None
     if layout is None or tensor.shape[0] == 1:
         return layout
     reaches_into_next_batch = (
-        tensor.shape[-1] % block_items if layout.by_item else tensor.shape[1:-1].numel() % block_rows
+        tensor.shape[-1] % block_items if layout.by_item else tensor.shape[1:-1].numel() % block_channels
     )
     return None if reaches_into_next_batch else layout
 
 
-def _descriptor(tensor: Tensor, layout: Layout, block_rows: int, block_items: int) -> TensorDescriptor:
-    block = [block_items, block_rows] if layout.by_item else [block_rows, block_items]
+def _descriptor(tensor: Tensor, layout: Layout, block_channels: int, block_items: int) -> TensorDescriptor:
+    block = [block_items, block_channels] if layout.by_item else [block_channels, block_items]
     return TensorDescriptor(tensor, list(layout.shape), [layout.stride, 1], block)
 
 
 def aligned(tensor: Tensor) -> Tensor:
-    """Queries, or the gradient of a readout, copied where their layout keeps a descriptor from reading them.
+    """Return queries, or the gradient of a readout, copied if only their layout prevents the use of a descriptor.
 
-    They are small beside the memory, and kernels that own tokens read them once for every tile of tokens.
+    They are small compared to the memory, and kernels that own tokens read them once for every tile of tokens.
     """
     if not chip_of(tensor.device).descriptors or layout_of(tensor) is not None:
         return tensor
     items = tensor.shape[-1]
-    room = tensor.new_empty(*tensor.shape[:-1], blocks(items, ALIGNED_ITEMS) * ALIGNED_ITEMS)[..., :items]
-    return room.copy_(tensor)
+    copy = tensor.new_empty(*tensor.shape[:-1], blocks(items, ALIGNED_ITEMS) * ALIGNED_ITEMS)[..., :items]
+    return copy.copy_(tensor)
 
 
 def all_have_descriptors(arguments: dict[str, Any]) -> bool:
-    """Whether no tensor that a kernel reads in tiles is read by pointers."""
+    """Return whether all tensors that a kernel reads in tiles are read by descriptors."""
     return all(argument is not None for name, argument in arguments.items() if name.endswith("_descriptor"))
 
 
-def with_distances(*groups: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of all groups, and `OFFSET`, the type of distances within a tile.
+def with_index_type(*groups: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of all groups and `INDEX`, the integer type of offsets within a batch.
 
-    It has 64 bits only where 32 are too few, since every thread keeps many of them.
+    It has 64 bits only if 32 are too few, since every thread keeps many offsets.
     """
     arguments = {name: argument for group in groups for name, argument in group.items()}
     tensors = [argument for argument in arguments.values() if isinstance(argument, Tensor)]
-    farthest = max(_reach(tensor) for tensor in tensors)
-    return {**arguments, "OFFSET": tl.int32 if farthest < MAX_32_BIT else tl.int64}
+    max_offset = max(_max_offset(tensor) for tensor in tensors)
+    return {**arguments, "INDEX": tl.int32 if max_offset < MAX_32_BIT else tl.int64}
 
 
-def _reach(tensor: Tensor) -> int:
-    """Distance in numbers from a batch's first to its last."""
+def _max_offset(tensor: Tensor) -> int:
+    """Return the offset of the last number of a batch from its first."""
     return sum((size - 1) * abs(stride) for size, stride in zip(tensor.shape[1:], tensor.stride()[1:], strict=True))
 
 
 def precision(tile: Tile, *tensors: Tensor) -> str:
-    """How float32 is multiplied: as float32, unless torch's own switch allows TensorFloat-32, which AMD has not."""
+    """Return how float32 is multiplied: exactly, unless torch's setting allows TensorFloat-32 and the chip has it."""
     device = tensors[0].device
-    wide = any(tensor.dtype == torch.float32 for tensor in tensors)
-    if not wide or device.type == "cpu" or chip_of(device).backend == "hip":
+    has_float32 = any(tensor.dtype == torch.float32 for tensor in tensors)
+    if not has_float32 or device.type == "cpu" or chip_of(device).backend == "hip":
         return "ieee"
     if tf32_is_allowed():
         return "tf32"
@@ -214,23 +219,23 @@ def precision(tile: Tile, *tensors: Tensor) -> str:
 
 
 def tf32_is_allowed() -> bool:
-    """What torch's switch of products of float32 says."""
-    switch = torch.backends.cuda.matmul.fp32_precision
-    return torch.get_float32_matmul_precision() != "highest" if switch == "none" else bool(switch == "tf32")
+    """Return whether torch's settings allow TensorFloat-32 in products of float32."""
+    setting = torch.backends.cuda.matmul.fp32_precision
+    return torch.get_float32_matmul_precision() != "highest" if setting == "none" else bool(setting == "tf32")
 
 
 def processors(device: torch.device) -> int:
-    """Streaming multiprocessors of a GPU; one where the kernels are interpreted on a CPU."""
+    """Return the number of multiprocessors of a GPU; 1 if the kernels are interpreted on a CPU."""
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
 
 
 def blocks(size: int, block: int) -> int:
-    """How many blocks cover a size."""
+    """Return the number of blocks that cover a size."""
     return -(-size // block)
 
 
 def on_device_of(tensor: Tensor) -> AbstractContextManager[Any]:
-    """Launch on the current stream of the tensor's device."""
+    """Return a context in which kernels are launched on the current stream of the tensor's device."""
     device = tensor.device
     if device.type != "cuda" or device.index == torch.cuda.current_device():
         return nullcontext()

@@ -1,9 +1,9 @@
-"""Launches that are kept: what is decided and compiled for one call serves every call like it.
+"""A cache of launches: what is decided and compiled for one call serves all later calls of the same form.
 
-A plan holds all that a call's launches need but its tensors: tiles, splits, grids, numbers and compiled kernels. Its
-key names all that these are made from, see `stm_fast.kernels.launch.key_of`. Whatever else decides about them calls
-`forget` when it changes, as `stm_fast.kernels.tiles.use_tuned` does. Kernels that were not launched on a GPU, because
-they are interpreted or only compiled, are planned anew for every call.
+A plan holds everything that a call's launches need except tensors: tiles, splits, grids, numbers and compiled kernels.
+Its key holds everything that the plan depends on; see `stm_fast.kernels.launch.key_of`. If anything else changes that a
+plan depends on, all plans are dropped by `forget`, as `stm_fast.kernels.tiles.use_tuned` does. Kernels that are not
+launched on a GPU, because they are interpreted or only compiled, are planned again for every call.
 """
 
 from collections.abc import Callable, Hashable
@@ -13,21 +13,21 @@ from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 MAX_PLANS = 512
-"""A memory that grows needs one for each of its sizes: where there are more, all are forgotten."""
+"""Maximum number of plans, after which all are dropped. A growing memory needs one for each of its sizes."""
 _DESCRIPTOR = "_descriptor"
 
 
 class Launch:
-    """A launch of a kernel that is done again and again, with other tensors of the same forms."""
+    """A launch of a kernel that can be repeated with other tensors of the same form."""
 
     def __init__(self, kernel: Any, grid: tuple[int, ...], arguments: dict[str, Any]) -> None:
-        """Keep what a launch needs.
+        """Prepare a launch.
 
         Args:
-            kernel: a function that `triton.jit` made.
-            grid: of one to three sides.
-            arguments: the kernel's, and options of the launch. Every launch is given those that are tensors, which are
-                not kept, and those that are absent.
+            kernel: function made by `triton.jit`.
+            grid: one to three sizes.
+            arguments: arguments of the kernel and options of the launch. Arguments that are tensors or absent are
+                given to every launch instead of being kept.
         """
         self.compiled: Any = None
         self._kernel, self._grid = kernel, (*grid, 1, 1)[:3]
@@ -48,16 +48,16 @@ class Launch:
     def __call__(self, tensors: dict[str, Any]) -> None:
         """Launch the kernel on the current stream.
 
-        What triton does to find the compiled kernel takes longer than all the rest, and is done once.
+        Looking up the compiled kernel takes triton longer than everything else, and happens only once.
 
         Args:
-            tensors: by the names of the kernel's arguments; others are ignored.
+            tensors: tensors by the names of the kernel's arguments. Other names are ignored.
         """
         arguments = self._fixed.copy()
         for place, name in self._given:
             arguments[place] = tensors[name]
         for place, name, fields in self._described:
-            # Triton's constructor would check again what was checked of tensors of this form.
+            # Triton's constructor would repeat checks that tensors of this form have passed.
             arguments[place] = descriptor = object.__new__(TensorDescriptor)
             descriptor.__dict__.update(fields, base=tensors[name])
         if self.compiled is not None:
@@ -72,10 +72,10 @@ class Plan(NamedTuple):
     """The launches of a call.
 
     Attributes:
-        launches: by what they are for.
-        splits: into how many splits the memory is split.
-        room: for candidates of a query in a split, where the best are sought.
-        copied: names of tensors that are `stm_fast.kernels.launch.aligned` first.
+        launches: launches by name.
+        splits: number of splits of the memory.
+        room: length of a list of candidates, for top-k reads.
+        copied: names of tensors to copy first, by `stm_fast.kernels.launch.aligned`.
     """
 
     launches: dict[str, Launch]
@@ -88,7 +88,7 @@ _plans: dict[Hashable, Plan] = {}
 
 
 def plan_of(key: Hashable, make: Callable[[], Plan]) -> Plan:
-    """The plan that is kept under a key, or a new one."""
+    """Return the plan of a key, or make and keep a new one."""
     plan = _plans.get(key)
     if plan is None or any(launch.compiled is None for launch in plan.launches.values()):
         if len(_plans) >= MAX_PLANS:
@@ -98,5 +98,5 @@ def plan_of(key: Hashable, make: Callable[[], Plan]) -> Plan:
 
 
 def forget() -> None:
-    """Drop all plans, since something has changed that their keys do not name."""
+    """Drop all plans, after a change of something that their keys do not hold."""
     _plans.clear()

@@ -1,9 +1,12 @@
-"""Into how many splits a memory is split, so that all processors are busy and merging does not eat up what that brings.
+"""The number of splits of a memory: enough to keep all processors busy, but not so many that merging costs more.
 
     time = waves · (tiles of a split · time of a tile + start) + splits · time of a split's results + launch of a merge
 
-It follows from sizes, dtypes and the chip alone, so that the same call has the same result every time. What it assumes:
-a processor runs one program at a time, at half of its peak; what splits write for the merge goes to memory and back.
+The number depends on sizes, dtypes and the chip only, so that equal calls have equal results. The model assumes that a
+processor runs one program at a time at half of its peak rate, and that results of splits go to memory and back.
+
+The CUDA kernels have a model of their own (csrc/cuda/plan.h): several of their blocks share a processor, as many as the
+driver reports.
 """
 
 from typing import NamedTuple
@@ -16,26 +19,26 @@ from stm_fast.kernels.launch import blocks, precision
 from stm_fast.kernels.tiles import Tile
 
 ATTAINED = 0.5
-"""Of the peak rate of products, by a loop of products and exponentials."""
+"""Fraction of the peak rate that a loop of products and exponentials attains."""
 START = 2.0
-"""Microseconds in which a program fills its pipeline, and in the end writes what it has."""
+"""Microseconds in which a program fills its pipeline and, at the end, writes its results."""
 MERGE_LAUNCH = 3.0
-"""Microseconds from the end of one kernel to the work of the next."""
+"""Microseconds from the end of one kernel to the start of the next."""
 MIN_TILES_PER_SPLIT = 4
-"""With fewer, a pipeline is hardly filled before it ends."""
+"""With fewer tiles a pipeline has hardly filled when it ends."""
 COST_OF = {"ieee": 1, "tf32": 2, "bf16x6": 6}
-"""Products of float32 as multiples of multiply-adds for "ieee", else of products of 16 bits."""
+"""Cost of products of float32: in multiply-adds for "ieee", else in products of 16 bits."""
 
 
 class Work(NamedTuple):
-    """What a read asks of a chip; times are in microseconds.
+    """The work of a read. Times are in microseconds.
 
     Attributes:
-        programs: of a split.
-        tiles: of tokens in the memory.
-        tile: time of one of them in a program.
+        programs: programs of a split.
+        tiles: tiles of tokens in the memory.
+        tile: time of one tile in a program.
         results: time to write a split's results and to read them again.
-        merge: time of the launch that merges them, if that is not needed for one split.
+        merge: time of the launch that merges splits, if one split does not need it.
     """
 
     programs: int
@@ -45,40 +48,40 @@ class Work(NamedTuple):
     merge: float = 0.0
 
     def time(self, splits: int, processors: int) -> float:
-        """How long it takes in so many splits on so many processors."""
+        """Return the time with a number of splits on a number of processors."""
         waves = blocks(splits * self.programs, processors)
         merging = splits * self.results + self.merge if splits > 1 else 0.0
         return waves * (blocks(self.tiles, splits) * self.tile + START) + merging
 
 
 def split_count(work: Work, processors: int) -> int:
-    """The number of splits that takes least time, the smallest of equals; two waves of programs at most."""
-    most = max(1, min(work.tiles // MIN_TILES_PER_SPLIT, blocks(2 * processors, work.programs)))
-    return min(range(1, most + 1), key=lambda splits: work.time(splits, processors))
+    """Return the fastest number of splits, the smallest of equally fast ones, with two waves of programs at most."""
+    max_splits = max(1, min(work.tiles // MIN_TILES_PER_SPLIT, blocks(2 * processors, work.programs)))
+    return min(range(1, max_splits + 1), key=lambda splits: work.time(splits, processors))
 
 
 def tile_time(tile: Tile, channels: int, value_channels: int, query: Tensor, value: Tensor) -> float:
-    """Microseconds that a program needs for the products of one tile of tokens.
+    """Return the microseconds in which a program computes the products of one tile of tokens.
 
     Args:
-        tile: of the program.
-        channels: of queries and keys that are multiplied, for scores and for sums.
-        value_channels: that are multiplied.
-        query: of the dtype of the former.
-        value: of the dtype of the latter.
+        tile: tile of the program.
+        channels: channels of queries and keys that are multiplied, for scores and for sums.
+        value_channels: channels of values that are multiplied.
+        query: tensor of the dtype of queries and keys.
+        value: tensor of the dtype of values.
     """
     chip = chip_of(query.device)
-    a_pair = channels / _rate(chip, tile, query) + value_channels / _rate(chip, tile, value)
-    return 2 * tile.queries * tile.tokens * a_pair / ATTAINED
+    time_per_pair = channels / _rate(chip, tile, query) + value_channels / _rate(chip, tile, value)
+    return 2 * tile.queries * tile.tokens * time_per_pair / ATTAINED
 
 
 def results_time(numbers: int, item_bytes: int, device: torch.device) -> float:
-    """Microseconds to write so many numbers and to read them again."""
+    """Return the microseconds in which numbers are written to memory and read again."""
     return 2 * numbers * item_bytes / chip_of(device).bytes_per_microsecond
 
 
 def _rate(chip: Chip, tile: Tile, operand: Tensor) -> float:
-    """Operations a microsecond at most, of one processor that multiplies numbers like these."""
+    """Return the peak rate of one processor, in operations per microsecond, for numbers of a tensor's dtype."""
     if operand.dtype != torch.float32:
         return chip.flops_16
     kind = precision(tile, operand)

@@ -1,4 +1,4 @@
-"""How much each memory token is read, from a second pass over the scores."""
+"""How much each memory token is read, by a second pass over the scores."""
 
 import triton
 import triton.language as tl
@@ -13,10 +13,10 @@ from stm_fast.kernels.launch import (
     precision,
     score_arguments,
     score_tensors,
-    with_distances,
+    with_index_type,
 )
 from stm_fast.kernels.plans import Launch, Plan, plan_of
-from stm_fast.kernels.primitives import affine, load_rows, products, second_channels, weights_from
+from stm_fast.kernels.primitives import affine, load_tile, products, second_channels, weights_from
 from stm_fast.kernels.tiles import Tile, tile_for
 
 
@@ -26,31 +26,31 @@ def usage_kernel(
     query_batch, query_channel, query_item, key_batch, key_channel, key_item,
     CHANNELS: tl.constexpr, QUERY_UNIT: tl.constexpr, KEY_UNIT: tl.constexpr,
     QUERY_BY_ITEM: tl.constexpr, KEY_BY_ITEM: tl.constexpr,
-    QUERIES_UNIT: tl.constexpr, TOKENS_UNIT: tl.constexpr, OFFSET: tl.constexpr, PRECISION: tl.constexpr,
+    QUERIES_UNIT: tl.constexpr, TOKENS_UNIT: tl.constexpr, INDEX: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
-    """Softmax weights of one tile of tokens, summed over all queries: usage `(B, tokens)`."""
+    """Sum the softmax weights of one tile of tokens over all queries: usage `(B, tokens)`."""
     queries, tokens = queries * QUERIES_UNIT, tokens * TOKENS_UNIT
     query_source = (query, query_descriptor, QUERY_BY_ITEM, query_batch, 0, query_channel, query_item)
     key_source = (key, key_descriptor, KEY_BY_ITEM, key_batch, 0, key_channel, key_item)
     batch = tl.program_id(1).to(tl.int64)
     first_token = tl.program_id(0) * BLOCK_N
     n = first_token + tl.arange(0, BLOCK_N)  # [N]
-    k = load_rows(
-        key_source, batch, 0, first_token, tokens, CHANNELS, CHANNELS, KEY_UNIT, OFFSET, BLOCK_C, BLOCK_N
+    k = load_tile(
+        key_source, batch, 0, first_token, tokens, CHANNELS, CHANNELS, KEY_UNIT, INDEX, BLOCK_C, BLOCK_N
     )  # [C, N]
     second_k = second_channels(
-        key_source, batch, first_token, tokens, k, CHANNELS, KEY_UNIT, OFFSET, BLOCK_C, BLOCK_N
+        key_source, batch, first_token, tokens, k, CHANNELS, KEY_UNIT, INDEX, BLOCK_C, BLOCK_N
     )  # [C, N]
     usage_sum = tl.zeros([BLOCK_N, BLOCK_M], tl.float32)
     for start in range(0, queries, BLOCK_M):
         m = start + tl.arange(0, BLOCK_M)  # [M]
-        q = load_rows(
-            query_source, batch, 0, start, queries, CHANNELS, CHANNELS, QUERY_UNIT, OFFSET, BLOCK_C, BLOCK_M
+        q = load_tile(
+            query_source, batch, 0, start, queries, CHANNELS, CHANNELS, QUERY_UNIT, INDEX, BLOCK_C, BLOCK_M
         )  # [C, M]
         product = products(
             k, second_k, q, key_source, query_source, batch, first_token, start, tokens, queries,
-            CHANNELS, KEY_UNIT, QUERY_UNIT, OFFSET, PRECISION, BLOCK_C, BLOCK_N, BLOCK_M,
+            CHANNELS, KEY_UNIT, QUERY_UNIT, INDEX, PRECISION, BLOCK_C, BLOCK_N, BLOCK_M,
         )  # fmt: skip
         score, _ = affine(product, gain, offset, bias, scale, batch, m[None, :], n[:, None], queries, tokens)  # [N, M]
         usage_sum += weights_from(score, lse, batch, m[None, :], queries)
@@ -58,13 +58,13 @@ def usage_kernel(
 
 
 def usage(operands: Operands, lse: Tensor, result: Tensor, tile: Tile | None = None) -> None:
-    """Softmax weight of each memory token, summed over the queries.
+    """Sum the softmax weight of each memory token over the queries.
 
     Args:
         operands: operands of the scores.
-        lse: of the read, `(B, Nq)` float32, contiguous.
-        result: room for the sums `(B, Nk)` float32, contiguous.
-        tile: instead of the table's; its value channels are not used.
+        lse: lse of the read `(B, Nq)` float32, contiguous.
+        result: output for the sums `(B, Nk)` float32, contiguous.
+        tile: tile to use instead of the table's. Its value channels are ignored.
     """
     tensors = {**score_tensors(operands), "lse": lse, "usage": result}
     with on_device_of(lse):
@@ -82,7 +82,7 @@ def _plan(operands: Operands, tile: Tile | None) -> Plan:
         usage_kernel,
         (blocks(tokens, tile.tokens), batch),
         {
-            **with_distances(score_arguments(operands._replace(query=query), tile)),
+            **with_index_type(score_arguments(operands._replace(query=query), tile)),
             "PRECISION": precision(tile, query),
             **tile.options(),
         },

@@ -26,8 +26,8 @@ DESCRIPTOR_BYTES = 128
 STREAMED = {
     "dense_kernel": ("key", "value"),
     "query_gradient_kernel": ("key", "value"),
-    "key_gradient_kernel": ("query", "grad"),
-    "value_gradient_kernel": ("query", "grad"),
+    "key_gradient_kernel": ("query", "grad_out"),
+    "value_gradient_kernel": ("query", "grad_out"),
     "usage_kernel": ("query",),
     "candidates_kernel": ("key",),
 }

@@ -86,9 +86,9 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     from stm_fast.kernels import tiles
 
     small = tiles.Tile(queries=16, tokens=16, value_channels=16, warps=1, stages=1)
-    monkeypatch.setattr(tiles, "TABLE", [row._replace(tile=small, copy_bytes=0) for row in tiles.TABLE])
-    monkeypatch.setattr("stm_fast.kernels.top_k_backward.GATHER_TILE", small)
-    monkeypatch.setattr("stm_fast.kernels.top_k.GATHER_TILE", small)
+    monkeypatch.setattr(tiles, "TABLE", [entry._replace(tile=small, copy_bytes=0) for entry in tiles.TABLE])
+    for module in ("by_token", "top_k", "top_k_backward"):
+        monkeypatch.setattr(f"stm_fast.kernels.{module}.GATHER_TILE", small)
 
 
 @pytest.fixture(params=[1, 2, 7])
@@ -96,6 +96,6 @@ def splits(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> i
     """Into how many splits the memory is cut; some of 7 are empty."""
     monkeypatch.setattr("stm_fast.ops.backends.cuda.PARTS", request.param)
     if importlib.util.find_spec("triton") is not None:
-        for module in ("forward", "backward", "top_k"):
+        for module in ("forward", "query_gradient", "candidates"):
             monkeypatch.setattr(f"stm_fast.kernels.{module}.split_count", lambda *_: request.param)
     return int(request.param)

@@ -53,9 +53,9 @@ def test_amd_chips_are_told_by_their_names(gpu: torch.device, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("chip", chips.CHIPS)
-@pytest.mark.parametrize("operation", sorted({row.operation for row in tiles.TABLE}))
+@pytest.mark.parametrize("operation", sorted({entry.operation for entry in tiles.TABLE}))
 @pytest.mark.parametrize("bits", [(16, 16), (32, 16), (16, 32), (32, 32)])
 def test_every_chip_has_a_tile_for_everything(chip: str, operation: str, bits: tuple[int, int]) -> None:
     key, value = (torch.empty(1, 64, 9, dtype=DTYPES[size], device="meta") for size in bits)
     with chips.pretending(chips.CHIPS[chip]):
-        assert chip in tiles.row_for(operation, key, value[:, None]).chips
+        assert chip in tiles.entry_for(operation, key, value[:, None]).chips

@@ -30,7 +30,7 @@ def test_delta_of_any_strides(laid: object, dtype: torch.dtype, device: torch.de
     out, grad = (torch.randn(BATCH, OBJECTS, CHANNELS, QUERIES, generator=random).to(device, dtype) for _ in range(2))
     grad, grad_lse = laid(grad), torch.randn(QUERIES, generator=random).to(device).expand(BATCH, -1)
     result = torch.full((BATCH, QUERIES), torch.nan, device=device)
-    tensors = {"out": out, "grad": grad, "grad_lse": grad_lse, "delta": result}
-    delta.delta_launch(tensors)(tensors)
+    tensors = {"out": out, "grad_out": grad, "grad_lse": grad_lse, "delta": result}
+    delta.delta_launch(out, grad, grad_lse)(tensors)
     exact = (out.double() * grad.double()).sum((1, 2)) - grad_lse.double()
     torch.testing.assert_close(result.double(), exact, rtol=0, atol=2e-5)

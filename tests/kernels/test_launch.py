@@ -24,7 +24,7 @@ def test_far_apart_needs_64_bits() -> None:
 
     def distance(value: torch.Tensor) -> object:
         arguments = launch.value_arguments("value", value, tiles.Tile(64, 64, 64, 4, 2), 64)
-        return launch.with_distances(arguments)["OFFSET"]
+        return launch.with_index_type(arguments)["INDEX"]
 
     assert distance(torch.empty(4, 1, 1, 2**31 - 2**25, device="meta")) == tl.int32
     assert distance(torch.empty(1, 1, 2, 2**30, device="meta")) == tl.int64

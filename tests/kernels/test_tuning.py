@@ -62,7 +62,7 @@ def test_candidates_are_launchable(operation: str) -> None:
 @pytest.mark.parametrize("operation", tile_tuning.OPERATIONS)
 def test_trials_launch_an_operation(operation: str, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
     small = Tile(16, 16, 16, 4, 1)
-    monkeypatch.setattr(tiles, "TABLE", [row._replace(tile=small) for row in tiles.TABLE])
+    monkeypatch.setattr(tiles, "TABLE", [entry._replace(tile=small) for entry in tiles.TABLE])
     monkeypatch.setattr(tile_tuning, "TOP_K", 3)
     query, key, value = (torch.randn(shape, device=device) for shape in ((1, 16, 20), (1, 16, 40), (1, 1, 16, 40)))
     seconds = iter([1.0, 0.5])
@@ -81,7 +81,7 @@ def test_trials_launch_an_operation(operation: str, device: torch.device, monkey
 def problem(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> tile_tuning.Problem:
     """A toy read, tiles for it, and no other processes."""
     small = Tile(16, 16, 16, 4, 1)
-    monkeypatch.setattr(tiles, "TABLE", [row._replace(tile=small) for row in tiles.TABLE])
+    monkeypatch.setattr(tiles, "TABLE", [entry._replace(tile=small) for entry in tiles.TABLE])
     monkeypatch.setattr(tile_tuning, "QUERIES", 20)
     monkeypatch.setattr(tile_tuning, "Compilers", FakeCompilers)
     return tile_tuning.Problem(16, 16, 40, torch.float32, device)

@@ -22,7 +22,17 @@ from torch import Tensor
 
 from benchmarks.read.cases import TOP_K, Case
 from benchmarks.read.gpu.cases import OPERATIONS, STM
-from stm_fast.kernels import backward, chips, forward, plans, top_k, top_k_backward, usage
+from stm_fast.kernels import (
+    backward,
+    candidates,
+    chips,
+    forward,
+    plans,
+    query_gradient,
+    top_k,
+    top_k_backward,
+    usage,
+)
 from stm_fast.kernels.launch import Operands
 
 CHIP = chips.CHIPS["sm_90"]
@@ -103,7 +113,7 @@ def launching_nothing() -> Iterator[None]:
         stack.enter_context(mock.patch.multiple(nvidia, create=True, **absent))
         stack.enter_context(mock.patch.object(driver, "_active", _Driver()))
         stack.enter_context(chips.pretending(CHIP))
-        for module in (forward, backward, top_k):
+        for module in (forward, query_gradient, candidates):
             stack.enter_context(mock.patch.object(module, "processors", return_value=CHIP.processors))
         plans.forget()
         stack.callback(plans.forget)
