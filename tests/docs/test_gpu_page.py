@@ -1,4 +1,4 @@
-"""docs/gpu.md: its tables are those of the budgets, and its commands run or say that there is no GPU."""
+"""docs/gpu.md: its commands run, or report that there is no GPU, and it names the files of the kernels."""
 
 import re
 import runpy
@@ -11,10 +11,13 @@ import torch
 
 pytest.importorskip("triton")
 
-from tools import docs_tables
+from tools import budget_rules, triton_budgets
+from tools.inspection import DESCRIPTOR_BYTES
 
 ROOT = Path(__file__).parents[2]
-TEXT = docs_tables.PAGE.read_text()
+TEXT = (ROOT / "docs" / "gpu.md").read_text()
+BUDGETS = triton_budgets.budgets_of(triton_budgets.VERSIONS[-1])["sm_90"]
+LOOPS = (*budget_rules.MAX_WAITS, "candidates_kernel")
 COMMANDS = [
     line for block in re.findall(r"^```\n(.*?)^```", TEXT, flags=re.M | re.S) for line in block.splitlines() if line
 ]
@@ -65,34 +68,34 @@ def exit_code_of(module: str) -> object:
     return 0
 
 
-def test_tables_are_those_of_the_budgets() -> None:
-    """After a change of the budgets `python -m tools.docs_tables` writes the page anew."""
-    assert re.findall(r"<!-- table: ([\w ]+) -->", TEXT) == list(docs_tables.TABLES)
-    assert docs_tables.page(TEXT) == TEXT
+def test_every_kernel_is_in_the_table_with_its_file() -> None:
+    rows = re.findall(r"^\| (?:`(\w+\.py)`)? ?\| (\w+) \|", TEXT, flags=re.M)
+    found, file = set(), ""
+    for name, kernel in rows:
+        file = name or file
+        found.add((file, kernel))
+    defined = {
+        (path.name, kernel)
+        for path in (ROOT / "kernels").glob("*.py")
+        for kernel in re.findall(r"^def (\w+)_kernel\(", path.read_text(), flags=re.M)
+    }
+    assert found - {("", "kernel")} == defined
 
 
-def test_the_tool_writes_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    copy = tmp_path / "gpu.md"
-    copy.write_text(re.sub(r"(<!-- table.*?-->\n).*?(<!-- end)", r"\1\2", TEXT, flags=re.S))
-    monkeypatch.setattr(docs_tables, "PAGE", copy)
-    docs_tables.main()
-    assert copy.read_text() == TEXT
-
-
-def test_costs_are_told_for_the_same_work() -> None:
-    """669 instructions of 8 warps for 128 × 64 scores and half of the value channels."""
-    (row,) = (line for line in docs_tables.before_and_after().splitlines() if line.startswith("| STM | dense |"))
-    cost, tile, waits = (row.split(" | ")[column].split(" → ")[0] for column in (3, 4, 5))
-    assert (int(cost), tile, waits) == (round(1000 * 669 * 8 * 2 / (128 * 64)), "669", "12 serialized")
-
-
-def test_an_unknown_table_is_told() -> None:
-    with pytest.raises(ValueError, match="'weather' is asked for; there are resources"):
-        docs_tables.page("<!-- table: weather -->\n<!-- end of table -->\n")
+def test_what_is_said_of_the_budgets_is_so() -> None:
+    loops = [needs for shape in ("STM", "STCN") for kernel, needs in BUDGETS[shape].items() if kernel in LOOPS]
+    assert len(loops) == 2 * len(LOOPS)
+    assert not any(needs["spilled"] for needs in loops)
+    assert all(needs["copy_bytes"] == DESCRIPTOR_BYTES for needs in loops)
+    assert max(needs["waits"] for needs in loops) <= 2
+    assert max(needs["barriers"] for needs in loops) <= 4
+    assert not any(needs["serialized"] for needs in loops)
+    spilling = [kernel for kernel, needs in BUDGETS["XMem"].items() if needs["spilled"]]
+    assert spilling == ["query_gradient_kernel", "candidates_kernel"]
 
 
 def test_prose_is_two_pages_at_most() -> None:
-    prose = re.sub(r"<!-- table.*?<!-- end of table -->|^```.*?^```|^\|.*?$", "", TEXT, flags=re.S | re.M)
+    prose = re.sub(r"^```.*?^```|^\|.*?$", "", TEXT, flags=re.S | re.M)
     lines = [line for line in prose.splitlines() if line]
     assert len(lines) <= 100
     assert max(map(len, lines)) <= 120
