@@ -14,9 +14,9 @@ BUSY_CYCLES = 4_000_000
 
 def seconds_on_gpu(run: Callable[[], object]) -> float:
     """Time one call whose tensors are not in the L2 cache, as after the other layers of a network."""
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     _larger_than_the_cache(torch.cuda.current_device()).zero_()
-    torch.cuda._sleep(BUSY_CYCLES)
+    torch.cuda._sleep(BUSY_CYCLES)  # type: ignore[no-untyped-call]
     start.record()
     run()
     end.record()
