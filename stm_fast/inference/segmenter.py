@@ -282,6 +282,11 @@ class Segmenter(Exclusive):
         self._video.current = current
 
     @one_at_a_time
+    def clear(self) -> None:
+        """Forget the video; the next call is `start` or `restore`."""
+        self._video = self._empty_video(self.memory.policy)
+
+    @one_at_a_time
     def save(self, path: str | Path, extra: object = None) -> None:
         """Write everything that the next step depends on, memory and current frame, to a .safetensors file.
 

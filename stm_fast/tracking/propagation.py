@@ -109,32 +109,24 @@ def propagate(
             restored frame.
         ValueError: a correction is of a frame before the restored one, or has another size than the frames.
     """
-    follower = _Follower(segmenter)
     restored = None if earlier is None else earlier.restored
-    follower.started = restored is not None
+    if restored is None:
+        segmenter.clear()
     recalling = earlier is not None
     for index, frame in enumerate(frames):
         new = prompts.new_objects(frame)
-        known = earlier.mask(frame.name) if earlier is not None and recalling else None
-        if restored is not None:
-            recalling = index <= restored
-            if recalling and known is None:
-                raise MediaError(
-                    f"the mask of frame {frame.name} is missing though masks after it are there: put it back, or "
-                    "start the run again"
-                )
+        known = _known_mask(earlier, index, frame.name) if earlier is not None and recalling else None
+        recalling = known is not None
+        if known is None:
+            tracked = _tracked(index, frame, _segment(segmenter, frame.image, new))
         else:
-            recalling = known is not None
-        if recalling and known is not None:
             if restored is None:
-                follower.recall(frame.image, known, new)
+                _recall(segmenter, frame.image, known, new)
             elif new is not None:
                 _check_followed(new, segmenter.objects, frame.name)
             tracked = TrackedFrame(
                 index, frame.name, frame.image, known, object_ids(known), {}, frame.time, resumed=True
             )
-        else:
-            tracked = _tracked(index, frame, follower.segment(frame.image, new))
         correction = yield tracked
         while correction is not None:
             if restored is not None and index < restored:
@@ -142,7 +134,7 @@ def propagate(
                     f"a correction must be of frame {restored} or a later one in this resumed run, got frame {index}"
                 )
             correction = yield replace(
-                _tracked(index, frame, follower.correct(frame.image, correction)), resumed=tracked.resumed
+                _tracked(index, frame, _correct(segmenter, frame.image, correction)), resumed=tracked.resumed
             )
 
 
@@ -157,39 +149,40 @@ def check_correction(correction: "Correction | Mask", size: tuple[int, int]) -> 
     annotated_objects(to_ids(mask, size, torch.device("cpu")), objects)
 
 
-class _Follower:
-    """A segmenter that starts with the first object, and takes frames before it as empty."""
+def _known_mask(earlier: Earlier, index: int, name: str) -> NDArray[np.uint8] | None:
+    """Return the mask that an earlier run made of a frame; None if the frame is to be segmented."""
+    if earlier.restored is not None and index > earlier.restored:
+        return None
+    known = earlier.mask(name)
+    if known is None and earlier.restored is not None:
+        raise MediaError(
+            f"the mask of frame {name} is missing though masks after it are there: put it back, or start the run again"
+        )
+    return known
 
-    def __init__(self, segmenter: Segmenter) -> None:
-        self.segmenter = segmenter
-        self.started = False
 
-    def segment(self, image: NDArray[np.uint8], new: "Mask | None") -> Segmentation | None:
-        """Return the next frame, in which the objects of `new` join; None before there is one."""
-        if not self.started:
-            return None if new is None else self._start(image, new)
-        result = self.segmenter.step(image)
-        return result if new is None else self.segmenter.annotate(new)
+def _segment(segmenter: Segmenter, image: NDArray[np.uint8], new: "Mask | None") -> Segmentation | None:
+    """Segment the next frame, in which the objects of `new` join; return None before there is one."""
+    if not segmenter.started:
+        return None if new is None else segmenter.start(image, new)
+    result = segmenter.step(image)
+    return result if new is None else segmenter.annotate(new)
 
-    def correct(self, image: NDArray[np.uint8], correction: "Correction | Mask") -> Segmentation:
-        """Return the last frame anew, with objects where a correction says."""
-        mask, objects = correction if isinstance(correction, Correction) else Correction(correction)
-        return self.segmenter.annotate(mask, objects) if self.started else self._start(image, mask)
 
-    def recall(self, image: NDArray[np.uint8], mask: NDArray[np.uint8], new: "Mask | None") -> None:
-        """Take the next frame with its known mask, in which the objects of `new` join."""
-        if not self.started:
-            if new is not None:
-                self._start(image, new)
-            return
-        self.segmenter.recall(image, mask)
+def _recall(segmenter: Segmenter, image: NDArray[np.uint8], known: NDArray[np.uint8], new: "Mask | None") -> None:
+    """Take the next frame with its known mask, in which the objects of `new` join."""
+    if segmenter.started:
+        segmenter.recall(image, known)
         if new is not None:
-            self.segmenter.annotate(new)
+            segmenter.annotate(new)
+    elif new is not None:
+        segmenter.start(image, new)
 
-    def _start(self, image: NDArray[np.uint8], new: Mask) -> Segmentation:
-        result = self.segmenter.start(image, new)
-        self.started = True
-        return result
+
+def _correct(segmenter: Segmenter, image: NDArray[np.uint8], correction: "Correction | Mask") -> Segmentation:
+    """Segment the last frame anew, with objects where a correction says."""
+    mask, objects = correction if isinstance(correction, Correction) else Correction(correction)
+    return segmenter.annotate(mask, objects) if segmenter.started else segmenter.start(image, mask)
 
 
 def _tracked(index: int, frame: Frame, found: Segmentation | None) -> TrackedFrame:

@@ -354,6 +354,19 @@ def test_start_forgets_the_last_video(model: STM, paint: Blocks, ids: Blocks) ->
     assert blocks_of(segmenter.step(paint(".b.")).mask) == ["090"]
 
 
+def test_a_video_is_cleared(model: STM, paint: Blocks, ids: Blocks) -> None:
+    segmenter = Segmenter(model, policy=MemoryPolicy(every=2))
+    segmenter.start(paint("r.", "g."), ids("10", "20"))
+    segmenter.step(paint("r.", "g."))
+    segmenter.clear()
+    assert not segmenter.started
+    assert not segmenter.objects
+    assert not segmenter.memory.frames
+    assert segmenter.memory.policy == MemoryPolicy(every=2)
+    with pytest.raises(RuntimeError, match="call start"):
+        segmenter.step(paint("r.", "g."))
+
+
 def test_a_bad_start_leaves_the_video_as_it_was(model: STM, paint: Blocks, ids: Blocks) -> None:
     segmenter = Segmenter(model)
     segmenter.start(paint("r.", "g."), ids("10", "20"))
