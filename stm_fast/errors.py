@@ -1,7 +1,7 @@
-"""Exceptions that stm-fast raises beyond `TypeError` and `ValueError`.
+"""Exceptions that stm-fast raises besides `TypeError` and `ValueError`.
 
-Every message is one sentence that names the argument, what was seen and what is allowed; the command line prints it as
-it is and exits with the exception's `exit_code`.
+Every message is one sentence that names the argument, what was seen and what is allowed. The command line prints the
+message and exits with the exception's `exit_code`.
 """
 
 
@@ -47,4 +47,4 @@ class MediaError(StmFastError):
 
 
 class IntegrationError(StmFastError):
-    """Code of others cannot be given the fused read; the message says why."""
+    """The fused read cannot be put into other code; the message says why."""

@@ -1,7 +1,6 @@
 """Progress of long work: how much is done, how fast, and how long the rest takes.
 
-A terminal shows a bar. Elsewhere a line is logged from time to time, or printed on stderr where nobody listens to the
-log.
+A terminal shows a bar. Elsewhere a line is logged from time to time, or printed on stderr if the log has no handler.
 """
 
 import logging
@@ -15,23 +14,23 @@ from threading import Event, Thread
 from rich.console import Console
 
 EVERY_SECONDS = 10.0
-"""Between two lines, where there is no terminal for a bar, and in the log file."""
+"""Seconds between two lines, where no terminal shows a bar, and in the log file."""
 _RATE_SECONDS, _RATE_UNITS = 30.0, 5
-"""A rate is that of the last seconds, or of the last units where these take longer."""
+"""The rate is measured over these last seconds, or over these last units if they take longer."""
 
 PROGRESS = "progress"
 """The `event` of records of progress."""
 
 stderr = Console(stderr=True, highlight=False, emoji=False)
-"""What is printed on it while a bar is shown appears above the bar."""
+"""While a bar is shown, what is printed on it appears above the bar."""
 bars_wanted = True
-"""Whether terminals show bars; the command line unsets it."""
+"""Whether terminals show bars; `--quiet` and `--log-json` unset it."""
 
 _logger = logging.getLogger(__name__)
 
 
 def shows_bar() -> bool:
-    """Whether progress is shown as a bar."""
+    """Return whether progress is shown as a bar."""
     return bars_wanted and sys.stderr.isatty() and not stderr.is_dumb_terminal
 
 
@@ -41,16 +40,16 @@ def progress_bar(
 ) -> Iterator[Callable[..., None]]:
     """Show progress with a rate and the remaining time: a bar in a terminal, else a line every ten seconds.
 
-    The lines are logged beside the bar as well. The last one, when the block ends, says how long the work took.
+    The lines are also logged while a bar is shown. The last one, when the block ends, says how long the work took.
 
     Args:
         description: what is under way.
-        total: number of units, if it is known.
-        unit: what is counted, for the rate.
+        total: number of units; None if unknown.
+        unit: what is counted, in the plural.
         done: units done before.
 
     Yields:
-        A function to call after each unit, with a note to show beside it.
+        A function to call after each unit, with an optional note to show.
     """
     pace = Pace(description, total, unit, done)
     with ExitStack() as stack:
@@ -70,10 +69,10 @@ class Pace:
 
     Args:
         description: what is under way.
-        total: number of units; None if it is not known.
+        total: number of units; None if unknown.
         unit: what is counted.
         done: units done before.
-        clock: seconds since some moment.
+        clock: returns the time in seconds.
     """
 
     def __init__(
@@ -101,17 +100,17 @@ class Pace:
 
     @property
     def started(self) -> bool:
-        """Whether a unit was done."""
+        """Whether a unit was counted."""
         return self.done > self._begun
 
     @property
     def seconds(self) -> float:
-        """Since the beginning."""
+        """Seconds since the beginning."""
         return self._clock() - self._start
 
     @property
     def rate(self) -> float | None:
-        """Units a second, of late; None before the first. One that takes longer than those before makes it fall."""
+        """Recent units per second; None before the first. It falls while a unit takes longer than those before."""
         (first, before), (last, after) = self._marks[0], self._marks[-1]
         if last <= first:
             return None
@@ -119,12 +118,12 @@ class Pace:
 
     @property
     def remaining(self) -> float | None:
-        """Seconds that the rest takes at this rate; None if that is not known."""
+        """Seconds that the rest takes at this rate; None if unknown."""
         rate = self.rate
         return None if rate is None or self.total is None else max(0, self.total - self.done) / rate
 
     def line(self, *, ended: bool = False) -> str:
-        """One sentence that says all of it; once the work has ended, the rate is that of all of it."""
+        """Return progress as a sentence; if the work has ended, with the rate over all of it."""
         counted = f"{self.done} of {self.total}" if self.total is not None else f"{self.done}"
         parts = [f"{self.description}: {counted} {self.unit}"]
         rate = (self.done - self._begun) / self.seconds if ended and self.seconds else self.rate
@@ -137,7 +136,7 @@ class Pace:
         return ", ".join(parts + [self.note] * bool(self.note))
 
     def log(self, *, ended: bool = False) -> None:
-        """Log where the work stands; where nobody listens and there is no bar, print it."""
+        """Log the progress; print it if the log has no handler and no bar is shown."""
         if not _logger.hasHandlers():
             if not shows_bar():
                 print(self.line(ended=ended), file=sys.stderr, flush=True)
@@ -157,7 +156,7 @@ class Pace:
 
 @contextmanager
 def _lines(pace: Pace) -> Iterator[None]:
-    """Log progress from time to time, from a thread of its own: also while one unit takes long."""
+    """Log progress from time to time in a thread, so that lines appear while a unit takes long."""
     ended = Event()
 
     def log() -> None:
@@ -177,7 +176,7 @@ def _lines(pace: Pace) -> Iterator[None]:
 
 @contextmanager
 def _bar(pace: Pace) -> Iterator[Callable[[], None]]:
-    """A bar in the terminal; yields a function that brings it up to date."""
+    """Show a bar in the terminal; yield a function that updates it."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (

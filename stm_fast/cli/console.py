@@ -1,7 +1,7 @@
-"""What every command says and how: results on stdout, everything else on stderr, and a sentence for each failure.
+"""How commands print: results on stdout, everything else on stderr, and a sentence for each error.
 
-Exit codes: 0 done; 1 an error in options, weights or installation; 2 an input or a command line that cannot be used;
-3 the system refused (disk full, no permission); 130 interrupted.
+Exit codes: 0 success; 1 an error in options, weights or installation; 2 an input or command line that cannot be used;
+3 the system refused (disk full, no permission, out of memory); 130 interrupted.
 """
 
 import inspect
@@ -34,13 +34,13 @@ R = TypeVar("R")
 
 
 class Interrupted(StmFastError):
-    """The user stopped a command; the message says what is there and how to resume."""
+    """The user stopped a command; the message says what is done and how to resume."""
 
     exit_code = INTERRUPTED
 
 
 class Commands(TyperGroup):
-    """A group of commands that reports command lines it cannot parse as JSON too, where they ask for it."""
+    """A group of commands that reports a command line it cannot parse as JSON, if it has `--log-json`."""
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run a command line; see `click.Command.main`."""
@@ -50,19 +50,20 @@ class Commands(TyperGroup):
         try:
             code = super().main(*args, **extra | {"standalone_mode": False})
         except Exception as error:
-            tell: Callable[[], str] | None = getattr(error, "format_message", None)
-            if tell is None:
+            message: Callable[[], str] | None = getattr(error, "format_message", None)
+            if message is None:
                 raise
             code = getattr(error, "exit_code", 2)
-            logs.json_error(tell(), code)
+            logs.json_error(message(), code)
         sys.exit(code if isinstance(code, int) else 0)
 
 
 def with_sentences(command: Callable[P, R]) -> Callable[P, R]:
-    """Make a command tell failures and notices in sentences, and leave with an exit code instead of a traceback.
+    """Make a command print notices and errors as sentences, and exit with a code instead of a traceback.
 
-    The command takes the options `--quiet`, `--verbose` and `--log-json` as well, see `stm_fast.cli.logs`. With the
-    environment variable `STM_FAST_DEBUG` set (`stm-fast --debug`) exceptions pass.
+    Errors are those of `stm_fast.errors`, of the system and of memory that ran out; any other exception is a bug and
+    passes. The command also takes the options `--quiet`, `--verbose` and `--log-json`, see `stm_fast.cli.logs`. If the
+    environment variable `STM_FAST_DEBUG` is set (`stm-fast --debug`), all exceptions pass.
     """
 
     @wraps(command)
@@ -74,14 +75,14 @@ def with_sentences(command: Callable[P, R]) -> Callable[P, R]:
                     raise ArgumentError("quiet", "and --verbose exclude each other")
                 return command(*args, **kwargs)
             except (Exception, KeyboardInterrupt) as error:
-                told = _sentence(error)
+                found = _sentence(error)
                 debugging = bool(os.environ.get(DEBUG_VARIABLE))
-                if told is None or debugging:
+                if found is None or debugging:
                     _logger.critical("%r", error, exc_info=error, extra={"event": logs.CRASH})
                     if debugging or not loudness.log_json:
                         raise
                     raise typer.Exit(OPTION_ERROR) from error
-                sentence, code = told
+                sentence, code = found
                 event = logs.INTERRUPTION if code == INTERRUPTED else logs.ERROR
                 _logger.error("%s", sentence, extra={"event": event, "fields": {"exit_code": code}})
                 raise typer.Exit(code) from error
@@ -92,7 +93,7 @@ def with_sentences(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def takes_loudness(callback: Callable[..., None]) -> Callable[..., None]:
-    """Let the options that all commands share also stand before a command's name; decorates a group's callback."""
+    """Accept the options that all commands share before a command's name as well; decorates a group's callback."""
 
     @wraps(callback)
     def run(*args: Any, context: typer.Context, **kwargs: Any) -> None:
@@ -103,7 +104,7 @@ def takes_loudness(callback: Callable[..., None]) -> Callable[..., None]:
 
 
 def say(message: str) -> None:
-    """Tell something that is not a result."""
+    """Print a message that is not a result."""
     _logger.info("%s", message)
 
 
@@ -117,8 +118,8 @@ _SHARED = {
 
 
 def _with_shared_options(run: Callable[..., R], command: Callable[..., Any]) -> Callable[..., R]:
-    """Show typer a signature of the command's own parameters, the shared options and the context."""
-    # Typer's help keeps single newlines, where a narrower terminal breaks lines once more.
+    """Give typer a signature of the command's own parameters, the shared options and the context."""
+    # Typer's help keeps single newlines, and a narrower terminal would break the lines once more.
     paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
     run.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs) or None
     shared = {name: Parameter(Annotated[bool, option], default=False) for name, option in _SHARED.items()}
@@ -126,14 +127,14 @@ def _with_shared_options(run: Callable[..., R], command: Callable[..., Any]) -> 
 
 
 def _asked(context: typer.Context | None, options: dict[str, Any]) -> logs.Loudness:
-    """Take the shared options out of a command's; those before its name count as well."""
+    """Take the shared options out of a command's; those before its name count too."""
     own = logs.Loudness(**{name: options.pop(name, False) for name in _SHARED})
     before: logs.Loudness = logs.Loudness() if context is None else context.meta.get(__name__, logs.Loudness())
     return own | before
 
 
 def _sentence(error: BaseException) -> tuple[str, int] | None:
-    """What to tell the user and the exit code; None for an exception that is a bug."""
+    """Return the message and the exit code of an error; None for an exception that is a bug."""
     if isinstance(error, KeyboardInterrupt):
         return "Interrupted.", INTERRUPTED
     if isinstance(error, ArgumentError):
@@ -142,10 +143,10 @@ def _sentence(error: BaseException) -> tuple[str, int] | None:
         return str(error), error.exit_code
     if isinstance(error, OSError):
         place = f": {error.filename}" if error.filename else ""
-        return f"{error.strerror or error}{place}; files written before are whole", SYSTEM_ERROR
+        return f"{error.strerror or error}{place}; files written before are complete", SYSTEM_ERROR
     if _ran_out_of_memory(error):
-        remedies = "--memory long-term, --memory-limit or --offload disk, also with --resume, or a smaller --size"
-        return f"out of memory; {remedies} needs less", SYSTEM_ERROR
+        remedies = "--memory long-term, --memory-limit, --offload disk (all also with --resume) or a smaller --size"
+        return f"out of memory: try {remedies}", SYSTEM_ERROR
     return None
 
 

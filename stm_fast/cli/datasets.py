@@ -36,15 +36,16 @@ _WITH_ANNOTATIONS = "the folder {masks} as it is, zipped"
 
 
 def open_dataset(root: Path, subset: str | None, layout: Layout) -> "Dataset":
-    """The clips of a dataset in one of the layouts.
+    """Open the clips of a dataset in one of the layouts.
 
     Args:
         root: the dataset's folder.
-        subset: its set, or the one clip of a plain folder; None for the whole folder where it is one set.
+        subset: its set, or one clip of a plain folder; None for the whole folder if it is one set.
         layout: of `root`.
 
     Raises:
-        MediaError: the dataset is not as its layout says, or has several sets and none is named; then it lists them.
+        MediaError: the dataset does not have the layout, or has several sets and none is named; the message lists
+            them.
     """
     from stm_fast.data.davis import SUBMISSION, davis
     from stm_fast.data.folder import folder
@@ -64,7 +65,7 @@ def open_dataset(root: Path, subset: str | None, layout: Layout) -> "Dataset":
 
 
 def list_sets(root: Path, layout: Layout) -> "list[SetSummary]":
-    """The sets that a dataset has.
+    """List the sets of a dataset.
 
     Raises:
         MediaError: it has none, or a mask cannot be read.
@@ -76,37 +77,37 @@ def list_sets(root: Path, layout: Layout) -> "list[SetSummary]":
 
 
 def _choose(root: Path, layout: Layout) -> str:
-    """What to tell whoever has not named a set."""
+    """Return the message if no set is named."""
     sets = list_sets(root, layout)
     width = max(len(each.name) for each in sets)
     lines = [f"  {each.name:{width}}  {_holds(each)}" for each in sets]
-    return "\n".join([f"--set is missing: the sets of {root} are", *lines])
+    return "\n".join([f"--set is missing; the sets of {root} are", *lines])
 
 
 def _holds(each: "SetSummary") -> str:
     clips = f"{each.clips} clip{'s' if each.clips != 1 else ''}"
     if each.missing == each.clips:
-        return f"{clips}, none of which is there"
+        return f"{clips}, all missing"
     missing = f", {each.missing} of them missing" if each.missing else ""
     return f"{clips}{missing}; " + (
-        "masks to score against" if each.has_truth else "masks of first appearances alone, nothing to score"
+        "masks to score against" if each.has_truth else "only masks of first appearances, nothing to score"
     )
 
 
 def _check_layout(root: Path, layout: Layout) -> None:
-    """Raise `MediaError` for a folder that is plainly laid out as another layout."""
+    """Raise `MediaError` for a folder that clearly has another layout."""
     if not root.is_dir():
         raise MediaError(f"{root} is not a folder: --dataset {layout.value} takes one with {TAKES[layout]}")
     likely = _likely(root)
     if likely and layout not in likely:
         raise MediaError(
-            f"{root} is not laid out as --dataset {layout.value}, which is {TAKES[layout]}; it looks like "
+            f"{root} does not have the layout --dataset {layout.value}, which is {TAKES[layout]}; it looks like "
             f"--dataset {' or '.join(each.value for each in likely)}"
         )
 
 
 def _likely(root: Path) -> list[Layout]:
-    """The layouts that the folders of `root` speak for."""
+    """Return the layouts that the folders of `root` suggest."""
     from stm_fast.data.davis import lists_folder
     from stm_fast.data.youtube_vos import looks_like_youtube_vos
 

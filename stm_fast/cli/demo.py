@@ -1,4 +1,4 @@
-"""`stm-fast demo`: a clip made here, segmented, scored and shown."""
+"""`stm-fast demo`: a clip that is rendered, segmented and scored."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,22 +11,22 @@ from stm_fast.cli.evaluate import print_scores
 from stm_fast.cli.segment import save
 from stm_fast.tracking.options import TrackOptions
 
-AGAIN = "The same command starts again."
+AGAIN = "The same command starts over."
 
 
 @with_sentences
 @options.takes_track_options(*options.MODEL)
 def demo(
     tracking: TrackOptions,
-    out: Annotated[Path, typer.Option(help="Folder for the clip and its results; what is there is replaced.")] = Path(
+    out: Annotated[Path, typer.Option(help="Folder for the clip and its results; replaces earlier ones.")] = Path(
         "stm-fast-demo"
     ),
     threads: options.Threads = None,
 ) -> None:
-    """Render a clip of known masks, segment it from the first one and score the result.
+    """Render a clip with known masks, segment it from the first mask, and score the result.
 
-    A cup of coffee orbits a cat: it passes before her, then behind. The clip is rendered from scikit-image's
-    photographs into OUT/clip; masks, overlay.mp4, contact_sheet.png and scores go to OUT.
+    A cup of coffee orbits a cat: it passes in front of her, then behind. Renders the clip from scikit-image's
+    photographs into OUT/clip, and writes masks, overlay.mp4, contact_sheet.png and scores to OUT.
     """
     from stm_fast.data import demo_clip
     from stm_fast.data.folder import folder

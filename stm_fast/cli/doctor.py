@@ -1,4 +1,4 @@
-"""`stm-fast doctor`: what is installed, which backends serve, and whether they compute the right thing."""
+"""`stm-fast doctor`: what is installed, which backends are available, and whether their results are right."""
 
 import os
 import time
@@ -28,7 +28,7 @@ class SelfTest(NamedTuple):
 
     @property
     def passed(self) -> bool:
-        """Whether the error is allowed; NaN is not."""
+        """Whether the error is allowed, which NaN is not."""
         return self.error <= self.allowed
 
 
@@ -81,7 +81,7 @@ def doctor(threads: options.Threads = None) -> None:
 
 
 def _show_engines() -> None:
-    """Print which engines of the CPU kernels were measured to be the fastest, by kind of read."""
+    """Print the engine of the CPU kernels that was measured to be the fastest, for each kind of read."""
     import torch
     from rich.table import Table
 
@@ -124,14 +124,14 @@ def self_test(backend: str, device: str) -> SelfTest:
 
 
 def devices() -> list[str]:
-    """The kinds of device of this machine."""
+    """Return the kinds of device of this machine."""
     import torch
 
     return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
 
 def _formula(query: "torch.Tensor", key: "torch.Tensor", value: "torch.Tensor") -> "torch.Tensor":
-    """The dot-product read, directly, in the operands' precision."""
+    """Compute the dot-product read directly, in the operands' precision."""
     import torch
 
     q, k, v = query.flatten(2), key.flatten(2), value.flatten(2)
@@ -140,7 +140,7 @@ def _formula(query: "torch.Tensor", key: "torch.Tensor", value: "torch.Tensor") 
 
 
 def _engine() -> str:
-    """Which of the CPU kernels read."""
+    """Return which engine of the CPU kernels reads."""
     from stm_fast.ops import cpu_engines
 
     forced = os.environ.get(cpu_engines.VARIABLE)

@@ -1,4 +1,4 @@
-"""`stm-fast evaluate`: masks and scores of a dataset."""
+"""`stm-fast evaluate`: segment a dataset and score the masks."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,28 +33,28 @@ def evaluate(
         str | None,
         typer.Option(
             "--set",
-            help="DAVIS: a list in ImageSets, such as val. YouTube-VOS, MOSE, LVOS: a folder of ROOT, such as valid, "
-            "or nothing where ROOT is that folder. Folder: one clip. Without it, sets are listed.",
+            help="DAVIS: a list in ImageSets, such as val. YouTube-VOS, MOSE, LVOS: a folder in ROOT, such as valid; "
+            "not needed if ROOT is that folder. Folder: one clip. If it is missing, the sets are listed.",
             show_default=False,
         ),
     ] = None,
     dataset: Annotated[
         Layout,
         typer.Option(
-            help="Layout of ROOT: as DAVIS is distributed, as YouTube-VOS is (JPEGImages, Annotations, meta.json), "
-            "as MOSE or LVOS are (the same without meta.json), or frames and masks."
+            help="Layout of ROOT: that of DAVIS, of YouTube-VOS (JPEGImages, Annotations, meta.json), of MOSE or LVOS "
+            "(the same without meta.json), or a folder of frames and masks."
         ),
     ] = Layout.davis2016,
     out: Annotated[Path, typer.Option(help="Folder for masks and scores.")] = Path("evaluation"),
-    resume: Annotated[bool, typer.Option("--resume", help="Continue after the clips that are done in OUT.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in OUT.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results in OUT.")] = False,
     threads: options.Threads = None,
 ) -> None:
     """Segment the clips of a dataset and score J and F as DAVIS does.
 
-    Writes masks to OUT in the dataset's layout, OUT/scores.csv and OUT/scores.json. The first and the last annotated
-    frame of a clip are not scored. Of a set that gives only the masks in which objects appear, masks are written and
-    nothing is scored. Frames a second are wall time of decoding, segmenting and writing masks.
+    Writes masks to OUT in the dataset's layout, OUT/scores.csv and OUT/scores.json. Does not score the first and the
+    last annotated frame of a clip. If a set has only the masks in which objects appear, writes masks and no scores.
+    Frames/s is measured over decoding, segmenting and writing masks.
     """
     from stm_fast.data.faults import check_clips
     from stm_fast.data.truth import unscored_because
@@ -71,7 +71,7 @@ def evaluate(
     if len(unscored) < len(clips):
         check_scoring()
     else:
-        notice(f"{clips.name} has nothing to score ({_reasons(unscored)}): masks will be written")
+        notice(f"{clips.name} has nothing to score ({_reasons(unscored)}): only masks are written")
     settings = {"root": str(root), "set": subset, "dataset": dataset.value} | tracking.settings()
     network = tracking.load()
     claim(
@@ -98,12 +98,12 @@ def evaluate(
     else:
         written = f"there is nothing to score; masks are in {masks}"
         if clips.submission:
-            written += f"; to a server that has the truth send {clips.submission.format(masks=masks)}"
+            written += f"; to a server that has the truth, send {clips.submission.format(masks=masks)}"
     stdout.print(written, markup=False, soft_wrap=True)
 
 
 def print_scores(title: str, scores: "Sequence[ObjectScore]", runs: "Sequence[ClipRun]") -> None:
-    """Print a table of speed and, if there are any, mean scores: a line a clip, and one over all objects."""
+    """Print a table of speed and, if there are any, mean scores: one line per clip, and one over all objects."""
     from rich.table import Table
 
     table = Table(title=title)
@@ -122,7 +122,7 @@ def print_scores(title: str, scores: "Sequence[ObjectScore]", runs: "Sequence[Cl
 
 
 def _numbers(scores: "Sequence[ObjectScore]", frames: int, frames_per_second: float, *, scored: bool) -> list[str]:
-    """Cells of a line of the table; dashes for a clip without scores beside others."""
+    """Return the cells of a line of the table; dashes for a clip without scores if others have some."""
     from stm_fast.evaluation.score import MeanScore
 
     speed = f"{frames_per_second:.1f}"
@@ -135,7 +135,7 @@ def _numbers(scores: "Sequence[ObjectScore]", frames: int, frames_per_second: fl
 
 
 def _reasons(unscored: Mapping[str, str]) -> str:
-    """Why clips have no score, each reason once; with the clips where there are several reasons or other clips."""
+    """Say why clips have no score: each reason once, with the clips that it applies to."""
     from stm_fast.data.faults import name_some
 
     clips: dict[str, list[str]] = {}

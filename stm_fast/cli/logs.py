@@ -1,7 +1,7 @@
 """Where messages go: sentences or JSON lines on stderr, and a log file beside the results.
 
-Library code logs to `logging.getLogger(__name__)`, and tells of an input by a warning (`stm_fast.media.notices`). A
-command listens to both while it runs. A record may name what happened in `event` and carry numbers in `fields`.
+Library code logs to `logging.getLogger(__name__)`, and gives notices of an input as warnings
+(`stm_fast.media.notices`). A command handles both while it runs. A record may name its `event` and have `fields`.
 """
 
 import json
@@ -28,18 +28,18 @@ CRASH = "crash"
 
 _PREFIXES = {ERROR: "Error: ", NOTICE: "Note: ", WARNING: "Warning: "}
 _WAITING = 1000
-"""Records kept for a log file that is not open yet."""
+"""Maximum number of records kept until the log file is open."""
 
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Loudness:
-    """What a command prints besides results: the options that all commands share.
+    """What a command prints apart from results: the options that all commands share.
 
     Attributes:
-        quiet: errors only.
-        verbose: details as well.
+        quiet: only errors.
+        verbose: also details.
         log_json: JSON lines instead of sentences.
     """
 
@@ -53,7 +53,7 @@ class Loudness:
 
 @contextmanager
 def listening(loudness: Loudness) -> Iterator[None]:
-    """Print what the package logs and warns of, and keep it for the log file, until the block ends."""
+    """Print the package's log records and warnings, and keep them for the log file, until the block ends."""
     global _log_file
     package = logging.getLogger(stm_fast.__name__)
     before = (_log_file, progress.bars_wanted, package.level, package.propagate)
@@ -78,15 +78,15 @@ def listening(loudness: Loudness) -> Iterator[None]:
 
 
 def log_to(folder: Path, *, append: bool = False) -> None:
-    """Write what the command says to `folder/log.txt` from here on, after what it has said so far.
+    """Write the command's messages to `folder/log.txt`: those so far, and those that follow.
 
-    Call it once the folder is this run's own (`stm_fast.tracking.claims.claim`). The file holds the same lines as a
-    stderr that is no terminal, each with its time, and errors and progress also under `--quiet`. Outside a command
+    Call it after the folder was claimed (`stm_fast.tracking.claims.claim`). The file holds the lines that stderr would
+    if it were not a terminal, each with its time, and also errors and progress under `--quiet`. Outside a command
     nothing is written.
 
     Args:
         folder: of the results; made if it is missing.
-        append: keep the lines of an earlier run, as `--resume` does.
+        append: keep the lines of an earlier run, as with `--resume`.
 
     Raises:
         OSError: the file cannot be written.
@@ -96,13 +96,13 @@ def log_to(folder: Path, *, append: bool = False) -> None:
 
 
 def json_error(message: str, exit_code: int) -> None:
-    """Print an error as a JSON line where no command is running, as for a command line that cannot be parsed."""
+    """Print an error as a JSON line before a command runs, as for a command line that cannot be parsed."""
     extra = {"event": ERROR, "fields": {"exit_code": exit_code}}
     _JsonLines().handle(_logger.makeRecord(_logger.name, logging.ERROR, "", 0, message, (), None, None, extra))
 
 
 def _event(record: logging.LogRecord) -> str:
-    """What happened: the record's own `event`, or its level, "message" for information."""
+    """Return the record's own `event`, or its level; "message" for information."""
     named: str | None = getattr(record, "event", None)
     level = {logging.WARNING: WARNING, logging.ERROR: ERROR, logging.INFO: "message"}
     return named or level.get(record.levelno, record.levelname.lower())
@@ -141,7 +141,7 @@ class _JsonLines(logging.Handler):
 
 
 class _LogFile(logging.Handler):
-    """Writes records to a file, also those from before it was opened."""
+    """Writes records to a file, including those from before it was opened."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -175,7 +175,7 @@ class _LogFile(logging.Handler):
         self._write(f"{_time(record.created)} {text}")
 
     def _write(self, line: str) -> None:
-        """Write a line at once; a run does not end because its log cannot be written."""
+        """Write a line at once; if that fails, the run continues without its log."""
         assert self._file is not None
         try:
             self._file.write(line + "\n")

@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 
 class Dtype(str, Enum):
-    """Number formats a network can run in; `auto` is bfloat16 where the processor computes in it, else float32."""
+    """Number formats of a network; `auto` is bfloat16 if the processor has instructions for it, else float32."""
 
     auto = "auto"
     float32 = "float32"
@@ -27,7 +27,7 @@ class Dtype(str, Enum):
 
 
 class Offload(str, Enum):
-    """Where kept frames go: they stay on the device, or move to the host's memory or to the output's disk."""
+    """Where remembered frames move to: nowhere, the host's memory, or the output's disk."""
 
     none = "none"
     host = "host"
@@ -114,7 +114,8 @@ _TRACK_OPTIONS: dict[str, Any] = {
     ],
     "device": Device,
     "dtype": Annotated[
-        Dtype, typer.Option(help="auto: bfloat16 where the processor computes in it.", rich_help_panel=MODEL_PANEL)
+        Dtype,
+        typer.Option(help="auto: bfloat16 if the processor has instructions for it.", rich_help_panel=MODEL_PANEL),
     ],
     "backend": Annotated[
         str, typer.Option(help="Backend of the memory read; see stm-fast doctor.", rich_help_panel=MODEL_PANEL)
@@ -134,7 +135,7 @@ MODEL = ("model", "weights", "device", "dtype", "backend")
 
 
 def takes_track_options(*names: str) -> Callable[[Callable[..., R]], Callable[..., R]]:
-    """Let a command take some of the tracking options; it gets them put together as its parameter `tracking`."""
+    """Add tracking options to a command, which receives them as `TrackOptions` in its parameter `tracking`."""
     added = {name: Parameter(_TRACK_OPTIONS[name], _default(name)) for name in names}
 
     def decorate(command: Callable[..., R]) -> Callable[..., R]:
@@ -149,7 +150,7 @@ def takes_track_options(*names: str) -> Callable[[Callable[..., R]], Callable[..
 
 
 def _default(name: str) -> Any:
-    """Return the default of a tracking option, as the command line takes it."""
+    """Return the default of a tracking option in the command line's type."""
     default = next(field.default for field in fields(TrackOptions) if field.name == name)
     if name == "size":
         return None

@@ -1,4 +1,4 @@
-"""`stm-fast segment`: one clip, from its first mask to masks, pictures and a summary."""
+"""`stm-fast segment`: a video and its first mask in; masks, overlay, contact sheet and summary out."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,10 +24,14 @@ RESUME = "The same command with --resume continues."
 @with_sentences
 @options.takes_track_options(*options.ALL)
 def segment(
-    source: Annotated[str, typer.Argument(metavar="INPUT", help="A video, a folder of images, a URL, or -.")],
+    source: Annotated[
+        str, typer.Argument(metavar="INPUT", help="A video, a folder of images, a URL, or - for standard input.")
+    ],
     mask: Annotated[
         Path,
-        typer.Option(help="Mask of the first frame, or a folder of masks by frame name for objects that appear later."),
+        typer.Option(
+            help="Mask of the first frame; or a folder of masks named like their frames, for objects that appear later."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for masks, overlay, contact sheet and summary.")],
     tracking: TrackOptions,
@@ -62,8 +66,8 @@ def segment(
 
     Writes OUT/masks (palette PNGs, index = object id), OUT/overlay.mp4, OUT/contact_sheet.png, OUT/summary.json
     and OUT/frames.jsonl (area and uncertainty of each object in each frame).
-    Masks are written as they are made, and the state every few minutes: a run that was interrupted or killed leaves
-    valid files and continues with --resume.
+    Masks are written as they are made, and the state of the run every few minutes: if a run is interrupted or killed,
+    its files are valid and --resume continues it.
     """
     from stm_fast.tracking.overlay import Overlay
     from stm_fast.tracking.track import Track
@@ -88,17 +92,17 @@ def segment(
 
 
 def save(tracker: "Track", out: Path, *, remedy: str = RESUME, **how: Any) -> "RunSummary":
-    """Save a tracked video behind a progress bar; arguments as those of `stm_fast.tracking.track.Track.save`.
+    """Save a video with a progress bar; see `stm_fast.tracking.track.Track.save`.
 
     Args:
         tracker: the video.
-        out: where results go.
-        remedy: what to tell a user who stopped it.
-        how: the rest of the arguments.
+        out: folder of the results.
+        remedy: how to resume, for a user who interrupts it.
+        how: further arguments of `Track.save`.
 
     Raises:
-        Interrupted: by Ctrl-C; all files are whole and hold the frames so far.
-        MediaError: the clip breaks off; all files are whole and hold the frames before.
+        Interrupted: the user pressed Ctrl-C; all files are complete and hold the frames so far.
+        MediaError: the clip breaks off; all files are complete and hold the frames before.
         OSError: a file cannot be written.
     """
 

@@ -1,4 +1,4 @@
-"""`stm-fast suggest`: the frames of a result whose masks are least certain."""
+"""`stm-fast suggest`: which frames of a result to correct."""
 
 import json
 from dataclasses import asdict
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from stm_fast.evaluation.suggest import Suggestion
 
 ADVICE = (
-    "Look at these frames in the overlay. Where a mask is wrong, paint the object in that frame, and correct it "
-    "in Python with the send method of stm_fast.track: the frames that follow are then segmented from it too. Where an "
-    "object is visible but not found, correct the first frame in which it is."
+    "Look at these frames in the overlay. If a mask is wrong, paint the object in that frame and send the correction "
+    "to stm_fast.track in Python; the frames after it are then segmented from it too. If an object is visible but not "
+    "found, correct the first frame in which it is visible."
 )
 _STANDS_OUT = 1.5
-"""How many times as uncertain as usual a frame is that stands out."""
+"""A frame stands out if it is this many times as uncertain as usual."""
 
 
 @with_sentences
@@ -27,11 +27,11 @@ def suggest(
     count: Annotated[int, typer.Option(min=1, help="Frames to list for each object.")] = 3,
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """List the frames that are worth annotating: those whose masks are least certain.
+    """List the frames to correct: those whose masks are least certain.
 
     For each object, prints the least certain frames, spread over the clip, and the stretches in which the object is not
-    found. How uncertain a frame is says more beside what is usual for the object than alone: thin and ragged shapes
-    always have higher numbers. The glossary (docs/glossary.md) defines uncertainty.
+    found. Compare a frame's uncertainty with what is usual for the object: thin and ragged shapes always have higher
+    numbers. The glossary (docs/glossary.md) defines uncertainty.
     """
     from stm_fast.evaluation.suggest import read_sights
     from stm_fast.evaluation.suggest import suggest as suggested

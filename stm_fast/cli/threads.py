@@ -1,9 +1,9 @@
 """How many threads compute, and how they wait for work. OpenMP reads both once, when torch is imported.
 
-Threads of OpenMP that wait for their next share of work turn in a loop for some milliseconds before they sleep. Where
-other processes want the cores they take them from those, and from the thread that they wait for: a frame then takes
-several times as long. Threads that sleep at once must be woken for every share, which costs a tenth of the time where
-nobody else wants the cores. A short wait has the best of both; `benchmarks.system.busy_machine` measures all three.
+Idle OpenMP threads spin for some milliseconds before they sleep. If other processes need the cores, spinning takes time
+from them and from the thread that is waited for: a frame takes several times as long. Threads that sleep at once must
+be woken for each piece of work, which costs a tenth of the time on an idle machine. A short spin has the best of both;
+`benchmarks.system.busy_machine` measures all three.
 """
 
 import math
@@ -13,24 +13,24 @@ from pathlib import Path
 
 SPIN_COUNT = "GOMP_SPINCOUNT"
 SHORT_WAIT = "30000"
-"""Turns of libgomp's loop, below a millisecond; its own number is 300000."""
+"""Spins of libgomp's loop, less than a millisecond; its default is 300000."""
 _WAITING = ("OMP_WAIT_POLICY", SPIN_COUNT, "KMP_BLOCKTIME")
 _NUMBERS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
 def wait_briefly() -> None:
-    """Let threads without work sleep after a short wait, unless the environment says how they wait."""
+    """Let idle threads sleep after a short spin, unless the environment says how they wait."""
     if not any(name in os.environ for name in _WAITING):
         os.environ[SPIN_COUNT] = SHORT_WAIT
 
 
 def use(threads: int | None) -> int | None:
-    """Bound the threads of torch and of the kernels, which are one pool; in this process and those that it starts.
+    """Limit the threads of torch and of the kernels, which are one pool, in this process and those that it starts.
 
     Args:
-        threads: how many at most. If None, what the environment says, and without that one for every processor that the
-            control groups of this process grant.
+        threads: maximum number. None for what the environment says, or else one for each processor that the control
+            groups of this process grant.
 
     Returns:
         The argument.
@@ -46,16 +46,16 @@ def use(threads: int | None) -> int | None:
 
 
 def processors() -> int:
-    """How many this process may run on."""
+    """Return the number of processors that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def granted_processors(groups: Path = Path("/proc/self/cgroup"), mounted: Path = _CGROUPS) -> int | None:
-    """The processors whose time the control groups of this process grant, rounded up; None if not fewer than there are.
+    """Return the processors that the control groups of this process grant, rounded up; None if that is all of them.
 
     Args:
         groups: the file that lists the groups, of either version.
-        mounted: where their settings are.
+        mounted: the folder of their settings.
     """
     try:
         lines = groups.read_text().splitlines()
@@ -67,7 +67,7 @@ def granted_processors(groups: Path = Path("/proc/self/cgroup"), mounted: Path =
         if controllers and "cpu" not in controllers.split(","):
             continue
         folder = mounted / ("cpu" if controllers else "") / path.lstrip("/")
-        # A container may see the whole path and only the end of the tree; groups above bind as well.
+        # A container may see the whole path but only the end of the tree; parent groups apply too.
         while folder.is_relative_to(mounted):
             granted = min(granted, _share(folder))
             folder = folder.parent
@@ -75,7 +75,7 @@ def granted_processors(groups: Path = Path("/proc/self/cgroup"), mounted: Path =
 
 
 def _share(folder: Path) -> float:
-    """Processors that one group grants."""
+    """Return the processors that one group grants."""
     try:
         if (folder / "cpu.max").exists():
             quota, period = (folder / "cpu.max").read_text().split()
@@ -87,7 +87,7 @@ def _share(folder: Path) -> float:
 
 
 def facts() -> dict[str, str]:
-    """Threads and load, to be shown; imports torch."""
+    """Return threads and load for `stm-fast doctor`; imports torch."""
     import torch
 
     granted = granted_processors()
@@ -95,10 +95,10 @@ def facts() -> dict[str, str]:
     waiting = next((f"{name}={os.environ[name]}" for name in _WAITING if name in os.environ), None)
     known = {
         "threads": f"{torch.get_num_threads()}, of {processors()} processors{limit}",
-        "idle threads": waiting or f"turn in a loop: {SPIN_COUNT} is not set",
+        "idle threads": waiting or f"spin: {SPIN_COUNT} is not set",
     }
     if hasattr(os, "getloadavg"):
         loads = os.getloadavg()
-        busy = "; other processes want the processors too" if loads[0] > processors() else ""
+        busy = "; other processes are using the processors too" if loads[0] > processors() else ""
         known["load average"] = ", ".join(f"{load:.1f}" for load in loads) + f" in 1, 5 and 15 minutes{busy}"
     return known

@@ -32,30 +32,34 @@ def _commands() -> None:
 @app.command()
 @with_sentences
 def synthetic(
-    out: Annotated[Path, typer.Argument(help="Folder of the run: pictures, clips, logs and weights.")],
-    recipe: Annotated[str, typer.Option(help="What to train, for how long: compact or smoke.")] = "compact",
+    out: Annotated[Path, typer.Argument(help="Folder of the run, for pictures, clips, logs and weights.")],
+    recipe: Annotated[str, typer.Option(help="What to train and for how long: compact or smoke.")] = "compact",
     clips: Annotated[int, typer.Option(min=1, help="Training clips to synthesise.")] = 3008,
-    seed: Annotated[int, typer.Option(min=0, help="Of clips, weights and batches.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of clips, weights and batches.")] = 0,
     sources: Annotated[
         Path | None,
-        typer.Option(help="Folder of unpacked source packages; downloaded into OUT if left out.", show_default=False),
+        typer.Option(help="Folder of unpacked source packages. Downloaded into OUT by default.", show_default=False),
     ] = None,
     start: Annotated[
         Path | None,
-        typer.Option(help="Weights to start from; an ImageNet classifier's if left out.", show_default=False),
+        typer.Option(help="Weights to start from. Defaults to those of an ImageNet classifier.", show_default=False),
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes that synthesise clips; all cores if left out.", show_default=False),
+        typer.Option(
+            min=1,
+            help="Number of processes that synthesise clips. Defaults to the number of cores.",
+            show_default=False,
+        ),
     ] = None,
-    dtype: Annotated[Dtype, typer.Option(help="Of activations.")] = Dtype.bfloat16,
+    dtype: Annotated[Dtype, typer.Option(help="Dtype of activations.")] = Dtype.bfloat16,
     threads: Threads = None,
 ) -> None:
     """Train the compact model on clips synthesised from still pictures.
 
-    Fetches freely licensed pictures from Debian packages, synthesises clips, trains, and leaves in OUT/run the weights
-    that each round of the recipe ended with; those of the last round are the result. Whatever is in OUT already is
-    kept: the same command resumes where it was interrupted.
+    Fetches freely licensed pictures from Debian packages, synthesises clips, trains, and writes to OUT/run the weights
+    at the end of each round of the recipe; those of the last round are the result. Keeps what is in OUT already: the
+    same command resumes an interrupted run.
     """
     if recipe not in ("compact", "smoke"):
         raise ArgumentError("recipe", f"must be compact or smoke, got {recipe}")
@@ -79,7 +83,7 @@ def synthetic(
     claim(out / "settings.json", (out / "run",), settings, resume=True, overwrite=False)
     log_to(out, append=True)
     torch.manual_seed(seed)
-    # Sharp softmaxes and small gradients are full of subnormal numbers, which a CPU computes with tens of times slower.
+    # Sharp softmaxes and small gradients have many subnormal numbers, with which a CPU is tens of times slower.
     torch.set_flush_denormal(True)
     model = compact_stm()
     if start is None:
@@ -110,7 +114,7 @@ def _check_extra() -> None:
 
 
 def _assets(out: Path, sources: Path | None) -> Path:
-    """The folder of prepared pictures, made if it is not there."""
+    """Prepare the pictures if that is not done, and return their folder."""
     from stm_fast.data.synthetic.assets import AssetLibrary, prepare_assets
     from stm_fast.data.synthetic.sources import fetch_sources
 
@@ -128,7 +132,7 @@ def _assets(out: Path, sources: Path | None) -> Path:
 
 
 def _pools(assets: Path, out: Path, clips: int, seed: int, workers: int | None) -> "tuple[ClipPool, ClipPool]":
-    """Clips to choose weights by and clips to train on; a seed of their own keeps the first out of the second."""
+    """Synthesise the validation clips and the training clips, with different seeds so that they differ."""
     from stm_fast.data.synthetic.pool import PoolSpec
 
     held_out = PoolSpec(VALIDATION_CLIPS, VALIDATION_FRAMES, seed=seed + 1)

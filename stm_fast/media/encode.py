@@ -13,9 +13,7 @@ from stm_fast.errors import MediaError
 from stm_fast.media.files import atomic_path
 
 if TYPE_CHECKING:
-    from av.packet import Packet
     from av.video.frame import VideoFrame
-    from av.video.stream import VideoStream
 
 BT709 = 1
 SQUARE = Fraction(1)
@@ -111,11 +109,11 @@ class VideoEncoder:
         """Flush the encoder. The last frame lasts as long as the one before it, but no longer than the rate says."""
         ticks = round(TICKS_PER_SECOND / self._rate)
         self._encode_held(min(ticks, self._last_duration or ticks) if self._timed else 1)
-        self._mux(self._stream.encode())
+        self._encode(None)
 
     def close(self) -> None:
         """Write the index and close the file."""
-        with self._told():
+        with self._os_errors():
             self._container.close()
 
     def _begin(self, image: NDArray[np.uint8], *, timed: bool) -> None:
@@ -129,18 +127,19 @@ class VideoEncoder:
         if self._held is None:
             return
         self._last_duration = self._durations[self._last_tick] = duration
-        self._mux(self._stream.encode(self._held))
+        self._encode(self._held)
         self._held = None
 
-    def _mux(self, packets: "list[Packet[VideoStream]]") -> None:
-        with self._told():
-            for packet in packets:
+    def _encode(self, frame: "VideoFrame | None") -> None:
+        """Encode a frame, or for None what the encoder holds back."""
+        with self._os_errors():
+            for packet in self._stream.encode(frame):
                 packet.duration = self._durations.pop(packet.pts or 0, 0)
                 self._container.mux(packet)
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Failures of FFmpeg as the OSError that most of them are."""
+    def _os_errors(self) -> Iterator[None]:
+        """Raise failures of FFmpeg as `OSError`, which most of them are."""
         from av.error import FFmpegError
 
         try:

@@ -1,4 +1,4 @@
-"""What the colours of a mask mean: ids of a palette, or objects that are numbered as they come."""
+"""What the colours of a mask mean: ids of a palette, or objects that are numbered in the order they appear."""
 
 from collections.abc import Iterable
 
@@ -13,9 +13,9 @@ from stm_fast.media.palette import BLACK, DAVIS_IDS, DAVIS_PALETTE, MAX_INDEX, W
 from stm_fast.media.soft_edges import harden
 
 SNAP = 24
-"""How far JPEG moves black, white or a colour of an earlier mask."""
+"""How far JPEG moves black, white or a colour of an earlier mask, in one channel."""
 BORDER_SHARE = 2 / 3
-"""Part of a picture's border that the background fills, where no colour says which it is."""
+"""Part of a picture's border that the background fills, if no colour says which it is."""
 
 
 def ids_of_colours(
@@ -26,14 +26,14 @@ def ids_of_colours(
     *,
     lossy: bool = False,
 ) -> NDArray[np.uint8]:
-    """Ids of a colour picture.
+    """Return the ids of a colour picture.
 
     Args:
         picture: RGB `(H, W, 3)`, black where it is transparent.
-        opaque: `(H, W)`; where it is False there is background.
+        opaque: `(H, W)`; False is background.
         path: of the file, for messages.
         known: ids of the colours of earlier masks, 0 for a background that is not black; extended.
-        lossy: the format changes colours.
+        lossy: whether the format changes colours.
 
     Returns:
         uint8 `(H, W)`.
@@ -54,7 +54,7 @@ def ids_of_colours(
             labels, table = _without_blends(found, table, path)
         elif is_picture(labels, len(table)) and not _is_davis(as_colours(table)):
             if clear:
-                notice(f"{path} is a picture on a transparent ground: what is not transparent is object 1")
+                notice(f"{path} is a picture on a transparent background: what is not transparent is object 1")
                 return opaque.astype(np.uint8)
             labels, table = _without_noise(picture, path, known)
     colours = as_colours(table)
@@ -65,20 +65,20 @@ def ids_of_colours(
     else:
         known.update(zip(colours, ids, strict=True))
     mask = np.array(ids, np.uint8)[labels]
-    tell_surrounding(mask, path)
+    notice_surrounding(mask, path)
     return mask
 
 
 def opaque_object(opaque: NDArray[np.bool_], path: object) -> NDArray[np.uint8]:
-    """Object 1 wherever a picture that is black is not transparent."""
-    notice(f"{path} is black on a transparent ground: what is not transparent is object 1")
+    """Return object 1 wherever a black picture is not transparent."""
+    notice(f"{path} is black on a transparent background: what is not transparent is object 1")
     return opaque.astype(np.uint8)
 
 
 def number_colours(
     colours: Iterable[Colour], path: object, known: dict[Colour, int], background: Iterable[Colour]
 ) -> list[int]:
-    """The ids of colours; new ones take the ids that are free, red before green before blue as in the DAVIS palette.
+    """Return the ids of colours; new colours take free ids, red before green before blue as in the DAVIS palette.
 
     Raises:
         MediaError: there are too many colours for a mask.
@@ -101,19 +101,19 @@ def _order(colour: Colour) -> tuple[int, ...]:
     return (blue >> 7, green >> 7, red >> 7, blue, green, red)
 
 
-def tell_surrounding(mask: NDArray[np.uint8], path: object) -> None:
-    """Tell of an object that surrounds the background, as if they were exchanged."""
+def notice_surrounding(mask: NDArray[np.uint8], path: object) -> None:
+    """Give a notice of an object that surrounds the background, as if the two were swapped."""
     label, share = border_colour(mask)
     covered = float((mask == label).mean())
     if label and share > 0.9 and covered > 0.5 and not mask.all():
         notice(
-            f"object {label} covers {covered:.0%} of {path} and its border, and the background lies within: invert the "
-            "mask if it is the other way round"
+            f"object {label} covers {covered:.0%} of {path} and its border, and the background lies inside: invert the "
+            "mask if it should be the other way round"
         )
 
 
 def border_colour(labels: NDArray[np.integer]) -> tuple[int, float]:
-    """The label that fills most of the outermost pixels, and the part of them that it fills."""
+    """Return the label that fills most of the outermost pixels, and the part of them that it fills."""
     border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
     counts = np.bincount(border)
     return int(counts.argmax()), float(counts.max() / counts.sum())
@@ -122,7 +122,7 @@ def border_colour(labels: NDArray[np.integer]) -> tuple[int, float]:
 def _background(
     labels: NDArray[np.integer], colours: list[Colour], path: object, known: dict[Colour, int]
 ) -> set[Colour]:
-    """What is background besides that of earlier masks: black, or else what surrounds everything."""
+    """Return new colours of the background: black, or else what surrounds everything; none if earlier masks have it."""
     if 0 in known.values():
         return set()
     if BLACK in colours:
@@ -131,14 +131,13 @@ def _background(
     if known or len(colours) == 1 or share < BORDER_SHARE:
         return set()
     notice(
-        f"{path} has no black: {colours[label]}, which fills {share:.0%} of the picture's border, is taken for "
-        "background"
+        f"{path} has no black: {colours[label]}, which fills {share:.0%} of the picture's border, is used as background"
     )
     return {colours[label]}
 
 
 def _is_davis(colours: Iterable[Colour]) -> bool:
-    """Whether colours are those of the DAVIS palette, and not greys alone, which are values rather than colours."""
+    """Return whether colours are those of the DAVIS palette, and not greys alone, which are values, not colours."""
     return all(colour in DAVIS_IDS for colour in colours) and any(len(set(colour)) > 1 for colour in colours)
 
 
@@ -149,7 +148,7 @@ def _are_davis_ids_from_1(table: NDArray[np.uint8]) -> bool:
 
 
 def _davis_ids(colours: list[Colour], known: dict[Colour, int]) -> list[int] | None:
-    """Ids by the DAVIS palette, if colours are of it and earlier masks do not contradict them."""
+    """Return ids by the DAVIS palette; None if colours are not in it or earlier masks contradict them."""
     if not _is_davis(colours):
         return [0] * len(colours) if set(colours) == {BLACK} else None
     owners = {i: colour for colour, i in known.items() if colour != WHITE}
@@ -204,7 +203,7 @@ def _snapped(colour: Colour, known: dict[Colour, int]) -> Colour:
 
 
 def _near_davis(colour: Colour) -> Colour | None:
-    """The colour of the first 64 of DAVIS, which lie 64 apart, that is at most 10 away."""
+    """Return the colour at most 10 away among the first 64 of DAVIS, which lie 64 apart."""
     for other in as_colours(DAVIS_PALETTE[:64]):
         if max(abs(a - b) for a, b in zip(colour, other, strict=True)) <= 10:
             return other

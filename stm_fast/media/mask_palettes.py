@@ -1,4 +1,4 @@
-"""What the indices of a palette mask mean: ids, or nothing where the palette was made for the picture."""
+"""What the indices of a palette mask mean: ids, or nothing if the palette was made for the picture."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,20 +14,20 @@ from stm_fast.media.soft_edges import harden
 def ids_of_palette(
     indices: NDArray[np.uint8], palette: NDArray[np.uint8], path: object, known: dict[Colour, int], void: int | None
 ) -> NDArray[np.uint8] | None:
-    """Ids of a palette picture, if they do not depend on its colours.
+    """Return the ids of a palette picture, if they do not depend on its colours.
 
     Indices are ids in the DAVIS (and PASCAL VOC) palette, and in any other whose index 0 is background: black, or what
     surrounds everything.
 
     Args:
         indices: uint8 `(H, W)`.
-        palette: RGBA `(K, 4)`; indices may lie beyond its end.
+        palette: RGBA `(K, 4)`; indices may be beyond its end.
         path: of the file, for messages.
         known: ids of the colours of earlier masks; extended.
         void: see `ids_of_values`.
 
     Returns:
-        uint8 `(H, W)`, or None for a palette that is to be read by its colours.
+        uint8 `(H, W)`; None if the picture must be read by its colours.
     """
     used = np.flatnonzero(np.bincount(indices.ravel(), minlength=256))
     whole = np.zeros((256, 4), np.uint8)
@@ -56,28 +56,28 @@ def _holds_ids(
     path: object,
     known: dict[Colour, int],
 ) -> bool:
-    """Whether indices are ids, which the palette of a single picture need not be."""
+    """Return whether indices are ids; those of a palette made for one picture need not be."""
     colours = {int(i): as_colours(palette[i : i + 1, :3])[0] for i in used}
     objects = {i: colour for i, colour in colours.items() if i > 0}
     ground = colours.get(0)
-    repeated = len(set(colours.values())) < len(colours)  # a palette that was made for a picture has a colour once
+    repeated = len(set(colours.values())) < len(colours)  # in a palette made for a picture, each colour is there once
     if ground not in {None, BLACK} and palette[0, 3] > 0:
         if BLACK in objects.values() and not repeated:
             return False
         around, share = border_colour(indices)
         if around != 0 and share > 0.5 and not repeated:
             return False
-        notice(f"index 0 of {path}, {ground}, is taken for background")
+        notice(f"index 0 of {path}, {ground}, is used as background")
     elif BLACK in objects.values():
         if not repeated and as_colours(palette[:1, :3])[0] != BLACK:
             return False
         black = ", ".join(str(i) for i, colour in objects.items() if colour == BLACK)
-        notice(f"id {black} of {path} is black in its palette, and followed as an object all the same")
+        notice(f"id {black} of {path} is black in its palette, but still followed as an object")
     if repeated:
         return True
     owners = {i: colour for colour, i in known.items()}
     if any(known.get(colour, i) != i or owners.get(i, colour) != colour for i, colour in objects.items()):
-        notice(f"the palette of {path} has another order than that of an earlier mask: its colours tell the objects")
+        notice(f"the palette of {path} is not in the order of an earlier mask: objects are matched by colour")
         return False
     known.update({colour: i for i, colour in objects.items()})
     return True
@@ -91,7 +91,7 @@ def _ids_of_greys(
     known: dict[Colour, int],
     void: int | None,
 ) -> NDArray[np.uint8]:
-    """Ids of a picture whose palette shows greys alone."""
+    """Return the ids of a picture whose palette holds only greys."""
     greys = palette[:, 0]
     shown, alpha = greys[used], palette[used, 3]
     if not shown.any() and (alpha == 255).all():  # a palette that was never filled
@@ -102,7 +102,7 @@ def _ids_of_greys(
     if palette[0, 0] == 0 and (np.diff(shown.astype(int)) > 0).all():
         notice(f"{path} has a palette of greys: indices are ids, {', '.join(str(i) for i in used if i)}")
         return _without_transparent(indices, used[(alpha == 0) & (used > 0)], path)
-    notice(f"{path} has a palette of greys in an order of its own: levels of grey are ids")
+    notice(f"{path} has a palette of greys that are not in order: levels of grey are ids")
     return ids_of_values(values, path, known, void=void)
 
 
@@ -117,5 +117,5 @@ def _is_picture(indices: NDArray[np.uint8], table: NDArray[np.uint8]) -> bool:
 def _without_transparent(indices: NDArray[np.uint8], clear: NDArray[np.intp], path: object) -> NDArray[np.uint8]:
     if not len(clear):
         return indices
-    notice(f"ids {', '.join(map(str, clear))} of {path} are transparent in its palette and taken for background")
+    notice(f"ids {', '.join(map(str, clear))} of {path} are transparent in its palette, and used as background")
     return np.where(np.isin(indices, clear), 0, indices).astype(np.uint8)

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from stm_fast.errors import MediaError
 from stm_fast.media.areas import MAX_REGIONS, compact, filled
-from stm_fast.media.mask_colours import tell_surrounding
+from stm_fast.media.mask_colours import notice_surrounding
 from stm_fast.media.noise import flatten
 from stm_fast.media.notices import notice
 from stm_fast.media.palette import MAX_INDEX, WHITE, Colour
@@ -24,20 +24,20 @@ def ids_of_values(
     void: int | None = None,
     lossy: bool = False,
 ) -> NDArray[np.uint8]:
-    """Ids of a one-channel picture.
+    """Return the ids of a one-channel picture.
 
     Args:
         values: `(H, W)` of any number type.
         path: of the file, for messages.
-        known: ids of the colours of earlier masks; white is entered.
-        void: pixels of this value keep it, and do not tell what the others mean.
-        lossy: the format changes values.
+        known: ids of the colours of earlier masks; white is added.
+        void: pixels of this value keep it, and are ignored in finding what the others mean.
+        lossy: whether the format changes values.
 
     Returns:
         uint8 `(H, W)`.
 
     Raises:
-        MediaError: the values are no ids.
+        MediaError: the values are not ids.
     """
     if values.dtype == np.bool_:
         return _black_and_white(values, path, known)
@@ -51,7 +51,7 @@ def ids_of_values(
 
 
 def is_soft(values: NDArray[np.uint8]) -> bool:
-    """Whether values are black and white with soft edges."""
+    """Return whether values are black and white with soft edges."""
     found = _hardened(values)
     return found is not None and _levels(found) == [0, MAX_INDEX]
 
@@ -75,8 +75,8 @@ def _ids_of_bytes(
             return hard
     if len(levels) > MAX_REGIONS and (values[filled(values)] > 0).sum() < (values > 0).sum() / 2:
         raise MediaError(
-            f"{path} has {len(levels)} levels of grey and few flat areas: it is a picture and no mask, which holds one "
-            f"value an object, 0 to {MAX_INDEX}"
+            f"{path} has {len(levels)} levels of grey and few flat areas: it is a picture, not a mask, which holds one "
+            f"value per object, 0 to {MAX_INDEX}"
         )
     if levels[-1] == MAX_INDEX and known.setdefault(WHITE, MAX_INDEX) != MAX_INDEX:
         notice(f"{path} has id {MAX_INDEX} beside others, where white was object {known[WHITE]} in an earlier mask")
@@ -86,7 +86,7 @@ def _ids_of_bytes(
 
 
 def _hardened(values: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
-    """Values without soft edges; None if they have none."""
+    """Remove the soft edges of values; return None if there are none."""
     labels, used = compact(values)
     levels = used.astype(np.uint8)
     always = np.flatnonzero((levels == 0) | (levels == MAX_INDEX)).tolist()
@@ -114,14 +114,14 @@ def _without_noise(values: NDArray[np.uint8], path: object, known: dict[Colour, 
 
 
 def _black_and_white(white: NDArray[np.generic], path: object, known: dict[Colour, int]) -> NDArray[np.uint8]:
-    """One object where it is white: 1, if white was no other before."""
+    """Return one object where it is white: 1, unless white was another object before."""
     ids = np.where(white, known.setdefault(WHITE, 1) or 1, 0).astype(np.uint8)
-    tell_surrounding(ids, path)
+    notice_surrounding(ids, path)
     return ids
 
 
 def _whole(values: NDArray[np.generic], path: object) -> NDArray[np.generic]:
-    """Floating values as whole ones: ids if they are whole, else parts of one as bytes."""
+    """Convert floating values to integers: ids if they are whole, otherwise fractions cut at one half."""
     if values.dtype.kind != "f":
         return values
     numbers = values.astype(np.float64)
@@ -130,13 +130,13 @@ def _whole(values: NDArray[np.generic], path: object) -> NDArray[np.generic]:
     if np.array_equal(numbers, np.rint(numbers)):
         return numbers.astype(np.int64)
     if numbers.min() < 0 or numbers.max() > 1:
-        raise MediaError(f"{path} has the value {numbers.max():g}, and fractions: masks hold ids 0 to {MAX_INDEX}")
+        raise MediaError(f"{path} has the value {numbers.max():g} and fractions: masks hold ids 0 to {MAX_INDEX}")
     notice(f"{path} has fractions from 0 to 1, and was cut at one half")
     return (numbers > 0.5).astype(np.uint8)
 
 
 def _as_bytes(values: NDArray[np.generic], path: object) -> NDArray[np.uint8]:
-    """Values of more bits as bytes: as they are, as one object, or as what was widened from bytes."""
+    """Convert values of more than 8 bits to bytes: ids, one object, or bytes that were widened."""
     if values.dtype == np.uint8:
         return values.astype(np.uint8, copy=False)
     wide = values.astype(np.int64)
@@ -146,7 +146,7 @@ def _as_bytes(values: NDArray[np.generic], path: object) -> NDArray[np.uint8]:
         return wide.astype(np.uint8)
     if set(levels.tolist()) <= {0, top}:
         if top != 65535:
-            notice(f"{path} has the values 0 and {top} alone: {top} is object 1")
+            notice(f"{path} has only the values 0 and {top}: {top} is object 1")
         return np.asarray(np.where(wide == top, MAX_INDEX, 0), np.uint8)
     for factor in (257, 256):
         if not (levels % factor).any() and top // factor <= MAX_INDEX:
@@ -163,6 +163,6 @@ def _levels(values: NDArray[np.uint8]) -> list[int]:
 
 
 def _counted(levels: list[int]) -> bool:
-    """Whether levels are ids that count from 1 without a gap, white (void) aside."""
+    """Return whether levels are ids that count from 1 without a gap, white (void) aside."""
     between = [level for level in levels if 0 < level < MAX_INDEX]
     return between == list(range(1, len(between) + 1)) and len(between) <= MAX_REGIONS

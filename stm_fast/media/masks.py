@@ -1,4 +1,4 @@
-"""Masks on disk: whatever people have is read as object ids, and palette PNGs are written."""
+"""Masks on disk: any image is read as object ids, and palette PNGs are written."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 VOID = 255
-"""What datasets and PASCAL VOC usually mean by pixels of no object."""
+"""Id that datasets and PASCAL VOC usually give to pixels of no object."""
 ASPECT_TOLERANCE = 0.02
 _LOSSY = frozenset({"JPEG", "MPO"})
 
@@ -40,18 +40,18 @@ def read_mask(
 
     - The indices of a palette are ids if it is that of DAVIS (or PASCAL VOC), or its index 0 is background. A palette
       that was made for the picture, whose index 0 can be anything, is read by its colours.
-    - Grey values are ids; but where white (255, or 65535 in 16 bits) is all that is in the image beside 0, it is one
-      object, id 1. A palette of black and white is read in the same way, whichever of them is index 0.
-    - A colour image whose colours are all of the DAVIS palette holds the ids of that palette; a colour image of greys
+    - Grey values are ids; but if white (255, or 65535 in 16 bits) is the only value beside 0, it is one object, id 1.
+      A palette of black and white is read in the same way, whichever of them is index 0.
+    - A colour image whose colours are all in the DAVIS palette holds the ids of that palette. A colour image of greys
       is read as a grey one. Up to 32 other colours are numbered, with a notice, in the order of that palette: red,
-      green and yellow before blue. Background is black, or with a notice what surrounds everything where nothing is.
-    - Transparent pixels are background. If all others are black, or of a photograph, they are object 1.
-    - Soft edges, and the noise of JPEG, are given to the nearest of the flat areas beside them, with a notice; a
+      green and yellow before blue. Black is background; without black, what surrounds everything is, with a notice.
+    - Transparent pixels are background. If all others are black, or show a photograph, they are object 1.
+    - Pixels of soft edges and of JPEG noise take the nearest colour of the flat areas beside them, with a notice. A
       black-and-white image is cut at one half.
 
     Args:
         path: the image file.
-        colours: ids of colours so far. It is extended, so that files read with the same dictionary agree.
+        colours: ids of colours so far; extended, so that files read with the same dictionary agree.
         void: pixels of this id, 1 to 255, become background.
 
     Returns:
@@ -90,7 +90,7 @@ def read_labels(
             image.load()
             lossy = image.format in _LOSSY
             if (pages := getattr(image, "n_frames", 1)) > 1:
-                notice(f"{path} holds {pages} pictures: the first is the mask")
+                notice(f"{path} holds {pages} pictures: the first is used as the mask")
             return _ids(_upright(image, path), path, known, void, lossy)
     except UNREADABLE as error:
         raise MediaError(f"{path} cannot be read as a mask: {error}") from error
@@ -102,7 +102,7 @@ def without_void(mask: NDArray[np.uint8], void: int | None) -> NDArray[np.uint8]
 
 
 def check_void(void: int | None) -> None:
-    """Raise `TypeError` or `ValueError` for what cannot be the id of pixels to ignore."""
+    """Raise `TypeError` or `ValueError` unless `void` can be the id of pixels to ignore."""
     if void is None:
         return
     if not isinstance(void, int) or isinstance(void, bool):
@@ -133,17 +133,17 @@ def write_mask(path: str | Path, mask: NDArray[np.integer]) -> None:
 
 
 def object_ids(mask: NDArray[np.integer]) -> tuple[int, ...]:
-    """The ids that a mask contains, ascending, without the background."""
+    """Return the ids in a mask, ascending, without the background."""
     return tuple(int(i) for i in np.unique(mask) if i != 0)
 
 
 def fit_mask(mask: NDArray[np.uint8], size: tuple[int, int], path: str | Path) -> NDArray[np.uint8]:
-    """A mask brought to the size of the frames by nearest neighbour, with a notice if it had another.
+    """Resize a mask to the frames by nearest neighbour, with a notice, if its size differs.
 
     Args:
         mask: ids `(H, W)`.
         size: height and width of the frames.
-        path: where the mask is from, for messages.
+        path: of the mask, for messages.
 
     Raises:
         MediaError: the mask's aspect differs from the frames' by more than 2 %.
@@ -165,7 +165,7 @@ def fit_mask(mask: NDArray[np.uint8], size: tuple[int, int], path: str | Path) -
 def _ids(
     image: Image.Image, path: str | Path, known: dict[Colour, int], void: int | None, lossy: bool
 ) -> NDArray[np.uint8]:
-    """Ids of a picture by its mode."""
+    """Return the ids of a picture by its mode."""
     if image.mode == "P":
         indices = np.array(image)
         if (mask := ids_of_palette(indices, _palette(image), path, known, void)) is not None:
@@ -186,22 +186,22 @@ def _ids(
         picture = np.where(opaque[..., None], rgba[..., :3], 0).astype(np.uint8)
     if (picture == picture[..., :1]).all() and image.mode != "P" and not _known_greys(picture, known):
         mask = _ids_of_grey(picture[..., 0], opaque, path, known, void, lossy)
-        _tell_davis_greys(mask, picture[..., 0], path)
+        _notice_davis_greys(mask, picture[..., 0], path)
         return mask
     return ids_of_colours(picture, opaque, path, known, lossy=lossy)
 
 
 def _known_greys(picture: NDArray[np.uint8], known: dict[Colour, int]) -> bool:
-    """Whether the greys of a colour picture are colours of earlier masks, rather than values."""
+    """Return whether the greys of a colour picture are colours of earlier masks, rather than values."""
     levels = [int(level) for level in np.unique(picture) if 0 < level < MAX_INDEX]
     return bool(levels) and all((level, level, level) in known for level in levels)
 
 
-def _tell_davis_greys(mask: NDArray[np.uint8], greys: NDArray[np.uint8], path: str | Path) -> None:
-    """Tell of greys that became ids and might have been colours; those of soft edges became none."""
+def _notice_davis_greys(mask: NDArray[np.uint8], greys: NDArray[np.uint8], path: str | Path) -> None:
+    """Give a notice of greys that became ids but might be colours; those of soft edges became none."""
     for level in np.unique(mask[mask == greys]).tolist():
         if 0 < level < MAX_INDEX and (davis := DAVIS_IDS.get((level, level, level))):
-            notice(f"{path} is grey: {level} is taken for an id, though it is the colour of id {davis} of DAVIS")
+            notice(f"{path} is grey: {level} is used as an id, though it is the colour of id {davis} of DAVIS")
 
 
 def _ids_of_grey(
@@ -212,17 +212,17 @@ def _ids_of_grey(
     void: int | None,
     lossy: bool = False,
 ) -> NDArray[np.uint8]:
-    """Ids of a grey picture some of which is transparent."""
+    """Return the ids of a grey picture, part of which may be transparent."""
     if not opaque.all() and opaque.any() and not values[opaque].any():
         return opaque_object(opaque, path)
     return ids_of_values(np.where(opaque, values, 0).astype(values.dtype), path, known, void=void, lossy=lossy)
 
 
 def _opaque(alpha: NDArray[np.uint8], path: str | Path) -> NDArray[np.bool_]:
-    """Where a picture shows: where alpha is above half of its greatest value."""
+    """Return where a picture is opaque: where alpha is above half of its maximum."""
     top = int(alpha.max())
     if top == 0:
-        notice(f"{path} is transparent everywhere, and was read as if it were not")
+        notice(f"{path} is fully transparent, and was read as if it were opaque")
         return np.ones(alpha.shape, bool)
     if ((alpha > 0) & (alpha < top)).any():
         notice(f"{path} has soft transparency, which was cut at one half")
@@ -230,7 +230,7 @@ def _opaque(alpha: NDArray[np.uint8], path: str | Path) -> NDArray[np.bool_]:
 
 
 def _palette(image: Image.Image) -> NDArray[np.uint8]:
-    """The palette of a picture as RGBA `(K, 4)`, with what its format says of transparency."""
+    """Return the palette of a picture as RGBA `(K, 4)`, with the transparency that its format states."""
     palette = np.array(image.getpalette("RGBA"), np.uint8).reshape(-1, 4)
     clear = image.info.get("transparency")
     if isinstance(clear, bytes):
@@ -241,7 +241,7 @@ def _palette(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _upright(image: Image.Image, path: str | Path) -> Image.Image:
-    """The picture as viewers show it."""
+    """Turn a picture as viewers show it."""
     if image.getexif().get(ORIENTATION, 1) not in range(2, 9):
         return image
     notice(f"{path} was turned as its EXIF orientation says")

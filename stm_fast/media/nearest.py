@@ -1,4 +1,4 @@
-"""Pixels given to the nearest of the colours around them."""
+"""Soft pixels take the nearest of the colours around them."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 def to_nearest(
     labels: NDArray[np.integer], colours: NDArray[np.uint8], region: NDArray[np.bool_], reach: int
 ) -> NDArray[np.integer]:
-    """Labels in which all pixels are of regions: that of the nearest colour among those nearby, if any are."""
+    """Give every pixel outside the regions to the nearest colour: of the regions within reach, or of all if none is."""
     soft = ~region[labels]
     here = labels[soft]
     indices = np.flatnonzero(region)
@@ -27,7 +27,7 @@ def to_nearest(
 def near(
     labels: NDArray[np.integer], indices: NDArray[np.intp], where: NDArray[np.bool_], reach: int
 ) -> NDArray[np.bool_]:
-    """Whether each label is within some rows and columns of each pixel of `where`, `(labels, pixels)`."""
+    """Return whether each label is within `reach` rows and columns of each pixel of `where`, `(labels, pixels)`."""
     found = np.zeros((len(indices), int(where.sum())), bool)
     for place, index in enumerate(indices):
         found[place] = _grown(labels == index, reach)[where]
@@ -35,7 +35,7 @@ def near(
 
 
 def _grown(mask: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
-    """True within `reach` rows and columns of what is True, by shifts that double."""
+    """Grow a mask by `reach` rows and columns, by shifts that double."""
     grown = mask.copy()
     for axis, size in enumerate(mask.shape):
         done, wanted = 0, min(reach, size - 1)
@@ -51,12 +51,12 @@ def _grown(mask: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
 
 
 def distances(colours: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Squared distances `(K, M)`."""
+    """Return squared distances `(K, M)` between colours `(K, 3)` and `(M, 3)`."""
     differences = colours[:, None].astype(np.float32) - others[None].astype(np.float32)
     return np.asarray((differences**2).sum(2), np.float32)
 
 
 def channel_distances(colours: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.int16]:
-    """Greatest differences of a channel `(K, M)`."""
+    """Return the largest difference of a channel `(K, M)` between colours `(K, 3)` and `(M, 3)`."""
     differences = np.abs(colours[:, None].astype(np.int16) - others[None].astype(np.int16))
     return np.asarray(differences.max(2), np.int16)

@@ -9,7 +9,7 @@ from stm_fast.media.nearest import channel_distances, distances, to_nearest
 _REACH = 4
 """How far, in pixels, a noisy pixel may be from the flat area that it is given to."""
 _FLAT, _SPREAD, _APART = 24, 16, 40
-"""Differences that JPEG leaves in a flat area, that it makes of one colour, and that tell two colours apart."""
+"""Differences of a channel: in a flat area of JPEG, between pixels of one colour, and between two colours."""
 
 
 def flatten(picture: NDArray[np.uint8]) -> tuple[NDArray[np.integer], NDArray[np.uint8]] | None:
@@ -19,7 +19,7 @@ def flatten(picture: NDArray[np.uint8]) -> tuple[NDArray[np.integer], NDArray[np
         picture: RGB `(H, W, 3)`.
 
     Returns:
-        labels `(H, W)` and the colours `(K, 3)` they stand for, the most frequent first; None if it is no mask.
+        Labels `(H, W)` and their colours `(K, 3)`, the most frequent first; None if the picture is not a mask.
     """
     flat = _is_flat(picture)
     labels, values = index_colours(picture)
@@ -46,7 +46,7 @@ def flatten(picture: NDArray[np.uint8]) -> tuple[NDArray[np.integer], NDArray[np
 
 
 def _is_flat(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Whether no channel changes by more than JPEG's noise in the 3×3 pixels around a pixel."""
+    """Return where no channel changes by more than JPEG's noise within the 3×3 pixels around a pixel."""
     low = high = np.pad(picture, ((1, 1), (1, 1), (0, 0)), mode="edge")
     low = np.minimum(np.minimum(low[:-2], low[1:-1]), low[2:])
     low = np.minimum(np.minimum(low[:, :-2], low[:, 1:-1]), low[:, 2:])

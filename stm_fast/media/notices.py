@@ -1,23 +1,23 @@
-"""Notices: what a reader did to make an input usable, told as warnings of a class of their own."""
+"""Notices: what a reader assumed of an input, or did to make it usable, as warnings of their own class."""
 
 import sys
 import warnings
 
 _PASSED_OVER = (__name__.partition(".")[0], "collections", "contextlib")
-"""Packages between a reader and the user's line; `next` of a tracker is in `collections.abc`."""
+"""Packages between a reader and the user's line; `next` of a track is in `collections.abc`."""
 
 
 class MediaNotice(UserWarning):
-    """An input was usable, but not as it was; the message is one sentence that says what was done."""
+    """An input could not be used as it is; the message says in one sentence what was done."""
 
 
 def notice(message: str) -> None:
-    """Tell the caller's user one sentence; the command line prints it, a library user filters it as a warning."""
+    """Give a notice of one sentence; the command line prints it, users of the library can filter it as a warning."""
     _warn(message)
 
 
 def _warn(message: str) -> None:
-    """Warn of a line outside this package, where there is one: it is the user's, who can tell which input it reads."""
+    """Warn at the first line outside this package: the user's, which shows the input that it reads."""
     frame, level = sys._getframe(), 1
     while frame.f_globals.get("__name__", "").partition(".")[0] in _PASSED_OVER:
         if frame.f_back is None:
@@ -27,13 +27,13 @@ def _warn(message: str) -> None:
 
 
 class Notices:
-    """Gives each notice about one input once, however often the input is read."""
+    """Gives each notice about an input once, however often the input is read."""
 
     def __init__(self) -> None:
         self._given: set[str] = set()
 
     def __call__(self, message: str) -> None:
-        """Tell the caller's user one sentence, the first time."""
+        """Give a notice of one sentence, the first time."""
         if message not in self._given:
             self._given.add(message)
             _warn(message)

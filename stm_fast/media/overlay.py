@@ -9,11 +9,11 @@ from stm_fast.media.colours import COLOURS, CONTRAST, GREY, places
 from stm_fast.media.labels import NOWHERE, draw_labels, draw_legend
 
 _LINE, _SECOND_LINE = 1 / 200, 1 / 400
-"""Widths of an outline and of the line inside it, as shares of the frame's shorter side."""
+"""Widths of an outline and of the line inside it, as parts of the frame's shorter side."""
 _STRIPE = 1 / 40
-"""Width of the stripes of objects without a hue."""
+"""Width of the stripes of objects without a hue, as part of the frame's shorter side."""
 _FIRST_GREY = 7
-"""The first of those; the stripes of others rise the other way."""
+"""The first object without a hue; the stripes of the others slant the other way."""
 
 
 def blend(
@@ -24,7 +24,7 @@ def blend(
     labels: bool = False,
     legend: Sequence[int] = (),
 ) -> NDArray[np.uint8]:
-    """A frame with its objects tinted and outlined.
+    """Tint and outline the objects of a frame.
 
     An outline has two lines, one in the object's colour and one that contrasts with it, so that one of them shows on
     any frame. Objects whose colour is a grey have stripes.
@@ -58,7 +58,7 @@ def blend(
 def _tint(
     picture: NDArray[np.uint8], ids: NDArray[np.uint8], opacity: int, stripe: int, corner: tuple[int, int]
 ) -> None:
-    """Mix the colours of objects, `opacity` of 256 parts, into the part of a frame that begins at a corner."""
+    """Mix `opacity` of 256 parts of the objects' colours into the part of a frame that starts at a corner."""
     pixels = picture.reshape(-1, 3)
     inside = np.flatnonzero(ids)
     own = ids.reshape(-1)[inside]
@@ -73,7 +73,7 @@ def _tint(
 
 
 def _outline(picture: NDArray[np.uint8], ids: NDArray[np.uint8], width: int, second: int) -> None:
-    """Draw both lines, from the edge of each object inwards."""
+    """Draw both lines inside the edge of each object."""
     pixels, own = picture.reshape(-1, 3), ids.reshape(-1)
     for colours, reach in ((CONTRAST, width + second), (COLOURS, width)):
         edge = np.flatnonzero(_near_edge(ids, reach))
@@ -81,14 +81,14 @@ def _outline(picture: NDArray[np.uint8], ids: NDArray[np.uint8], width: int, sec
 
 
 def _near_edge(ids: NDArray[np.uint8], width: int) -> NDArray[np.bool_]:
-    """Pixels of objects within `width` pixels, along a row or column, of one with another id."""
+    """Return which pixels of objects are within `width` pixels, along a row or column, of a pixel with another id."""
     near = _spread(ids[1:] != ids[:-1], width, ids.shape[0])
     near |= _spread((ids[:, 1:] != ids[:, :-1]).T, width, ids.shape[1]).T
     return near & (ids > 0)
 
 
 def _spread(changes: NDArray[np.bool_], width: int, length: int) -> NDArray[np.bool_]:
-    """Lines of pixels within `width` of a change, which lies between a line and the next: `(length, ...)`."""
+    """Return the lines `(length, ...)` within `width` of a change, which lies between a line and the next."""
     span = 2 * width
     window = np.zeros((length + span - 1, *changes.shape[1:]), np.bool_)
     window[width : width + len(changes)] = changes

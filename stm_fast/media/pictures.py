@@ -1,4 +1,4 @@
-"""One image file: which of its pages are frames, and their pixels in the depth of the file."""
+"""One image file: which of its pages are frames, and their pixels with all the bits in the file."""
 
 import re
 import struct
@@ -31,32 +31,32 @@ UNREADABLE = (
     struct.error,
     Image.DecompressionBombError,
 )
-"""What Pillow raises for damaged files, whose tags are missing or of other types."""
+"""What Pillow raises for damaged files, and for files whose tags are missing or of the wrong type."""
 
 
 @contextmanager
 def open_image(path: Path) -> Iterator[Image.Image]:
-    """An image file, without its pixels.
+    """Open an image file without reading its pixels.
 
     Raises:
-        MediaError: it, or what is read of it before it is closed, cannot be read.
+        MediaError: the file cannot be read, now or before it is closed.
     """
-    with _told(path), Image.open(path) as image:
+    with _as_media_errors(path), Image.open(path) as image:
         yield image
 
 
 @contextmanager
-def _told(path: Path | str) -> Iterator[None]:
+def _as_media_errors(path: Path | str) -> Iterator[None]:
     try:
         yield
     except UnidentifiedImageError as error:
-        raise MediaError(f"{path} is no image, or of a kind that is not read, such as 64 bits a pixel") from error
+        raise MediaError(f"{path} is not an image, or cannot be read, such as one of 64 bits per pixel") from error
     except UNREADABLE as error:
         raise MediaError(f"{path} cannot be read as an image: {error}") from error
 
 
 def frame_pages(image: Image.Image, path: Path | str) -> list[int]:
-    """Which pages of a file are frames."""
+    """Return the numbers of the pages that are frames."""
     count = getattr(image, "n_frames", 1) if image.format in SEQUENCES else 1
     if count == 1:
         return [0]
@@ -74,7 +74,7 @@ def frame_pages(image: Image.Image, path: Path | str) -> list[int]:
 
 
 def check_hyperstack(image: Image.Image, pages: int, path: Path) -> None:
-    """Compare the pages with what ImageJ writes about a stack: the rest of a large one is not in pages.
+    """Compare the pages with the number that ImageJ notes: it writes most of a large stack outside them.
 
     Raises:
         MediaError: there are more images than pages.
@@ -91,8 +91,8 @@ def check_hyperstack(image: Image.Image, pages: int, path: Path) -> None:
 
 
 def read_pixels(image: Image.Image, page: int, path: Path | str) -> Pixels:
-    """A page as grey `(H, W)`, RGB or RGBA `(H, W, C)`, in the depth of the file, upright."""
-    with _told(path):
+    """Read a page upright, as grey `(H, W)`, RGB or RGBA `(H, W, C)`, with all the bits in the file."""
+    with _as_media_errors(path):
         image.seek(page)
         stored = _stored(image)
         deep_colour = image.mode in {"RGB", "RGBA", "LA"} and ";16" in stored
@@ -114,7 +114,7 @@ def read_pixels(image: Image.Image, page: int, path: Path | str) -> Pixels:
 
 
 def _upright(pixels: Pixels, orientation: int | None) -> Pixels:
-    """Turn and mirror pixels as EXIF numbers it, from 1 for upright."""
+    """Turn and mirror pixels by their EXIF orientation, where 1 is upright."""
     if orientation in {5, 6, 7, 8}:
         pixels = pixels.swapaxes(0, 1)
     if orientation in {2, 3, 6, 7}:
@@ -125,7 +125,7 @@ def _upright(pixels: Pixels, orientation: int | None) -> Pixels:
 
 
 def _integers(image: Image.Image, stored: str) -> Pixels:
-    """Pixels of Pillow's integer modes, in the type that the file has: 16-bit ones may lie in 32 bits."""
+    """Return pixels of Pillow's integer modes in the type of the file: Pillow may hold 16 bits in 32."""
     pixels = np.asarray(image)
     if ";16" in stored and "S" in stored:
         return pixels.astype(np.int16)
@@ -135,7 +135,7 @@ def _integers(image: Image.Image, stored: str) -> Pixels:
 
 
 def _stored(image: Image.Image) -> str:
-    """Pillow's name for how pixels lie in the file, such as "RGB;16B"."""
+    """Return Pillow's name for the pixel layout of the file, such as "RGB;16B"."""
     tiles = getattr(image, "tile", None)
     if not tiles:
         return ""
@@ -144,12 +144,12 @@ def _stored(image: Image.Image) -> str:
 
 
 def _high_bytes(image: Image.Image) -> Pixels:
-    """RGB uint16 of a page of 16-bit colours, to the 8 bits that Pillow reads."""
+    """Return RGB uint16 of a page of 16-bit colours, of which Pillow reads the high 8 bits."""
     return np.asarray(image.convert("RGB")).astype(np.uint16) * 257
 
 
 def _deep_colour(path: Path | str) -> Pixels:
-    """RGBA or RGB uint16 `(H, W, C)` of an image of 16-bit colours, of which Pillow reads the high bytes only."""
+    """Return RGBA or RGB uint16 `(H, W, C)` of a 16-bit image, of which Pillow reads only the high bytes."""
     import av
     from av.error import FFmpegError
 
@@ -167,9 +167,9 @@ def _tag(image: Image.Image, tag: int, default: Any) -> Any:
 
 
 def shown_seconds(image: Image.Image) -> Fraction | None:
-    """Seconds that the current picture of an animation is shown; None for pages.
+    """Return how long the current picture of an animation is shown, in seconds; None for pages.
 
-    Browsers show a picture of no more than 10 ms for 100, and so do the others.
+    A duration of 10 ms or less counts as 100 ms, as in browsers.
     """
     if "duration" not in image.info and image.format not in {"GIF", "WEBP"}:
         return None

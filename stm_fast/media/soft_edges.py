@@ -1,4 +1,4 @@
-"""Soft edges: pixels that blend the colours of regions are given to one of them."""
+"""Soft edges: pixels that blend the colours of two regions are given to one of them."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -14,9 +14,9 @@ MAX_SOFT = 0.25
 REACHES = (4, 16, 64)
 """How far, in pixels, a blend may be from the colours it blends: narrow edges first, then wide ones."""
 MAX_UNEXPLAINED = 0.02
-"""Part of a picture that may be of rare colours which are no blends."""
+"""Part of a picture that may have rare colours which are not blends."""
 MIN_FILLED = 0.2
-"""Part of a region's pixels that lie in squares of its colour, where colours are many."""
+"""Part of a region's pixels that lie in squares of its colour, if there are many colours."""
 ON_LINE = 16
 CLOSE = 8
 _SIMILAR = 40
@@ -30,7 +30,7 @@ def harden(
 
     The colour of a region fills a square of 3×3 pixels somewhere. Any other colour is a blend if nearly all its pixels
     lie near two regions and have a colour between theirs. Colours that are neither, such as those of thin lines, are
-    regions as well; but of more colours than a mask has, those that are rare go to the regions nearby.
+    regions as well; but if there are more colours than a mask has, rare ones go to the regions nearby.
 
     Args:
         labels: indices of colours `(H, W)`.
@@ -38,7 +38,7 @@ def harden(
         regions: colours that are regions in any case.
 
     Returns:
-        labels `(H, W)` with no blends; None if nothing is a blend, or if too much is for a mask.
+        Labels `(H, W)` without blends; None if nothing is a blend, or more than a mask can have.
     """
     if len(colours) < 3:
         return None
@@ -66,14 +66,14 @@ def harden(
 
 
 def _is_rich(colours: NDArray[np.uint8]) -> bool:
-    """Whether there are more colours than a mask has, so that some must be of soft edges."""
+    """Return whether there are more colours than a mask has, so that some must be of soft edges."""
     return len(colours) > MAX_REGIONS + 1
 
 
 def _region_colours(
     labels: NDArray[np.integer], colours: NDArray[np.uint8], counts: NDArray[np.integer], regions: Sequence[int]
 ) -> NDArray[np.bool_]:
-    """Which colours fill a square, `(K,)`."""
+    """Return which colours fill a square, `(K,)`."""
     areas = np.bincount(labels[filled(labels)], minlength=len(colours))
     region: NDArray[np.bool_] = areas > 0
     if _is_rich(colours):  # wide edges have flat places too, but small ones, and ends close to what fills much more
@@ -88,7 +88,7 @@ def _region_colours(
 def _blends(
     labels: NDArray[np.integer], colours: NDArray[np.uint8], region: NDArray[np.bool_], reach: int
 ) -> NDArray[np.bool_]:
-    """Which colours lie between those of regions nearby, in at least four of five of their pixels, `(K,)`."""
+    """Return which colours lie between those of regions nearby, in at least four fifths of their pixels, `(K,)`."""
     soft = ~region[labels]
     here = labels[soft]
     indices = np.flatnonzero(region)
@@ -112,7 +112,7 @@ def _blends(
 
 
 def _between(colours: NDArray[np.uint8], first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Which colours blend two others, as they are stored or in linear light."""
+    """Return which colours blend two others, as they are stored or in linear light."""
     found = np.zeros(len(colours), bool)
     for gamma in (1.0, 2.2):
         points, start, end = (255 * (each / 255.0) ** gamma for each in (colours, first, second))

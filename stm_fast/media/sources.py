@@ -1,4 +1,4 @@
-"""What a user names as a clip: a video, a folder, a stack, a pattern, a URL, a pipe or a camera."""
+"""What a user can give as a video: a file, a folder, a stack, a pattern, a URL, a pipe or a camera."""
 
 import os
 import re
@@ -21,16 +21,16 @@ FILE_SERVERS = frozenset({"file", "ftp", "http", "https", "sftp"})
 
 
 def open_frames(path: str | Path) -> FrameSource:
-    """The frames of a clip.
+    """Open the frames of a clip.
 
     Args:
         path: one of
             - a file that FFmpeg reads;
-            - a TIFF of several pages, an animated WebP, PNG or GIF, or an image, which is a clip of one frame;
+            - a TIFF of several pages, an animated WebP, PNG or GIF; or an image, which is a clip of one frame;
             - a folder of images, in natural order of their names: `frame_2` comes before `frame_10`;
             - a pattern of images, `folder/%05d.png` or `folder/*.png`;
-            - a URL; "-" for standard input; a named pipe; a camera such as `/dev/video0`. They are opened once;
-              only files behind URLs can be iterated again.
+            - a URL; "-" for standard input; a named pipe; a camera such as `/dev/video0`. These are opened once, and
+              of them only files behind URLs can be iterated again.
 
     Raises:
         MediaError: nothing is there, or what is there cannot be read.
@@ -66,7 +66,7 @@ def _folder(path: Path) -> FrameSource:
 
 
 def _pattern(path: Path) -> FrameSource:
-    """Images by `%05d` or wildcards."""
+    """Open images by `%05d` or wildcards."""
     if number := NUMBER.search(path.name):
         files = _numbered(path, number)
     else:
@@ -75,12 +75,12 @@ def _pattern(path: Path) -> FrameSource:
         wanted = "a video file or a folder of images is needed"
         raise MediaError(f"{path} does not exist: {wanted}" if not number else f"no file is named like {path}")
     if unknown := [file for file in files if file.suffix.lower() not in IMAGE_SUFFIXES]:
-        raise MediaError(f"{path} names {unknown[0].name}, which is no image that is read ({_known()})")
+        raise MediaError(f"{path} names {unknown[0].name}, which is not an image that can be read ({_known()})")
     return ImageFiles(str(path), by_stem(files))
 
 
 def _numbered(path: Path, number: re.Match[str]) -> list[Path]:
-    """Files that the ffmpeg program would name by this pattern, by number; a notice tells of gaps."""
+    """Return the files that the ffmpeg program would name by this pattern, by number, with a notice of gaps."""
     before, after = path.name[: number.start()], path.name[number.end() :]
     wanted = re.compile(f"{re.escape(before)}(\\d+){re.escape(after)}")
     found: dict[int, Path] = {}
@@ -89,12 +89,12 @@ def _numbered(path: Path, number: re.Match[str]) -> list[Path]:
         if match and match[1] == number[0] % int(match[1]):
             found[int(match[1])] = file
     if found and (missing := max(found) - min(found) + 1 - len(found)):
-        notice(f"{path} has {len(found)} files, and {missing} numbers between them are missing: they were passed over")
+        notice(f"{path} has {len(found)} files, and {missing} numbers between them are missing: they were skipped")
     return [found[key] for key in sorted(found)]
 
 
 def _url(scheme: re.Match[str], name: str) -> Location:
-    """A URL whole, where a `Path` has lost one of its slashes."""
+    """Restore a URL, of which a `Path` has lost one slash."""
     kind = scheme[1].lower()
     url = f"{kind}:{'///' if kind == 'file' else '//'}{name[scheme.end() :]}"
     return Location(url, url, once=True, again=kind in FILE_SERVERS)
@@ -114,7 +114,7 @@ def _known() -> str:
 
 
 def _others(path: Path) -> str:
-    """What a folder holds instead of images."""
+    """Say what a folder holds instead of images."""
     names = sorted(file.suffix for file in path.iterdir() if file.suffix and not file.name.startswith("."))
     common = max(set(names), key=names.count, default=None)
     return f", but {names.count(common)} {common}: give a video itself, convert other images" if common else ""

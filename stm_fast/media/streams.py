@@ -1,4 +1,4 @@
-"""Opening videos with FFmpeg: files, URLs, pipes and cameras, and the stream of pictures in them."""
+"""Open videos with FFmpeg: files, URLs, pipes and cameras, and the video stream in them."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 OPEN_SECONDS, READ_SECONDS = 20.0, 60.0  # for what lies behind a network or a camera
-CLOCK_RATE = 1000  # containers that count milliseconds give this as a rate where they know none
+CLOCK_RATE = 1000  # containers that count milliseconds state this rate if they know none
 PQ = 16  # transfer function of HDR10 and Dolby Vision
 PIPE_HINT = " (a pipe is read from front to end: mp4 files whose index comes last must be given as files)"
 
@@ -25,11 +25,11 @@ class Location:
     """Where a video comes from.
 
     Attributes:
-        path: what to call it.
-        target: what FFmpeg opens: a name or URL; or what is read from front to end, a pipe or an open file.
-        format: of the input, or None to find out.
-        once: it is opened once, and its frames kept from the first one on.
-        again: it can be opened again if it turns out to have an end.
+        path: for messages.
+        target: what FFmpeg opens: a name or URL; or a pipe or an open file, which is read from front to end.
+        format: of the input; None to detect it.
+        once: whether it is opened only once, so that the first frame must be kept.
+        again: whether it can be opened again if it turns out to have an end.
     """
 
     path: Path | str
@@ -40,14 +40,14 @@ class Location:
 
     @property
     def hint(self) -> str:
-        """What to add to an error of reading."""
+        """What to add to a message that it cannot be read."""
         return "" if isinstance(self.target, str) else PIPE_HINT
 
 
 class _Pipe:
-    """What FFmpeg reads from front to end, as soon as it comes.
+    """An input that FFmpeg reads from front to end, as soon as data arrives.
 
-    FFmpeg's callback cannot raise: an interruption ends the input, and is kept for `check`.
+    FFmpeg's callback cannot raise: an interruption ends the input, and `check` raises it.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -73,7 +73,7 @@ def open_container(location: Location) -> Iterator[tuple["InputContainer", Calla
     """Open a video.
 
     Yields:
-        The container, and a function to be called after each of its packets, which raises what stopped the input.
+        The container, and a function to call after each of its packets, which raises what stopped the input.
 
     Raises:
         MediaError: FFmpeg cannot read it.
@@ -103,7 +103,7 @@ def _do_nothing() -> None:
 
 
 def video_stream(container: "InputContainer", path: Path | str, notice: Notices) -> "VideoStream":
-    """The stream that the ffmpeg program takes: the default one, then the largest; never a cover picture.
+    """Choose the stream that the ffmpeg program takes: the default, then the largest one; never a cover picture.
 
     Raises:
         MediaError: there is none, or none that can be decoded.
@@ -120,19 +120,19 @@ def video_stream(container: "InputContainer", path: Path | str, notice: Notices)
     chosen = max(streams, key=lambda s: (bool(s.disposition & Disposition.default), s.width * s.height, -s.index))
     if len(pictures) > 1:
         notice(
-            f"{path} has {len(pictures)} video streams: stream {chosen.index}, {chosen.width}×{chosen.height}, is taken"
+            f"{path} has {len(pictures)} video streams: stream {chosen.index}, {chosen.width}×{chosen.height}, is used"
         )
     return chosen
 
 
 def frame_rate(stream: "VideoStream") -> Fraction | None:
-    """Frames a second as the file tells, or None."""
+    """Return the frames per second that the file states, or None."""
     rate = stream.average_rate or stream.guessed_rate
     return rate if rate and rate < CLOCK_RATE else None
 
 
-def promised_seconds(container: "InputContainer", stream: "VideoStream") -> Fraction | None:
-    """How long the video lasts as the file tells, or None."""
+def stated_seconds(container: "InputContainer", stream: "VideoStream") -> Fraction | None:
+    """Return how long the video lasts, in seconds, if the file says; otherwise None."""
     import av
 
     if stream.duration and stream.time_base:
@@ -144,18 +144,18 @@ def promised_seconds(container: "InputContainer", stream: "VideoStream") -> Frac
     return Fraction(container.duration - begin, av.time_base)
 
 
-def promised_packets(container: "InputContainer", stream: "VideoStream") -> int | None:
-    """How many packets there are in a whole file, where it tells: mp4 and its kin do."""
+def stated_packets(container: "InputContainer", stream: "VideoStream") -> int | None:
+    """Return the number of packets in a complete file, if it says, as mp4 and its relatives do; otherwise None."""
     if not stream.frames or "mp4" not in container.format.name:
         return None
     return len(stream.index_entries) if hasattr(stream, "index_entries") else None
 
 
 def pixel_aspect(stream: "VideoStream") -> Fraction:
-    """Width of a pixel by its height, as stored; 1 where it is not known."""
+    """Return the width of a pixel divided by its height, as stored; 1 if unknown."""
     return Fraction(stream.sample_aspect_ratio or 1)
 
 
 def is_perceptual(stream: "VideoStream") -> bool:
-    """Whether the video is HDR by perceptual quantisation, which looks flat where it is not tone-mapped."""
+    """Return whether the video is HDR (perceptual quantisation), which looks flat unless it is tone-mapped."""
     return stream.codec_context.color_trc == PQ

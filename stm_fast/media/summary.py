@@ -17,14 +17,14 @@ class RunSummary:
     Attributes:
         frames: frames with a mask on disk.
         objects: ids of all objects that were followed.
-        complete: whether the input was worked through to its end.
-        resumed_frames: frames taken over from an earlier run.
-        seconds: wall time a stage of this run; `total` is the whole.
-        frames_per_second: frames segmented by this run a second of wall time, decoding and writing included.
-        memory_tokens: locations held by the memory at the end, for one object.
-        backend: that read the memory; for "auto" the first that this machine has.
-        settings: options that decide the result.
-        inputs: what the masks were made from, to which a resumed run is held.
+        complete: whether the run reached the end of the input.
+        resumed_frames: frames kept from an earlier run.
+        seconds: wall time of each stage of this run, and `total`.
+        frames_per_second: frames segmented by this run per second of wall time, decoding and writing included.
+        memory_tokens: tokens in memory at the end, for one object.
+        backend: that read the memory; for "auto", the one that was chosen.
+        settings: options that determine the result.
+        inputs: what the masks were made from; a resumed run must have the same.
         uncertainty: of each object by frame name, where it is known; see `stm_fast.memory.certainty.uncertainty`.
         versions: of this package, the libraries that matter and Python.
     """
@@ -48,7 +48,7 @@ class RunSummary:
 
 
 def versions() -> dict[str, str]:
-    """Versions of stm-fast, the libraries that matter and Python; "missing" for one that is not installed."""
+    """Return the versions of stm-fast, the libraries that matter and Python; "missing" if not installed."""
     found = {"stm-fast": stm_fast.__version__, "python": platform.python_version()}
     packages = ("torch", "triton", "numpy", "av", "pillow", "safetensors", "vos_benchmark", "scikit-image")
     return found | {package: _version(package) for package in packages}

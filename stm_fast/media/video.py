@@ -19,8 +19,8 @@ from stm_fast.media.streams import (
     is_perceptual,
     open_container,
     pixel_aspect,
-    promised_packets,
-    promised_seconds,
+    stated_packets,
+    stated_seconds,
     video_stream,
 )
 
@@ -28,21 +28,21 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
 USUAL_RATE = Fraction(25)
-TICK = Fraction(1, 1000)  # seconds between frames that claim the same moment
-JITTER = 2  # frames back that a time stamp may be wrong by; more begins another recording
+TICK = Fraction(1, 1000)  # seconds between frames with the same time stamp
+JITTER = 2  # frames by which a time stamp may go back; more starts another recording
 
 
 class VideoFile(FrameSource):
     """A video decoded by FFmpeg, turned and mirrored as its display matrix says.
 
-    Damaged packets are skipped, as players do, and counted in a notice. Frames of another size than the first are
+    Damaged packets are skipped, as in players, and counted in a notice. Frames that differ in size from the first are
     scaled to it.
 
     Args:
-        location: a file, URL, pipe or camera. What is to be opened once keeps its first frame for the first iteration.
+        location: a file, URL, pipe or camera. One that is opened only once keeps its first frame for the iteration.
 
     Raises:
-        MediaError: it is unreadable, has no video stream or not one frame that can be decoded.
+        MediaError: it is unreadable, or has no video stream or no frame that can be decoded.
     """
 
     def __init__(self, location: Location) -> None:
@@ -64,7 +64,7 @@ class VideoFile(FrameSource):
     def _decode(self) -> Iterator[Frame]:
         begun, self._begun = self._begun, None
         if begun is None and not self.seekable:
-            raise MediaError(f"{self.path} can be read once only, and was: save it as a file to read it again")
+            raise MediaError(f"{self.path} can be read only once: save it as a file to read it again")
         return begun or self._decode_all()
 
     def _decode_all(self) -> Generator[Frame, None, None]:
@@ -75,14 +75,14 @@ class VideoFile(FrameSource):
             stream.thread_type = "AUTO"
             if is_perceptual(stream):
                 self._notice(
-                    f"{self.path} is HDR and not tone-mapped: its frames look flat, an SDR version may do better"
+                    f"{self.path} is HDR and not tone-mapped, so its frames look flat: an SDR version may work better"
                 )
             self.fps = frame_rate(stream)
-            self._promised = promised_packets(container, stream)
-            seconds = promised_seconds(container, stream)
+            self._stated = stated_packets(container, stream)
+            seconds = stated_seconds(container, stream)
             self.seekable = not self._location.once or (self._location.again and seconds is not None)
             estimate = round(seconds * self.fps) if seconds and self.fps else None
-            self.count = self._promised or stream.frames or estimate
+            self.count = self._stated or stream.frames or estimate
             clock = _Clock(self.fps or USUAL_RATE)
             size: tuple[int, int] | None = None
             index = packets = damaged = 0
@@ -106,13 +106,13 @@ class VideoFile(FrameSource):
                 raise MediaError(self._broken_off(index, str(error.strerror))) from error
             if damaged and index:
                 self._notice(
-                    f"{self.path} has {damaged} damaged packets, which were passed over: it gave {index} frames"
+                    f"{self.path} has {damaged} damaged packets, which were skipped: {index} frames were decoded"
                 )
-            if self._promised and packets < self._promised:
+            if self._stated and packets < self._stated:
                 raise MediaError(self._broken_off(index, "the file ends early"))
             if index and seconds and clock.end < 0.9 * seconds:
                 self._notice(
-                    f"{self.path} gave {index} frames, {float(clock.end):.2f} s, where its duration promises "
+                    f"{self.path} gave {index} frames, {float(clock.end):.2f} s, but its duration is "
                     f"{float(seconds):.2f} s: it may be cut off"
                 )
 
@@ -122,16 +122,16 @@ class VideoFile(FrameSource):
         if aspect != 1:
             height, width = size
             self._notice(
-                f"{self.path} has pixels that are not square: frames and masks are {width}×{height} as stored, and "
-                f"players show them {round(width * self.pixel_aspect)}×{height}"
+                f"{self.path} has pixels that are not square: frames and masks are {width}×{height} as stored, but "
+                f"players show {round(width * self.pixel_aspect)}×{height}"
             )
 
     def _image(self, frame: "VideoFrame", size: tuple[int, int] | None) -> NDArray[np.uint8]:
-        """A decoded frame as RGB, upright, scaled to the size of the first if there was one."""
+        """Convert a decoded frame to RGB, upright and scaled to the size of the first."""
         if frame.interlaced_frame:
             self._notice(
-                f"{self.path} is interlaced: each frame is taken whole, with both of its fields, and may look combed "
-                "where things move"
+                f"{self.path} is interlaced: frames are used with both of their fields, and may look combed where "
+                "things move"
             )
         matrix = display_matrix(frame)
         height, width = (size[::-1] if is_sideways(matrix) else size) if size else (frame.height, frame.width)
@@ -149,12 +149,12 @@ class VideoFile(FrameSource):
         return f"{self.path} breaks off after {frames}{expected} frames: {reason}{hint}"
 
     def may_hold(self, name: str) -> bool:
-        """Whether a frame can have this name."""
-        return is_number(name, self._promised)
+        """Return whether a frame can have this name."""
+        return is_number(name, self._stated)
 
 
 class _Clock:
-    """Seconds from the first frame, strictly increasing, by the time stamps as far as they are sound."""
+    """Seconds from the first frame, strictly increasing, by the time stamps as far as they are valid."""
 
     def __init__(self, rate: Fraction) -> None:
         self._step = 1 / rate
@@ -163,7 +163,7 @@ class _Clock:
 
     @property
     def end(self) -> Fraction:
-        """When the last frame ends, if it is shown as long as the rate tells."""
+        """When the last frame ends, if it is shown for as long as the rate says."""
         return self._last + self._step
 
     def time(self, frame: "VideoFrame") -> Fraction:
@@ -181,7 +181,7 @@ class _Clock:
 
 
 def _pixels(frame: "VideoFrame") -> Pixels:
-    """Grey, RGB or RGBA of a decoded frame: 16 bits as they are, what has fewer is scaled by its own depth."""
+    """Return grey, RGB or RGBA of a decoded frame: 16 bits unchanged, fewer scaled to 8."""
     parts = frame.format.components
     alpha = any(part.is_alpha for part in parts)
     if parts[0].bits == 16:

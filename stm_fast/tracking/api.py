@@ -45,37 +45,38 @@ def track(
     ```
 
     The result is an iterator over `TrackedFrame`: index, name, image, mask, objects, uncertainty. Its `send` corrects
-    the frame that came last and returns it anew; `save` writes what `stm-fast segment` writes. Options are those of the
-    command line, and so are their defaults.
+    the last frame and returns it again; `save` writes what `stm-fast segment` writes. The options and their defaults
+    are those of the command line.
 
     Args:
         video: a path that `stm_fast.media.sources.open_frames` takes; or RGB frames, numpy `(H, W, 3)` or torch
             `(3, H, W)`, uint8 or floating in [0, 1]: a list, or an iterator such as a live source.
-        masks: the mask of the first frame, or masks of several by frame: a file, a folder of files named like their
-            frames, an integer array `(H, W)` of ids, or a mapping from the numbers or names of frames to files or
-            arrays. None where the first correction shows the objects.
+        masks: the prompts: the mask of the first frame, or masks of several frames. A file, a folder of files named
+            like their frames, an integer array `(H, W)` of ids, or a mapping from numbers or names of frames to files
+            or arrays. None if the first correction shows the objects.
         model: "compact", "resnet50" with `weights`, a file of weights, or a network from `load_model`.
-        weights: see `TrackOptions`, as all of the following but the last four.
+        weights: file of the weights of a model given by name.
         size: shorter side, in pixels, that the network works at; "auto" for the model's best.
-        dtype: "auto", "float32", "bfloat16" or "float16"; a network that is given keeps its own.
-        device: "auto", "cpu", "cuda" ...; a network that is given stays where it is.
+        dtype: "auto", "float32", "bfloat16" or "float16"; ignored if `model` is a network.
+        device: "auto", "cpu", "cuda" ...; ignored if `model` is a network.
         memory: "auto", "official", "window:N", "least-used:N", "long-term" or "diverse".
         memory_every: distance between remembered frames.
-        memory_limit: the most bytes that are remembered.
+        memory_limit: maximum size of the memory in bytes, a number or a text such as "4GB".
         top_k: read only the k best memory tokens.
         backend: of the memory read.
         offload: where remembered frames move to: "none", "host" or "disk".
         offload_to: folder for "disk".
         void: an id in the masks that is no object, such as 255.
-        corrections: called with each frame; a mask that it returns corrects the frame before it is yielded. Where a run
-            is resumed from its state, frames up to there are as they were corrected, and it is not called with them.
+        corrections: called with each frame; a mask that it returns corrects the frame before it is yielded. If a run
+            is resumed from its state, it is not called with the frames up to there, which stay as corrected before.
         progress: show a progress bar, or lines where there is no terminal, on stderr.
 
     Raises:
         MediaError: the video or a mask cannot be used.
         WeightsError: the weights cannot be used.
-        TypeError: a frame or a mask is of another type.
-        ValueError: an option is out of range, or a mask has another size than the frames.
+        ArgumentError: an option is out of range.
+        TypeError: a frame or a mask has the wrong type.
+        ValueError: a mask differs in size from the frames, or a frame has the wrong shape or range.
     """
     options = TrackOptions(
         model=str(model) if isinstance(model, str | Path) else type(model).__name__,

@@ -1,4 +1,4 @@
-"""frames.jsonl: what was found in each frame of a run, a line a frame, appended as they are made."""
+"""frames.jsonl: what was found in each frame of a run, one line per frame."""
 
 import json
 import math
@@ -14,14 +14,14 @@ Line = dict[str, Any]
 
 
 class Journal:
-    """Appends what was found in frames to a file, so that a run which is killed keeps it.
+    """Appends what was found in each frame to a file at once, so that a killed run keeps it.
 
-    A line is `{"frame": name, "objects": {id: {"area": pixels, "uncertainty": number or null}}}`. Where a frame has
-    two lines the later one holds.
+    A line is `{"frame": name, "objects": {id: {"area": pixels, "uncertainty": number or null}}}`. If a frame has
+    two lines, the later one counts.
 
     Args:
         path: of the file.
-        resume: keep what an earlier run noted.
+        resume: keep the lines of an earlier run.
     """
 
     def __init__(self, path: str | Path, *, resume: bool = False) -> None:
@@ -33,7 +33,7 @@ class Journal:
             self.path.unlink(missing_ok=True)
 
     def note(self, frame: TrackedFrame) -> None:
-        """Append a frame; one of an earlier run keeps what was noted then.
+        """Append a frame; a resumed frame keeps its earlier line.
 
         Raises:
             OSError: the file cannot be written.
@@ -55,7 +55,7 @@ class Journal:
         self._file.flush()
 
     def uncertainty(self) -> dict[str, dict[str, float]]:
-        """Return the uncertainty of each object by frame, where it is known."""
+        """Return the uncertainty of each object by frame, if it is known."""
         found: dict[str, dict[str, float]] = {}
         for name in self._order:
             for object_id, numbers in self._lines[name]["objects"].items():
@@ -64,7 +64,7 @@ class Journal:
         return found
 
     def close(self, *, complete: bool = False) -> None:
-        """Close the file; of a complete run it is written anew, a line a frame in their order."""
+        """Close the file; for a complete run, rewrite it with one line per frame, in order."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -73,10 +73,10 @@ class Journal:
 
 
 def read_journal(path: str | Path) -> dict[str, Line]:
-    """Read the lines of a journal by frame; a line that a killed run broke off is left out.
+    """Read the lines of a journal by frame, without a last line that a killed run left incomplete.
 
     Args:
-        path: of the file; one that is missing holds nothing.
+        path: of the file; a missing one is empty.
     """
     lines: dict[str, Line] = {}
     if not Path(path).is_file():
@@ -89,7 +89,7 @@ def read_journal(path: str | Path) -> dict[str, Line]:
 
 
 def _parsed(text: str) -> Line | None:
-    """A line of a journal; None if it is not whole."""
+    """Parse a line of a journal; return None if it is incomplete."""
     try:
         line = json.loads(text)
         objects = {str(int(found)): _numbers(numbers) for found, numbers in line["objects"].items()}

@@ -1,4 +1,4 @@
-"""What decides how a video is tracked: the model, its size and numbers, and the memory."""
+"""Options of tracking: the model, its size and dtype, and the memory."""
 
 import re
 from dataclasses import asdict, dataclass
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 OFFLOADS = ("none", "host", "disk")
 _MIN_FRAMES, _MAX_FRAMES = 2, 1_000_000
-"""The first frame and the previous one; and more than any memory holds."""
+"""The first frame and the previous one; more than any memory holds."""
 _MAX_BYTES = 1 << 60
 
 
@@ -30,12 +30,12 @@ class TrackOptions:
     Attributes:
         model: "compact", "resnet50" with `weights`, or a file: STM_weights.pth or .safetensors.
         weights: file of the weights of a model given by name.
-        size: shorter side, in pixels, that the network works at. "auto" is the model's best; frames smaller than a
-            number keep their size; None for the frames' own.
+        size: shorter side, in pixels, that the network works at; smaller frames keep their size. "auto" for the
+            model's best, None for the frames' own.
         memory_every: distance between remembered frames.
         memory: "auto", "official", "window:N", "least-used:N", "long-term", "long-term:N", "diverse" or "diverse:N";
             see `stm_fast.memory.presets`.
-        memory_limit: the most bytes that are remembered, a number or a text such as "4GB"; None for no bound.
+        memory_limit: maximum size of the memory in bytes, a number or a text such as "4GB"; None for no limit.
         top_k: read only the k best memory tokens; None for all.
         device: "auto", "cpu", "cuda", "cuda:1" ...
         dtype: "float32", "bfloat16", "float16", or "auto": bfloat16 where the processor computes in it.
@@ -78,7 +78,7 @@ class TrackOptions:
         Args:
             model: see `load`.
             frame_size: height and width of the frames.
-            folder: where a memory goes that moves to disk.
+            folder: for a memory that is offloaded to disk.
 
         Raises:
             ValueError: an option is out of range.
@@ -98,11 +98,11 @@ class TrackOptions:
         )
 
     def settings(self) -> dict[str, object]:
-        """Return the options as they were given, in types of JSON, for reports and to compare runs."""
+        """Return the options as given, in types of JSON, for reports and to compare runs."""
         return {name: int(value) if isinstance(value, Integral) else value for name, value in asdict(self).items()}
 
     def _store(self, device: str, folder: Path | None) -> "Store | None":
-        """Where remembered frames move to."""
+        """Make the store that remembered frames move to; None if they stay on the device."""
         from stm_fast.memory.offload import DiskStore, HostStore
 
         if self.offload not in OFFLOADS:
@@ -111,14 +111,14 @@ class TrackOptions:
             return None
         if self.memory not in ("auto", "official") or self.memory_limit is not None:
             raise ArgumentError(
-                "offload", f"{self.offload} goes with a memory without bound: leave out memory and memory limit"
+                "offload", f"{self.offload} needs a memory without limit: leave out memory and memory limit"
             )
         if self.top_k is not None:
-            raise ArgumentError("offload", f"{self.offload} goes with reads of the whole memory: leave out top-k")
+            raise ArgumentError("offload", f"{self.offload} reads the whole memory: leave out top-k")
         if self.offload == "host":
             if device == "cpu":
                 raise ArgumentError(
-                    "offload", "host is for a GPU: on a CPU the memory is there already; allowed is disk"
+                    "offload", "host is for a GPU: on a CPU the memory is already there; allowed is disk"
                 )
             return HostStore()
         if folder is None:
@@ -141,7 +141,7 @@ def parse_memory(text: str, every: int = 5, max_bytes: int | None = None) -> "Me
     Args:
         text: the name of a function in `stm_fast.memory.presets`, with hyphens, and a number of frames after a colon.
         every: distance between remembered frames.
-        max_bytes: bound on the memory; None for none.
+        max_bytes: limit of the memory; None for no limit.
 
     Raises:
         ArgumentError: there is no such policy.
@@ -169,7 +169,7 @@ def parse_bytes(size: int | str) -> int:
     """Return the number of bytes of a text such as "4GB", "500 MB" or "1.5GiB".
 
     Raises:
-        ArgumentError: it is no such text, or out of range.
+        ArgumentError: the text is not a number of bytes, or out of range.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", str(size).strip().lower())
     if match is None:
@@ -182,7 +182,7 @@ def parse_bytes(size: int | str) -> int:
 
 
 def resolve_device(name: str) -> str:
-    """Return the device of a name: for "auto" the first GPU if there is one.
+    """Return the device of a name; "auto" is the first GPU, or the CPU if there is none.
 
     Raises:
         ArgumentError: torch knows no such device, or this machine has none.
@@ -196,7 +196,7 @@ def resolve_device(name: str) -> str:
             raise RuntimeError("it holds no numbers")
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError, ImportError) as error:
-        # Of an operator that a device lacks, torch lists every device that has it.
+        # For an operator that a device lacks, torch's message lists every device that has it.
         lacking = isinstance(error, NotImplementedError)
         reason = "this torch does not serve it" if lacking else str(error).splitlines()[0].partition(". ")[0]
         raise ArgumentError(
@@ -222,7 +222,7 @@ def resolve_dtype(dtype: str, device: str) -> "torch.dtype":
 
 
 def computes_bfloat16(device: str) -> bool:
-    """Whether a device has instructions for bfloat16, so that it is faster there than float32."""
+    """Return whether a device has instructions for bfloat16, which make it faster than float32."""
     import torch
 
     if device.startswith("cuda"):

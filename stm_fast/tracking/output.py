@@ -36,7 +36,7 @@ class OutputFolder:
 
     @property
     def journal(self) -> Path:
-        """What was found in each frame."""
+        """What was found in each frame, one line per frame."""
         return self.root / "frames.jsonl"
 
     @property
@@ -68,6 +68,6 @@ class OutputFolder:
         return {path.stem for path in self.masks.glob("*.png") if not path.name.startswith(".")}
 
     def clear(self) -> None:
-        """Remove the results of an earlier run, which may have had more frames or other pictures."""
+        """Remove the results of an earlier run, which may have had more frames or different pictures."""
         for result in (*self.masks.glob("*.png"), self.overlay, self.contact_sheet, self.journal, self.run_state):
             discard(result)

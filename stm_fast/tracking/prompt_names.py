@@ -1,4 +1,4 @@
-"""Which frame a mask in a folder is of: by its name, or by the number in it."""
+"""Which frame a mask in a folder belongs to: by its name, or by the number in it."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -14,14 +14,14 @@ def frames_of(masks: Mapping[str, Path], folder: Path, frames: FrameSource) -> d
 
     Args:
         masks: files by stem, at least one.
-        folder: where they are, for messages.
+        folder: of the masks, for messages.
         frames: the clip.
 
     Returns:
         Masks by frame name, in the order of the frames.
 
     Raises:
-        MediaError: no mask is named like a frame, or two are of the same.
+        MediaError: no mask is named like a frame, or two belong to the same frame.
     """
     if frames.first_name == "00000" and not Path(frames.path).is_dir():
         named = _by_count(masks, folder, frames)
@@ -30,15 +30,15 @@ def frames_of(masks: Mapping[str, Path], folder: Path, frames: FrameSource) -> d
         if named and not set(named) & set(masks):
             name, path = next(iter(named.items()))
             notice(f"no mask in {folder} has the name of a frame: they are matched by number, {path.name} to {name}")
-    _tell_strays(masks, named, folder, frames)
+    _notice_strays(masks, named, folder, frames)
     return named
 
 
 def numbers_in(stems: Iterable[str]) -> dict[str, int]:
-    """Find the one number that changes from name to name, or the longest where there is one name alone.
+    """Find the one number that changes from name to name, or the longest if there is only one name.
 
     Returns:
-        Numbers by name, ascending; empty where names differ in anything else, or in more than one number.
+        Numbers by name, ascending; empty if names differ in anything else, or in more than one number.
     """
     parts = {stem: re.split(r"([0-9]+)", stem) for stem in stems}
     words = {tuple(split[::2]) for split in parts.values()}
@@ -56,7 +56,7 @@ def numbers_in(stems: Iterable[str]) -> dict[str, int]:
 
 
 def _by_count(masks: Mapping[str, Path], folder: Path, frames: FrameSource) -> dict[str, Path]:
-    """Masks of a video, whose frames are counted from 0, by numbers of however many digits."""
+    """Match the masks of a video, whose frames are counted from 0, by numbers of any number of digits."""
     numbers = {stem: int(stem) for stem in masks if re.fullmatch("[0-9]+", stem)}
     if not numbers and (numbers := numbers_in(masks)):
         stem, number = next(iter(numbers.items()))
@@ -69,28 +69,28 @@ def _by_count(masks: Mapping[str, Path], folder: Path, frames: FrameSource) -> d
             continue
         if name in named:
             raise MediaError(
-                f"{named[name].name} and {masks[stem].name} in {folder} are of one frame: keep one of them"
+                f"{named[name].name} and {masks[stem].name} in {folder} belong to the same frame: keep one of them"
             )
         named[name] = masks[stem]
     first = next(iter(named), frames.first_name)
     if int(first) > 0:
-        notice(f"{folder}: the first mask is that of frame {int(first)}, counted from 0; FFmpeg counts from 1")
+        notice(f"the first mask in {folder} belongs to frame {int(first)}, counted from 0; FFmpeg counts from 1")
     return named
 
 
 def _counted_from_1(numbers: Mapping[str, int], folder: Path, frames: FrameSource) -> int:
-    """1 if the last mask is numbered like a frame just past the end, and none is 0; else 0."""
+    """Return 1 if the last mask is numbered one past the last frame and none is numbered 0; else 0."""
     last = max(numbers.values(), default=0)
     if last < 2 or min(numbers.values()) < 1:
         return 0
     if frames.may_hold(f"{last:05d}") or not frames.may_hold(f"{last - 1:05d}"):
         return 0
-    notice(f"masks in {folder} are taken to be counted from 1, as FFmpeg does: the last is {last}, of {last} frames")
+    notice(f"masks in {folder} seem to be counted from 1, as by FFmpeg: the last is {last}, of {last} frames")
     return 1
 
 
 def _by_number(masks: Mapping[str, Path], frames: FrameSource) -> dict[str, Path]:
-    """Masks of images by the number in both their names, if there is an image for each."""
+    """Match masks to images by the number in both their names, if there is an image for each."""
     numbers = numbers_in(masks)
     parts = re.split(r"([0-9]+)", frames.first_name)
     for place in reversed(range(1, len(parts), 2)):
@@ -106,7 +106,7 @@ def _by_number(masks: Mapping[str, Path], frames: FrameSource) -> dict[str, Path
     return {}
 
 
-def _tell_strays(masks: Mapping[str, Path], named: Mapping[str, Path], folder: Path, frames: FrameSource) -> None:
+def _notice_strays(masks: Mapping[str, Path], named: Mapping[str, Path], folder: Path, frames: FrameSource) -> None:
     used = set(named.values())
     strays = [stem for stem, path in masks.items() if path not in used]
     if not used:
@@ -115,6 +115,4 @@ def _tell_strays(masks: Mapping[str, Path], named: Mapping[str, Path], folder: P
             f"masks {strays[0]} and so on"
         )
     if strays:
-        notice(
-            f"{len(strays)} masks in {folder} are named like no frame and were passed over, the first is {strays[0]}"
-        )
+        notice(f"{len(strays)} masks in {folder} are not named like a frame and were skipped; the first is {strays[0]}")

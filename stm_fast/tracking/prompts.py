@@ -1,4 +1,4 @@
-"""The masks that a user gives for a clip, by the name of their frame."""
+"""Prompts: the masks that a user gives for a clip, by the name of their frame."""
 
 import warnings
 from collections.abc import Iterable, Mapping
@@ -23,14 +23,14 @@ VOID_FOLLOWED = f"id {VOID} is followed as an object; void {VOID} ignores it"
 
 
 def find_prompts(path: str | Path, frames: FrameSource, *, void: int | None = None) -> dict[str, Path]:
-    """Find the masks of a user, by frame.
+    """Find the prompts in a file or folder, by frame.
 
-    A mask in a folder is that of the frame of its name. Where the frames are those of a video any number of digits will
-    do, and where no name is that of a frame, the number in it will. Masks before the first that holds an object may be
-    blank.
+    A mask in a folder belongs to the frame of its name. For a video, its number may have any number of digits; if no
+    name is that of a frame, masks are matched by the number in their names. Masks before the first one that holds an
+    object may be empty.
 
     Args:
-        path: one mask, which is that of the first frame, or a folder of masks named like their frames.
+        path: the mask of the first frame, or a folder of masks named like their frames.
         frames: the clip they belong to.
         void: pixels of this id, 1 to 255, are background.
 
@@ -39,7 +39,7 @@ def find_prompts(path: str | Path, frames: FrameSource, *, void: int | None = No
 
     Raises:
         MediaError: there is no mask, it is itself one of the frames, no mask of the folder is named like a frame, none
-            holds an object, or the first that does has another aspect than the frames.
+            holds an object, or the first one that does differs in aspect from the frames.
         TypeError: `void` is not an integer.
         ValueError: `void` is out of range.
     """
@@ -48,15 +48,15 @@ def find_prompts(path: str | Path, frames: FrameSource, *, void: int | None = No
     if not path.exists():
         raise MediaError(f"mask {path} does not exist: a mask image or a folder of them is needed")
     if frames.has_file(path):
-        raise MediaError(f"mask {path} lies among the frames and would be taken for one of them: move it elsewhere")
+        raise MediaError(f"mask {path} is in the folder of frames, and would be used as one of them: move it elsewhere")
     if path.is_dir() and path.resolve() == Path(frames.path).resolve():
-        raise MediaError(f"{path} is the folder of frames: a mask, or a folder of masks alone, is needed")
+        raise MediaError(f"{path} is the folder of frames: a mask, or a folder of only masks, is needed")
     if path.is_dir():
         prompts = frames_of(_in_folder(path), path, frames)
     else:
         prompts = {frames.first_name: path}
         if path.stem != frames.first_name and path.stem.isdecimal():
-            notice(f"{path} is taken for the mask of the first frame; those of others are given as a folder")
+            notice(f"{path} is used as the mask of the first frame; give masks of other frames as a folder")
     _check_object(prompts.values(), path, frames, void)
     return prompts
 
@@ -67,11 +67,11 @@ def _in_folder(folder: Path) -> dict[str, Path]:
         return masks
     inside = next((each.name for each in sorted(folder.iterdir()) if each.is_dir() and list_images(each)), None)
     hint = f", but {inside} in it does: give that folder" if inside else ""
-    raise MediaError(f"{folder} holds no mask image{hint}")
+    raise MediaError(f"{folder} holds no image{hint}")
 
 
 def _check_object(masks: Iterable[Path], given: Path, frames: FrameSource, void: int | None) -> None:
-    """Raise `MediaError` unless a mask holds an object; they are read up to that one."""
+    """Raise `MediaError` unless a mask holds an object; read masks up to that one."""
     seen = 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", MediaNotice)  # given when the mask is used
@@ -90,7 +90,7 @@ Prompt = Path | NDArray[np.integer]
 
 
 def prompts_of(masks: Any, frames: FrameSource, *, void: int | None = None) -> dict[str, Prompt]:
-    """Masks in any form that `stm_fast.track` takes, by frame name.
+    """Return prompts by frame name, from any form that `stm_fast.track` takes.
 
     Args:
         masks: a path, see `find_prompts`; ids `(H, W)` of the first frame; a mapping from frames, by number or name, to
@@ -100,8 +100,8 @@ def prompts_of(masks: Any, frames: FrameSource, *, void: int | None = None) -> d
 
     Raises:
         MediaError: see `find_prompts`.
-        TypeError: a mask is of another type, or does not hold integers.
-        ValueError: ids have another size than the frames or hold no object, there is no frame of a mapping's name, or
+        TypeError: a mask has the wrong type, or does not hold integers.
+        ValueError: ids differ in size from the frames, no mask holds an object, a name is not that of a frame, or
             `void` is out of range.
     """
     if masks is None:
@@ -115,30 +115,30 @@ def prompts_of(masks: Any, frames: FrameSource, *, void: int | None = None) -> d
     for frame, mask in masks.items():
         name = f"{frame:05d}" if isinstance(frame, Integral) and frames.may_hold(f"{frame:05d}") else str(frame)
         if not frames.may_hold(name):
-            raise ValueError(f"masks must be those of frames such as {frames.first_name}, got one of {frame!r}")
+            raise ValueError(f"masks must belong to frames such as {frames.first_name}, got one of {frame!r}")
         if name in found:
-            raise ValueError(f"masks must hold one of each frame, got two of {name}")
+            raise ValueError(f"masks must hold one mask per frame, got two of {name}")
         found[name] = Path(mask) if isinstance(mask, str | Path) else _as_ids(mask, frames.size, void)
     if found and not any(isinstance(mask, Path) or mask.any() for mask in found.values()):
         raise ValueError(
-            "masks must hold at least one object, got background alone; None is for videos whose objects the first "
-            "correction shows"
+            "masks must hold at least one object, got only background; give None if the first correction shows the "
+            "objects"
         )
     return found
 
 
 def _as_ids(mask: Any, size: tuple[int, int], void: int | None) -> NDArray[np.integer]:
-    """Ids of an array or a tensor, on the host; void is background."""
+    """Return the ids of an array or a tensor on the host, with void as background."""
     ids = to_ids(np.asarray(mask) if isinstance(mask, list) else mask, size, torch.device("cpu")).numpy()
     return np.asarray(ids if void is None else np.where(ids == void, 0, ids))
 
 
 class Prompter:
-    """Reads prompts as their frames come, each object once: from the first mask that it is in.
+    """Reads prompts as their frames arrive. Each object is taken once, from the first mask that it is in.
 
     Args:
         prompts: masks by frame name.
-        size: of the frames; masks of another size are resized.
+        size: of the frames; masks that differ in size are resized.
         void: pixels of this id in files, 1 to 255, are background.
     """
 
@@ -153,39 +153,37 @@ class Prompter:
         self.known: set[int] = set()
 
     def new_objects(self, frame: Frame) -> NDArray[np.integer] | None:
-        """The objects that appear in this frame's mask for the first time, ids `(H, W)`; None if there are none.
+        """Return the ids `(H, W)` of objects that appear in this frame for the first time; None if there are none.
 
-        A notice names the first mask that shows an object again, and an object of id 255 in a file.
+        Notices name the first mask that shows an object again, and a file with an object of id 255.
         """
-        path = self._prompts.get(frame.name)
-        if path is None:
+        prompt = self._prompts.get(frame.name)
+        if prompt is None:
             return None
         self._left.discard(frame.name)
-        mask = path if isinstance(path, np.ndarray) else self._read(path)
+        mask = self._read(prompt) if isinstance(prompt, Path) else prompt
         shown = set(object_ids(mask))
         new = shown - self.known
         if shown & self.known and not self._repeated:
             self._repeated = True
             again = ", ".join(map(str, sorted(shown & self.known)))
-            notice(f"{_called(path, frame)} shows objects {again} again: {REPEATED}")
+            notice(f"{_name_of(prompt, frame)} shows objects {again} again: {REPEATED}")
         if not new:
             return None
-        if VOID in new and isinstance(path, Path):
-            notice(f"{path}: {VOID_FOLLOWED}")
+        if VOID in new and isinstance(prompt, Path):
+            notice(f"{prompt}: {VOID_FOLLOWED}")
         self.known |= new
         return np.where(np.isin(mask, list(new)), mask, 0).astype(mask.dtype)
 
     def finish(self) -> None:
-        """Tell of masks whose frames have not come, at the end of a clip."""
+        """Give a notice of masks without a frame, at the end of a clip."""
         if self._left:
             first = min(self._left)
-            notice(
-                f"{len(self._left)} masks were not used, for the clip has no frame of their names: {first} and so on"
-            )
+            notice(f"{len(self._left)} masks were not used: the clip has no frames of their names, such as {first}")
 
     def _read(self, path: Path) -> NDArray[np.uint8]:
         return fit_mask(read_mask(path, self._colours, void=self._void), self._size, path)
 
 
-def _called(given: Prompt, frame: Frame) -> str:
-    return str(given) if isinstance(given, Path) else f"the mask of frame {frame.name}"
+def _name_of(prompt: Prompt, frame: Frame) -> str:
+    return str(prompt) if isinstance(prompt, Path) else f"the mask of frame {frame.name}"

@@ -24,7 +24,7 @@ class Correction(NamedTuple):
 
     Attributes:
         mask: ids `(H, W)`, 0 for the background.
-        objects: the ids that the mask speaks of; one without a pixel is nowhere in the frame. None for those in it.
+        objects: the ids that are corrected; one without a pixel is not in the frame. None for those in the mask.
     """
 
     mask: Mask
@@ -40,11 +40,11 @@ class TrackedFrame:
         name: of the frame; its mask is called `<name>.png`.
         image: RGB uint8 `(H, W, 3)`.
         mask: ids `(H, W)`, 0 for the background; uint8, or int32 with ids above 255.
-        objects: ids of the objects that are followed, whether they are visible or not.
-        uncertainty: of each object, see `stm_fast.memory.certainty.uncertainty`; None for one that is nowhere or whose
-            mask was given.
-        time: seconds since the first frame; None if the source has no clock.
-        resumed: the mask was made by an earlier run.
+        objects: ids of the objects that are followed, visible or not.
+        uncertainty: of each object, see `stm_fast.memory.certainty.uncertainty`; None for one that is not found or
+            whose mask was given.
+        time: seconds since the first frame; None if the source has no time stamps.
+        resumed: whether the mask was made by an earlier run.
     """
 
     index: int
@@ -87,8 +87,8 @@ def propagate(
 ) -> Corrected:
     """Segment a clip frame by frame.
 
-    Objects join in the frame of the first mask they are in; before any has joined masks are empty. A mask that is sent
-    to the generator corrects the frame that it yielded last, which it yields again.
+    Objects join in the frame of the first mask they are in; until then masks are empty. A mask that is sent to the
+    generator corrects the last frame, which is yielded again.
 
     Of an earlier run, frames up to the restored one are taken as they are: the masks after them are those of an
     uninterrupted run. Without a restored state, its masks are recalled up to the first frame that has none, and the
@@ -131,7 +131,7 @@ def propagate(
         while correction is not None:
             if restored is not None and index < restored:
                 raise ValueError(
-                    f"a correction must be of frame {restored} or a later one in this resumed run, got frame {index}"
+                    f"a correction must be of frame {restored} or later in this resumed run, got frame {index}"
                 )
             correction = yield replace(
                 _tracked(index, frame, _correct(segmenter, frame.image, correction)), resumed=tracked.resumed

@@ -26,7 +26,7 @@ from stm_fast.tracking.state_file import StateFile
 class Results:
     """Writes tracked frames into a folder; a context manager.
 
-    A mask is whole on disk when `write` returns. When the block ends, the other files are finished, also when it was
+    A mask is complete on disk when `write` returns. The other files are finished when the block ends, even if it was
     interrupted or its input broke off: they then hold the frames so far.
 
     Args:
@@ -37,11 +37,11 @@ class Results:
         inputs: what the masks are made from, for the summary.
         resume: continue with the masks that are there.
         overlay: how the overlay is drawn; None for no overlay.
-        checkpoint_every: seconds between two states; 0 for none.
+        checkpoint_every: seconds between two run states; 0 for none.
 
     Attributes:
         restored: number of the frame whose state the segmenter was given; None if it has none.
-        frames: number of frames written or taken over.
+        frames: number of frames written, or kept from an earlier run.
         summary: of the run, once the block has ended.
     """
 
@@ -87,7 +87,7 @@ class Results:
         """Return the mask that an earlier run made of a frame; None if there is none.
 
         Raises:
-            MediaError: it cannot be read, or is of another size than the frames.
+            MediaError: it cannot be read, or differs in size from the frames.
         """
         path = self._path(name)
         if not self._resume or not path.exists():
@@ -104,7 +104,7 @@ class Results:
         """Write a frame.
 
         Raises:
-            MediaError: an id does not fit into a mask.
+            MediaError: an id is too large for a mask file.
             OSError: a file cannot be written.
         """
         if not frame.resumed:
@@ -129,7 +129,7 @@ class Results:
             self._journal.close(complete=error is None)
             if error is None:
                 self._state_file.delete()
-                self._tell_strays()
+                self._notice_strays()
             if stopped:
                 self._state_file.save_at_stop(self._segmenter)
             if error is None or stopped:
@@ -137,12 +137,12 @@ class Results:
                 self.summary = self._summarise(complete=error is None)
                 self.summary.write(self.folder.summary)
 
-    def _tell_strays(self) -> None:
-        """Tell of masks of an earlier run whose frames did not come."""
+    def _notice_strays(self) -> None:
+        """Give a notice of masks of an earlier run without a frame."""
         if strays := len(self.folder.frames_done()) - self.frames:
             notice(
-                f"{strays} masks in {self.folder.masks} are of frames that the clip no longer has: an earlier run made "
-                "them"
+                f"{strays} masks in {self.folder.masks} belong to frames that the clip no longer has: an earlier run "
+                "made them"
             )
 
     def _path(self, name: str) -> Path:
@@ -167,7 +167,7 @@ class Results:
 
 
 def serving_backend(segmenter: Segmenter) -> str:
-    """Return the backend that reads: the one that was named, or what "auto" takes."""
+    """Return the backend that reads: the one that was named, or the one that "auto" chooses."""
     if segmenter.backend != "auto":
         return segmenter.backend
     from stm_fast.ops.backends.registry import Call

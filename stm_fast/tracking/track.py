@@ -40,7 +40,7 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
 
     Attributes:
         frames: the video.
-        segmenter: that tracks it; its objects can be removed and its memory looked at between frames.
+        segmenter: that tracks it; between frames, objects can be removed and the memory inspected.
         frames_saved: number of frames that `save` has written.
     """
 
@@ -62,7 +62,7 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
         self._corrections = corrections
         self._progress = progress
         self._steps = self._run()
-        self._begun = self._told = False
+        self._begun = self._noticed_full = False
 
     @classmethod
     def open(
@@ -76,7 +76,7 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
         corrections: Corrections | None = None,
         progress: bool = False,
     ) -> "Track":
-        """Open a video and load a model; arguments as those of `stm_fast.track`, and a `network` in place of one."""
+        """Open a video and load a model; see `stm_fast.track`. A `network` replaces the model of the options."""
         options = options or TrackOptions()
         frames = _frames(video)
         prompts = prompts_of(masks, frames, void=options.void)
@@ -85,20 +85,20 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
         return cls(frames, prompts, segmenter, options, corrections=corrections, progress=progress)
 
     def send(self, value: "Correction | Mask | None") -> TrackedFrame:
-        """Correct the last frame by a mask, and return it anew; None for the next frame.
+        """Correct the last frame by a mask and return it again, or return the next frame for None.
 
         Args:
-            value: ids `(H, W)`, of which those that are in the mask are corrected or join; or a `Correction`, which
-                names them. None goes to the next frame, as `next` does.
+            value: ids `(H, W)`, where each object in the mask is corrected or added; or a `Correction`, which names the
+                objects. None goes to the next frame, as `next` does.
 
         Raises:
-            StopIteration: there is no further frame.
-            RuntimeError: no frame was taken yet.
-            TypeError, ValueError: the mask cannot be used; the frame stays as it is, and the video continues.
+            StopIteration: there are no more frames.
+            RuntimeError: no frame was read yet.
+            TypeError, ValueError: the mask cannot be used; the frame stays as it is, and tracking can continue.
         """
         if value is not None:
             if not self._begun:
-                raise RuntimeError("send must follow the first frame: take that with next, then correct it")
+                raise RuntimeError("send must follow the first frame: read that with next, then correct it")
             check_correction(value, self.frames.size)
         self._begun = True
         return self._steps.send(value)
@@ -109,7 +109,7 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
         val: "BaseException | object" = None,
         tb: TracebackType | None = None,
     ) -> TrackedFrame:
-        """Raise an exception where the generator is."""
+        """Raise an exception inside the generator."""
         return self._steps.throw(typ) if val is None else self._steps.throw(typ, val, tb)
 
     def close(self) -> None:
@@ -130,33 +130,33 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
         """Track the video to its end and write everything into a folder, as `stm-fast segment` does.
 
         Writes `masks/` (palette PNGs, index = object id), `overlay.mp4`, `contact_sheet.png`, `summary.json` and
-        `frames.jsonl`. Masks are written as they are made. What was interrupted, also by a kill, is resumed by a new
-        `track(...)` of the same arguments with `save(..., resume=True)`.
+        `frames.jsonl`. Masks are written as they are made. To resume a run that was interrupted or killed, call
+        `track(...)` with the same arguments and `save(..., resume=True)`.
 
         Args:
-            folder: where results go.
+            folder: of the results.
             resume: continue an interrupted run.
             overwrite: replace the results of an earlier run.
             overlay: how `overlay.mp4` is drawn, and how strong the tint over objects is; None for no video.
-            checkpoint_every: seconds between two states on disk, from which a killed run resumes to the same masks; 0
-                for none.
-            settings: more of them for the summary.
-            each: called with each frame once its mask is written.
+            checkpoint_every: seconds between two run states on disk, from which a killed run resumes to the same
+                masks; 0 for none.
+            settings: further settings for the summary.
+            each: called with each frame after its mask is written.
 
         Raises:
-            RuntimeError: frames were taken before.
+            RuntimeError: frames were read before.
             ArgumentError: both `resume` and `overwrite` are given, or `memory_limit` is too small.
             OutputError: a result would lie where an input does.
-            StmFastError: the folder holds results, or those of other inputs or settings.
-            MediaError: the video breaks off; everything is written, up to there.
+            StmFastError: the folder holds results, or results of other inputs or settings.
+            MediaError: the video breaks off; results up to there are written.
             OSError: a file cannot be written.
         """
         if self._begun:
-            raise RuntimeError("save must be called before the first frame is taken: a video is tracked once")
+            raise RuntimeError("save must be called before the first frame is read: a video is tracked once")
         if resume and not self.frames.seekable:
             raise MediaError(
-                f"{self.frames.path} can be read once only, and a run that resumes reads the frames before once more: "
-                "save them to a file first"
+                f"{self.frames.path} can be read only once, but a resumed run reads earlier frames again: save them "
+                "to a file first"
             )
         out = OutputFolder(Path(folder))
         out.check_inputs(self.frames.path, (prompt for prompt in self._prompts.values() if isinstance(prompt, Path)))
@@ -200,7 +200,7 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
         return results.summary
 
     def _run(self, earlier: Earlier | None = None) -> Corrected:
-        """The frames, with the corrections of the callback."""
+        """Yield the frames, corrected by the callback."""
         prompter = Prompter(self._prompts, self.frames.size, void=self._options.void)
         steps = propagate(self.segmenter, self.frames, prompter, earlier=earlier)
         found_any = False
@@ -211,7 +211,7 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
                     frame = steps.send(found)
                 while (correction := (yield frame)) is not None:
                     frame = steps.send(correction)
-                self._tell_when_full(frame)
+                self._notice_when_full(frame)
                 found_any = found_any or bool(frame.objects)
                 advance()
             prompter.finish()
@@ -225,14 +225,14 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
 
         return progress_bar("Tracking", self.frames.count)
 
-    def _tell_when_full(self, frame: TrackedFrame) -> None:
-        """Say once that a memory without options is no longer that of the paper."""
-        if self._told or self._options.memory != "auto" or not self.segmenter.memory.is_full:
+    def _notice_when_full(self, frame: TrackedFrame) -> None:
+        """Give a notice, once, that the default memory is no longer that of the paper."""
+        if self._noticed_full or self._options.memory != "auto" or not self.segmenter.memory.is_full:
             return
-        self._told = True
+        self._noticed_full = True
         notice(
             f"the memory is full after frame {frame.name}: from here on old frames become prototypes, so that memory "
-            'and speed stay as they are (memory "official" keeps all frames instead)'
+            'and speed stay constant (memory "official" keeps all frames instead)'
         )
 
 

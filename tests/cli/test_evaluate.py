@@ -257,13 +257,13 @@ def test_sets_are_listed(run, davis, youtube_vos):
     result = run(davis, "--dataset", "davis2017")
     assert result.exit_code == 2
     assert result.output.splitlines() == [
-        f"Error: --set is missing: the sets of {davis} are",
-        "  test-dev  2 clips; masks of first appearances alone, nothing to score",
+        f"Error: --set is missing; the sets of {davis} are",
+        "  test-dev  2 clips; only masks of first appearances, nothing to score",
         "  val       2 clips; masks to score against",
     ]
     result = run(youtube_vos, "--dataset", "youtube-vos")
     assert result.exit_code == 2
-    assert "valid 1 clip; masks of first appearances alone" in said(result)
+    assert "valid 1 clip; only masks of first appearances" in said(result)
 
 
 def test_sets_that_are_not_there_are_listed_as_such(run, davis):
@@ -272,7 +272,7 @@ def test_sets_that_are_not_there_are_listed_as_such(run, davis):
     (lists / "test-challenge.txt").write_text("yy\n")
     listed = said(run(davis, "--dataset", "davis2017"))
     assert "train 3 clips, 1 of them missing; masks to score against" in listed
-    assert "test-challenge 1 clip, none of which is there" in listed
+    assert "test-challenge 1 clip, all missing" in listed
 
 
 def test_an_unknown_set(run, davis):
@@ -304,6 +304,6 @@ def test_faults_of_all_clips_are_told_before_any_is_segmented(run, davis, tmp_pa
     write_mask(davis / "Annotations/480p/cc/00009.png", scene(0)[1])
     result = run(davis, "--dataset", "davis2017", "--set", "test-dev")
     assert result.exit_code == 2
-    assert "is no image, or of a kind that is not read" in said(result)
+    assert "is not an image, or cannot be read" in said(result)
     assert "clips with masks that have no frame of their name: cc (00009)" in said(result)
     assert not (tmp_path / "out").exists()

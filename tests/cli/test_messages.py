@@ -113,7 +113,7 @@ def test_what_ran_out_of_memory_is_told_what_needs_less(run, error):
 
     result = run(fail)
     assert result.exit_code == 3
-    assert result.stderr.startswith("Error: out of memory; --memory long-term, --memory-limit or --offload disk, also ")
+    assert result.stderr.startswith("Error: out of memory: try --memory long-term, --memory-limit, --offload disk")
 
 
 @pytest.mark.parametrize("bug", [ValueError("a bug"), TypeError("a bug"), RuntimeError("a bug")])

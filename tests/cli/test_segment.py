@@ -256,7 +256,7 @@ def test_a_mask_among_the_frames_is_refused(segment, clip, tmp_path):
     shutil.copytree(clip / "frames", frames)
     shutil.copy(clip / "first.png", frames / "zz_mask.png")
     result = segment(source=frames, mask=frames / "zz_mask.png")
-    assert (result.exit_code, "lies among the frames" in result.output) == (2, True), result.output
+    assert (result.exit_code, "is in the folder of frames" in result.output) == (2, True), result.output
 
 
 def test_masks_that_would_correct_are_told_of_once(segment, clip, tmp_path):
@@ -356,7 +356,7 @@ def test_inputs_that_are_not_there(segment, tmp_path, inputs, code, sentence):
         (("--memory-limit", "0GB"), "--memory-limit must be at least 1 byte"),
         (("--memory-limit", "9" * 400), "--memory-limit must be at least 1 byte and at most 2^60"),
         (("--backend", "abacus"), "--backend is 'abacus'; allowed are 'auto', 'cpu'"),
-        (("--offload", "host"), "on a CPU the memory is there already; allowed is disk"),
+        (("--offload", "host"), "on a CPU the memory is already there; allowed is disk"),
         (("--offload", "disk", "--top-k", "3"), "leave out top-k"),
         (("--offload", "disk", "--memory", "window:3"), "leave out memory and memory limit"),
     ],

@@ -51,7 +51,7 @@ def test_every_fault_of_every_clip_is_told(make, tmp_path):
         f"  clips with frames that are listed but not in {tmp_path / 'frames'}: b (9)",
         "  clips whose masks show no object: c",
     ]
-    assert "is no image" in lines[3]
+    assert "is not an image" in lines[3]
     assert lines[3].endswith(": d")
     assert "a mask must have the frames' aspect" in lines[4]
     assert len(lines) == 5

@@ -129,5 +129,5 @@ def test_all_frames_have_a_time_or_none(tmp_path, scene, times):
 def test_pixels_that_are_not_square(tmp_path, scene):
     with video_writer(tmp_path / "out.mp4", 10, Fraction(16, 11)) as encoder:
         encoder.write(scene(1, 48, 64)[0])
-    with pytest.warns(MediaNotice, match="players show them 93×48"):
+    with pytest.warns(MediaNotice, match="players show 93×48"):
         assert open_frames(tmp_path / "out.mp4").pixel_aspect == Fraction(16, 11)

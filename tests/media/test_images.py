@@ -225,7 +225,7 @@ def test_what_is_transparent_is_drawn_over_black_and_told(tmp_path, kind):
 
 def test_kind_that_is_not_read_is_told(tmp_path):
     (tmp_path / "notes.png").write_text("no picture at all")
-    with pytest.raises(MediaError, match=r"notes.png is no image, or of a kind that is not read"):
+    with pytest.raises(MediaError, match=r"notes.png is not an image, or cannot be read"):
         open_frames(tmp_path)
 
 

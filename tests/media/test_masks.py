@@ -178,7 +178,7 @@ def test_white_that_becomes_an_id_is_told(saved):
 
 def test_greys_in_colour_are_ids(saved):
     assert read_mask(saved(np.array([[0, 1, 3]], np.uint8), "RGB")).tolist() == [[0, 1, 3]]
-    with pytest.warns(MediaNotice, match="128 is taken for an id, though it is the colour of id 7 of DAVIS"):
+    with pytest.warns(MediaNotice, match="128 is used as an id, though it is the colour of id 7 of DAVIS"):
         assert read_mask(saved(np.array([[0, 128]], np.uint8), "RGB")).tolist() == [[0, 128]]
 
 
@@ -203,7 +203,7 @@ def test_grey_ids_that_are_not_two_values_keep_them(saved, discs):
 
 def test_a_white_surrounding_is_told(saved, discs):
     white = np.where(discs > 0, 0, 255).astype(np.uint8)
-    with pytest.warns(MediaNotice, match="object 1 covers 88% of .* and its border, and the background lies within"):
+    with pytest.warns(MediaNotice, match="object 1 covers 88% of .* and its border, and the background lies inside"):
         np.testing.assert_array_equal(read_mask(saved(white)), discs == 0)
 
 
@@ -212,7 +212,7 @@ def test_a_coloured_ground_is_background(saved, discs):
     viridis = np.array([(68, 1, 84, 255), (33, 145, 140, 255), (253, 231, 36, 255)], np.uint8)
     with pytest.warns(MediaNotice) as told:
         mask = read_mask(saved(viridis[discs]))
-    assert "has no black: (68, 1, 84), which fills 100% of the picture's border, is taken" in str(told[0].message)
+    assert "has no black: (68, 1, 84), which fills 100% of the picture's border, is used" in str(told[0].message)
     np.testing.assert_array_equal(mask == 0, discs == 0)
     assert np.unique(mask).tolist() == [0, 1, 2]
 
@@ -239,18 +239,20 @@ class TestTransparency:
     @pytest.mark.parametrize("mode", ["RGBA", "LA"])
     def test_black_on_nothing_is_an_object(self, saved, mode):
         pixels = np.array([[(0, 0, 0, 255), (0, 0, 0, 0)]], np.uint8)
-        with pytest.warns(MediaNotice, match="black on a transparent ground: what is not transparent is object 1"):
+        with pytest.warns(MediaNotice, match="black on a transparent background: what is not transparent is object 1"):
             assert read_mask(saved(pixels, mode)).tolist() == [[1, 0]]
 
     def test_a_cut_out_photograph_is_an_object(self, saved, discs):
         noise = np.random.default_rng(0).integers(0, 255, (*discs.shape, 3), np.uint8)
-        with pytest.warns(MediaNotice, match="picture on a transparent ground: what is not transparent is object 1"):
+        with pytest.warns(
+            MediaNotice, match="picture on a transparent background: what is not transparent is object 1"
+        ):
             mask = read_mask(saved(np.dstack([noise, np.where(discs == 1, 255, 0).astype(np.uint8)])))
         np.testing.assert_array_equal(mask, discs == 1)
 
     def test_a_picture_that_does_not_show_is_read_all_the_same(self, saved):
         pixels = np.array([[(128, 0, 0, 0), (0, 0, 0, 0), (0, 128, 0, 0)]], np.uint8)
-        with pytest.warns(MediaNotice, match="is transparent everywhere"):
+        with pytest.warns(MediaNotice, match="is fully transparent"):
             assert read_mask(saved(pixels)).tolist() == [[1, 0, 2]]
 
     def test_grey_with_alpha_holds_ids(self, saved):
@@ -274,7 +276,7 @@ class TestNumbers:
             assert read_mask(saved(np.array([[0, factor, 7 * factor]], np.uint16))).tolist() == [[0, 1, 7]]
 
     def test_12_bits_of_black_and_white(self, saved):
-        with pytest.warns(MediaNotice, match="0 and 4095 alone: 4095 is object 1"):
+        with pytest.warns(MediaNotice, match="only the values 0 and 4095: 4095 is object 1"):
             assert read_mask(saved(np.array([[0, 4095]], np.uint16))).tolist() == [[0, 1]]
 
     def test_soft_edges_in_16_bits(self, saved):
@@ -292,7 +294,7 @@ class TestNumbers:
         with pytest.warns(MediaNotice, match="fractions from 0 to 1"):
             assert read_mask(path).tolist() == [[0, 0, 1, 1]]
 
-    @pytest.mark.parametrize(("value", "message"), [(np.nan, "not finite"), (2.5, "has the value 2.5, and fractions")])
+    @pytest.mark.parametrize(("value", "message"), [(np.nan, "not finite"), (2.5, "has the value 2.5 and fractions")])
     def test_other_fractions(self, saved, value, message):
         with pytest.raises(MediaError, match=message):
             read_mask(saved(np.array([[0, value]], np.float32), name="mask.tif"))
@@ -322,7 +324,7 @@ class TestFiles:
     def test_the_first_of_several_pages(self, tmp_path):
         pages = [Image.fromarray(IDS), Image.fromarray(IDS * 0)]
         pages[0].save(tmp_path / "mask.tif", save_all=True, append_images=pages[1:])
-        with pytest.warns(MediaNotice, match="holds 2 pictures: the first is the mask"):
+        with pytest.warns(MediaNotice, match="holds 2 pictures: the first is used as the mask"):
             assert read_mask(tmp_path / "mask.tif").tolist() == IDS.tolist()
 
     def test_cmyk(self, tmp_path):

@@ -91,7 +91,7 @@ def test_a_palette_of_another_order_than_the_mask_before_is_read_by_its_colours(
     assert read_mask(first, colours).tolist() == [[0, 1, 2]]
     with pytest.warns(MediaNotice) as told:
         assert read_mask(second, colours).tolist() == [[0, 2, 3, 1]]
-    assert "another order than that of an earlier mask" in str(told[0].message)
+    assert "is not in the order of an earlier mask" in str(told[0].message)
     assert "(0, 255, 0) is object 3" in str(told[1].message)
 
 
@@ -104,7 +104,7 @@ def test_davis_indices_are_ids_whatever_came_before(indexed, tmp_path):
 
 
 def test_what_surrounds_all_is_background_where_nothing_is_black(indexed, discs):
-    with pytest.warns(MediaNotice, match=r"index 0 of .*, \(68, 1, 84\), is taken for background"):
+    with pytest.warns(MediaNotice, match=r"index 0 of .*, \(68, 1, 84\), is used as background"):
         np.testing.assert_array_equal(read_mask(indexed(discs, [(68, 1, 84), (33, 145, 140), (253, 231, 36)])), discs)
 
 
@@ -118,7 +118,7 @@ def test_a_light_background_at_another_index(indexed, discs):
 
 
 def test_a_picture_with_black_at_an_index_above_0_is_told(indexed):
-    with pytest.warns(MediaNotice, match="id 2 of .* is black in its palette, and followed as an object"):
+    with pytest.warns(MediaNotice, match="id 2 of .* is black in its palette, but still followed as an object"):
         assert read_mask(indexed([[0, 1, 2, 0]], [BLACK, RED, BLACK])).tolist() == [[0, 1, 2, 0]]
 
 
@@ -141,7 +141,7 @@ class TestTransparent:
 
     def test_void_of_a_davis_palette(self, indexed):
         path = indexed([[0, 1, 255]], DAVIS_PALETTE, transparency=bytes([255] * 255 + [0]))
-        with pytest.warns(MediaNotice, match="ids 255 of .* are transparent in its palette and taken for background"):
+        with pytest.warns(MediaNotice, match="ids 255 of .* are transparent in its palette, and used as background"):
             assert read_mask(path).tolist() == [[0, 1, 0]]
 
     def test_objects_of_a_davis_palette_may_be_translucent(self, indexed):
@@ -160,7 +160,7 @@ class TestGreys:
 
     def test_in_an_order_of_their_own_are_values(self, indexed, discs):
         """White is index 0, black is 2."""
-        with pytest.warns(MediaNotice, match="palette of greys in an order of its own"):
+        with pytest.warns(MediaNotice, match="palette of greys that are not in order"):
             mask = read_mask(indexed(np.array([2, 1, 0])[discs], [(255,) * 3, (128,) * 3, BLACK]))
         np.testing.assert_array_equal(mask, np.array([0, 128, 255])[discs])
 

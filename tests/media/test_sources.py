@@ -95,7 +95,7 @@ def test_pattern_without_files(images, pattern):
 
 def test_pattern_of_something_else(tmp_path):
     (tmp_path / "a.txt").write_text("")
-    with pytest.raises(MediaError, match=r"names a.txt, which is no image that is read \(\.bmp"):
+    with pytest.raises(MediaError, match=r"names a.txt, which is not an image that can be read \(\.bmp"):
         open_frames(tmp_path / "*.txt")
 
 
@@ -133,7 +133,7 @@ def test_named_pipe_is_opened_once(tmp_path, scene, encode):
     source = open_frames(tmp_path / "pipe")
     assert (source.size, source.first_name, source.seekable) == ((32, 48), "00000", False)
     assert [frame.name for frame in source] == [f"{index:05d}" for index in range(6)]
-    with pytest.raises(MediaError, match="pipe can be read once only, and was: save it as a file"):
+    with pytest.raises(MediaError, match="pipe can be read only once: save it as a file"):
         list(source)
     writer.join()
 
@@ -161,7 +161,7 @@ def test_standard_input(tmp_path, scene, encode, name):
     told = "standard input" if name == "-" else name
     assert said.splitlines() == [
         f"{told} False (32, 48) 00000 6",
-        f"{told} can be read once only, and was: save it as a file to read it again",
+        f"{told} can be read only once: save it as a file to read it again",
     ]
 
 

@@ -93,7 +93,7 @@ def test_frames_that_claim_one_moment_follow_each_other(tmp_path, scene, encode)
 
 def test_default_stream_is_taken(tmp_path, scene, recwarn):
     path = write_streams(tmp_path / "two.mp4", scene(5, 48, 64), scene(5, 64, 96))
-    with pytest.warns(MediaNotice, match="has 2 video streams: stream 0, 64×48, is taken") as told:
+    with pytest.warns(MediaNotice, match="has 2 video streams: stream 0, 64×48, is used") as told:
         source = open_frames(path)
     assert len(told) == 1
     assert source.size == (48, 64)
@@ -103,7 +103,7 @@ def test_default_stream_is_taken(tmp_path, scene, recwarn):
 
 def test_largest_stream_is_taken_among_equals(tmp_path, scene):
     path = write_streams(tmp_path / "two.mkv", scene(5, 48, 64), scene(5, 64, 96), scene(5, 32, 32))
-    with pytest.warns(MediaNotice, match="has 3 video streams: stream 1, 96×64, is taken"):
+    with pytest.warns(MediaNotice, match="has 3 video streams: stream 1, 96×64, is used"):
         assert open_frames(path).size == (64, 96)
 
 
@@ -144,7 +144,7 @@ def test_pixels_that_are_not_square_are_kept_and_told(tmp_path, scene, encode, t
             stream.set_display_rotation(90)
 
     path = encode(tmp_path / "tape.mp4", scene(3, 48, 64), prepare=prepare)
-    shape = "48×64 as stored, and players show them 33×64" if turned else "64×48 as stored, and players show them 93×48"
+    shape = "48×64 as stored, but players show 33×64" if turned else "64×48 as stored, but players show 93×48"
     with pytest.warns(MediaNotice, match=f"frames and masks are {shape}") as told:
         source = open_frames(path)
     assert len(told) == 1
@@ -173,7 +173,7 @@ def test_interlaced_video_is_told(tmp_path, scene, encode):
         stream.options = {"x264-params": "interlaced=1"}
 
     path = encode(tmp_path / "tape.mp4", scene(4, 48, 64), prepare=prepare)
-    with pytest.warns(MediaNotice, match="is interlaced: each frame is taken whole") as told:
+    with pytest.warns(MediaNotice, match="is interlaced: frames are used with both of their fields") as told:
         assert len(list(open_frames(path))) == 4
     assert len(told) == 1
 
@@ -234,7 +234,7 @@ def test_damaged_packets_are_passed_over_and_counted(tmp_path, scene, encode):
         return like(packet, bytes(packet.size)) if index in {4, 5, 11} else packet
 
     path = remux(tmp_path / "clip.mkv", tmp_path / "damaged.mkv", damage)
-    with pytest.warns(MediaNotice, match="has 3 damaged packets, which were passed over: it gave 17 frames") as told:
+    with pytest.warns(MediaNotice, match="has 3 damaged packets, which were skipped: 17 frames were decoded") as told:
         read = list(open_frames(path))
     assert len(told) == 1
     assert [frame.name for frame in read] == [f"{index:05d}" for index in range(17)]

@@ -89,5 +89,5 @@ def test_video_cut_off_before_its_index(tmp_path, scene, encode):
 def test_video_shorter_than_its_duration_is_noticed(tmp_path, scene, encode):
     path = encode(tmp_path / "clip.mkv", scene(40, 64, 96))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.warns(MediaNotice, match=r"gave \d+ frames, 0.\d+ s, where its duration promises 1.60 s"):
+    with pytest.warns(MediaNotice, match=r"gave \d+ frames, 0.\d+ s, but its duration is 1.60 s"):
         assert 0 < len(list(open_frames(path))) < 36

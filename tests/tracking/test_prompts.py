@@ -84,23 +84,23 @@ class TestVideo:
     @pytest.mark.parametrize("name", ["00001", "0001", "1"])
     def test_a_first_mask_of_frame_1_is_told(self, masks, video, name):
         folder = masks(**{f"n{name}": OBJECT})
-        with pytest.warns(MediaNotice, match="the first mask is that of frame 1, counted from 0; FFmpeg counts from 1"):
+        with pytest.warns(
+            MediaNotice, match="the first mask in .* belongs to frame 1, counted from 0; FFmpeg counts from 1"
+        ):
             assert found(folder, video) == {"00001": name}
 
     def test_a_first_mask_of_a_later_frame_is_told(self, masks, stream):
-        with pytest.warns(MediaNotice, match="the first mask is that of frame 37, counted from 0"):
+        with pytest.warns(MediaNotice, match="the first mask in .* belongs to frame 37, counted from 0"):
             assert found(masks(n00037=OBJECT), stream) == {"00037": "00037"}
 
     def test_masks_from_1_to_the_number_of_frames_are_counted_from_1(self, masks, video):
         folder = masks(**{f"n{i:04d}": OBJECT for i in range(1, 11)})
-        with pytest.warns(
-            MediaNotice, match="taken to be counted from 1, as FFmpeg does: the last is 10, of 10 frames"
-        ):
+        with pytest.warns(MediaNotice, match="seem to be counted from 1, as by FFmpeg: the last is 10, of 10 frames"):
             assert found(folder, video) == {f"{i - 1:05d}": f"{i:04d}" for i in range(1, 11)}
 
     def test_masks_past_the_end_are_told(self, masks, video):
         folder = masks(n00000=OBJECT, n00010=OBJECT, n00099=OBJECT)
-        with pytest.warns(MediaNotice, match="2 masks in .* are named like no frame .* the first is 00010"):
+        with pytest.warns(MediaNotice, match="2 masks in .* are not named like a frame .* the first is 00010"):
             assert found(folder, video) == {"00000": "00000"}
 
     def test_frames_come_in_the_order_of_their_numbers(self, masks, stream):
@@ -125,10 +125,10 @@ class TestVideo:
         with pytest.warns(MediaNotice) as told:
             assert found(masks(v2_frame_0001=OBJECT), video) == {"00001": "v2_frame_0001"}
         assert "v2_frame_0001 is number 1" in str(told[0].message)
-        assert "the first mask is that of frame 1" in str(told[1].message)
+        assert "belongs to frame 1, counted from 0" in str(told[1].message)
 
     def test_two_masks_of_one_frame(self, masks, video):
-        with pytest.raises(MediaError, match=r"0.png and 00000.png in .* are of one frame: keep one of them"):
+        with pytest.raises(MediaError, match=r"0.png and 00000.png in .* belong to the same frame: keep one of them"):
             found(masks(n0=OBJECT, n00000=OBJECT), video)
 
     def test_names_with_several_numbers_that_change(self, masks, video):
@@ -142,7 +142,7 @@ class TestVideo:
 
     def test_a_single_file_named_like_another_frame_is_told(self, masks, video):
         path = masks(n00005=OBJECT) / "00005.png"
-        with pytest.warns(MediaNotice, match=r"00005.png is taken for the mask of the first frame"):
+        with pytest.warns(MediaNotice, match=r"00005.png is used as the mask of the first frame"):
             assert find_prompts(path, video) == {"00000": path}
 
 
@@ -241,7 +241,9 @@ class TestVoid:
 def test_masks_whose_frames_never_came_are_told(masks, stream):
     prompter = Prompter(find_prompts(masks(n00000=OBJECT, n00009=OBJECT, n00010=OBJECT), stream), SIZE)
     prompter.new_objects(Frame("00000", np.zeros((*SIZE, 3), np.uint8)))
-    with pytest.warns(MediaNotice, match=r"2 masks were not used, for the clip has no frame .*00009 and so on"):
+    with pytest.warns(
+        MediaNotice, match=r"2 masks were not used: the clip has no frames of their names, such as 00009"
+    ):
         prompter.finish()
 
 
@@ -257,7 +259,7 @@ def test_a_folder_of_folders_is_told(masks, video, tmp_path):
     (masks(n00000=OBJECT)).rename(tmp_path / "clip")
     (tmp_path / "all").mkdir()
     (tmp_path / "clip").rename(tmp_path / "all" / "clip")
-    with pytest.raises(MediaError, match="holds no mask image, but clip in it does: give that folder"):
+    with pytest.raises(MediaError, match="holds no image, but clip in it does: give that folder"):
         find_prompts(tmp_path / "all", video)
 
 

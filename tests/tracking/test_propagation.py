@@ -285,7 +285,7 @@ def test_missing_mask(segment):
 
 def test_folder_without_masks(clip, segment):
     (clip / "nothing").mkdir()
-    with pytest.raises(MediaError, match="holds no mask image"):
+    with pytest.raises(MediaError, match="holds no image"):
         segment("out", "nothing")
 
 
@@ -297,7 +297,7 @@ def test_masks_named_like_no_frame(clip, segment):
 
 def test_stray_mask_is_noticed(clip, segment):
     write_mask(clip / "true" / "stray.png", np.ones((32, 64), np.uint8))
-    with pytest.warns(MediaNotice, match="1 masks in .* are named like no frame .* the first is stray"):
+    with pytest.warns(MediaNotice, match="1 masks in .* are not named like a frame .* the first is stray"):
         segment("out", "true")
 
 

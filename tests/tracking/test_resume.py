@@ -77,7 +77,7 @@ def test_a_damaged_journal_is_resumed(stopped, track, tail):
 def test_masks_of_frames_that_the_clip_no_longer_has_are_told_of(stopped, track):
     for name in ("2.png", "3.png", "4.png", "5.png"):
         (stopped / "frames" / name).unlink()
-    with pytest.warns(MediaNotice, match="2 masks in .*masks are of frames that the clip no longer has"):
+    with pytest.warns(MediaNotice, match="2 masks in .*masks belong to frames that the clip no longer has"):
         track(stopped / "frames", stopped / "mask.png").save(stopped / "out", resume=True, overlay=None)
 
 

@@ -195,7 +195,7 @@ def test_frames_from_memory_are_saved_too(track, pictures, truth, tmp_path):
 def test_save_comes_before_the_first_frame(clip, track):
     tracker = track(clip / "frames", clip / "mask.png")
     next(tracker)
-    with pytest.raises(RuntimeError, match="save must be called before the first frame"):
+    with pytest.raises(RuntimeError, match="save must be called before the first frame is read"):
         tracker.save(clip / "out")
 
 
@@ -279,7 +279,7 @@ def test_a_video_may_move_but_not_change(clip, track, pictures, truth):
 
 def test_a_source_that_is_read_once_is_not_resumed(track, pictures, truth, tmp_path):
     track(iter(pictures), truth[0]).save(tmp_path / "out", overlay=None)
-    with pytest.raises(MediaError, match="the frames can be read once only"):
+    with pytest.raises(MediaError, match="the frames can be read only once"):
         track(iter(pictures), truth[0]).save(tmp_path / "out", overlay=None, resume=True)
     assert track(pictures, truth[0]).save(tmp_path / "out", overlay=None, resume=True).resumed_frames == 6
 
@@ -367,9 +367,13 @@ def test_a_size_of_the_models_choice(model, pictures, truth):
         ({"model": "compact", "device": "abacus"}, ArgumentError, "device 'abacus' cannot be used"),
         ({"masks": np.zeros((32, 64), np.float32)}, TypeError, "mask must hold integers"),
         ({"masks": np.ones((3, 3), np.uint8)}, ValueError, "mask must have the frame's size"),
-        ({"masks": {7: np.ones((32, 64), np.uint8)}}, ValueError, "masks must be those of frames such as 00000"),
+        ({"masks": {7: np.ones((32, 64), np.uint8)}}, ValueError, "masks must belong to frames such as 00000"),
         ({"masks": {}, "void": 300}, ValueError, "void must be an id from 1 to 255"),
-        ({"masks": np.zeros((32, 64), np.uint8)}, ValueError, "masks must hold at least one object, got background"),
+        (
+            {"masks": np.zeros((32, 64), np.uint8)},
+            ValueError,
+            "masks must hold at least one object, got only background",
+        ),
         ({"masks": {0: np.ones((32, 64), int), "00000": np.ones((32, 64), int)}}, ValueError, "got two of 00000"),
         ({"size": -1}, ArgumentError, "size must be at least 1 pixel"),
         ({"video": [np.zeros((0, 64, 3), np.uint8)]}, ValueError, r"frame must be \(H, W, 3\)"),
