@@ -82,13 +82,15 @@ def dense_kernel(
         if LAZY:
             risen = tile_max > running_max + RESCALE_AT
             new_max = tl.where(risen, tile_max, running_max)
+            finite_max = finite(new_max)
             if tl.max(risen.to(tl.int32), 0) > 0:
-                running_sum, readout = rescale(running_max, running_sum, readout, new_max)
+                running_sum, readout = rescale(running_max, running_sum, readout, finite_max)
         else:
             new_max = tl.maximum(running_max, tile_max)
-            running_sum, readout = rescale(running_max, running_sum, readout, new_max)
+            finite_max = finite(new_max)
+            running_sum, readout = rescale(running_max, running_sum, readout, finite_max)
         running_max = new_max
-        weight = tl.exp2(score - finite(running_max)[:, None])  # [M, N]
+        weight = tl.exp2(score - finite_max[:, None])  # [M, N]
         running_sum += tl.sum(weight, 1)
         v = load_tile(
             value_source, batch, first_channel, start, tokens,

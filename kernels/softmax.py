@@ -18,9 +18,9 @@ def finite(maximum):
 
 
 @triton.jit
-def rescale(running_max, running_sum, readout, new_max):
-    """Return the running sum `[M]` and the readout `[M, V]` relative to a new maximum `[M]`."""
-    decay = tl.exp2(running_max - finite(new_max))
+def rescale(running_max, running_sum, readout, finite_max):
+    """Return the running sum `[M]` and the readout `[M, V]` relative to a new maximum `[M]`, which is `finite`."""
+    decay = tl.exp2(running_max - finite_max)
     return running_sum * decay, readout * decay[:, None]
 
 
