@@ -1,4 +1,4 @@
-"""What no Triton kernel may be like, whatever its budget says."""
+"""Rules that every Triton kernel must follow, whatever its budget."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,9 +13,9 @@ MAX_WAITS = {
     "key_gradient_kernel": 4,
     "value_gradient_kernel": 4,
 }
-"""For asynchronous products, in one turn of the main loop."""
+"""Maximum number of waits for asynchronous products in one turn of the main loop."""
 EXTREME = ("widest", "far, channels last")
-"""Reads that are compiled so that they compile and fit; elsewhere forward kernels must not spill."""
+"""Reads that need only compile and fit. Forward kernels of all other reads must not spill."""
 SPILLING = {
     "XMem": tuple(chips.CHIPS),
     "TF32": tuple(chips.CHIPS),
@@ -23,18 +23,18 @@ SPILLING = {
     "STM, T = 20": ("sm_100",),
     "STCN": ("sm_100",),
 }
-"""Reads and chips whose candidates may spill all the same. 128 channels of float32, on Hopper as three bfloat16 each,
-fill the registers beside the maxima of 64 groups: multiply-adds on Hopper would not spill less, and take 30 times the
-instructions. On sm_100 one of the two versions of triton spills with every tile that was tried."""
+"""Reads and chips whose candidates may spill. 128 channels of float32, on Hopper as split bf16, fill the registers next
+to the maxima of 64 groups. On Hopper, multiply-adds would not spill less, and need 30 times the instructions. On
+sm_100, one of the two versions of triton spills with every tile tried."""
 HALF = ("STM", "STM, T = 20", "STCN", "best 128", "packed", "odd offset")
-"""Reads of 16 bits."""
+"""Reads of 16-bit keys and values."""
 BANKS = ("STM", "STM, T = 20", "STCN")
-"""Reads of 16 bits from memories whose rows begin at multiples of 16 bytes."""
+"""Reads of 16-bit keys and values from memories whose channels begin at multiples of 16 bytes."""
 MIN_COPY_BYTES = 16
 
 
 def broken_rules(found: dict[str, Any]) -> Iterator[str]:
-    """One sentence for each rule that needs by chip, shape and kernel break."""
+    """Yield one sentence for each broken rule, given the needs by chip, shape and kernel."""
     for chip, shapes in found.items():
         for shape, kernels in shapes.items():
             for kernel, needs in kernels.items():

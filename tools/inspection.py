@@ -1,7 +1,7 @@
-"""Compiling the kernels for chips that are not there, and reading from the binaries what they need.
+"""Compiling the kernels for chips that are not present, and reading the resources they need from the binaries.
 
-The launchers themselves run, on tensors without storage; what they would launch is compiled for the target, with the
-specialisation that a launch would get, and nothing is launched.
+The launchers themselves run, on tensors without storage. What they would launch is compiled for the target, with the
+same specialization as for a launch, and nothing is launched.
 """
 
 import re
@@ -22,7 +22,7 @@ from tools import sass
 MATRIX_INSTRUCTIONS = ("HMMA", "IMMA", "QMMA", "HGMMA", "UTCHMMA", "UTCQMMA", "UTCIMMA")
 """Products on tensor cores: mma.sync, wgmma, tcgen05."""
 DESCRIPTOR_BYTES = 128
-"""What a copy by a tensor descriptor (TMA) counts as."""
+"""Bytes that count for a copy by a tensor descriptor (TMA)."""
 STREAMED = {
     "dense_kernel": ("key", "value"),
     "query_gradient_kernel": ("key", "value"),
@@ -31,29 +31,29 @@ STREAMED = {
     "usage_kernel": ("query",),
     "candidates_kernel": ("key",),
 }
-"""What a kernel loads for every tile of its main loop."""
+"""Tensors that a kernel loads for every tile of its main loop."""
 MAX_STATISTICS = 4
-"""Copies of 4 bytes in a loop that may be of gain, bias, lse and delta."""
+"""Maximum number of 4-byte copies in a loop that count as copies of gain, bias, lse and delta."""
 NVIDIA_TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 
 
 class Resources(NamedTuple):
-    """What one launch of a kernel needs of the chip, and what one turn of its main loop does.
+    """Resources of one launch of a kernel, and instructions of one turn of its main loop.
 
     Attributes:
-        kernel: its name.
-        registers: of a thread.
-        spilled: bytes of registers that a thread keeps in memory.
+        kernel: name of the kernel.
+        registers: registers of a thread.
+        spilled: bytes that a thread spills to memory.
         shared: bytes of shared memory of a program.
-        warps: of a program.
-        instructions: of the main loop; of the whole kernel on AMD.
-        matrix: products on tensor cores among them.
-        waits: for asynchronous products among them.
-        barriers: of all warps among them.
-        copy_bytes: of the narrowest asynchronous copy of a thread among them, 0 without one; `DESCRIPTOR_BYTES` where
-            descriptors copy.
+        warps: warps of a program.
+        instructions: instructions of the main loop; on AMD, of the whole kernel.
+        matrix: matrix products among them.
+        waits: waits for asynchronous products among them.
+        barriers: barriers of all warps among them.
+        copy_bytes: bytes of the narrowest asynchronous copy of a thread among them, 0 without one,
+            `DESCRIPTOR_BYTES` if descriptors copy.
         code: instructions of the whole kernel.
-        serialized: 1 where ptxas makes asynchronous products wait for one another (remarks C7510 to C7519).
+        serialized: 1 if ptxas serializes asynchronous products (remarks C7510 to C7519), else 0.
     """
 
     kernel: str
@@ -71,7 +71,7 @@ class Resources(NamedTuple):
 
 
 class _AbsentGPU:
-    """A driver for a GPU that is not there: enough of one to compile."""
+    """A driver of a GPU that is not present, sufficient for compiling."""
 
     def __init__(self, target: GPUTarget) -> None:
         self.target = target
@@ -80,7 +80,7 @@ class _AbsentGPU:
         return self.target
 
     def get_current_device(self) -> GPUTarget:
-        """Kernels keep what is compiled for one device apart from another's: each target is one."""
+        """Return the target: triton caches compiled kernels by device."""
         return self.target
 
     def get_current_stream(self, device: GPUTarget) -> int:
@@ -89,7 +89,7 @@ class _AbsentGPU:
 
 @contextmanager
 def compiling_for(target: GPUTarget) -> Iterator[list[Any]]:
-    """A context in which kernels are compiled for `target` instead of launched; yields the list that collects them."""
+    """Return a context in which kernels are compiled for `target` instead of launched, with the list of them."""
     compiled: list[Any] = []
     launch = JITFunction.run
 
@@ -109,7 +109,7 @@ def compiling_for(target: GPUTarget) -> Iterator[list[Any]]:
 
 
 def resources(kernel: Any) -> Resources:
-    """What a compiled kernel needs."""
+    """Return the resources of a compiled kernel."""
     metadata = kernel.metadata
     read = _amd if metadata.target.backend == "hip" else _nvidia
     return Resources(kernel=metadata.name, shared=metadata.shared, warps=metadata.num_warps, **read(kernel))
@@ -131,14 +131,14 @@ def _nvidia(kernel: Any) -> dict[str, int]:
 
 
 def _streams_by_descriptors(kernel: Any) -> bool:
-    """Whether descriptors read all that a kernel loads tile by tile; statistics are copied beside, a few bytes each."""
+    """Return whether descriptors read all tensors that a kernel loads tile by tile, except statistics."""
     streamed = STREAMED.get(kernel.metadata.name, ())
     signature = kernel.src.signature
     return bool(streamed) and all(signature[f"{name}_descriptor"] != "constexpr" for name in streamed)
 
 
 def _of_main_loop(code: list[sass.Instruction]) -> dict[str, int]:
-    """What one turn of the loop with most products does; of several such the innermost."""
+    """Count the instructions of the main loop: the one with most products, the innermost of several."""
     loop = max(
         sass.loops(code), key=lambda body: (_products(body), -len(body) if _products(body) else len(body)), default=code
     )
@@ -156,7 +156,7 @@ def _products(code: list[sass.Instruction]) -> int:
 
 
 def _narrowest_copy(loop: list[sass.Instruction]) -> int:
-    """Bytes of the narrowest copy of tiles; a few of 4 bytes among wider ones are of statistics, a number a query."""
+    """Return the bytes of the narrowest copy of tiles. A few 4-byte copies among wider ones are of statistics."""
     widths = {**sass.widths(loop), DESCRIPTOR_BYTES: sass.count(loop, "UTMALDG")}
     found = [width for width, copies in widths.items() if copies]
     wider = [width for width in found if width > 4]
@@ -164,13 +164,13 @@ def _narrowest_copy(loop: list[sass.Instruction]) -> int:
 
 
 def _is_serialized(kernel: Any) -> bool:
-    """Whether ptxas says so, which triton does not pass on."""
+    """Return whether ptxas remarks that it serializes products, which triton does not pass on."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "kernel.ptx"
         source.write_text(kernel.asm["ptx"])
         target = f"--gpu-name=sm_{kernel.metadata.target.arch}a"
-        said = _run("ptxas", "-v", target, str(source), "-o", str(Path(folder) / "kernel.cubin"))
-    return re.search(r"\bC751\d\b", said) is not None
+        remarks = _run("ptxas", "-v", target, str(source), "-o", str(Path(folder) / "kernel.cubin"))
+    return re.search(r"\bC751\d\b", remarks) is not None
 
 
 def _amd(kernel: Any) -> dict[str, int]:
@@ -188,6 +188,6 @@ def _amd(kernel: Any) -> dict[str, int]:
 
 
 def _run(tool: str, *arguments: str) -> str:
-    """What a tool of CUDA's prints, its remarks included."""
+    """Run a CUDA tool and return what it prints, with its remarks."""
     command = [NVIDIA_TOOLS / tool, *arguments]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout

@@ -1,11 +1,11 @@
-"""What every kernel needs on every chip, held against `triton_budgets.json`.
+"""The resources of every Triton kernel on every chip, compared with `triton_budgets.json`.
 
     python -m tools.triton_budgets            compile everything and compare with the file
     python -m tools.triton_budgets --write    compile everything and write the file
     python -m tools.triton_budgets --table    print the file as tables
 
-No GPU is needed: the kernels are compiled for chips that are not there, as a launch there would compile them. The file
-has budgets for each version of triton that is tested; to compile with another one, put it first in PYTHONPATH.
+No GPU is needed: the kernels are compiled for each chip as a launch on it would compile them. The file has budgets for
+each version of triton that is tested. To compile with another version, put it first in PYTHONPATH.
 """
 
 import argparse
@@ -29,30 +29,30 @@ from tools.inspection import DESCRIPTOR_BYTES
 
 FILE = Path(__file__).parent / "triton_budgets.json"
 VERSIONS = "3.6.0", "3.7.1"
-"""Of triton: the oldest that is supported, and the pinned one."""
+"""Versions of triton: the oldest supported one and the pinned one."""
 QUERIES = 1620
 LOOP_HEADS = "instructions", "matrix", "waits", "barriers", "bytes a copy"
-"""Columns of what one turn of the main loop does."""
+"""Columns of the table for one turn of the main loop."""
 INSTRUCTIONS_MARGIN = 1.03
-"""By how much a kernel and its main loop may grow unseen."""
+"""Factor by which a kernel and its main loop may grow without a fault."""
 
 
 class Shape(NamedTuple):
     """A read whose kernels are compiled.
 
     Attributes:
-        name: whom it stands for.
-        channels: of keys.
-        value_channels: of values.
+        name: name of the read.
+        channels: key channels.
+        value_channels: value channels.
         key: dtype of queries and keys.
         value: dtype of values.
-        affine: with gain, offset and bias.
-        chosen: tokens of top-k.
-        tokens: of the memory.
-        capacity: tokens that the memory has room for; as many as it holds if None.
-        first_token: of the memory, within its storage.
-        channels_last: channels lie side by side.
-        tf32: float32 may be multiplied as TensorFloat-32.
+        affine: whether the scores have gain, offset and bias.
+        chosen: k of the top-k read.
+        tokens: memory tokens.
+        capacity: tokens that the memory has room for; by default as many as it holds.
+        first_token: index of the first token in the memory's storage.
+        channels_last: whether keys and values are channels last.
+        tf32: whether float32 may be multiplied as TensorFloat-32.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Shape(NamedTuple):
 
 
 BANK = 8104
-"""Room for five frames of 480p in a memory bank."""
+"""Capacity of a memory bank for five 480p frames."""
 SHAPES = (
     Shape("STM", 128, 512, torch.bfloat16, torch.bfloat16, capacity=BANK),
     Shape("STM, T = 20", 128, 512, torch.bfloat16, torch.bfloat16, tokens=32400),
@@ -88,7 +88,7 @@ OPERATIONS = ("read", "backward", "usage", "top-k", "top-k backward")
 
 
 def compile_for(chip: chips.Chip, shape: Shape, operation: str) -> dict[str, dict[str, int]]:
-    """Resources of each kernel that an operation launches on a chip, by its name; the worst of its launches."""
+    """Return the resources of each kernel that an operation launches, by name: the worst of its launches."""
     from triton.backends.compiler import GPUTarget
 
     from tools import inspection
@@ -108,7 +108,7 @@ def compile_for(chip: chips.Chip, shape: Shape, operation: str) -> dict[str, dic
 
 
 def _problem(shape: Shape) -> tuple[Operands, Tensor]:
-    """A read without storage."""
+    """Return the operands and values of a read, without storage."""
 
     def empty(*size: int, dtype: torch.dtype) -> Tensor:
         if shape.channels_last:
@@ -158,7 +158,7 @@ def _launch(operation: str, operands: Operands, value: Tensor, chosen: int) -> N
 
 
 def measure(chip_names: list[str], shape_names: list[str]) -> dict[str, Any]:
-    """Resources by chip, shape and kernel, compiled on all cores."""
+    """Return resources by chip, shape and kernel, compiled on all cores."""
     wanted = [(chip, shape, operation) for chip in chip_names for shape in shape_names for operation in OPERATIONS]
     table: dict[str, Any] = {chip: {shape: {} for shape in shape_names} for chip in chip_names}
     with ProcessPoolExecutor(os.cpu_count()) as processes:
@@ -173,19 +173,19 @@ def _compile_by_name(names: tuple[str, str, str]) -> dict[str, dict[str, int]]:
 
 
 def budgets_of(version: str) -> dict[str, Any]:
-    """What the file says of a version of triton: needs by chip, shape and kernel."""
+    """Return the budgets of a version of triton by chip, shape and kernel."""
     known: dict[str, Any] = json.loads(FILE.read_text()) if FILE.exists() else {}
     return dict(known.get(version, {}))
 
 
 def text_of(versions: dict[str, Any]) -> str:
-    """Budgets of versions of triton as JSON, a kernel a line."""
+    """Return budgets of versions of triton as JSON, one line per kernel."""
     spread = json.dumps(versions, indent=1)
     return re.sub(r"\{[^{}]+\}", lambda needs: " ".join(needs[0].split()), spread) + "\n"
 
 
 def faults(found: dict[str, Any], budgets: dict[str, Any]) -> Iterator[str]:
-    """What is worse than the budgets allow, or against the rules, one sentence each."""
+    """Yield one sentence for each exceeded budget and each broken rule."""
     for chip, shapes in found.items():
         for shape, kernels in shapes.items():
             for kernel, needs in kernels.items():
@@ -208,13 +208,13 @@ def faults(found: dict[str, Any], budgets: dict[str, Any]) -> Iterator[str]:
 
 
 def table_of(budgets: dict[str, Any], chip_names: list[str], shape_names: list[str]) -> str:
-    """Budgets as a Markdown table."""
+    """Return budgets as a Markdown table."""
     heads = "chip", "read", "kernel", "registers", "spilled bytes", "shared KB", *LOOP_HEADS
     lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     lines += [
         f"| {chip} | {shape} | {kernel.removesuffix('_kernel')} | {needs['registers']} | {needs['spilled']} "
         f"| {needs['shared'] / 1024:.0f} | {needs['instructions']} | {needs['matrix']} | {needs['waits']} "
-        f"| {needs['barriers']} | {spoken(needs['copy_bytes'])} |"
+        f"| {needs['barriers']} | {copy_width(needs['copy_bytes'])} |"
         for chip in chip_names
         for shape in shape_names
         for kernel, needs in budgets[chip][shape].items()
@@ -222,13 +222,13 @@ def table_of(budgets: dict[str, Any], chip_names: list[str], shape_names: list[s
     return "\n".join(lines)
 
 
-def spoken(copy_bytes: int) -> str:
-    """Bytes of an asynchronous copy, or what copies instead."""
+def copy_width(copy_bytes: int) -> str:
+    """Return the bytes of an asynchronous copy as text, or "descriptor"."""
     return {0: "", DESCRIPTOR_BYTES: "descriptor"}.get(copy_bytes, str(copy_bytes))
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true", help="write triton_budgets.json")
     parser.add_argument("--table", action="store_true", help="print triton_budgets.json as a table")
