@@ -19,6 +19,7 @@
 #include "cpu/delta.h"
 #include "cpu/grad_scores.h"
 #include "cpu/packed_queries.h"
+#include "cpu/token_gradients.h"
 
 namespace stm {
 inline namespace STM_ISA {
@@ -48,7 +49,7 @@ class DenseBackward {
     delta_.run(threads);
     if (!wanted_.query_side) return;
     for (int64_t b = 0; b < sizes_.batches; ++b) new (order_.data() + b) OrderedReduction;
-    zero(query_sums_, sizes_.batches * panels_ * query_size());
+    zero(query_sums_.data(), sizes_.batches * panels_ * query_size());
   }
 
   // All workers share the packed queries of some batches at a time: of as many as fit into kPackedBytes.
@@ -81,9 +82,9 @@ class DenseBackward {
     Buffer<Number> tile_columns;
     Buffer<Number> keys, values;                         // of the tile's tokens: channels as rows; tokens as rows
     BlockSparseRows<Gemm> weight_rows, grad_score_rows;  // P and dS of the tile's tokens and a chunk's queries
-    Buffer<float> key_sums, value_sums, token_sums;      // gradients of the tile's tokens
-    Buffer<float> query_sums;                            // gradients of all queries
-    int64_t batch = -1;                                  // whose queries the scores hold
+    TokenGradients token_gradients;
+    Buffer<float> query_sums;  // gradients of all queries
+    int64_t batch = -1;        // whose queries the scores hold
 
     explicit Workspace(const DenseBackward& whole)
         : scores(whole.sizes_, whole.read_.scores, whole.panels_),
@@ -94,9 +95,7 @@ class DenseBackward {
           values(whole.wanted_.scores() ? whole.sizes_.objects * whole.values_size() : 0),
           weight_rows(whole.wanted_.value ? whole.queries_.segments() : 0),
           grad_score_rows(whole.wanted_.key_side ? whole.queries_.segments() : 0),
-          key_sums(whole.queries_.key_panels() * kWidth * kTileTokens),
-          value_sums(whole.queries_.value_panels() * kWidth * kTileTokens),
-          token_sums(whole.wanted_.key_side ? kTileTokens * 2 : 0),
+          token_gradients(whole.read_, whole.wanted_),
           query_sums(whole.wanted_.query_side ? whole.panels_ * whole.query_size() : 0) {}
   };
 
@@ -124,7 +123,7 @@ class DenseBackward {
     for (int64_t index = tasks.next(); index >= 0; index = tasks.next()) {
       const int64_t batch = first_batch() + index / tasks_, task = index % tasks_;
       const int64_t end = smaller((task + 1) * task_tiles_ * kTileTokens, sizes_.tokens);
-      if (wanted_.query_side) zero(workspace.query_sums, panels_ * query_size());
+      if (wanted_.query_side) zero(workspace.query_sums.data(), panels_ * query_size());
       workspace.scores.set_batch(batch);
       if (workspace.batch != batch) workspace.scores.pack_queries(0, sizes_.queries);
       workspace.batch = batch;
@@ -132,14 +131,10 @@ class DenseBackward {
         const int64_t tokens = smaller(kTileTokens, end - first);
         pack_tokens(batch, first, tokens, workspace);
         for (int64_t chunk = 0; chunk < queries_.chunks(); ++chunk) add_chunk(batch, chunk, tokens, workspace);
-        write_tokens(batch, first, tokens, workspace);
+        workspace.token_gradients.write(batch, first, tokens);
       }
       if (wanted_.query_side && !add_queries(batch, task, workspace, tasks)) return;
     }
-  }
-
-  static void zero(Buffer<float>& buffer, int64_t count) {
-    std::memset(buffer.data(), 0, static_cast<std::size_t>(count) * sizeof(float));
   }
 
   void pack_tokens(int64_t batch, int64_t first, int64_t tokens, Workspace& workspace) const {
@@ -154,11 +149,7 @@ class DenseBackward {
       Gemm::pack_rows(value, batch * value.batch_stride + first * value.column_stride, tokens, value.column_stride,
                       sizes_.value_channels, value.channel_stride, workspace.values.data() + object * values_size());
     }
-    if (wanted_.key_side) {
-      zero(workspace.key_sums, queries_.key_panels() * kWidth * kTileTokens);
-      zero(workspace.token_sums, kTileTokens * 2);
-    }
-    if (wanted_.value) zero(workspace.value_sums, queries_.value_panels() * kWidth * kTileTokens);
+    workspace.token_gradients.clear();
   }
 
   // Adds to all gradients the contributions of the tile's tokens and the queries of one chunk.
@@ -182,11 +173,11 @@ class DenseBackward {
     }
     if (wanted_.value) {
       workspace.weight_rows.multiply(queries_.grad_out_along_queries(packed), queries_.value_panels(), tokens,
-                                     workspace.value_sums.data());
+                                     workspace.token_gradients.values());
     }
     if (wanted_.key_side) {
       workspace.grad_score_rows.multiply(queries_.queries_along_queries(packed), queries_.key_panels(), tokens,
-                                         workspace.key_sums.data());
+                                         workspace.token_gradients.keys());
     }
   }
 
@@ -202,7 +193,8 @@ class DenseBackward {
     const AffineTerms& terms = workspace.scores.terms();
     if (wanted_.key_side) {
       workspace.grad_score_rows.append(grads, tokens, panel.index_in_chunk);
-      if (terms.present()) add_row_sums(grads, terms.offsets(panel.index), tokens, workspace.token_sums.data());
+      if (terms.present())
+        add_row_sums(grads, terms.offsets(panel.index), tokens, workspace.token_gradients.row_sums());
     }
     if (wanted_.query_side) {
       float* const sums = workspace.query_sums.data() + panel.index * query_size();
@@ -225,62 +217,6 @@ class DenseBackward {
       grad_out += Gemm::columns_size(sizes_.value_channels);
       Gemm::template multiply<true>(values, grad_out, tokens, sizes_.value_channels, grads, Prefetch());
     }
-  }
-
-  void write_tokens(int64_t batch, int64_t first, int64_t tokens, const Workspace& workspace) const {
-    float factors[kTileTokens];
-    if (wanted_.value) {
-      for (int64_t j = 0; j < tokens; ++j) factors[j] = 1.0f;
-      const float* from = workspace.value_sums.data();
-      for (int64_t object = 0; object < sizes_.objects; ++object) {
-        write_sums(object_of(read_.gradients.value, object), sizes_.value_channels, batch, first, tokens, factors,
-                   from);
-        from += divide_up(sizes_.value_channels, kWidth) * kWidth * kTileTokens;
-      }
-    }
-    if (!wanted_.key_side) return;
-    const Vector gain = read_.scores.gain.batch(batch);
-    if (read_.gradients.key) {
-      for (int64_t j = 0; j < tokens; ++j) factors[j] = read_.scores.scale * (gain ? gain[first + j] : 1.0f);
-      write_sums(read_.gradients.key, sizes_.key_channels, batch, first, tokens, factors, workspace.key_sums.data());
-    }
-    for (int64_t j = 0; j < tokens; ++j) {
-      const float* const token_sums = workspace.token_sums.data() + j * 2;
-      if (read_.gradients.bias) read_.gradients.bias.batch(batch)[first + j] = token_sums[0];
-      if (read_.gradients.gain) {
-        const float product = product_with_key(batch, first + j, workspace.key_sums.data() + j * kWidth);
-        read_.gradients.gain.batch(batch)[first + j] = read_.scores.scale * product + token_sums[1];
-      }
-    }
-  }
-
-  // Product of a token's key with its sums.
-  float product_with_key(int64_t batch, int64_t token, const float* sums) const {
-    const Matrix& key = read_.scores.key;
-    float product = 0;
-    with_type(key.dtype, [&](auto type) {
-      const auto* x =
-          static_cast<const decltype(type)*>(key.data) + batch * key.batch_stride + token * key.column_stride;
-      for (int64_t c = 0; c < sizes_.key_channels; ++c) {
-        product += sums[channel_offset(c)] * to_float(x[c * key.channel_stride]);
-      }
-    });
-    return product;
-  }
-
-  // Where a channel is in the sums of a token, which come panel by panel.
-  static int64_t channel_offset(int64_t channel) { return channel / kWidth * kTileTokens * kWidth + channel % kWidth; }
-
-  // Writes channel by channel: the tokens of a channel are mostly adjacent in the output.
-  static void write_sums(const Matrix& out, int64_t channels, int64_t batch, int64_t first, int64_t tokens,
-                         const float* factors, const float* sums) {
-    with_type(out.dtype, [&](auto type) {
-      auto* to = static_cast<decltype(type)*>(out.data) + batch * out.batch_stride + first * out.column_stride;
-      for (int64_t c = 0; c < channels; ++c, to += out.channel_stride) {
-        const float* const from = sums + channel_offset(c);
-        for (int64_t j = 0; j < tokens; ++j) from_float(factors[j] * from[j * kWidth], to[j * out.column_stride]);
-      }
-    });
   }
 
   // Adds a task's query gradients to those of all; false if the work has failed elsewhere.

@@ -73,7 +73,7 @@ class Bf16ForwardTile {
         // Weights of zero times values give zeros, or NaN.
         const int64_t packed = read_.sizes.objects * bf16_rows_size<kParts>(read_.sizes.value_channels, count_);
         if (finite_.all_finite<uint16_t>(values_.data(), packed)) continue;
-        std::memset(weights, 0, static_cast<std::size_t>(bf16_columns_size<kParts>(count_)) * sizeof(uint16_t));
+        zero(weights, bf16_columns_size<kParts>(count_));
       }
       panel_sums[count++] = sums;
     }

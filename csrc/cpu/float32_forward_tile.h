@@ -71,7 +71,7 @@ class Float32ForwardTile {
       case Effect::kNone:
         // Weights of zero times values give zeros, or NaN.
         if (finite_.all_finite<uint32_t>(values_.data(), values_.rows() * count_)) return;
-        std::memset(tile_.data(), 0, static_cast<std::size_t>(count_ * kWidth) * sizeof(float));
+        zero(tile_.data(), count_ * kWidth);
         return accumulate(values_.data(), tile_.data(), values_.groups(), count_, nullptr, sums);
       case Effect::kAdd:
         return accumulate(values_.data(), tile_.data(), values_.groups(), count_, nullptr, sums);

@@ -31,7 +31,7 @@ struct Readout {
 
   void clear(int64_t panels, int64_t panel_size) {
     for (int64_t panel = 0; panel < panels; ++panel) states.data()[panel].clear();
-    std::memset(sums.data(), 0, static_cast<std::size_t>(panels * panel_size) * sizeof(float));
+    zero(sums.data(), panels * panel_size);
   }
 
   // Merges what another task has read of other tokens, for the same queries.

@@ -115,7 +115,7 @@ class PackedQueries {
     Gemm::pack_panel(x, start, smaller<int64_t>(kWidth, channels - channel), x.channel_stride, part.queries,
                      x.column_stride, out);
     const int64_t done = Gemm::columns_size(part.queries);
-    std::memset(out + done, 0, static_cast<std::size_t>(along_queries_size() - done) * sizeof(Number));
+    zero(out + done, along_queries_size() - done);
   }
 
   const Backward& read_;

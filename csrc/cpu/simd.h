@@ -57,6 +57,11 @@ constexpr T larger(T a, T b) {
 constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 constexpr int64_t round_up(int64_t a, int64_t b) { return divide_up(a, b) * b; }
 
+template <class T>
+STM_INLINE void zero(T* x, int64_t count) {
+  std::memset(x, 0, static_cast<std::size_t>(count) * sizeof(T));
+}
+
 STM_INLINE Floats load(const float* x) { return *reinterpret_cast<const UnalignedFloats*>(x); }
 
 STM_INLINE void store(float* x, Floats value) { *reinterpret_cast<UnalignedFloats*>(x) = value; }

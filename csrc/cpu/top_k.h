@@ -215,7 +215,7 @@ class TopKRead {
 
   void gather_column(const Matrix& value, const Matrix& out, int64_t batch, int64_t i, float* total) const {
     const int64_t at = (batch * sizes_.queries + i) * read_.top_k;
-    std::memset(total, 0, static_cast<std::size_t>(sizes_.value_channels) * sizeof(float));
+    zero(total, sizes_.value_channels);
     with_type(value.dtype, [&](auto type) {
       using T = decltype(type);
       for (int64_t k = 0; k < keep_; ++k) {

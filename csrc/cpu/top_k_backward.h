@@ -74,7 +74,7 @@ class TopKBackwardPass {
   void sum_over(int64_t channels, const Threads& threads, float* out, Add add) const {
     const int64_t partials = smaller(kPartialSums, channels);
     Buffer<float> sums(partials * choices_);
-    std::memset(sums.data(), 0, static_cast<std::size_t>(partials * choices_) * sizeof(float));
+    zero(sums.data(), partials * choices_);
     run_tasks(threads, partials, [&](TaskQueue& tasks) {
       for (int64_t partial = tasks.next(); partial >= 0; partial = tasks.next()) {
         add(channels * partial / partials, channels * (partial + 1) / partials, sums.data() + partial * choices_);
@@ -120,7 +120,7 @@ class TopKBackwardPass {
       const int64_t batch = task / sizes_.total_value_channels(), index = task % sizes_.total_value_channels();
       const int64_t object = index / sizes_.value_channels, channel = index % sizes_.value_channels;
       const Matrix grad = object_of(read_.grad_out, object);
-      std::memset(sums.data(), 0, static_cast<std::size_t>(sizes_.tokens) * sizeof(float));
+      zero(sums.data(), sizes_.tokens);
       scatter(grad, batch, channel, weights(batch), sums.data());
       write_channel(object_of(read_.gradients.value, object), batch, channel, sums.data(), sizes_.tokens, 1.0f, {});
     }
@@ -158,7 +158,7 @@ class TopKBackwardPass {
       const float* const grad_scores = grad_scores_.data() + batch * choices_;
       const Vector gain = read_.scores.gain.batch(batch);
       if (read_.gradients.key) {
-        std::memset(sums.data(), 0, static_cast<std::size_t>(sizes_.tokens) * sizeof(float));
+        zero(sums.data(), sizes_.tokens);
         scatter(read_.scores.query, batch, channel, grad_scores, sums.data());
         write_channel(read_.gradients.key, batch, channel, sums.data(), sizes_.tokens, read_.scores.scale, gain);
       }

@@ -33,7 +33,7 @@ class UsageSum {
       const int64_t batch = task / chunks_, chunk = task % chunks_;
       const int64_t begin = tiles_ * chunk / chunks_ * kTileTokens;
       const int64_t end = smaller(tiles_ * (chunk + 1) / chunks_ * kTileTokens, usage_.sizes.tokens);
-      std::memset(sums.data(), 0, static_cast<std::size_t>((end - begin) * kLanes) * sizeof(float));
+      zero(sums.data(), (end - begin) * kLanes);
       for (int64_t first = 0; first < usage_.sizes.queries; first += panels_ * kWidth) {
         const int64_t count = smaller(panels_ * kWidth, usage_.sizes.queries - first);
         scores.set_batch(batch);
