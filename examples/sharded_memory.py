@@ -12,7 +12,7 @@ import torch.distributed as dist
 from clip import intersection_over_union, render_clip
 
 from stm_fast import MemoryPolicy, Segmenter, load_model
-from stm_fast.memory.sharded import ShardedMemory
+from stm_fast.memory import ShardedMemory
 
 
 def join_group() -> torch.device:

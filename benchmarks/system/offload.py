@@ -24,7 +24,7 @@ from benchmarks.harness import Turns, ratio
 from benchmarks.process_memory import anonymous_growth
 from stm_fast import MemoryPolicy
 from stm_fast.memory.bank import MemoryBank
-from stm_fast.memory.offload import DiskStore
+from stm_fast.memory.stores import DiskStore
 
 KEY, VALUE, HEIGHT, WIDTH = 128, 512, 30, 54
 FRAMES, MANY_TOKENS, ROUNDS, CHECKED = 2_000, 10_000_000, 3, 8

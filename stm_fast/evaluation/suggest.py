@@ -17,7 +17,7 @@ class Sight:
 
     Attributes:
         area: pixels of its mask.
-        uncertainty: see `stm_fast.memory.certainty.uncertainty`; None where it is not known, as where the mask was
+        uncertainty: see `stm_fast.memory.policies.uncertainty`; None where it is not known, as where the mask was
             given, and where the object is not found.
     """
 
@@ -33,7 +33,7 @@ class Doubt:
         frame: its name.
         index: its number among the frames of the result, from 0.
         area: pixels of the object's mask.
-        uncertainty: see `stm_fast.memory.certainty.uncertainty`.
+        uncertainty: see `stm_fast.memory.policies.uncertainty`.
         times_usual: as a multiple of the object's median over the clip.
     """
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from stm_fast.inference.frames import Geometry
 from stm_fast.inference.objects import corrected, one_hot
-from stm_fast.memory.certainty import uncertainty
+from stm_fast.memory.policies import uncertainty
 
 
 @dataclass

@@ -17,7 +17,7 @@ class Segmentation:
         logits: background first, then the objects `(O + 1, H, W)`, float32; `probabilities` is their softmax.
         probabilities: `(O + 1, H, W)`, float32, summing to one.
         mask: the most probable id of each pixel, 0 for the background `(H, W)`; uint8, or int32 with ids above 255.
-        uncertainty: of each object `(O,)`, float32, see `stm_fast.memory.certainty.uncertainty`; NaN for an object
+        uncertainty: of each object `(O,)`, float32, see `stm_fast.memory.policies.uncertainty`; NaN for an object
             whose mask was given, and for one that is nowhere.
     """
 

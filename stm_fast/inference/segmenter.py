@@ -21,8 +21,8 @@ from stm_fast.inference.run_state import RunState
 from stm_fast.inference.segmentation import Segmentation
 from stm_fast.inference.video import Video
 from stm_fast.memory.bank import MemoryBank
-from stm_fast.memory.offload import Store
 from stm_fast.memory.policies import MemoryPolicy
+from stm_fast.memory.stores import Store
 from stm_fast.models.aggregation import PROBABILITY_FLOOR
 from stm_fast.models.stm import STM
 from stm_fast.ops.backends.registry import check_name
@@ -55,11 +55,11 @@ class Segmenter(Exclusive):
         top_k: read only the k best memory tokens of each location; None for all of them.
         backend: of the memory read, see `stm_fast.memory_read`.
         store: where kept frames move, the host's memory or a disk, so that the memory is not bounded by the device's;
-            see `stm_fast.memory.offload`. None keeps them on the device.
+            see `stm_fast.memory.stores`. None keeps them on the device.
         value_dtype: what memory values are stored in, see `stm_fast.memory.bank.MemoryBank`.
         memory: what makes the memory, from a policy, a store and a value_dtype: `MemoryBank`, or
-            `stm_fast.memory.sharded.ShardedMemory` for one that several processes share, which then all follow the same
-            video in step.
+            `stm_fast.memory.distributed.ShardedMemory` for one that several processes share, which then all follow the
+            same video in step.
     """
 
     def __init__(
@@ -200,12 +200,12 @@ class Segmenter(Exclusive):
         """
         last = self._current()
         following = self._next(last, frame)
-        self.memory.settle_read()
+        self.memory.commit_read()
         self._video.memorise(last)
         try:
             return self._commit(following, self._follow(last.objects, following) if last.objects else None)
         except BaseException:
-            self.memory.undo_read()
+            self.memory.roll_back_read()
             raise
 
     @one_at_a_time

@@ -1,4 +1,4 @@
-"""Where memory tokens lie: keys, values and what is known of each token, in one block."""
+"""Memory tokens: keys, values and what is known of each token, side by side in one block."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,16 +7,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-_LARGEST_INT8 = 127
-_SMALLEST_SCALE = torch.finfo(torch.float32).tiny
+_MAX_INT8 = 127
+_MIN_SCALE = torch.finfo(torch.float32).tiny
 
 TOKEN_ALIGNMENT = 8
-"""Tokens of 16 bytes in the smallest dtype that is read: what a GPU copies at once, and what its tensor descriptors
-require of strides and addresses."""
+"""Number of tokens that take 16 bytes in the smallest dtype that is read: GPUs copy 16 bytes at once, and their tensor
+descriptors require it of strides and addresses."""
 
 
 def aligned(tokens: int, step: int = TOKEN_ALIGNMENT) -> int:
-    """A number of tokens rounded up to a multiple of `step`."""
+    """Round a number of tokens up to a multiple of `step`."""
     return -(-tokens // step) * step
 
 
@@ -25,9 +25,9 @@ class Tokens(NamedTuple):
 
     Attributes:
         keys: `(O, Ck, n)`.
-        values: `(O, Cv, n)`, of the dtype that the network made.
-        usage: how much each was read so far, softmax weights summed over locations and reads; float32 `(O, n)`.
-        born: number of reads that were made before it came, float32 `(O, n)`.
+        values: `(O, Cv, n)`, in the dtype of the network.
+        usage: how much each was read so far, its softmax weights summed over locations and reads; float32 `(O, n)`.
+        born: number of reads before it came, float32 `(O, n)`.
         presence: share of its location that the object covers, in [0, 1], float32 `(O, n)`.
     """
 
@@ -45,18 +45,18 @@ class Tokens(NamedTuple):
 
 @dataclass
 class TokenBlock:
-    """Room for the tokens of O objects, of which the read sees any range without a copy.
+    """Room for the tokens of O objects. A read sees any range of them without a copy.
 
     The capacity of a new block is a multiple of `TOKEN_ALIGNMENT`, and so are its strides.
 
     Attributes:
         keys: `(O, Ck, capacity)`.
-        values: `(O, Cv, capacity)`, of the dtype that they are stored in.
+        values: `(O, Cv, capacity)`, in the dtype in which they are stored.
         usage: float32 `(O, capacity)`; this and the next two as in `Tokens`.
         born: likewise.
         presence: likewise.
-        scales: float32 `(O, capacity)`, what a token's values in int8 are multiplied by; None for other dtypes.
-        read_dtype: of the values that were put in.
+        scales: float32 `(O, capacity)`, by which the int8 values of a token are multiplied; None for other dtypes.
+        read_dtype: dtype of the values that were put in.
     """
 
     keys: Tensor
@@ -69,9 +69,9 @@ class TokenBlock:
 
     @classmethod
     def empty(cls, like: Tokens, capacity: int, value_dtype: torch.dtype | None) -> "TokenBlock":
-        """A block for at least `capacity` tokens like these.
+        """Return a block for at least `capacity` tokens like these.
 
-        Values are stored in `value_dtype`; None for the dtype they come in.
+        Values are stored in `value_dtype`; None for their own dtype.
         """
         return cls(
             _room(like.keys, capacity),
@@ -83,9 +83,15 @@ class TokenBlock:
             read_dtype=like.values.dtype,
         )
 
+    @classmethod
+    def of(cls, tensors: dict[str, Tensor], read_dtype: torch.dtype) -> "TokenBlock":
+        """Return the block whose `tensors` these are."""
+        others = {name: part for name, part in tensors.items() if name != "scales"}
+        return cls(**others, scales=tensors.get("scales"), read_dtype=read_dtype)
+
     @property
     def capacity(self) -> int:
-        """Tokens of an object that there is room for."""
+        """Number of tokens of an object that there is room for."""
         return self.keys.shape[2]
 
     @property
@@ -99,20 +105,20 @@ class TokenBlock:
         return self.nbytes // (len(self.keys) * self.capacity)
 
     def put(self, first: int, tokens: Tokens) -> None:
-        """Writes tokens from place `first` on."""
+        """Write tokens from place `first` on."""
         place = slice(first, first + tokens.number)
         values = tokens.values
         if self.scales is not None:
             values = values.float()
-            scales = values.abs().amax(1) / _LARGEST_INT8
-            values = (values / scales.clamp(min=_SMALLEST_SCALE)[:, None]).round().to(torch.int8)
+            scales = values.abs().amax(1) / _MAX_INT8
+            values = (values / scales.clamp(min=_MIN_SCALE)[:, None]).round().to(torch.int8)
             self.scales[..., place] = scales
         self.keys[..., place] = tokens.keys
         self.values[..., place] = values
         self.usage[..., place], self.born[..., place], self.presence[..., place] = tokens[2:]
 
     def get(self, first: int, last: int) -> Tokens:
-        """The tokens from `first` up to `last`; views, but for values that are stored in another dtype."""
+        """Return the tokens from `first` up to `last`; views, except for values stored in another dtype."""
         place = slice(first, last)
         values = self.values_to_read(first, last).to(self.read_dtype)
         return Tokens(
@@ -120,49 +126,44 @@ class TokenBlock:
         )
 
     def values_to_read(self, first: int, last: int) -> Tensor:
-        """Values `(O, Cv, n)` for a read; a view if they are stored in floating point."""
+        """Return values `(O, Cv, n)` for a read; a view if they are stored in floating point."""
         if self.scales is None:
             return self.values[..., first:last]
-        # What lies behind the last token is decoded as well, so that rows are aligned, and cut off.
+        # Up to the next multiple of the alignment, and cut off again, so that rows are aligned.
         place = slice(first, first + aligned(last - first))
         values = self.values[..., place].to(self.read_dtype) * self.scales[:, None, place].to(self.read_dtype)
         return values[..., : last - first]
 
     def copy(self, source: int, target: int, count: int) -> None:
-        """Copies tokens from one place to another that does not overlap it."""
+        """Copy tokens from one place to another that does not overlap it."""
         for part in self.tensors().values():
             part[..., target : target + count] = part[..., source : source + count]
 
     def of_rows(self, rows: Sequence[int]) -> "TokenBlock":
-        """A block of some objects."""
+        """Return a block of some objects."""
         index = torch.tensor(rows, dtype=torch.long, device=self.keys.device)
-        return self._with({name: part[index] for name, part in self.tensors().items()})
+        return TokenBlock.of({name: part[index] for name, part in self.tensors().items()}, self.read_dtype)
 
     def resized(
         self, first: int, last: int, target: int, capacity: int, device: torch.device | None = None
     ) -> "TokenBlock":
-        """A block of at least this capacity that holds the tokens from `first` up to `last` from place `target` on.
+        """Return a block of at least this capacity with the tokens from `first` up to `last` from place `target` on.
 
-        On the same device unless another one is given.
+        It is on the same device unless another one is given.
         """
         moved = {name: _room(part, capacity, device=device) for name, part in self.tensors().items()}
         for name, part in self.tensors().items():
             moved[name][..., target : target + last - first] = part[..., first:last]
-        return self._with(moved)
+        return TokenBlock.of(moved, self.read_dtype)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The tensors of the block by the names of its attributes."""
+        """Return the tensors of the block by the names of its attributes."""
         parts = {name: getattr(self, name) for name in ("keys", "values", "usage", "born", "presence")}
         return parts if self.scales is None else parts | {"scales": self.scales}
 
-    def _with(self, tensors: dict[str, Tensor]) -> "TokenBlock":
-        """A block of other tensors, by the names of its attributes."""
-        others = {name: part for name, part in tensors.items() if name != "scales"}
-        return TokenBlock(**others, scales=tensors.get("scales"), read_dtype=self.read_dtype)
-
 
 def gathered(tokens: Tokens, index: Tensor) -> Tokens:
-    """The tokens at `index` `(O, n)`, other ones for each object."""
+    """Return the tokens at `index` `(O, n)`, which differs between objects."""
 
     def take(part: Tensor) -> Tensor:
         if part.ndim == 2:
@@ -173,14 +174,14 @@ def gathered(tokens: Tokens, index: Tensor) -> Tokens:
 
 
 def joined(parts: Sequence[Tokens]) -> Tokens:
-    """Tokens side by side, in aligned rows."""
+    """Concatenate tokens, in aligned rows."""
     number = sum(tokens.number for tokens in parts)
 
-    def join(few: tuple[Tensor, ...]) -> Tensor:
-        behind = few[0].new_empty(*few[0].shape[:-1], aligned(number) - number)
-        return torch.cat([*few, behind], -1)[..., :number]
+    def join(tensors: tuple[Tensor, ...]) -> Tensor:
+        padding = tensors[0].new_empty(*tensors[0].shape[:-1], aligned(number) - number)
+        return torch.cat([*tensors, padding], -1)[..., :number]
 
-    return Tokens(*(join(few) for few in zip(*parts, strict=True)))
+    return Tokens(*(join(tensors) for tensors in zip(*parts, strict=True)))
 
 
 def _room(like: Tensor, capacity: int, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Tensor:

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     import torch
 
     from stm_fast.inference.segmenter import Segmenter
-    from stm_fast.memory.offload import Store
     from stm_fast.memory.policies import MemoryPolicy
+    from stm_fast.memory.stores import Store
     from stm_fast.models.stm import STM
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -103,7 +103,7 @@ class TrackOptions:
 
     def _store(self, device: str, folder: Path | None) -> "Store | None":
         """Make the store that remembered frames move to; None if they stay on the device."""
-        from stm_fast.memory.offload import DiskStore, HostStore
+        from stm_fast.memory.stores import DiskStore, HostStore
 
         if self.offload not in OFFLOADS:
             raise ArgumentError("offload", f"must be one of {', '.join(OFFLOADS)}, got {self.offload}")

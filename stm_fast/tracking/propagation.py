@@ -41,7 +41,7 @@ class TrackedFrame:
         image: RGB uint8 `(H, W, 3)`.
         mask: ids `(H, W)`, 0 for the background; uint8, or int32 with ids above 255.
         objects: ids of the objects that are followed, visible or not.
-        uncertainty: of each object, see `stm_fast.memory.certainty.uncertainty`; None for one that is not found or
+        uncertainty: of each object, see `stm_fast.memory.policies.uncertainty`; None for one that is not found or
             whose mask was given.
         time: seconds since the first frame; None if the source has no time stamps.
         resumed: whether the mask was made by an earlier run.

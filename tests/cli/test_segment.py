@@ -17,7 +17,7 @@ from stm_fast.media.encode import video_writer
 from stm_fast.media.masks import read_mask, write_mask
 from stm_fast.media.sources import open_frames
 from stm_fast.memory.bank import MemoryBank
-from stm_fast.memory.offload import DiskStore
+from stm_fast.memory.stores import DiskStore
 from stm_fast.tracking import results
 from stm_fast.tracking.options import parse_bytes
 
@@ -98,7 +98,7 @@ def test_a_memory_on_disk_leaves_nothing_behind(segment, clip, tmp_path, monkeyp
     moved = []
     put = DiskStore.put
     monkeypatch.setattr(DiskStore, "put", lambda self, *tensors: moved.append(self.folder) or put(self, *tensors))
-    monkeypatch.setitem(MemoryBank.__init__.__kwdefaults__, "part_bytes", 1)
+    monkeypatch.setitem(MemoryBank.__init__.__kwdefaults__, "split_bytes", 1)
     result = segment("--offload", "disk", "--memory-every", 1)
     assert result.exit_code == 0, result.output
     assert masks(tmp_path / "out" / "masks") == masks(clip / "masks")

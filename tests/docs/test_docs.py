@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from stm_fast.cli.main import app
 from stm_fast.memory import presets
-from stm_fast.memory.arena import Role
 from stm_fast.memory.bank import MemoryBank
+from stm_fast.memory.frames import Role
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]

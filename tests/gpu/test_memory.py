@@ -11,8 +11,8 @@ from torch import Tensor
 from stm_fast import MemoryPolicy
 from stm_fast.memory import presets
 from stm_fast.memory.bank import MemoryBank
-from stm_fast.memory.offload import DiskStore, HostStore, Store
-from stm_fast.memory.sharded import ShardedMemory
+from stm_fast.memory.distributed import ShardedMemory
+from stm_fast.memory.stores import DiskStore, HostStore, Store
 from tests.memory.reads import assert_aligned, watched
 
 if not torch.cuda.is_available():
@@ -46,13 +46,13 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 
 
 def test_parts_on_the_host_are_read_as_one_memory(store: Store) -> None:
-    bank = fill(MemoryBank(OFFICIAL, store=store, part_bytes=8 * FRAME_BYTES))
+    bank = fill(MemoryBank(OFFICIAL, store=store, split_bytes=8 * FRAME_BYTES))
     assert bank.stored_bytes > 0
     check_equal(bank, fill(MemoryBank(OFFICIAL)))
 
 
 def test_reads_of_parts_need_no_more_memory_each_time(store: Store) -> None:
-    bank = fill(MemoryBank(OFFICIAL, store=store, part_bytes=8 * FRAME_BYTES))
+    bank = fill(MemoryBank(OFFICIAL, store=store, split_bytes=8 * FRAME_BYTES))
     query = frame_of(1000)[0][:1]
     reserved = []
     for _ in range(40):
@@ -63,8 +63,8 @@ def test_reads_of_parts_need_no_more_memory_each_time(store: Store) -> None:
 
 def test_parts_are_aligned_on_the_device(store: Store) -> None:
     """Of frames of 1620 tokens three make no multiple of 8."""
-    bank = fill(MemoryBank(OFFICIAL, store=store, part_bytes=2 * 3 * FRAME_BYTES))
-    assert len(bank.arenas[0]._parts[0].frames) == 3
+    bank = fill(MemoryBank(OFFICIAL, store=store, split_bytes=2 * 3 * FRAME_BYTES))
+    assert len(bank.groups[0].offloaded.stored[0].frames) == 3
     with watched() as seen:
         check_equal(bank, fill(MemoryBank(OFFICIAL)))
     for tensors in seen:
@@ -75,9 +75,9 @@ def test_parts_are_aligned_on_the_device(store: Store) -> None:
 
 def test_pinned_parts_stay_pinned_when_restored() -> None:
     tensors, rest = fill(MemoryBank(OFFICIAL)).state()
-    bank = MemoryBank(OFFICIAL, store=HostStore(), part_bytes=8 * FRAME_BYTES)
+    bank = MemoryBank(OFFICIAL, store=HostStore(), split_bytes=8 * FRAME_BYTES)
     bank.restore({name: part.cpu() for name, part in tensors.items()}, rest, "cuda")
-    assert all(part.keys.is_pinned() for part in bank.arenas[0]._parts)
+    assert all(part.keys.is_pinned() for part in bank.groups[0].offloaded.stored)
     check_equal(bank, fill(MemoryBank(OFFICIAL)))
 
 

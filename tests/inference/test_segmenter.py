@@ -8,8 +8,8 @@ import torch
 
 from stm_fast import MemoryPolicy, Segmenter
 from stm_fast.inference import network
-from stm_fast.memory.certainty import Certain, uncertainty
-from stm_fast.memory.offload import DiskStore, HostStore
+from stm_fast.memory.policies import Certain, uncertainty
+from stm_fast.memory.stores import DiskStore, HostStore
 from stm_fast.models.card import ModelCard
 from stm_fast.models.stm import STM
 
@@ -25,8 +25,8 @@ def blocks_of(mask: torch.Tensor) -> list[str]:
 
 def frames_of(segmenter: Segmenter) -> tuple[torch.Tensor, torch.Tensor]:
     """Keys and values `(O, C, T, h, w)` of the objects of the first frame."""
-    arena = segmenter.memory.arenas[0]
-    return arena.keys.unflatten(2, (-1, *arena.grid)), arena.values.unflatten(2, (-1, *arena.grid))
+    group = segmenter.memory.groups[0]
+    return group.keys.unflatten(2, (-1, *group.grid)), group.values.unflatten(2, (-1, *group.grid))
 
 
 def test_objects_are_followed(model: STM, paint: Blocks, ids: Blocks) -> None:
@@ -94,7 +94,7 @@ def test_an_object_joins_later(model: STM, paint: Blocks, ids: Blocks) -> None:
     assert result.index == 1
     assert blocks_of(result.mask) == ["107", "000"]
     assert blocks_of(segmenter.step(paint(".r.", "b..")).mask) == ["010", "700"]
-    assert [arena.frames for arena in segmenter.memory.arenas] == [(0, 1), (1,)]
+    assert [group.frames for group in segmenter.memory.groups] == [(0, 1), (1,)]
 
 
 def test_a_known_object_is_corrected(model: STM, paint: Blocks, ids: Blocks) -> None:
@@ -146,7 +146,7 @@ def test_a_store_changes_nothing_but_the_place(model: STM, paint: Blocks, ids: B
         segmenter = Segmenter(model, policy=MemoryPolicy(every=2), store=store)
         segmenter.start(paint("r.", ".b"), ids("10", "00"))
         if store is not None:
-            segmenter.memory.part_bytes = 1
+            segmenter.memory.split_bytes = 1
         for index in range(9):
             segmenter.step(paint("r.", "gb") if index % 2 else paint(".r", "g."))
             if index == 3:
@@ -193,7 +193,7 @@ def test_the_memory_is_told_how_sure_the_network_was(model: STM, paint: Blocks, 
 
 def memorised(segmenter: Segmenter) -> list[float]:
     """What was told of the last frame in memory."""
-    return [arena.uncertainty for arena in segmenter.memory.arenas]
+    return [group.uncertainty for group in segmenter.memory.groups]
 
 
 def test_of_masks_that_are_taken_over_nothing_is_known(model: STM, paint: Blocks, ids: Blocks) -> None:
@@ -203,7 +203,7 @@ def test_of_masks_that_are_taken_over_nothing_is_known(model: STM, paint: Blocks
     for _ in range(3):
         segmenter.recall(paint("rr..", ".ggg"), ids("1100", "0222"))
     assert all(math.isnan(found) for found in memorised(segmenter))
-    assert not any(arena.notes for arena in segmenter.memory.arenas)
+    assert not any(group.notes for group in segmenter.memory.groups)
     segmenter.step(paint("rr..", "..gg"))
     segmenter.step(paint("rr..", "..gg"))
     assert not any(math.isnan(found) for found in memorised(segmenter))
@@ -217,7 +217,7 @@ def test_a_correction_of_one_object_keeps_the_frame_for_that_one(model: STM, pai
     segmenter.annotate(ids("1000", "0000"), [1])
     for _ in range(2):
         segmenter.step(paint("rr..", ".ggg"))
-    assert [arena.frames for arena in segmenter.memory.arenas] == [(0, 1, 2), (0, 2)]
+    assert [group.frames for group in segmenter.memory.groups] == [(0, 1, 2), (0, 2)]
 
 
 def test_holes_are_filled_in_what_is_remembered_of_given_masks_alone(model: STM, paint: Blocks, ids: Blocks) -> None:
@@ -329,7 +329,7 @@ def test_an_edit_between_a_failed_step_and_its_repetition(
     expected, result = (segmenter.step(paint("b..", "g.r")) for segmenter in (calm, shaken))
     assert result.objects == expected.objects
     assert torch.equal(result.probabilities, expected.probabilities)
-    for ours, theirs in zip(shaken.memory.arenas, calm.memory.arenas, strict=True):
+    for ours, theirs in zip(shaken.memory.groups, calm.memory.groups, strict=True):
         assert torch.equal(ours.keys, theirs.keys)
         assert torch.equal(ours.values, theirs.values)
 
@@ -408,7 +408,7 @@ def test_internal_size(model: STM, paint: Blocks, ids: Blocks, size: int) -> Non
     first = segmenter.start(frame, ids("1100", "1100", "0022", "0022"))
     assert blocks_of(first.mask) == ["1100", "1100", "0022", "0022"]
     result = segmenter.step(frame[:, ::-1])
-    assert segmenter.memory.arenas[0].grid == (size // 16, size // 16)
+    assert segmenter.memory.groups[0].grid == (size // 16, size // 16)
     assert result.probabilities.shape == (3, 64, 64)
     expected = torch.from_numpy(ids("0011", "0011", "2200", "2200"))
     assert (result.mask == expected).float().mean() > 0.9

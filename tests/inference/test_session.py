@@ -21,7 +21,7 @@ from stm_fast.inference import segmenter as segmenter_module
 from stm_fast.media.notices import MediaNotice
 from stm_fast.memory import presets
 from stm_fast.memory.bank import MemoryBank
-from stm_fast.memory.offload import DiskStore
+from stm_fast.memory.stores import DiskStore
 from stm_fast.models.stm import STM
 from stm_fast.ops import compiled, cpu_engines
 from stm_fast.ops.backends import cpu
@@ -71,7 +71,7 @@ def test_a_video_begins_with_the_memory_of_another(
     model: STM, paint: Blocks, ids: Blocks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its frames count as frames before the first; of a memory on disk as well."""
-    monkeypatch.setitem(MemoryBank.__init__.__kwdefaults__, "part_bytes", 1)
+    monkeypatch.setitem(MemoryBank.__init__.__kwdefaults__, "split_bytes", 1)
     path = tmp_path / "state.safetensors"
     for store in (None, DiskStore(tmp_path / "memory")):
         before, after = (Segmenter(model, policy=MemoryPolicy(every=2), store=store) for _ in range(2))
@@ -104,10 +104,10 @@ def test_what_is_usual_goes_on_in_another_video(model: STM, paint: Blocks, ids: 
     before.step(paint(".r", "g."))
     after.start(paint("gr", ".b"), memory=tmp_path / "state.safetensors")
     for segmenter in (before, after):
-        (arena,) = segmenter.memory.arenas
-        assert arena.notes == before.memory.arenas[0].notes
-        assert arena.notes["frames near it"] == 3
-        assert math.isnan(arena.uncertainty)
+        (group,) = segmenter.memory.groups
+        assert group.notes == before.memory.groups[0].notes
+        assert group.notes["frames near it"] == 3
+        assert math.isnan(group.uncertainty)
 
 
 def test_a_memory_that_does_not_fit_leaves_the_video_as_it_was(
@@ -158,7 +158,7 @@ def test_a_saved_segmenter_goes_on_to_the_same_bits(
     for frame in frames:
         expected, result = whole.step(frame), resumed.step(frame)
         assert torch.equal(result.probabilities, expected.probabilities)
-        for one, other in zip(whole.memory.arenas, resumed.memory.arenas, strict=True):
+        for one, other in zip(whole.memory.groups, resumed.memory.groups, strict=True):
             assert (one.frames, one.notes) == (other.frames, other.notes)
             assert one.uncertainty == pytest.approx(other.uncertainty, abs=0, rel=0, nan_ok=True)
         assert resumed.memory.table() == whole.memory.table()
@@ -372,7 +372,7 @@ def test_a_video_goes_on_when_another_cannot_begin(model: STM, paint: Blocks, id
     path = tmp_path / "state.safetensors"
     stored = Segmenter(model, policy=MemoryPolicy(every=1), store=DiskStore(tmp_path / "memory"))
     stored.start(paint("r."), ids("10"))
-    stored.memory.part_bytes = 1
+    stored.memory.split_bytes = 1
     for _ in range(4):
         stored.step(paint("r."))
     stored.save(path)

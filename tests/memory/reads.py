@@ -6,25 +6,28 @@ from unittest import mock
 
 from torch import Tensor
 
-from stm_fast.memory import arena, parts
+from stm_fast.memory import readers, splits
+from stm_fast.memory.policies import long_term
 from stm_fast.ops import memory_read
 
 
 @contextlib.contextmanager
 def watched() -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """A context that lists keys and values of all reads of frames and of prototypes in the making."""
+    """List keys and values of all reads of frames, and of frames that become prototypes."""
     seen = list[tuple[Tensor, Tensor]]()
 
     def read(query_key: Tensor, memory_key: Tensor, memory_value: Tensor, **options: object) -> object:
         seen.append((memory_key, memory_value))
         return memory_read(query_key, memory_key, memory_value, **options)
 
-    with mock.patch.object(arena, "memory_read", read), mock.patch.object(parts, "memory_read", read):
+    with contextlib.ExitStack() as patches:
+        for module in (readers, splits, long_term):
+            patches.enter_context(mock.patch.object(module, "memory_read", read))
         yield seen
 
 
 def assert_aligned(tensor: Tensor) -> None:
-    """A GPU can copy 16 bytes of 16-bit numbers at once: tokens are side by side and rows begin at multiples of 8."""
+    """Check that tokens are side by side and rows begin at multiples of 8: a GPU copies 16 bytes at once."""
     *strides, of_tokens = tensor.stride()
     assert of_tokens == 1
     assert all(stride % 8 == 0 for stride in strides), strides

@@ -9,9 +9,8 @@ from torch import Tensor
 from stm_fast import MemoryPolicy, memory_read
 from stm_fast.memory import presets
 from stm_fast.memory.bank import MemoryBank
-from stm_fast.memory.evictions import LeastUsed, LongTerm
-from stm_fast.memory.offload import DiskStore, HostStore, Store
-from stm_fast.memory.policies import Eviction, Oldest
+from stm_fast.memory.policies import Eviction, LeastUsed, LongTerm, Oldest
+from stm_fast.memory.stores import DiskStore, HostStore, Store
 from tests.memory.reads import assert_aligned, watched
 
 pytestmark = pytest.mark.usefixtures("poisoned")
@@ -60,9 +59,10 @@ def test_frames_and_prototypes(
 ) -> None:
     bank = MemoryBank(policy, value_dtype=value_dtype)
     follow(bank, grid, dtype)
-    for arena in bank.arenas:
-        assert arena.block.nbytes == sum(part.untyped_storage().nbytes() for part in arena.block.tensors().values())
-        assert (arena.prototypes.number > 8) == (policy.eviction is LONG_TERM)
+    for group in bank.groups:
+        block = group.storage.block
+        assert block.nbytes == sum(part.untyped_storage().nbytes() for part in block.tensors().values())
+        assert (group.prototypes.number > 8) == (policy.eviction is LONG_TERM)
 
 
 @grids
@@ -72,10 +72,10 @@ def test_frames_and_prototypes(
 def test_parts_in_a_store(tmp_path: Path, store: str, dtype: torch.dtype, frames: int, grid: Grid) -> None:
     """Those that moved out, and those that come from a state without room behind their tokens."""
     kept: Store = HostStore() if store == "host" else DiskStore(tmp_path)
-    part_bytes = frames * grid[0] * grid[1] * (dtype.itemsize * (KEY + VALUE) + 12)
-    bank, other = (MemoryBank(MemoryPolicy(every=1), store=kept, part_bytes=part_bytes) for _ in range(2))
+    split_bytes = frames * grid[0] * grid[1] * (dtype.itemsize * (KEY + VALUE) + 12)
+    bank, other = (MemoryBank(MemoryPolicy(every=1), store=kept, split_bytes=split_bytes) for _ in range(2))
     follow(bank, grid, dtype)
-    parts = [part for arena in bank.arenas for part in arena._parts]
+    parts = [part for group in bank.groups for part in group.offloaded.stored]
     assert len(parts) > 1
     held = [tensor for part in parts for tensor in (part.keys, part.values)]
     assert bank.stored_bytes == sum(tensor.nbytes for tensor in held)
@@ -97,7 +97,7 @@ def test_the_same_bits_as_a_read_of_tensors_without_gaps(dtype: torch.dtype, gri
     query, _ = frame_of(grid, 1, 99, dtype)
     for index in range(7):
         bank.memorise(index, *frame_of(grid, 1, index, dtype))
-        keys, values = (part.contiguous() for part in (bank.arenas[0].keys, bank.arenas[0].values))
+        keys, values = (part.contiguous() for part in (bank.groups[0].keys, bank.groups[0].values))
         assert torch.equal(bank.read(query), memory_read(query, keys.contiguous(), values.contiguous()))
 
 
@@ -132,9 +132,9 @@ def test_states_whose_prototypes_were_not_aligned() -> None:
     other.restore({name: part[..., 3:].clone() for name, part in tensors.items()}, rest)
     for index in range(12, 24):
         other.memorise(index, *frame_of(grid, 1, index))
-        (arena,) = other.arenas
+        (group,) = other.groups
         query, _ = frame_of(grid, 1, 99)
-        expected = memory_read(query, arena.keys.contiguous(), arena.values.contiguous())
+        expected = memory_read(query, group.keys.contiguous(), group.values.contiguous())
         assert torch.equal(other.read(query), expected)
     with watched() as seen:
         other.read(query)

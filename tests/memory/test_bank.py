@@ -9,15 +9,15 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from stm_fast import MemoryPolicy
-from stm_fast.memory.arena import Arena
 from stm_fast.memory.bank import MemoryBank
-from stm_fast.memory.certainty import Certain
+from stm_fast.memory.groups import ObjectGroup
+from stm_fast.memory.policies import Certain
 from stm_fast.memory.tokens import TokenBlock, aligned
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 
 KEY, VALUE, HEIGHT, WIDTH = 4, 3, 2, 3
-BYTES_A_TOKEN = 4 * (KEY + VALUE + 3)
+BYTES_PER_TOKEN = 4 * (KEY + VALUE + 3)
 """Key, value, and what is known of a token: usage, birth and presence."""
 
 
@@ -132,9 +132,9 @@ def test_bank_equals_a_list_of_frames(policy: MemoryPolicy, video: list[tuple[in
     assert_same_reads(bank, naive, objects)
 
 
-def frames_of(arena: Arena) -> tuple[Tensor, Tensor]:
-    """Keys and values of an arena's slots `(O, C, T, h, w)`."""
-    keys, values = (part.unflatten(2, (-1, HEIGHT, WIDTH)) for part in (arena.keys, arena.values))
+def frames_of(group: ObjectGroup) -> tuple[Tensor, Tensor]:
+    """Keys and values of a group's slots `(O, C, T, h, w)`."""
+    keys, values = (part.unflatten(2, (-1, HEIGHT, WIDTH)) for part in (group.keys, group.values))
     return keys, values
 
 
@@ -142,12 +142,12 @@ def assert_same(bank: MemoryBank, naive: NaiveBank, objects: list[int]) -> None:
     assert bank.objects == len(objects)
     assert list(bank.frames) == naive.indices
     rows = iter(objects)
-    for arena in bank.arenas:
-        keys, values = frames_of(arena)
-        for row in range(arena.objects):
+    for group in bank.groups:
+        keys, values = frames_of(group)
+        for row in range(group.objects):
             remembered = naive.remembered(next(rows))
-            assert sorted(arena.frames) == sorted(remembered)
-            for slot, index in enumerate(arena.frames):
+            assert sorted(group.frames) == sorted(remembered)
+            for slot, index in enumerate(group.frames):
                 assert torch.equal(keys[row, :, slot], remembered[index][0])
                 assert torch.equal(values[row, :, slot], remembered[index][1])
 
@@ -173,7 +173,7 @@ def test_the_last_frame_memorised_again_takes_its_own_place(
         for bank in (once, again):
             bank.memorise(index, keys, values, annotated=corrected or joining > 0)
         assert again.frames == once.frames
-        contents = [[frames_of(arena) for arena in bank.arenas] for bank in (again, once)]
+        contents = [[frames_of(group) for group in bank.groups] for bank in (again, once)]
         torch.testing.assert_close(*contents, rtol=0, atol=0)
 
 
@@ -181,11 +181,11 @@ def test_views_share_the_block() -> None:
     bank = MemoryBank(MemoryPolicy(every=1))
     for index in range(3):
         bank.memorise(index, *frame_of(2, index))
-    (arena,) = bank.arenas
-    assert arena.keys.shape == (2, KEY, 3 * HEIGHT * WIDTH)
-    assert arena.values.shape == (2, VALUE, 3 * HEIGHT * WIDTH)
-    assert arena.keys.data_ptr() == arena.block.keys.data_ptr()
-    assert arena.values.data_ptr() == arena.block.values.data_ptr()
+    (group,) = bank.groups
+    assert group.keys.shape == (2, KEY, 3 * HEIGHT * WIDTH)
+    assert group.values.shape == (2, VALUE, 3 * HEIGHT * WIDTH)
+    assert group.keys.data_ptr() == group.storage.block.keys.data_ptr()
+    assert group.values.data_ptr() == group.storage.block.values.data_ptr()
 
 
 def test_growth_moves_the_block_seldom() -> None:
@@ -194,22 +194,24 @@ def test_growth_moves_the_block_seldom() -> None:
     for index in range(150):
         held = bank.tokens
         bank.memorise(index, *frame_of(1, index))
-        if bank.arenas[0].keys.data_ptr() != address:
-            address = bank.arenas[0].keys.data_ptr()
+        if bank.groups[0].keys.data_ptr() != address:
+            address = bank.groups[0].keys.data_ptr()
             moved += held
     assert moved <= 3 * bank.tokens
-    assert bank.nbytes <= 1.5 * BYTES_A_TOKEN * bank.tokens
+    assert bank.nbytes <= 1.5 * BYTES_PER_TOKEN * bank.tokens
 
 
-def test_a_bounded_memory_is_allocated_once() -> None:
-    bank = MemoryBank(MemoryPolicy(every=1, max_frames=10))
-    addresses = set()
+def test_a_bounded_memory_grows_to_its_bound() -> None:
+    """A short video takes no room for the frames of a long one."""
+    bank = MemoryBank(MemoryPolicy(every=1, max_frames=30))
+    capacities = []
     for index in range(50):
         bank.memorise(index, *frame_of(1, index), annotated=index == 0)
-        addresses.add(bank.arenas[0].block.keys.data_ptr())
-        assert bank.nbytes == aligned(10 * HEIGHT * WIDTH) * BYTES_A_TOKEN
-    assert list(bank.frames) == [0, *range(41, 50)]
-    assert len(addresses) == 1
+        assert bank.nbytes <= max(8, 1.5 * len(bank.frames)) * HEIGHT * WIDTH * BYTES_PER_TOKEN
+        capacities.append(bank.nbytes)
+    assert list(bank.frames) == [0, *range(21, 50)]
+    assert len(set(capacities)) == 5
+    assert capacities[-1] == aligned(30 * HEIGHT * WIDTH) * BYTES_PER_TOKEN
 
 
 def test_annotations_go_last_and_the_first_of_them_never_while_there_are_others() -> None:
@@ -224,13 +226,13 @@ def test_annotations_go_last_and_the_first_of_them_never_while_there_are_others(
 
 @pytest.mark.parametrize("objects", [1, 3])
 def test_a_bound_in_bytes_holds_for_all_objects_together(objects: int) -> None:
-    most = 12 * HEIGHT * WIDTH * BYTES_A_TOKEN
-    bank = MemoryBank(MemoryPolicy(every=1, max_bytes=most))
+    max_bytes = 12 * HEIGHT * WIDTH * BYTES_PER_TOKEN
+    bank = MemoryBank(MemoryPolicy(every=1, max_bytes=max_bytes))
     for index in range(40):
         joined = 1 if index < 20 else objects
         bank.memorise(index, *frame_of(joined, index), annotated=index == 20)
-        assert bank.nbytes <= most
-    assert len(bank.arenas[0].frames) == 12 // objects
+        assert bank.nbytes <= max_bytes
+    assert len(bank.groups[0].frames) == 12 // objects
     bank = MemoryBank(MemoryPolicy(every=1, max_tokens=7 * HEIGHT * WIDTH + 3))
     for index in range(20):
         bank.memorise(index, *frame_of(objects, index))
@@ -241,7 +243,7 @@ def test_objects_that_join_find_room_made_for_them(monkeypatch: pytest.MonkeyPat
     """Within a bound in bytes, blocks of older objects shrink before one for new objects is made."""
     order = []
     made, resized = TokenBlock.empty, TokenBlock.resized
-    bank = MemoryBank(MemoryPolicy(every=1, max_bytes=12 * HEIGHT * WIDTH * BYTES_A_TOKEN))
+    bank = MemoryBank(MemoryPolicy(every=1, max_bytes=12 * HEIGHT * WIDTH * BYTES_PER_TOKEN))
     for index in range(12):
         bank.memorise(index, *frame_of(1, index))
     block = lambda *rest: order.append("made") or made(*rest)  # noqa: E731
@@ -253,8 +255,8 @@ def test_objects_that_join_find_room_made_for_them(monkeypatch: pytest.MonkeyPat
 
 def test_a_bound_that_leaves_no_room_says_what_it_takes() -> None:
     bank = MemoryBank(MemoryPolicy(max_bytes=100))
-    least = aligned(2 * HEIGHT * WIDTH) * BYTES_A_TOKEN * 2
-    with pytest.raises(ValueError, match=f"max_bytes must be at least {least} for 2 objects .*, got 100"):
+    min_bytes = aligned(2 * HEIGHT * WIDTH) * BYTES_PER_TOKEN * 2
+    with pytest.raises(ValueError, match=f"max_bytes must be at least {min_bytes} for 2 objects .*, got 100"):
         bank.memorise(0, *frame_of(2, 0), annotated=True)
     assert bank.objects == 0
 
@@ -272,9 +274,9 @@ def test_late_objects_take_no_room_for_what_they_have_not_seen() -> None:
         bank.memorise(index, *frame_of(1, index))
     before = bank.nbytes
     bank.memorise(8, *frame_of(3, 8), annotated=True)
-    assert [arena.objects for arena in bank.arenas] == [1, 2]
-    assert [arena.frames for arena in bank.arenas] == [tuple(range(9)), (8,)]
-    assert bank.nbytes - 1.5 * before <= 2 * 8 * HEIGHT * WIDTH * BYTES_A_TOKEN
+    assert [group.objects for group in bank.groups] == [1, 2]
+    assert [group.frames for group in bank.groups] == [tuple(range(9)), (8,)]
+    assert bank.nbytes - 1.5 * before <= 2 * 8 * HEIGHT * WIDTH * BYTES_PER_TOKEN
 
 
 def test_what_is_read_stays_finite_as_objects_come_and_go_and_it_grows() -> None:
@@ -317,8 +319,8 @@ def test_forgetting_a_frame() -> None:
         bank.memorise(index, *frame_of(2, index), annotated=index == 1)
     bank.forget(2)
     assert bank.frames == (0, 1, 3)
-    keys, _ = frames_of(bank.arenas[0])
-    assert torch.equal(keys[0, :, bank.arenas[0].frames.index(3)], frame_of(2, 3)[0][0])
+    keys, _ = frames_of(bank.groups[0])
+    assert torch.equal(keys[0, :, bank.groups[0].frames.index(3)], frame_of(2, 3)[0][0])
     with pytest.raises(ValueError, match=r"frame must be one of \(0, 1, 3\), got 2"):
         bank.forget(2)
 
@@ -342,9 +344,9 @@ def test_removing_copies_what_stays_once() -> None:
         bank.memorise(index, *frame_of(4, index))
     with MadeElements() as made:
         bank.remove(1)
-    capacity = bank.arenas[0].block.capacity
-    assert made.count == 3 * capacity * BYTES_A_TOKEN // 4
-    assert torch.equal(frames_of(bank.arenas[0])[0][1, :, 2], frame_of(4, 2)[0][2])
+    capacity = bank.groups[0].storage.block.capacity
+    assert made.count == 3 * capacity * BYTES_PER_TOKEN // 4
+    assert torch.equal(frames_of(bank.groups[0])[0][1, :, 2], frame_of(4, 2)[0][2])
 
 
 def test_a_failure_to_grow_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -357,7 +359,7 @@ def test_a_failure_to_grow_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> N
             bank.memorise(8, *frame_of(1, 8))
     bank.memorise(8, *frame_of(1, 8))
     assert bank.frames == tuple(range(9))
-    assert torch.equal(frames_of(bank.arenas[0])[1][0, :, 8], frame_of(1, 8)[1][0])
+    assert torch.equal(frames_of(bank.groups[0])[1][0, :, 8], frame_of(1, 8)[1][0])
 
 
 def refuse(*_: object) -> None:
@@ -387,7 +389,7 @@ def test_a_bank_without_objects_takes_a_new_grid() -> None:
     bank.memorise(0, *frame_of(1, 0))
     bank.remove(0)
     bank.memorise(1, torch.ones(2, 7, 1, 1), torch.ones(2, 5, 1, 1))
-    assert bank.arenas[0].keys.shape == (2, 7, 1)
+    assert bank.groups[0].keys.shape == (2, 7, 1)
     assert bank.frames == (1,)
 
 
@@ -446,14 +448,14 @@ def test_truth_values_of_any_kind(annotated: object) -> None:
 def test_a_frame_for_which_there_is_no_room_does_not_keep_others_from_making_some() -> None:
     """The first frame stays, the next one does not enter, and the block shrinks for the object that joins."""
     policy = MemoryPolicy(
-        every=1, keep_previous=False, admission=Certain(), max_bytes=3 * HEIGHT * WIDTH * BYTES_A_TOKEN
+        every=1, keep_previous=False, admission=Certain(), max_bytes=3 * HEIGHT * WIDTH * BYTES_PER_TOKEN
     )
     bank = MemoryBank(policy)
     for index in range(4):
         bank.memorise(index, *frame_of(1, index), annotated=index == 0)
     bank.memorise(4, *frame_of(2, 4), annotated=[False, True])
     assert bank.nbytes <= policy.max_bytes
-    assert [arena.frames for arena in bank.arenas] == [(0,), (4,)]
+    assert [group.frames for group in bank.groups] == [(0,), (4,)]
 
 
 def test_another_dtype_or_device_is_refused() -> None:

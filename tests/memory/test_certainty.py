@@ -7,9 +7,10 @@ import torch
 
 from stm_fast import MemoryPolicy
 from stm_fast.memory import presets
-from stm_fast.memory.arena import Arena, Role
 from stm_fast.memory.bank import MemoryBank
-from stm_fast.memory.certainty import Certain, uncertainty
+from stm_fast.memory.frames import Role
+from stm_fast.memory.groups import ObjectGroup
+from stm_fast.memory.policies import Certain, uncertainty
 
 KEY, VALUE, HEIGHT, WIDTH = 8, 6, 3, 4
 
@@ -22,7 +23,7 @@ def memorise(bank: MemoryBank, index: int, uncertainties: list[float], annotated
 
 def kept(bank: MemoryBank, row: int = 0) -> list[int]:
     """Frames that stay of an object."""
-    return [slot.frame for slot in bank.arenas[row].slots if slot.role in (Role.permanent, Role.working)]
+    return [slot.frame for slot in bank.groups[row].slots if slot.role in (Role.permanent, Role.working)]
 
 
 def followed(policy: MemoryPolicy, *uncertainties: float | list[float]) -> MemoryBank:
@@ -111,19 +112,19 @@ def test_a_frame_is_judged_once(monkeypatch: pytest.MonkeyPatch) -> None:
     bank = MemoryBank(MemoryPolicy(every=1, admission=Certain()))
     for index, found in enumerate([math.nan, 1.0, 1.0, 1.0, 1.0, 1.0, 9.0]):
         memorise(bank, index, [found], annotated=index == 0)
-    (arena,) = bank.arenas
-    drop = Arena.drop
+    (group,) = bank.groups
+    drop = ObjectGroup.drop
 
-    def without_memory(self: Arena, slot: int) -> None:
-        monkeypatch.setattr(Arena, "drop", drop)
+    def without_memory(self: ObjectGroup, slot: int) -> None:
+        monkeypatch.setattr(ObjectGroup, "drop", drop)
         raise MemoryError
 
-    monkeypatch.setattr(Arena, "drop", without_memory)
+    monkeypatch.setattr(ObjectGroup, "drop", without_memory)
     with pytest.raises(MemoryError):
         memorise(bank, 7, [1.0])
-    judged = dict(arena.notes)
+    judged = dict(group.notes)
     memorise(bank, 7, [1.0])
-    assert arena.notes == judged
+    assert group.notes == judged
     assert bank.frames == (0, 1, 2, 3, 4, 5, 7)
 
 
@@ -141,7 +142,7 @@ def test_an_uncertain_object_does_not_decide_what_others_remember() -> None:
     bank = followed(MemoryPolicy(every=1, admission=Certain()), [1.0, 1.0], [1.0, 9.0], [9.0, 1.0])
     assert (kept(bank, 0), kept(bank, 1)) == ([0, 1, 2], [0, 1, 3])
     assert [row.objects for row in bank.table(["cat", "dog"]).rows if row.frame == 2] == [("cat",)]
-    assert len(followed(MemoryPolicy(every=1), [1.0, 1.0], [1.0, 9.0]).arenas) == 1
+    assert len(followed(MemoryPolicy(every=1), [1.0, 1.0], [1.0, 9.0]).groups) == 1
 
 
 def test_a_frame_annotated_for_some_objects_stays_for_those() -> None:
@@ -153,7 +154,7 @@ def test_a_frame_annotated_for_some_objects_stays_for_those() -> None:
     memorise(bank, 4, [9.0, math.nan, math.nan], annotated=[False, True, True])
     for index in range(5, 12):
         memorise(bank, index, [1.0, 1.0, 1.0])
-    assert [4 in arena.frames for arena in bank.arenas] == [False, True, True]
+    assert [4 in group.frames for group in bank.groups] == [False, True, True]
 
 
 def test_a_frame_annotated_for_some_objects_stays_for_all_that_share_or_go_by_numbers() -> None:
@@ -162,7 +163,7 @@ def test_a_frame_annotated_for_some_objects_stays_for_all_that_share_or_go_by_nu
     memorise(bank, 1, [1.0, 1.0, 1.0], annotated=[False, False, True])
     memorise(bank, 2, [1.0, 1.0, 1.0], annotated=[False, False, True])
     memorise(bank, 3, [1.0, 1.0, 1.0])
-    assert [arena.frames for arena in bank.arenas] == [(0, 1, 2, 3), (1, 2, 3)]
+    assert [group.frames for group in bank.groups] == [(0, 1, 2, 3), (1, 2, 3)]
 
 
 @pytest.mark.parametrize("policy", [MemoryPolicy(every=1, max_bytes=6000), presets.diverse(100, 1, max_bytes=6000)])
@@ -177,7 +178,7 @@ def test_a_bound_in_bytes_holds_when_an_object_joins_a_memory_that_takes_no_fram
     bank.frozen = not repeated
     memorise(bank, 19 if repeated else 20, [1.0, math.nan], annotated=[False, True])
     assert bank.nbytes <= 6000
-    assert 2 <= len(bank.arenas[0].frames) <= held // 2
+    assert 2 <= len(bank.groups[0].frames) <= held // 2
     assert bank.read(torch.randn(1, KEY, HEIGHT, WIDTH)).isfinite().all()
 
 
@@ -199,7 +200,7 @@ def test_named_policies_that_remember_for_long_are_certain(preset, frames: int) 
             uncertainty=torch.tensor([9.0 if index in uncertain else 1.0]),
         )
         bank.read(torch.ones(1, KEY, HEIGHT, WIDTH))
-    assert bank.arenas[0].values.abs().max() == 0
+    assert bank.groups[0].values.abs().max() == 0
 
 
 @pytest.mark.parametrize("preset", [presets.long_term, presets.diverse])

@@ -9,11 +9,9 @@ from torch import Tensor
 
 from stm_fast import memory_read
 from stm_fast.memory import presets
-from stm_fast.memory.arena import Arena, Role
 from stm_fast.memory.bank import MemoryBank
-from stm_fast.memory.evictions import LeastUsed, LongTerm, MostAlike
-from stm_fast.memory.novelty import Novel, distance
-from stm_fast.memory.policies import MemoryPolicy
+from stm_fast.memory.frames import Role
+from stm_fast.memory.policies import LeastUsed, LongTerm, MemoryPolicy, MostAlike, Novel, ObjectMemory, distance
 from stm_fast.memory.tokens import TokenBlock
 
 KEY, VALUE, HEIGHT, WIDTH = 8, 6, 3, 4
@@ -82,7 +80,7 @@ def test_the_last_frames_stay_whatever_they_say() -> None:
 def test_a_frame_that_adds_nothing_is_not_kept() -> None:
     looks = [0, 0, 1, 1, 0, 2, 2]
     bank = filled(MemoryPolicy(every=1, admission=Novel(0.05)), looks)
-    roles = {slot.frame: slot.role for slot in bank.arenas[0].slots}
+    roles = {slot.frame: slot.role for slot in bank.groups[0].slots}
     assert roles == {0: Role.permanent, 2: Role.working, 5: Role.working, 6: Role.temporary}
 
 
@@ -96,8 +94,8 @@ def test_distance_is_how_differently_two_frames_answer() -> None:
     first, second = ([part.flatten(2) for part in frame_of(look)] for look in (0, 1))
     said, own = memory_read(second[0], *first), memory_read(second[0], *second)
     expected = ((said - own).square().sum(1) / own.square().sum(1)).mean()
-    assert distance(bank.arenas[0], 1, 0) == pytest.approx(float(expected), rel=1e-5)
-    assert distance(bank.arenas[0], 2, 0) == 0
+    assert distance(bank.groups[0], 1, 0) == pytest.approx(float(expected), rel=1e-5)
+    assert distance(bank.groups[0], 2, 0) == 0
 
 
 def test_prototypes_are_the_tokens_used_most() -> None:
@@ -115,12 +113,12 @@ def test_prototypes_are_the_tokens_used_most() -> None:
         usage[: len(used)] += used
     bank.memorise(4, *frame_of(4))
     assert bank.frames == (0, 3, 4)
-    (arena,) = bank.arenas
+    (group,) = bank.groups
     rates = (usage / (4 - born))[TOKENS : 3 * TOKENS]
     keys, values = (torch.cat([frame_of(seed)[side].flatten(2) for seed in (1, 2)], 2) for side in (0, 1))
     chosen = keys[..., rates.topk(4).indices]
-    torch.testing.assert_close(arena.prototypes.keys, chosen)
-    torch.testing.assert_close(arena.prototypes.values, memory_read(chosen, keys, values))
+    torch.testing.assert_close(group.prototypes.keys, chosen)
+    torch.testing.assert_close(group.prototypes.values, memory_read(chosen, keys, values))
     expected = memory_read(
         query.flatten(2),
         torch.cat([chosen, *(frame_of(seed)[0].flatten(2) for seed in (0, 3, 4))], 2),
@@ -137,7 +135,7 @@ def test_long_term_memory_is_bounded() -> None:
         bank.memorise(index, *frame_of(index, 2), annotated=index == 0)
         assert bank.read(frame_of(99)[0]).isfinite().all()
         assert bank.tokens <= 6 * TOKENS + 24
-    assert bank.arenas[0].prototypes.number == 24
+    assert bank.groups[0].prototypes.number == 24
     assert bank.table().rows[-1].role == "long-term"
 
 
@@ -152,7 +150,7 @@ def test_a_share_of_the_prototypes_is_left_to_the_object() -> None:
         keys, values = frame_of(index)
         bank.memorise(index, torch.where(presence.bool()[:, None], -keys, keys), values, presence=presence)
         bank.read(frame_of(index)[0])
-    assert (bank.arenas[0].prototypes.presence >= 0.5).sum() == (12 - 4) // 2
+    assert (bank.groups[0].prototypes.presence >= 0.5).sum() == (12 - 4) // 2
 
 
 @pytest.mark.parametrize(
@@ -232,7 +230,7 @@ def test_an_interrupted_consolidation_is_finished(
         for bank in (whole, interrupted):
             bank.read(frame_of(100)[0])
         assert interrupted.table() == whole.table()
-        for one, other in zip(whole.arenas, interrupted.arenas, strict=True):
+        for one, other in zip(whole.groups, interrupted.groups, strict=True):
             assert torch.equal(one.prototypes.keys, other.prototypes.keys)
             assert torch.equal(one.prototypes.values, other.prototypes.values)
     assert raised > 5
@@ -253,7 +251,9 @@ def test_values_stored_in_fewer_bits(value_dtype: torch.dtype, error: float) -> 
     assert [row.usage for row in short.table().rows] == pytest.approx(
         [row.usage for row in exact.table().rows], rel=1e-3
     )
-    assert exact.arenas[0].block.values.element_size() / short.arenas[0].block.values.element_size() >= 2
+    assert (
+        exact.groups[0].storage.block.values.element_size() / short.groups[0].storage.block.values.element_size() >= 2
+    )
     assert short.nbytes < exact.nbytes
 
 
@@ -269,7 +269,7 @@ def test_values_in_int8_refuse_top_k_and_stores() -> None:
 def test_an_eviction_that_makes_no_room_is_named() -> None:
     @dataclass(frozen=True)
     class Idle(LeastUsed):
-        def make_room(self, arena: Arena) -> None:
+        def make_room(self, memory: ObjectMemory) -> None:
             pass
 
     with pytest.raises(RuntimeError, match=r"Idle\(\) made no room in a memory of 3 frames"):
@@ -281,9 +281,9 @@ def test_distances_are_those_of_the_objects_that_are_left() -> None:
     for index in range(2):
         keys, values = frame_of(0, 2)
         bank.memorise(index, keys, torch.stack([values[0], values[1] * (1 - 2 * index)]))
-    assert distance(bank.arenas[0], 1, 0) == pytest.approx(4)
+    assert distance(bank.groups[0], 1, 0) == pytest.approx(4)
     bank.remove(1)
-    assert distance(bank.arenas[0], 1, 0) == 0
+    assert distance(bank.groups[0], 1, 0) == 0
 
 
 def test_diverse_memories_of_one_frame() -> None:

@@ -7,26 +7,25 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stm_fast import MemoryPolicy
-from stm_fast.memory.arena import Arena, Role
+from stm_fast import MemoryPolicy, memory_read
+from stm_fast.memory import readers
 from stm_fast.memory.bank import MemoryBank
-from stm_fast.memory.certainty import Certain
-from stm_fast.memory.evictions import LeastUsed, LongTerm, MostAlike
-from stm_fast.memory.novelty import Novel
-from stm_fast.memory.policies import Oldest
+from stm_fast.memory.frames import Role
+from stm_fast.memory.groups import ObjectGroup
+from stm_fast.memory.policies import Certain, LeastUsed, LongTerm, MostAlike, Novel, Oldest
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 
 KEY, VALUE, HEIGHT, WIDTH = 4, 3, 2, 3
-BYTES_A_FRAME = 4 * (KEY + VALUE + 3) * HEIGHT * WIDTH
-MOST_OBJECTS = 4
+FRAME_BYTES = 4 * (KEY + VALUE + 3) * HEIGHT * WIDTH
+MAX_OBJECTS = 4
 
 policies = st.builds(
     MemoryPolicy,
     every=st.sampled_from([1, 2, 3]),
     keep_previous=st.booleans(),
     max_frames=st.sampled_from([3, 4, 9, None]),
-    max_bytes=st.sampled_from([None, BYTES_A_FRAME * 5 * MOST_OBJECTS]),
+    max_bytes=st.sampled_from([None, FRAME_BYTES * 6 * MAX_OBJECTS]),
     admission=st.sampled_from([Certain(), Novel(0.3)]),
     eviction=st.sampled_from([Oldest(), LeastUsed(), MostAlike(recent=1), LongTerm(recent=1, long_term_frames=2)]),
 )
@@ -61,7 +60,7 @@ def test_bounds_hold_and_frames_are_what_they_were(policy: MemoryPolicy, video: 
     bank, objects, created, query = MemoryBank(policy), [], 0, torch.rand(1, KEY, HEIGHT, WIDTH)
     first = {"joining": 1, "annotated": [True] * 4, "uncertainty": [math.nan] * 4, "leaving": None, "frozen": False}
     for index, step in enumerate([first | {"repeated": False}, *video]):
-        joining = min(step["joining"], MOST_OBJECTS - len(objects))
+        joining = min(step["joining"], MAX_OBJECTS - len(objects))
         before = len(objects)
         objects += range(created, created + joining)
         created += joining
@@ -75,7 +74,7 @@ def test_bounds_hold_and_frames_are_what_they_were(policy: MemoryPolicy, video: 
             bank.memorise(index, keys, values, annotated=annotated, presence=presence, uncertainty=uncertainty)
             check(bank, policy, objects)
         if policy.keep_previous and not bank.frozen:
-            assert all(index in arena.frames for arena in bank.arenas)
+            assert all(index in group.frames for group in bank.groups)
         bank.read(query)
         assert_restored_is_the_same(bank, policy)
         if step["leaving"] is not None and step["leaving"] < len(objects):
@@ -85,19 +84,19 @@ def test_bounds_hold_and_frames_are_what_they_were(policy: MemoryPolicy, video: 
 
 
 def check(bank: MemoryBank, policy: MemoryPolicy, objects: list[int]) -> None:
-    assert [arena.objects for arena in bank.arenas] == [1] * len(objects)
+    assert [group.objects for group in bank.groups] == [1] * len(objects)
     if policy.max_bytes is not None:
         assert bank.nbytes <= policy.max_bytes
-    for arena, found in zip(bank.arenas, objects, strict=True):
-        assert policy.max_frames is None or len(arena.slots) <= policy.max_frames
-        assert len(arena.slots_of(Role.temporary)) <= 1
-        assert Role.permanent in {slot.role for slot in arena.slots}
-        assert_frames_are_whole(arena, found)
+    for group, found in zip(bank.groups, objects, strict=True):
+        assert policy.max_frames is None or len(group.slots) <= policy.max_frames
+        assert len(group.slots_of(Role.temporary)) <= 1
+        assert Role.permanent in {slot.role for slot in group.slots}
+        assert_frames_are_whole(group, found)
 
 
-def assert_frames_are_whole(arena: Arena, found: int) -> None:
-    for number, slot in enumerate(arena.slots):
-        held = arena.tokens_of(number)
+def assert_frames_are_whole(group: ObjectGroup, found: int) -> None:
+    for number, slot in enumerate(group.slots):
+        held = group.tokens_of(number)
         keys, values, presence = tokens_of([found], slot.frame)
         assert torch.equal(held.keys.view_as(keys), keys)
         assert torch.equal(held.values.view_as(values), values)
@@ -108,7 +107,7 @@ def assert_restored_is_the_same(bank: MemoryBank, policy: MemoryPolicy) -> None:
     other = MemoryBank(policy)
     other.restore(*bank.state())
     assert other.table() == bank.table()
-    for one, same in zip(bank.arenas, other.arenas, strict=True):
+    for one, same in zip(bank.groups, other.groups, strict=True):
         assert torch.equal(one.keys, same.keys)
         assert torch.equal(one.values, same.values)
         assert (one.notes, one.distances) == (same.notes, same.distances)
@@ -123,17 +122,18 @@ def test_a_read_that_fails_for_one_object_is_taken_back_for_all(failing: int, mo
             keys, values, presence = tokens_of([0, 1, 2], index)
             each.memorise(index, keys, values, annotated=index == 0, presence=presence)
             each.read(query)
-    read = Arena.read
+    reads = []
 
-    def fails(self: Arena, *args: object, **options: object) -> torch.Tensor:
-        if self is bank.arenas[failing]:
+    def fails(*args: object, **options: object) -> object:
+        reads.append(args)
+        if len(reads) > failing:
             raise MemoryError
-        return read(self, *args, **options)
+        return memory_read(*args, **options)
 
-    monkeypatch.setattr(Arena, "read", fails)
+    monkeypatch.setattr(readers, "memory_read", fails)
     with pytest.raises(MemoryError):
         bank.read(query)
-    bank.undo_read()
+    bank.roll_back_read()
     monkeypatch.undo()
     for each in (bank, same):
         each.read(query)

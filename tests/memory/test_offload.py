@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from stm_fast import MemoryPolicy
-from stm_fast.memory import parts as parts_module
+from stm_fast.memory import splits
 from stm_fast.memory.bank import MemoryBank
-from stm_fast.memory.offload import DiskStore, HostStore
+from stm_fast.memory.stores import DiskStore, HostStore
 
 KEY, VALUE, HEIGHT, WIDTH = 4, 3, 2, 3
 FRAME_BYTES = 4 * (KEY + VALUE + 3) * HEIGHT * WIDTH
@@ -26,7 +26,7 @@ def frame_of(objects: int, seed: int, dtype: torch.dtype = torch.float32) -> tup
 
 
 def offloaded(folder: Path, policy: MemoryPolicy | None = None, frames: int = 3) -> MemoryBank:
-    return MemoryBank(policy, store=DiskStore(folder), part_bytes=frames * FRAME_BYTES)
+    return MemoryBank(policy, store=DiskStore(folder), split_bytes=frames * FRAME_BYTES)
 
 
 policies = st.builds(
@@ -46,7 +46,7 @@ def test_equals_a_bank_that_keeps_everything(
 ) -> None:
     """Also where every frame at which objects join is memorised without them first, as after a step that failed."""
     store = DiskStore(tmp_path_factory.mktemp("memory"))
-    bank, whole, objects = MemoryBank(policy, store=store, part_bytes=frames * FRAME_BYTES), MemoryBank(policy), 0
+    bank, whole, objects = MemoryBank(policy, store=store, split_bytes=frames * FRAME_BYTES), MemoryBank(policy), 0
     for index, (joining, corrected, leaving) in enumerate([(1, True, None), *video]):
         for count in sorted({objects, objects + joining} if interrupted else {objects + joining}):
             if count:
@@ -68,7 +68,7 @@ def test_equals_a_bank_that_keeps_everything(
 @pytest.mark.parametrize("store", ["host", "disk"])
 def test_what_is_on_the_device_stays_small(tmp_path: Path, store: str) -> None:
     store = HostStore() if store == "host" else DiskStore(tmp_path)
-    bank = MemoryBank(MemoryPolicy(every=1), store=store, part_bytes=10 * FRAME_BYTES)
+    bank = MemoryBank(MemoryPolicy(every=1), store=store, split_bytes=10 * FRAME_BYTES)
     for index in range(200):
         bank.memorise(index, *frame_of(1, index))
         assert bank.nbytes <= 16 * FRAME_BYTES
@@ -149,8 +149,8 @@ def test_what_does_not_fit_is_refused_when_all_has_moved_out(tmp_path: Path) -> 
     bank = offloaded(tmp_path, MemoryPolicy(every=1, keep_previous=False), frames=1)
     for index in range(3):
         bank.memorise(index, *frame_of(1, index))
-    bank.arenas[0]._settle()
-    bank.arenas[0]._move_out()
+    (group,) = bank.groups
+    group.offloaded.move(group.table, group.storage)
     with pytest.raises(ValueError, match=r"index must not be below .*\(2\), got 1"):
         bank.memorise(1, *frame_of(1, 1))
     with pytest.raises(TypeError, match=r"keys must be torch.float32 as in memory, got torch.bfloat16"):
@@ -174,18 +174,18 @@ def test_what_was_of_removed_objects_is_neither_read_nor_kept(tmp_path: Path, mo
     bank = offloaded(tmp_path, MemoryPolicy(every=1), frames=30)
     for index in range(12):
         bank.memorise(index, *frame_of(10, index))
-    stored, parts, rows = bank.stored_bytes, len(bank.arenas[0]._parts), []
-    read = parts_module.memory_read
+    stored, moved, rows = bank.stored_bytes, len(bank.groups[0].offloaded.stored), []
+    read = splits.memory_read
 
     def watched(query: Tensor, *rest: Tensor, **more: object) -> object:
         rows.append(len(query))
         return read(query, *rest, **more)
 
-    monkeypatch.setattr(parts_module, "memory_read", watched)
+    monkeypatch.setattr(splits, "memory_read", watched)
     for _ in range(3):
         bank.remove(1)
     bank.read(frame_of(1, 99)[0])
-    assert sum(rows) == 7 * (parts + 1)
+    assert sum(rows) == 7 * (moved + 1)
     for _ in range(6):
         bank.remove(1)
     assert bank.stored_bytes <= stored // 4
@@ -197,7 +197,7 @@ def test_a_state_is_of_the_objects_that_are_left_and_copies_nothing(tmp_path: Pa
         bank.memorise(index, *frame_of(3, index))
     bank.remove(1)
     tensors, rest = bank.state()
-    assert tensors["arena0.stored0.keys"].data_ptr() == bank.arenas[0]._parts[0].keys.data_ptr()
+    assert tensors["arena0.stored0.keys"].data_ptr() == bank.groups[0].offloaded.stored[0].keys.data_ptr()
     other.restore(tensors, rest)
     query, _ = frame_of(1, 1000)
     assert torch.equal(other.read(query), bank.read(query))

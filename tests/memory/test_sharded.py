@@ -15,9 +15,9 @@ from torch import Tensor
 from stm_fast import MemoryPolicy, Segmenter
 from stm_fast.memory import presets
 from stm_fast.memory.bank import MemoryBank
-from stm_fast.memory.novelty import Novel
-from stm_fast.memory.offload import HostStore
-from stm_fast.memory.sharded import ShardedMemory
+from stm_fast.memory.distributed import ShardedMemory
+from stm_fast.memory.policies import Novel
+from stm_fast.memory.stores import HostStore
 from stm_fast.models.stm import STM
 from tests.colours import BLOCK, COLOURS, ColourMemory, ColourQuery, Split, Threshold
 from tests.memory.processes import group_of
@@ -84,7 +84,7 @@ def test_equals_a_whole_bank(group: Group, policy: MemoryPolicy, video: Video, i
 def follow(
     policy: MemoryPolicy, video: Video, interrupted: bool
 ) -> list[tuple[list[tuple[int, ...]], list[int | None], np.ndarray]]:
-    """At each step, after it was compared with a whole bank: frames here and bounds by arena, and the readout."""
+    """At each step, after it was compared with a whole bank: frames here and bounds by group, and the readout."""
     bank, whole, objects, seen = ShardedMemory(policy), MemoryBank(policy), 0, []
     for index, (joining, corrected, leaving) in enumerate([(1, True, None), *video]):
         for count in sorted({objects, objects + joining} if interrupted else {objects + joining}):
@@ -104,9 +104,9 @@ def follow(
             query, _ = frame_of(1, 10_000 + index)
             readout = bank.read(query)
             torch.testing.assert_close(readout, whole.read(query), rtol=1e-4, atol=1e-5)
-        parts = [shard.frames_here for shard in bank.arenas]
+        parts = [group.table.frames_here for group in bank.groups]
         assert bank.frames_here == tuple(sorted({frame for part in parts for frame in part}))
-        seen.append((parts, [shard.max_slots for shard in bank.arenas], readout.numpy()))
+        seen.append((parts, [group.table.max_slots for group in bank.groups], readout.numpy()))
     return seen
 
 
@@ -129,11 +129,11 @@ def test_objects_that_joined_apart_begin_with_other_ranks(group: Group) -> None:
 
 
 def join_one_by_one() -> list[int]:
-    """Which of as many arenas as ranks, of one frame each, lie here."""
+    """Which of as many groups as ranks, of one frame each, lie here."""
     bank = ShardedMemory(MemoryPolicy(every=None))
     for index in range(dist.get_world_size()):
         bank.memorise(index, *frame_of(index + 1, index))
-    return [number for number, shard in enumerate(bank.arenas) if shard.frames_here]
+    return [number for number, group in enumerate(bank.groups) if group.table.frames_here]
 
 
 @pytest.mark.parametrize("bound", [{"max_tokens": 4 * HEIGHT * WIDTH + 5}, {"max_bytes": 4 * FRAME_BYTES + 5}])

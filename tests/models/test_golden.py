@@ -17,9 +17,9 @@ def run(official_model: STM, golden: dict[str, Tensor]) -> dict[str, Tensor]:
     for frame in golden["frames"][1:]:
         results.append(segmenter.step(frame))
         if len(results) == 2:
-            (arena,) = segmenter.memory.arenas
-            first = arena.tokens_of(arena.frames.index(0))
-            first_key, first_value = (part.unflatten(2, arena.grid).clone() for part in (first.keys, first.values))
+            (group,) = segmenter.memory.groups
+            first = group.tokens_of(group.frames.index(0))
+            first_key, first_value = (part.unflatten(2, group.grid).clone() for part in (first.keys, first.values))
     return {
         "memory_key_0": first_key,
         "memory_value_0": first_value,
@@ -45,6 +45,6 @@ def test_bfloat16_stays_close(official_model: STM, golden: dict[str, Tensor], ru
     segmenter = Segmenter(copy.deepcopy(official_model).to(torch.bfloat16))
     segmenter.start(golden["frames"][0], golden["first_mask"])
     result = segmenter.step(golden["frames"][1])
-    assert segmenter.memory.arenas[0].keys.dtype == torch.bfloat16
+    assert segmenter.memory.groups[0].keys.dtype == torch.bfloat16
     assert result.probabilities.dtype == torch.float32
     torch.testing.assert_close(result.probabilities, run["probabilities"][1], rtol=0, atol=0.05)

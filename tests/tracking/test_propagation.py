@@ -115,7 +115,7 @@ def test_resuming_fills_the_memory_as_one_run_does(clip, model):
     (clip / "out" / "masks" / "5.png").unlink()
     track_into(clip / "out", resumed, frames, prompts, resume=True)
     assert sorted(resumed.memory.frames) == sorted(whole.memory.frames)
-    for ours, theirs in zip(resumed.memory.arenas, whole.memory.arenas, strict=True):
+    for ours, theirs in zip(resumed.memory.groups, whole.memory.groups, strict=True):
         for slot, frame in enumerate(theirs.frames):
             tokens, expected = ours.tokens_of(ours.frames.index(frame)), theirs.tokens_of(slot)
             for kind in ("keys", "values"):
@@ -153,7 +153,7 @@ def test_a_run_state_resumes_to_the_same_masks(clip, model, preset, stop):
     assert [frame.resumed for frame in found] == [index < stop for index in range(6)]
     assert masks(clip / "out") == masks(clip / "whole")
     assert resumed.memory.table() == whole.memory.table()
-    for ours, theirs in zip(resumed.memory.arenas, whole.memory.arenas, strict=True):
+    for ours, theirs in zip(resumed.memory.groups, whole.memory.groups, strict=True):
         assert torch.equal(ours.values, theirs.values)
     assert not list(clip.rglob("*.safetensors"))
 

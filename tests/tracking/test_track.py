@@ -343,7 +343,7 @@ def test_auto_keeps_all_frames_of_a_short_video_and_says_when_it_does_no_longer(
     with pytest.warns(MediaNotice, match="the memory is full after frame 00025: from here on old frames become"):
         frames = list(tracker)
     assert_masks(frames, truth * 10)
-    assert max(len(arena.slots) for arena in tracker.segmenter.memory.arenas) <= 25
+    assert max(len(group.slots) for group in tracker.segmenter.memory.groups) <= 25
 
 
 def test_a_size_of_the_models_choice(model, pictures, truth):

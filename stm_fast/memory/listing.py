@@ -1,27 +1,22 @@
 """What is in a memory, for people to look at."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from stm_fast.memory.arena import Arena
 
 _HEADER = ("frame", "role", "objects", "tokens", "MB", "usage")
 
 
 @dataclass(frozen=True)
 class MemoryRow:
-    """A frame in memory, or the prototypes of frames that have gone.
+    """A frame in memory, or the prototypes of evicted frames.
 
     Attributes:
         frame: its number; None for prototypes.
-        role: why it is there, see `stm_fast.memory.arena.Role`.
-        objects: whose memory it is.
-        tokens: of each object.
-        nbytes: of all these objects.
-        usage: share of what a location reads that comes from here, on average since it came; None if the policy does
-            not measure it.
+        role: why it is in memory, see `stm_fast.memory.frames.Role`.
+        objects: whose memory it is in.
+        tokens: number of tokens of each object.
+        nbytes: bytes of all these objects.
+        usage: share of what a location reads that comes from here, averaged over objects and over the reads since it
+            came; None if the policy does not measure it.
     """
 
     frame: int | None
@@ -34,12 +29,12 @@ class MemoryRow:
 
 @dataclass(frozen=True)
 class MemoryTable:
-    """Rows of `MemoryBank.table`; printed, it is a table."""
+    """Rows of `MemoryBank.table`; prints as a table."""
 
     rows: tuple[MemoryRow, ...]
 
     def __str__(self) -> str:
-        """Columns of equal width, numbers to the right."""
+        """Return columns of equal width, numbers aligned right."""
         lines = [_HEADER, *map(_cells, self.rows)]
         widths = [max(len(line[column]) for line in lines) for column in range(len(_HEADER))]
         return "\n".join(
@@ -49,21 +44,6 @@ class MemoryTable:
             ).rstrip()
             for line in lines
         )
-
-
-def rows_of(arena: "Arena", objects: Sequence[object]) -> list[MemoryRow]:
-    """The rows of objects that share an arena, in order of time, prototypes last."""
-    return [
-        MemoryRow(
-            held.frame,
-            held.role.value,
-            tuple(objects),
-            held.tokens,
-            held.tokens * arena.objects * arena.bytes_per_token,
-            held.usage,
-        )
-        for held in arena.holdings
-    ]
 
 
 def _cells(row: MemoryRow) -> tuple[str, ...]:

@@ -1,14 +1,15 @@
-"""Policies that have a name."""
+"""Policies by name."""
 
 from dataclasses import replace
 
-from stm_fast.memory.certainty import Certain, WhenFull
-from stm_fast.memory.evictions import LeastUsed, LongTerm, MostAlike
-from stm_fast.memory.policies import MemoryPolicy
+from stm_fast.memory.policies.admission import Certain, WhenFull
+from stm_fast.memory.policies.eviction import LeastUsed, MostAlike
+from stm_fast.memory.policies.long_term import LongTerm
+from stm_fast.memory.policies.policy import MemoryPolicy
 
 AUTO_FRAMES = 25
-"""Frames that `auto` remembers before it consolidates: every clip of DAVIS, of 104 frames at most, is read as the paper
-does."""
+"""Frames that `auto` keeps before it consolidates: no clip of DAVIS, of at most 104 frames, reaches it, and all of them
+are read as in the paper."""
 LONG_TERM_FRAMES = 20
 DIVERSE_FRAMES = 20
 
@@ -16,42 +17,42 @@ DIVERSE_FRAMES = 20
 def auto(frames: int = AUTO_FRAMES, every: int = 5, max_bytes: int | None = None) -> MemoryPolicy:
     """Return a policy that is `official` for a short video and `long_term` for the rest of a longer one.
 
-    Until an object has `frames` frames in memory nothing goes. Then the older half of the working frames becomes
-    prototypes, again and again, and frames that the network is not sure of stay no more: memory and the time of a frame
-    are bounded.
+    Nothing is evicted until an object has `frames` frames in memory. From then on the older half of the working frames
+    becomes prototypes whenever the memory is full, and frames that the network is unsure of no longer stay: memory and
+    time per frame are bounded.
     """
     policy = long_term(frames, every, max_bytes)
     return replace(policy, admission=WhenFull(Certain(), frames))
 
 
 def official(every: int = 5, max_bytes: int | None = None) -> MemoryPolicy:
-    """The first frame, every n-th and the previous one (STM paper, section 3.5); nothing goes while there is room."""
+    """Return the policy of the paper (STM, section 3.5): the first frame, every n-th and the previous one stay."""
     return MemoryPolicy(every=every, max_bytes=max_bytes)
 
 
 def window(frames: int, every: int = 5, max_bytes: int | None = None) -> MemoryPolicy:
-    """The same, but of so many frames: the oldest goes that was not annotated."""
+    """Return a policy of at most `frames` frames that evicts the oldest one without annotations."""
     return MemoryPolicy(every=every, max_frames=frames, max_bytes=max_bytes)
 
 
 def least_used(frames: int, every: int = 5, max_bytes: int | None = None) -> MemoryPolicy:
-    """So many frames: the one goes that was read least."""
+    """Return a policy of at most `frames` frames that evicts the one that was read least."""
     return MemoryPolicy(every=every, max_frames=frames, max_bytes=max_bytes, eviction=LeastUsed())
 
 
 def long_term(frames: int = LONG_TERM_FRAMES, every: int = 5, max_bytes: int | None = None) -> MemoryPolicy:
-    """So many working frames, the older half of which become prototypes when there is no more room, as in XMem.
+    """Return a policy that turns the older half of `frames` frames into prototypes when the memory is full, as XMem.
 
-    Frames that the network is not sure of do not become either.
+    Frames that the network is unsure of do not stay and do not become prototypes.
     """
     eviction = LongTerm(recent=max(frames, 0) // 2)
     return MemoryPolicy(every=every, max_frames=frames, max_bytes=max_bytes, admission=Certain(), eviction=eviction)
 
 
 def diverse(frames: int = DIVERSE_FRAMES, every: int = 5, max_bytes: int | None = None) -> MemoryPolicy:
-    """So many frames that differ: but for the last quarter, five at most, the one goes that is most like another.
+    """Return a policy of at most `frames` frames that evicts the one most like another.
 
-    Frames that the network is not sure of do not stay.
+    The most recent quarter, at most five frames, stays. Frames that the network is unsure of do not.
     """
     eviction = MostAlike(recent=min(MostAlike.recent, max(frames, 0) // 4))
     return MemoryPolicy(every=every, max_frames=frames, max_bytes=max_bytes, admission=Certain(), eviction=eviction)

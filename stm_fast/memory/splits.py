@@ -1,4 +1,4 @@
-"""A memory read part by part."""
+"""Read a memory in splits."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -9,8 +9,8 @@ from torch import Tensor
 from stm_fast.ops import memory_read, merge_reads
 
 
-class Part(NamedTuple):
-    """Tokens of some objects on the device of the read.
+class Split(NamedTuple):
+    """Tokens of some objects, on the device of the read.
 
     Attributes:
         rows: which objects.
@@ -23,22 +23,22 @@ class Part(NamedTuple):
     values: Tensor
 
 
-def read_in_parts(query_key: Tensor, channels: int, parts: Iterable[Part], backend: str) -> tuple[Tensor, Tensor]:
-    """A read of all parts, merged by their log-sum-exp one after the other.
+def read_splits(query_key: Tensor, value_channels: int, splits: Iterable[Split], backend: str) -> tuple[Tensor, Tensor]:
+    """Read one split after the other and merge the reads by their log-sum-exp.
 
     Args:
         query_key: `(O, Ck, h, w)`.
-        channels: number of value channels Cv.
-        parts: any number of them.
+        value_channels: number Cv of channels of a value.
+        splits: any number of them.
         backend: see `stm_fast.memory_read`.
 
     Returns:
-        Value `(O, Cv, h, w)` and lse `(O, h, w)`, in float32 at least; zeros and −inf for an object without a part.
+        Value `(O, Cv, h, w)` and lse `(O, h, w)`, in float32 at least; zeros and −inf for an object without a split.
     """
     grid, dtype = query_key.shape[2:], torch.promote_types(query_key.dtype, torch.float32)
-    value = query_key.new_zeros(len(query_key), channels, *grid, dtype=dtype)
+    value = query_key.new_zeros(len(query_key), value_channels, *grid, dtype=dtype)
     lse = value.new_full((len(query_key), *grid), -torch.inf)
-    for rows, keys, values in parts:
+    for rows, keys, values in splits:
         read = memory_read(query_key[rows], keys, values, return_lse=True, backend=backend)
         assert read.lse is not None
         value[rows], lse[rows] = merge_reads([(value[rows], lse[rows]), (read.value.to(dtype), read.lse)])

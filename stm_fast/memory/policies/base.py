@@ -1,0 +1,101 @@
+"""What policies see of a memory, and the parts that they are made of."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from stm_fast.memory.frames import Role, Slot
+from stm_fast.memory.tokens import Tokens
+
+
+class ObjectMemory(Protocol):
+    """The memory of one object, as its policy sees and changes it.
+
+    With `Oldest` and no admission it is the memory of all objects that joined in one frame.
+    """
+
+    @property
+    def slots(self) -> Sequence[Slot]:
+        """The frame in each slot, with its role."""
+        ...
+
+    @property
+    def uncertainty(self) -> float:
+        """Uncertainty of the object in the last frame, see `stm_fast.memory.policies.uncertainty`; NaN if unknown."""
+        ...
+
+    @property
+    def distances(self) -> dict[tuple[int, int], float]:
+        """Distances that were measured between frames in memory, by pairs of their numbers; part of a saved state."""
+        ...
+
+    @property
+    def notes(self) -> dict[str, float]:
+        """Other numbers that the policy keeps, by names of its own; part of a saved state."""
+        ...
+
+    @property
+    def tokens_per_frame(self) -> int:
+        """Number of tokens of a frame."""
+        ...
+
+    @property
+    def prototypes(self) -> Tokens:
+        """Prototypes of evicted frames."""
+        ...
+
+    @property
+    def prototype_room(self) -> int:
+        """Largest number of prototypes."""
+        ...
+
+    def slots_of(self, role: Role) -> list[int]:
+        """Return the slots whose frames have a role."""
+        ...
+
+    def tokens_of(self, slot: int) -> Tokens:
+        """Return the tokens of the frame in a slot."""
+        ...
+
+    def usage_of(self, slot: int) -> float:
+        """Return the share of what a location reads that comes from a slot, averaged over reads since it came."""
+        ...
+
+    def rates_of(self, tokens: Tokens) -> Tensor:
+        """Return how much each token was used per read since it came, `(O, n)`."""
+        ...
+
+    def drop(self, slot: int) -> None:
+        """Evict the frame in a slot. The last frame takes the slot."""
+        ...
+
+    def consolidate(self, slots: Sequence[int], prototypes: Tokens) -> None:
+        """Evict the frames in some slots, and keep these prototypes in place of all that there are."""
+        ...
+
+
+class Admission(Protocol):
+    """Decides whether a frame that may stay does."""
+
+    def admits(self, memory: ObjectMemory, slot: int) -> bool:
+        """Return whether the frame in a slot, the last that came, is worth its room."""
+        ...
+
+
+class Eviction(Protocol):
+    """Makes room in a full memory."""
+
+    @property
+    def tracks_usage(self) -> bool:
+        """Whether reads measure how much each token is used, which costs a fifth of their time."""
+        ...
+
+    @property
+    def long_term_frames(self) -> float:
+        """Room for prototypes of evicted frames, for each object, in frames; 0 for none."""
+        ...
+
+    def make_room(self, memory: ObjectMemory) -> None:
+        """Evict at least one working frame of a memory that has some, and no frame of another role."""
+        ...

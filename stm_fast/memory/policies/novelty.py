@@ -1,0 +1,35 @@
+"""How much two frames in memory differ."""
+
+import torch
+
+from stm_fast.memory.policies.base import ObjectMemory
+from stm_fast.ops import memory_read
+
+_MIN_PRESENCE = 1.0
+"""Tokens. An object that covers less than one location says little of itself, however different that is."""
+
+
+def distance(memory: ObjectMemory, slot: int, other: int) -> float:
+    """Return how differently two frames answer: what the keys of one read from the other and from their own frame.
+
+    The relative squared difference of the two readouts is averaged over the tokens where the object is. It is zero for
+    a frame that says the same of the object, about one or two for a frame that says something else, and zero for a
+    frame that does not show the object.
+
+    Args:
+        memory: holds both frames, and keeps the distances that were measured.
+        slot: slot of the frame.
+        other: slot of the other frame.
+    """
+    pair = memory.slots[slot].frame, memory.slots[other].frame
+    if pair not in memory.distances:
+        memory.distances[pair] = _measure(memory, slot, other)
+    return memory.distances[pair]
+
+
+def _measure(memory: ObjectMemory, slot: int, other: int) -> float:
+    frame, reference = memory.tokens_of(slot), memory.tokens_of(other)
+    readout, own = (memory_read(frame.keys, read.keys, read.values).float() for read in (reference, frame))
+    difference = (readout - own).square().sum(1) / own.square().sum(1).clamp(min=torch.finfo(torch.float32).tiny)
+    total = frame.presence.sum(1)
+    return float(((frame.presence * difference).sum(1) / total.clamp(min=_MIN_PRESENCE)).max())

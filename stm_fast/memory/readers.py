@@ -1,0 +1,134 @@
+"""How a memory is read where it lies: on one device, or partly in a store."""
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from stm_fast.memory.frames import WHOLE, Shard
+from stm_fast.memory.groups import ObjectGroup
+from stm_fast.memory.splits import Split, read_splits
+from stm_fast.ops import autograd, memory_read, similarity
+
+_FRAMES_AT_ONCE = 8
+
+
+class Reader(Protocol):
+    """Reads what groups of objects remember, for processes that share a memory or for one.
+
+    Attributes:
+        processes: number of processes.
+        part: which part of the memory this process has, such as "0 of 2"; None if it is not shared.
+    """
+
+    processes: int
+    part: str | None
+
+    def shard(self, group: int) -> Shard:
+        """Return which of the frames of a new group this process holds, by the number of the group."""
+        ...
+
+    def read(
+        self, groups: Sequence[ObjectGroup], query_key: Tensor, *, last: int, top_k: int | None, backend: str
+    ) -> Tensor:
+        """Return the readout of all objects, and count the read.
+
+        Args:
+            groups: at least one.
+            query_key: `(1, Ck, h, w)`.
+            last: number of the last frame memorised.
+            top_k: see `MemoryBank.read`.
+            backend: likewise.
+        """
+        ...
+
+
+class LocalReader:
+    """Reads a memory that this process has for itself."""
+
+    processes = 1
+    part: str | None = None
+
+    def shard(self, group: int) -> Shard:
+        """See `Reader.shard`."""
+        return WHOLE
+
+    def read(
+        self, groups: Sequence[ObjectGroup], query_key: Tensor, *, last: int, top_k: int | None, backend: str
+    ) -> Tensor:
+        """See `Reader.read`."""
+        readouts = [_read(group, query_key, top_k, backend) for group in groups]
+        return torch.cat(readouts) if len(readouts) > 1 else readouts[0]
+
+
+def read_part(group: ObjectGroup, query_key: Tensor, backend: str) -> tuple[Tensor, Tensor]:
+    """Read the part of a group that this process has on its device.
+
+    Args:
+        group: the group.
+        query_key: `(O, Ck, h, w)`.
+        backend: see `stm_fast.memory_read`.
+
+    Returns:
+        Value `(O, Cv, h, w)` and lse `(O, h, w)`, in float32 at least; zeros and −inf if the part is empty.
+    """
+    return read_splits(query_key, group.storage.block.values.shape[1], _splits(group), backend)
+
+
+def _read(group: ObjectGroup, query_key: Tensor, top_k: int | None, backend: str) -> Tensor:
+    """Read a group by the reader that suits what it holds, and count the read."""
+    query_key = query_key.expand(group.objects, -1, -1, -1)
+    if group.offloaded.frames:
+        if top_k is not None:
+            raise ValueError(f"top_k must be None for a memory of which parts have moved to a store, got {top_k}")
+        value, usage = _read_offloaded(group, query_key, backend), None
+    elif group.storage.block.scales is not None:
+        if top_k is not None:
+            raise ValueError(f"top_k must be None for a memory with values in int8, got {top_k}")
+        value, usage = _read_int8(group, query_key, backend)
+    else:
+        value, usage = _read_dense(group, query_key, top_k, backend)
+    group.counters.add(usage)
+    return value.to(group.storage.block.read_dtype)
+
+
+def _read_dense(group: ObjectGroup, query_key: Tensor, top_k: int | None, backend: str) -> tuple[Tensor, Tensor | None]:
+    """Read the block as it lies; return value and usage, None if it is not tracked."""
+    value, usage, _ = memory_read(
+        query_key,
+        group.keys,
+        group.values,
+        top_k=top_k,
+        return_usage=group.policy.tracks_usage,
+        return_lse=True,
+        backend=backend,
+    )
+    return value, usage
+
+
+def _read_int8(group: ObjectGroup, query_key: Tensor, backend: str) -> tuple[Tensor, Tensor | None]:
+    """Decode and read some frames at a time; return value and usage, None if it is not tracked."""
+    value, lse = read_part(group, query_key, backend)
+    if not group.policy.tracks_usage:
+        return value, None
+    operands = similarity.dot(query_key.flatten(2), group.keys, query_key.shape[1] ** -0.5)
+    return value, autograd.usage(operands, lse.flatten(1), backend)
+
+
+def _read_offloaded(group: ObjectGroup, query_key: Tensor, backend: str) -> Tensor:
+    """Read what is on the device, then what is in the store."""
+    splits = chain(_splits(group), group.offloaded.splits(query_key.device))
+    value, _ = read_splits(query_key, group.storage.block.values.shape[1], splits, backend)
+    return value
+
+
+def _splits(group: ObjectGroup) -> Iterator[Split]:
+    """Yield what is on the device: all at once, or some frames at a time if values must be decoded."""
+    storage = group.storage
+    if storage.block.scales is not None:
+        for keys, values in storage.ranges(_FRAMES_AT_ONCE):
+            yield Split(slice(None), keys, values)
+    elif storage.begin < storage.end:
+        yield Split(slice(None), storage.keys, storage.values)
