@@ -19,12 +19,12 @@ class FrameState:
         index: its number.
         geometry: its sizes.
         frame: as the network sees it, padded, `(1, 3, H, W)`.
-        inner: probabilities of background and objects at the inner size, which will be memorised.
-        outer: the same at the input's size; the same tensor when the sizes are.
+        inner: probabilities of background and objects at the inner size, which are memorised.
+        outer: the same at the outer size; the same tensor where both sizes are equal.
         objects: ids of the objects.
         annotated: those whose masks were given in this frame.
-        placed: those whose masks do not come from the network in this frame, annotated or not.
-        chosen: the frame is to be remembered as annotated ones are.
+        placed: those whose masks in this frame do not come from the network, annotated or not.
+        chosen: whether the frame is remembered as annotated ones are.
     """
 
     index: int
@@ -39,16 +39,16 @@ class FrameState:
     _measured: Tensor | None = None
 
     def uncertainty(self) -> Tensor:
-        """How unsure the network was of each object `(O,)`; NaN for those that were placed, or are nowhere."""
+        """Return how unsure the network was of each object `(O,)`; NaN for those that were placed or are nowhere."""
         if self._measured is None:
-            placed = torch.tensor([found in self.placed for found in self.objects], dtype=torch.bool)
+            placed = torch.tensor([object_id in self.placed for object_id in self.objects], dtype=torch.bool)
             unsure = uncertainty(self.inner[1:])
             self._measured = unsure.masked_fill(placed.to(unsure.device), torch.nan)
         return self._measured
 
     @classmethod
     def without_objects(cls, index: int, geometry: Geometry, frame: Tensor) -> "FrameState":
-        """A frame that is all background."""
+        """Return a frame that is all background."""
         outer = torch.ones(1, *geometry.outer, device=frame.device)
         inner = outer if geometry.inner == geometry.outer else torch.ones(1, *geometry.inner, device=frame.device)
         return cls(index, geometry, frame, inner, outer)
@@ -71,26 +71,26 @@ class FrameState:
         return enlarged
 
     def annotate(self, mask: Tensor, objects: Sequence[int]) -> None:
-        """Puts objects where the user says they are."""
+        """Put objects where the user says they are."""
         self.place(mask, objects)
         self.annotated |= set(objects)
 
     def place(self, mask: Tensor, objects: Sequence[int]) -> None:
-        """Puts objects where a mask of ids, at the outer size, says; those that are new join."""
-        joining = tuple(found for found in objects if found not in self.objects)
+        """Put objects where a mask of ids at the outer size has them; new ones join."""
+        joining = tuple(object_id for object_id in objects if object_id not in self.objects)
         self._edit(lambda planes: torch.cat([planes, planes.new_zeros(len(joining), *planes.shape[1:])]))
         self.objects += joining
         self.placed |= set(objects)
-        self._correct([self.objects.index(found) + 1 for found in objects], one_hot(mask, objects))
+        self._correct([self.objects.index(object_id) + 1 for object_id in objects], one_hot(mask, objects))
 
-    def remove(self, found: int) -> None:
-        """Takes out an object; the others get what it held."""
-        row = self.objects.index(found) + 1
+    def remove(self, object_id: int) -> None:
+        """Remove an object; the others get its probability."""
+        row = self.objects.index(object_id) + 1
         self._correct([row], torch.zeros(1, *self.geometry.outer, device=self.frame.device))
         self._edit(lambda planes: torch.cat([planes[:row], planes[row + 1 :]]))
         self.objects = self.objects[: row - 1] + self.objects[row:]
-        self.annotated -= {found}
-        self.placed -= {found}
+        self.annotated -= {object_id}
+        self.placed -= {object_id}
 
     def _correct(self, rows: Sequence[int], masks: Tensor) -> None:
         shrunk = self.geometry.to_inner(masks[None])[0]

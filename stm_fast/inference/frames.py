@@ -1,4 +1,4 @@
-"""Frames on their way into the network, and results on their way back."""
+"""The size and format of frames for the network, and of results for the user."""
 
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -14,10 +14,10 @@ Image: TypeAlias = "NDArray[np.uint8] | NDArray[np.floating] | Tensor"
 
 @dataclass(frozen=True)
 class Geometry:
-    """The sizes `(height, width)` of a frame: as it comes, as it is worked on, and how that is padded.
+    """The sizes `(height, width)` of a frame: outside and inside the network, and the padding.
 
     Attributes:
-        outer: size of the input and of all results.
+        outer: size of the input and of results.
         inner: size the network sees.
         padding: zeros around it (left, right, top, bottom), the larger half right and bottom.
     """
@@ -28,12 +28,12 @@ class Geometry:
 
     @classmethod
     def of(cls, outer: tuple[int, int], short_side: int | None, multiple: int) -> "Geometry":
-        """The geometry of frames of size `outer`.
+        """Return the geometry of frames of size `outer`.
 
         Args:
             outer: size of the input.
-            short_side: shorter side of `inner`, which keeps the aspect; None for `inner` = `outer`.
-            multiple: of which both padded sides are multiples.
+            short_side: shorter side of `inner`, which keeps the aspect ratio; None for `inner` = `outer`.
+            multiple: both padded sides are multiples of it.
         """
         inner = outer
         if short_side is not None:
@@ -44,30 +44,30 @@ class Geometry:
         return cls(outer, inner, padding)
 
     def to_inner(self, x: Tensor) -> Tensor:
-        """`(N, C, *outer)` -> `(N, C, *inner)`; shrinking averages, so that thin things do not flicker."""
+        """Resize `(N, C, *outer)` to `(N, C, *inner)`; shrinking averages, so that thin parts do not flicker."""
         if self.inner == self.outer:
             return x
         return F.interpolate(x, size=self.inner, mode="bilinear", align_corners=False, antialias=True)
 
     def to_outer(self, x: Tensor) -> Tensor:
-        """`(N, C, *inner)` -> `(N, C, *outer)`."""
+        """Resize `(N, C, *inner)` to `(N, C, *outer)`."""
         if self.inner == self.outer:
             return x
         return F.interpolate(x, size=self.outer, mode="bilinear", align_corners=False)
 
     def pad(self, x: Tensor) -> Tensor:
-        """`(..., *inner)` -> zero-padded to multiples of the network's stride."""
+        """Pad `(..., *inner)` with zeros to multiples of the network's stride."""
         return F.pad(x, self.padding) if any(self.padding) else x
 
     def unpad(self, x: Tensor) -> Tensor:
-        """The inverse of `pad`, a view."""
+        """Undo `pad`; return a view."""
         left, _, top, _ = self.padding
         height, width = self.inner
         return x[..., top : top + height, left : left + width]
 
 
 def fitted(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Frames or ids `(N, C, h, w)` enlarged or shrunk to fit `size`, zeros beside them; ids, int64, stay ids."""
+    """Resize images or ids `(N, C, h, w)` to fit into `size`, with zeros around them; ids are int64 and stay ids."""
     if x.shape[2:] == size:
         return x
     scale = min(new / old for new, old in zip(size, x.shape[2:], strict=True))
@@ -81,7 +81,7 @@ def fitted(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def to_rgb(frame: Image, device: torch.device) -> Tensor:
-    """A frame as float32 `(1, 3, H, W)` in [0, 1] on a device, always a copy.
+    """Copy an image to a device as float32 `(1, 3, H, W)` in [0, 1].
 
     Args:
         frame: numpy `(H, W, 3)` or torch `(3, H, W)` or `(1, 3, H, W)`; uint8, or floating in [0, 1]; any strides.
@@ -105,7 +105,7 @@ def to_rgb(frame: Image, device: torch.device) -> Tensor:
 
 
 def _chw(frame: Image) -> Tensor:
-    """`(1, 3, H, W)` of the frame's own dtype."""
+    """Return an image as `(1, 3, H, W)` of its own dtype."""
     if isinstance(frame, np.ndarray):
         if frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
             raise ValueError(f"frame must be (H, W, 3) as a numpy array, got {frame.shape}")

@@ -79,7 +79,7 @@ class FrameNetwork:
     def _remembered(self, frame: FrameState) -> Tensor:
         """Return masks `(O, 1, *inner)` of the objects as they go into memory."""
         masks = frame.inner[1:, None]
-        given = [row for row, found in enumerate(frame.objects) if found in frame.annotated]
+        given = [row for row, object_id in enumerate(frame.objects) if object_id in frame.annotated]
         if not given or not self.model.card.hole_size:
             return masks
         filled = masks.clone()

@@ -1,4 +1,4 @@
-"""Masks of ids on their way in and out, and what an annotation changes."""
+"""Masks of object ids, and what an annotation changes."""
 
 from collections.abc import Collection, Sequence
 from typing import TypeAlias
@@ -13,11 +13,12 @@ Mask: TypeAlias = "NDArray[np.integer] | NDArray[np.bool_] | Tensor"
 
 MAX_ID = 2**31 - 1
 """The largest object id that the segmenter takes; a mask file may hold fewer, see `stm_fast.media.masks`."""
-_HAIR = 1e-3
+_BACKGROUND_SHARE = 1e-3
+"""Share of the freed probability that the background gets, so that it takes what no object has a part in."""
 
 
 def to_ids(mask: Mask, size: tuple[int, int], device: torch.device) -> Tensor:
-    """A mask as int64 `(H, W)` on a device.
+    """Return a mask as int64 `(H, W)` on a device.
 
     Args:
         mask: object ids, 0 for the background; numpy or torch, any integer type or bool, any strides.
@@ -47,8 +48,8 @@ def to_ids(mask: Mask, size: tuple[int, int], device: torch.device) -> Tensor:
 
 
 def ids_in(mask: Tensor) -> tuple[int, ...]:
-    """The objects of a mask, sorted."""
-    return tuple(found for found in torch.unique(mask).tolist() if found)
+    """Return the objects in a mask, sorted."""
+    return tuple(object_id for object_id in torch.unique(mask).tolist() if object_id)
 
 
 def annotated_objects(mask: Tensor, objects: Collection[int] | None) -> tuple[int, ...]:
@@ -60,27 +61,27 @@ def annotated_objects(mask: Tensor, objects: Collection[int] | None) -> tuple[in
     if objects is not None:
         if len(objects) == 0:
             raise ValueError("objects must name at least one id or be None, got none")
-        if not all(1 <= found <= MAX_ID for found in objects):
+        if not all(1 <= object_id <= MAX_ID for object_id in objects):
             raise ValueError(f"objects must be ids from 1 to {MAX_ID}, got {tuple(objects)}")
-        return tuple(sorted({int(found) for found in objects}))
-    found = ids_in(mask)
-    if not found:
+        return tuple(sorted({int(object_id) for object_id in objects}))
+    ids = ids_in(mask)
+    if not ids:
         raise ValueError("mask must hold an object, got 0 (background) everywhere")
-    return found
+    return ids
 
 
 def one_hot(mask: Tensor, ids: Sequence[int]) -> Tensor:
-    """Ids `(H, W)` -> a float32 mask for each of `ids`, `(O, H, W)`."""
+    """Return a float32 mask for each of `ids`, `(O, H, W)`, from a mask of ids `(H, W)`."""
     return (mask == torch.tensor(ids, device=mask.device).view(-1, 1, 1)).float()
 
 
 def without_holes(masks: Tensor, others: Tensor, size: int) -> Tensor:
-    """Masks `(O, 1, H, W)` in [0, 1] with holes and gaps up to `size` pixels wide filled where no other object is.
+    """Fill holes and gaps of masks that are up to `size` pixels wide, where no other object is.
 
     Args:
-        masks: of each object.
-        others: what the other objects hold, likewise.
-        size: they are closed (dilation, then erosion) by a square of one pixel more; 0 leaves the masks as they are.
+        masks: of each object, `(O, 1, H, W)` in [0, 1].
+        others: what the other objects cover, likewise.
+        size: masks are closed (dilated, then eroded) by a square of `size + 1` pixels; 0 leaves them as they are.
     """
     if size == 0:
         return masks
@@ -89,27 +90,27 @@ def without_holes(masks: Tensor, others: Tensor, size: int) -> Tensor:
     return torch.maximum(masks, torch.minimum(closed, 1 - others))
 
 
-def to_mask(labels: Tensor, ids: Sequence[int]) -> Tensor:
-    """Labels `(H, W)` of 0 (background) and 1..O (the objects `ids`) -> ids; uint8 where all fit, else int32."""
+def to_mask(rows: Tensor, ids: Sequence[int]) -> Tensor:
+    """Turn rows `(H, W)`, 0 for the background and 1..O for `ids`, into ids; uint8 where all fit, else int32."""
     dtype = torch.uint8 if max(ids, default=0) < 256 else torch.int32
-    return torch.tensor((0, *ids), dtype=dtype, device=labels.device)[labels]
+    return torch.tensor((0, *ids), dtype=dtype, device=rows.device)[rows]
 
 
 def corrected(probabilities: Tensor, rows: Sequence[int], masks: Tensor) -> Tensor:
-    """Probabilities in which some objects are exactly where an annotation puts them.
+    """Return probabilities in which some objects are exactly where an annotation puts them.
 
-    What an annotated object held elsewhere goes to the others in proportion to what they hold there, and to the
-    background where they hold nothing.
+    Where an annotated object was and no longer is, its probability goes to the others in proportion to theirs, and to
+    the background where they have none.
 
     Args:
         probabilities: of background and objects, `(O + 1, H, W)`, summing to one.
-        rows: the annotated objects' rows, background being row 0.
+        rows: of the annotated objects; row 0 is the background.
         masks: one for each of `rows`, in [0, 1] `(len(rows), H, W)`.
     """
     rest = probabilities.clone()
     freed = rest[list(rows)].sum(0)
     rest[list(rows)] = 0
-    rest[0] += _HAIR * freed
+    rest[0] += _BACKGROUND_SHARE * freed
     rest *= (1 - masks.sum(0)) / rest.sum(0).clamp(min=torch.finfo(rest.dtype).tiny)
     rest[list(rows)] = masks
     return rest

@@ -28,7 +28,7 @@ def frames_before(
         ids = to_ids(mask, (rgb.shape[2], rgb.shape[3]), network.device)
         shown = annotated_objects(ids, None)
         parts.append((fitted(rgb, geometry.outer), fitted(ids[None, None], geometry.outer)[0, 0], shown))
-    objects = tuple(sorted({found for *_, shown in parts for found in shown}))
+    objects = tuple(sorted({object_id for *_, shown in parts for object_id in shown}))
     frames = []
     for index, (rgb, ids, _) in enumerate(parts, start=-len(parts)):
         frame = network.frame(index, rgb, geometry)

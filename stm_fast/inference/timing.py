@@ -74,5 +74,5 @@ class GpuStageTimes(StageTimes):
 
 
 def stage_times(stages: Sequence[str], device: torch.device) -> StageTimes:
-    """Return what measures stages on a device."""
+    """Return a measure of stages on a device."""
     return GpuStageTimes(stages, device) if device.type == "cuda" else StageTimes(stages)

@@ -34,7 +34,7 @@ class Video:
 
     def memorise(self, frame: FrameState) -> None:
         """Put a frame with its masks into memory, if the policy wants it; a second time changes nothing."""
-        annotated = [found in frame.annotated for found in frame.objects]
+        annotated = [object_id in frame.annotated for object_id in frame.objects]
         if not frame.objects or not self.memory.wants(frame.index, annotated=any(annotated), permanent=frame.chosen):
             return
         with self.times.measure("encode_memory"), cpu_engines.held(self.engines):

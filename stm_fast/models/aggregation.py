@@ -7,15 +7,15 @@ PROBABILITY_FLOOR = 1e-7
 
 
 def other_masks(masks: Tensor, dim: int = 0) -> Tensor:
-    """For each object, the sum of all other objects' masks along `dim`, clamped to [0, 1]. Same shape as `masks`."""
+    """Return the sum of all other objects' masks for each object along `dim`, clamped to [0, 1], shaped as `masks`."""
     return (masks.sum(dim, keepdim=True) - masks).clamp(0, 1)
 
 
 def aggregate(probabilities: Tensor, dim: int = 0) -> Tensor:
-    """Logits over background and objects from each object's own probability.
+    """Return logits of background and objects from the probability of each object alone.
 
-    The background is the product of (1 - p) over the objects; every probability is clamped and turned into a logit. A
-    softmax of the result along `dim` makes the probabilities sum to one.
+    The probability of the background is the product of 1 - p over the objects. All probabilities are clamped and turned
+    into logits, of which a softmax along `dim` makes probabilities that sum to one.
 
     Args:
         probabilities: O object probabilities along `dim`, in [0, 1], float32.

@@ -28,17 +28,17 @@ CELL = 4
 """Side in pixels of the cells over which masks are averaged before memory values see them."""
 MASK_CHANNELS = 2 * (STM.stride // CELL) ** 2
 MASK_GAIN = 8.0
-"""How much larger than usual the first weights from masks to memory values are. A few channels of masks among 192 of
-features would otherwise be lost in them, and training would take long to find out what is to be segmented."""
+"""Factor on the initial weights from masks to memory values. Without it the few channels of masks would hardly count
+beside 192 of features, and training would take long to learn what is to be segmented."""
 FEATURE_SCALE = 0.25
-"""Brings the trunk's features to about unit variance."""
+"""Factor that brings the trunk's features to about unit variance."""
 
 
 class CosineKeyValueHead(KeyValueHead):
-    """A head whose keys all have one length, which is learned: their dot product is a cosine, and so is the similarity.
+    """A head whose keys all have one learned length, so that the similarity is a cosine up to that factor.
 
-    Left free, the longest keys win the softmax wherever a query points. Training then makes them longer still: the
-    softmax becomes a hard maximum, few of whose choices are right, and stays one for want of a gradient.
+    With free lengths, the longest keys win the softmax whatever the query. Training then makes them longer still: the
+    softmax becomes a hard maximum, mostly wrong, and has no gradient to recover.
     """
 
     def __init__(self, in_channels: int) -> None:
@@ -68,10 +68,10 @@ class CompactQueryEncoder(nn.Module):
 class CompactMemoryEncoder(nn.Module):
     """EfficientNet-Lite0 over RGB frames with masks.
 
-    The masks enter twice. A strided convolution of them is added at stride 4: what comes before depends on the frame
-    alone and is computed once for all its objects. Averaged over cells of 4×4 pixels, the 16 cells of a location as
-    channels, they stand beside the features that the heads see: this tells the heads from the first training step on
-    where the object is, and keeps thin parts of it.
+    The masks enter twice. First, a strided convolution of them is added at stride 4; all before it depends on the frame
+    alone and is computed once for all objects. Second, the masks are averaged over cells of 4×4 pixels, and the 16
+    cells of each location are appended to the features as channels. This shows the heads where the object is from the
+    first training step on, and keeps thin parts of it.
     """
 
     def __init__(self) -> None:
@@ -106,8 +106,8 @@ def compact_stm() -> STM:
 def start_from_classifier(model: STM, classifier: Mapping[str, Tensor]) -> None:
     """Give a compact STM the trunks of an ImageNet classifier, in place, ready for training.
 
-    Memory keys start as query keys do (so that similar places match before the first step) and ignore the masks, which
-    memory values show plainly.
+    Memory keys start equal to query keys, so that similar locations match before the first step, and ignore the masks.
+    Memory values see the masks.
 
     Args:
         model: made by `compact_stm`.

@@ -8,7 +8,7 @@ from stm_fast.models.fused_activation import convolve_relu
 
 
 def upsample(x: Tensor, factor: int) -> Tensor:
-    """Bilinear, pixel centres aligned the way `align_corners=False` does."""
+    """Enlarge by bilinear interpolation with `align_corners=False`."""
     return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
 
 
@@ -28,9 +28,9 @@ class ResidualBlock(nn.Module):
 
 
 class Refinement(nn.Module):
-    """Doubles the resolution of coarse features and adds what a skip connection knows.
+    """A stage that doubles the resolution of coarse features and adds those of a skip connection.
 
-    The skip branch of a frame shared by N objects is computed once.
+    The skip branch of a frame with N objects is computed once.
     """
 
     def __init__(self, skip_channels: int, channels: int) -> None:
@@ -48,7 +48,7 @@ class Refinement(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Readout and query value -> logits of background and object at full resolution.
+    """The decoder: readout and query value -> logits of background and object at full resolution.
 
     Args:
         value_channels: channels of the readout and of the query value.
@@ -65,7 +65,7 @@ class Decoder(nn.Module):
         self.predict = nn.Conv2d(channels, 2, 3, padding=1)
 
     def forward(self, readout: Tensor, value: Tensor, skips: tuple[Tensor, Tensor]) -> Tensor:
-        """Logits `(N, 2, H, W)`: background, object.
+        """Return logits `(N, 2, H, W)` of background and object.
 
         Args:
             readout: `(N, value_channels, H/16, W/16)`.
@@ -75,7 +75,7 @@ class Decoder(nn.Module):
         return upsample(self.predict(self.refine(readout, value, *skips)), 4)
 
     def refine(self, readout: Tensor, value: Tensor, skip8: Tensor, skip4: Tensor) -> Tensor:
-        """Features `(N, channels, H/4, W/4)`, from which logits are predicted; none is negative."""
+        """Return the features `(N, channels, H/4, W/4)`, none negative, from which logits are predicted."""
         x = torch.cat([readout, value.expand(len(readout), -1, -1, -1)], dim=1)
         x = self.block(self.compress(x))
         x = self.refine8(x, skip8)
@@ -83,7 +83,7 @@ class Decoder(nn.Module):
 
 
 class FineDecoder(Decoder):
-    """A decoder that corrects its logits at stride 2, where parts a few pixels thin can still be seen.
+    """A decoder that corrects its logits at stride 2, where parts of a few pixels are still visible.
 
     Args:
         value_channels: channels of the readout and of the query value.
@@ -102,7 +102,7 @@ class FineDecoder(Decoder):
         self.correct = nn.Conv2d(fine_channels, 2, 3, padding=1)
 
     def forward(self, readout: Tensor, value: Tensor, skips: tuple[Tensor, ...]) -> Tensor:
-        """Logits `(N, 2, H, W)`: background, object.
+        """Return logits `(N, 2, H, W)` of background and object.
 
         Args:
             readout: `(N, value_channels, H/16, W/16)`.

@@ -1,7 +1,7 @@
 """Depthwise convolution whose gradient to the input is a depthwise convolution too.
 
-On a CPU the strided and the bfloat16 cases of torch's own backward are many times slower than its forward. Spreading
-the output's gradient over the input's grid and convolving it with the turned kernel uses the fast forward instead.
+On a CPU torch's own backward of strided and of bfloat16 convolutions is many times slower than its forward. Here the
+gradient of the output is spread over the grid of the input and convolved with the flipped kernel, by the fast forward.
 """
 
 from typing import Any
@@ -43,7 +43,7 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, dilat
 
 
 def _spread(grad: Tensor, shape: torch.Size, stride: int) -> Tensor:
-    """The gradient at the places that a strided convolution kept, zero between them."""
+    """Return the gradient at the locations that a strided convolution kept, and zero between them."""
     if stride == 1:
         return grad
     full = torch.empty(shape, dtype=grad.dtype, device=grad.device, memory_format=torch.channels_last).zero_()

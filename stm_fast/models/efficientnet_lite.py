@@ -43,7 +43,7 @@ BLOCKS = (
     BlockSpec(192, 192, 6, 5, dilation=2),
 )
 EARLY_BLOCKS, STRIDE_8_BLOCKS = 3, 5
-"""How many blocks end at stride 4, and at stride 8."""
+"""Number of blocks up to stride 4, and up to stride 8."""
 STRIDE_2_CHANNELS, STRIDE_4_CHANNELS, STRIDE_8_CHANNELS, FEATURE_CHANNELS = 32, 24, 40, 192
 
 
@@ -68,7 +68,7 @@ class InvertedResidual(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """The trunk in two parts, so that masks can enter between them."""
+    """The trunk, in two parts so that masks can enter between them."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -10,7 +10,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Normalize(nn.Module):
-    """RGB in [0, 1] -> zero mean and unit variance over ImageNet."""
+    """Normalise RGB in [0, 1] to zero mean and unit variance over ImageNet."""
 
     mean: Tensor
     std: Tensor
@@ -27,9 +27,9 @@ class Normalize(nn.Module):
 
 
 class MaskedStem(nn.Module):
-    """The first convolution of a frame with masks: the sum of one over RGB, one over the mask, one over the others'.
+    """The first convolution of a frame with masks: the sum of one each over RGB, the mask, and the masks of others.
 
-    The RGB part of a frame shared by N objects is computed once.
+    The RGB part of a frame with N objects is computed once.
     """
 
     def __init__(self, out_channels: int) -> None:

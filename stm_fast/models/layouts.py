@@ -39,14 +39,14 @@ _NOT_IN_TRUNK = ("mean", "std", "conv1_m.weight", "conv1_o.weight")
 
 
 def official_name(name: str) -> str:
-    """A parameter of `resnet50_stm()` as the released `STM_weights.pth` spells it, without the `module.` prefix."""
+    """Return the name of a parameter of `resnet50_stm()` in the released `STM_weights.pth`, without `module.`."""
     for ours, theirs in _OFFICIAL:
         name = name.replace(ours, theirs)
     return name
 
 
 def torchvision_name(name: str) -> str | None:
-    """A parameter of either encoder of `resnet50_stm()` as torchvision's `resnet50` spells it.
+    """Return the name of a parameter of an encoder of `resnet50_stm()` in torchvision's `resnet50`.
 
     None for what a ResNet does not have: heads, decoder, mask convolutions, normalisation.
     """

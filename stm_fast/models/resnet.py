@@ -7,17 +7,17 @@ BLOCKS = {"res2": 3, "res3": 4, "res4": 6}
 
 
 def conv_norm(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> nn.Sequential:
-    """A convolution without bias and its batch norm."""
+    """Return a convolution without bias, followed by batch norm."""
     convolution = nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(out_channels))
 
 
 class Bottleneck(nn.Module):
-    """1×1, 3×3 and 1×1 convolutions around a shortcut; four times as many channels come out as are worked on.
+    """1×1, 3×3 and 1×1 convolutions beside a shortcut; the output has four times as many channels as the inside.
 
     Args:
         in_channels: channels of the input.
-        width: channels inside; the output has `4 * width`.
+        width: channels inside.
         stride: stride of the 3×3 convolution and of the shortcut.
     """
 
@@ -48,7 +48,7 @@ def _stage(in_channels: int, width: int, blocks: int, stride: int) -> nn.Sequent
 
 
 class ResNet50Stages(nn.Module):
-    """What follows the stem of a ResNet-50: pooling and stages res2, res3 and res4."""
+    """The part of a ResNet-50 after its stem: pooling, and the stages res2, res3 and res4."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -6,9 +6,9 @@ from stm_fast.models.stm import STM
 
 
 def resnet50_stm() -> STM:
-    """STM on two ResNet-50 trunks: keys of 128 channels, values of 512; randomly initialised.
+    """Return an STM on two ResNet-50 trunks with random weights: 128 channels of keys, 512 of values.
 
-    The released weights load into it, see `stm_fast.load_model`.
+    `stm_fast.load_model` loads the released weights into it.
     """
     return STM(
         query_encoder=QueryEncoder(),

@@ -1,4 +1,4 @@
-"""When a run may write into a folder: the results there must be its own, or it must be told to replace them."""
+"""Claiming a folder for the results of a run, so that no run writes over results that are not its own."""
 
 import json
 import os
@@ -10,8 +10,8 @@ from stm_fast.errors import ArgumentError, StmFastError
 from stm_fast.media.files import write_text
 
 _FREE = ("input", "mask", "memory", "memory_limit", "device", "backend", "offload")
-"""Settings that may change when a run resumes: what it takes to finish one that ran out of memory, and names of inputs,
-which are compared by what they hold."""
+"""Settings that may change when a run resumes: those that help a run which ran out of memory to its end, and the names
+of inputs, whose contents are compared instead."""
 
 
 def claim(
@@ -27,8 +27,8 @@ def claim(
 ) -> None:
     """Make sure that a run may write its results, and note its settings for a later one.
 
-    No other run can claim the record's folder until this process ends or calls `release`, unless the claim is refused.
-    A run notes its settings before its first result, so that results without a note are somebody else's files.
+    Unless the claim is refused, no other run can claim the folder until this process ends or calls `release`. A run
+    notes its settings before its first result, so that results without a note are files of somebody else.
 
     Args:
         record: JSON file with the settings of the run that made the results.
@@ -36,14 +36,14 @@ def claim(
         settings: options that decide the results of this run.
         resume: continue with what is there, which must have been made with the same settings.
         overwrite: replace what is there.
-        clear: removes the results of an earlier run; called unless this one resumes it.
+        clear: removes the results of an earlier run; called unless this run resumes it.
         inputs: what the results are made from, noted beside the settings.
-        check: called with the `inputs` that the run which is resumed noted, empty if there are none; it raises if they
-            are not those of this one, whose are noted only then.
+        check: called with the `inputs` that an earlier run noted, before this run resumes it and notes its own; raises
+            if they are not the same. Empty if the earlier run noted none.
 
     Raises:
-        ArgumentError: both flags are given.
-        StmFastError: results are there and neither flag is given, other settings or somebody else made them, or
+        ArgumentError: `resume` and `overwrite` are both True.
+        StmFastError: there are results and both are False; the results were made with other settings, or by no run; or
             another run is writing there.
     """
     if resume and overwrite:
@@ -71,7 +71,7 @@ _locked: dict[Path, int] = {}
 
 
 def _lock(folder: Path) -> None:
-    """Keep other runs out of a folder; the system frees it when the process ends, however it does."""
+    """Lock a folder; the system unlocks it when the process ends, however it ends."""
     try:
         import fcntl
     except ImportError:
@@ -90,14 +90,14 @@ def _lock(folder: Path) -> None:
 
 
 def release(folder: Path | None = None) -> None:
-    """Let other runs claim a folder that this one claimed; all of them if none is named."""
+    """Let other runs claim a folder that this process claimed; None releases all of them."""
     for each in [folder] if folder is not None else list(_locked):
         if each in _locked:
             os.close(_locked.pop(each))
 
 
 def _inputs_of_same(record: Path, settings: dict[str, object]) -> dict[str, object]:
-    """Check that an earlier run had the same settings; return what it was made from."""
+    """Check that an earlier run had the same settings; return the inputs that it noted."""
     try:
         noted = json.loads(record.read_text(encoding="utf-8"))
         before = dict(noted["settings"])

@@ -1,7 +1,7 @@
-"""What a run is made from, noted so that one on other inputs does not resume it."""
+"""The inputs of a run, noted so that a run on other inputs does not resume it."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ def identity(frames: FrameSource, masks: Mapping[str, Prompt]) -> dict[str, obje
         masks: the masks that are given, by frame name.
 
     Returns:
-        For a file its size and time of change, for anything else its path, for images and arrays also a digest of the
+        The path of the source, for a file also its size and time of change, for images and arrays a digest of the
         first; and digests of the masks by frame.
     """
     source = frames.path
@@ -47,15 +47,15 @@ def _digest(content: bytes) -> str:
 
 
 def check_unchanged(
-    before: Mapping[str, Any], now: Mapping[str, Any], masks: Mapping[str, Prompt], done: "frozenset[str] | set[str]"
+    before: Mapping[str, Any], now: Mapping[str, Any], masks: Mapping[str, Prompt], done: Set[str]
 ) -> None:
     """Make sure that a run resumes on the inputs that its results were made from.
 
-    A file may have moved. Masks of frames that are not done yet may have changed.
+    A file may have moved, and masks of frames that are not done may have changed.
 
     Args:
         before: `identity` of the earlier run; empty if it noted none.
-        now: that of this one.
+        now: `identity` of this run.
         masks: those that are given, for messages.
         done: names of the frames whose masks are on disk.
 

@@ -1,4 +1,4 @@
-"""Frames that are not files: arrays in a list, a generator or a camera, as a clip."""
+"""A clip whose frames are not files: arrays from a list, a generator or a camera."""
 
 from collections.abc import Iterable, Iterator, Sized
 from itertools import chain
@@ -12,16 +12,16 @@ from stm_fast.media.frames import Frame, FrameSource, is_number, numbered
 
 
 class FrameSequence(FrameSource):
-    """Frames as they come, called 00000, 00001 and so on.
+    """Frames of an iterable, named 00000, 00001 and so on.
 
-    An iterator is consumed as frames are asked for, so that a live source is followed as it runs; the first frame is
-    taken at once, for its size.
+    Takes frames from an iterator when they are needed, so that a live source is followed as it runs, but the first one
+    at once, for its size.
 
     Args:
         frames: RGB, numpy `(H, W, 3)` or torch `(3, H, W)`, uint8 or floating in [0, 1], all of one size.
 
     Raises:
-        TypeError: a frame is something else.
+        TypeError: a frame is of another type or dtype.
         ValueError: there is no frame, or one has another shape or range.
     """
 
@@ -45,18 +45,18 @@ class FrameSequence(FrameSource):
             yield Frame(numbered(index), to_image(frame))
 
     def may_hold(self, name: str) -> bool:
-        """Whether a frame can have this name."""
+        """Return whether a frame can have this name."""
         return is_number(name, self.count)
 
 
 def to_image(frame: Any) -> NDArray[np.uint8]:
-    """A frame as RGB uint8 `(H, W, 3)`.
+    """Return a frame as RGB uint8 `(H, W, 3)`.
 
     Args:
         frame: numpy `(H, W, 3)` or torch `(3, H, W)` or `(1, 3, H, W)`, uint8 or floating in [0, 1].
 
     Raises:
-        TypeError: it is something else.
+        TypeError: it has another type or dtype.
         ValueError: it has another shape, or values out of range.
     """
     from stm_fast.inference.frames import to_rgb
