@@ -1,4 +1,4 @@
-"""What the kernels need on chips that are not here, and that the committed figures are those of these kernels."""
+"""The budgets of the Triton kernels: complete, within the rules, and those of the kernels as they are."""
 
 import copy
 import json
@@ -83,11 +83,11 @@ def test_rules_hold_whatever_the_budget(shape: str, kernel: str, change: dict[st
 
 
 def test_kernels_compile_within_their_budgets() -> None:
-    """For one chip and read; `make budgets` compiles for all of them."""
+    """Compile for one chip and read. `make budgets` compiles for all of them."""
     if os.environ.get("TRITON_INTERPRET") == "1":
-        pytest.skip("kernels that are interpreted are not compiled")
+        pytest.skip("interpreted kernels are not compiled")
     if triton.__version__ not in COMMITTED:
-        pytest.skip(f"there are budgets of triton {', '.join(COMMITTED)}")
+        pytest.skip(f"there are only budgets of triton {', '.join(COMMITTED)}")
     command = [sys.executable, "-m", "tools.triton_budgets", "--chip", "sm_90", "--shape", "STM"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""Which GPUs the kernels run on, and as which class."""
+"""The GPUs that the kernels support, and the class of each."""
 
 from types import SimpleNamespace
 
@@ -14,7 +14,7 @@ DTYPES = {16: torch.float16, 32: torch.float32}
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> torch.device:
-    """A device that is nowhere: what it is, tests say."""
+    """A device that does not exist. Tests decide what it is."""
     chips.refused.cache_clear()
     chips._chip_of_gpu.cache_clear()
     return torch.device("cuda", 0)

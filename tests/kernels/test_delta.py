@@ -1,4 +1,4 @@
-"""What the gradients of scores of a query have in common."""
+"""The term that all gradients of the scores of a query share."""
 
 import pytest
 import torch
@@ -12,19 +12,19 @@ BATCH, OBJECTS, CHANNELS, QUERIES = 2, 3, 50, 37
 
 
 def permuted(tensor: Tensor) -> Tensor:
-    """The same tensor with channels side by side."""
+    """Return the tensor in a channels-last layout."""
     return tensor.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
 
 
 def spaced(tensor: Tensor) -> Tensor:
-    """The same tensor as every other number of a longer one."""
+    """Return the tensor as every other number of a longer one."""
     return tensor.repeat_interleave(2, -1)[..., ::2]
 
 
 @pytest.mark.parametrize("laid", [Tensor.contiguous, permuted, spaced, lambda each: each[:1].expand(BATCH, -1, -1, -1)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_delta_of_any_strides(laid: object, dtype: torch.dtype, device: torch.device) -> None:
-    """More rows than a tile has, and the last tiles of both sides not full."""
+    """There are more channels than in a tile, and the last tiles of both sides are not full."""
     assert callable(laid)
     random = torch.Generator().manual_seed(0)
     out, grad = (torch.randn(BATCH, OBJECTS, CHANNELS, QUERIES, generator=random).to(device, dtype) for _ in range(2))

@@ -1,4 +1,4 @@
-"""Triton's kernel fails, and the CUDA kernels serve."""
+"""The CUDA kernels serve where a Triton kernel fails."""
 
 import math
 import warnings
@@ -14,7 +14,7 @@ from tests.ops.cases import make_case
 
 @pytest.fixture
 def both(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> torch.device:
-    """Where "auto" takes triton first, then cuda."""
+    """A device on which "auto" takes triton first, then cuda."""
     if device != _device("STM_FAST_EMULATE_CUDA") or cuda.unavailable():
         pytest.skip("the CUDA kernels are not there")
     gpu_backends = {name: module for name, module in registry.BACKENDS.items() if name != "cpu"}

@@ -1,7 +1,7 @@
-"""float32 as three bfloat16: what the matrix units of a GPU make of it, simulated on a CPU.
+"""The accuracy of float32 as split bf16 on the matrix units of a GPU, simulated on a CPU.
 
-Triton's "bf16x6" multiplies the parts of both operands in six products, smallest first. Matrix units multiply bfloat16
-exactly and sum 16 products at once; what they add to a sum is cut off, not rounded, at the last place of float32.
+Triton's "bf16x6" multiplies the three parts of both operands in six products, smallest first. Matrix units multiply
+bfloat16 exactly and sum 16 products at once. What they add to a sum is truncated to float32, not rounded.
 """
 
 import math
@@ -16,28 +16,28 @@ from tests.ops.oracle import assert_accurate
 
 PRODUCTS_AT_ONCE = 16
 CHANNELS_AT_ONCE, TOKENS_AT_ONCE = 64, 32
-"""Summed by themselves, then added to the rest as float32: a block of channels, a tile of tokens."""
+"""A block of channels and a tile of tokens, each summed separately and then added to the total in float32."""
 
 
 def parts(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The three bfloat16, largest first, as float32."""
+    """Return the three bfloat16 parts, largest first, as float32."""
     high = x.bfloat16().float()
     middle = (x - high).bfloat16().float()
     return high, middle, (x - high - middle).bfloat16().float()
 
 
-def cut_off(exact: Tensor) -> Tensor:
-    """float64 as float32, toward zero."""
+def truncated(exact: Tensor) -> Tensor:
+    """Return float64 as float32, rounded toward zero."""
     nearest = exact.float()
     beyond = nearest.double().abs() > exact.abs()
     return torch.where(beyond, torch.nextafter(nearest, torch.zeros_like(nearest)), nearest)
 
 
 def on_matrix_units(a: Tensor, b: Tensor, total: Tensor) -> Tensor:
-    """total + a · b, for a `[M, K]` and b `[K, N]` that are bfloat16."""
+    """Return total + a · b, for a `[M, K]` and b `[K, N]` of bfloat16 numbers."""
     for start in range(0, a.shape[1], PRODUCTS_AT_ONCE):
         some = slice(start, start + PRODUCTS_AT_ONCE)
-        total = cut_off(total.double() + a[:, some].double() @ b[some].double())
+        total = truncated(total.double() + a[:, some].double() @ b[some].double())
     return total
 
 
@@ -53,7 +53,7 @@ def multiplied(a: Tensor, b: Tensor) -> Tensor:
 
 
 def in_blocks(a: Tensor, b: Tensor, size: int) -> Tensor:
-    """The product of float32 as kernels make it, block by block of the reduction."""
+    """Return the product of float32 as kernels compute it, block by block of the reduction."""
     blocks = zip(a.split(size, 1), b.split(size), strict=True)
     return sum((multiplied(*block) for block in blocks), start=torch.zeros(a.shape[0], b.shape[1]))
 
@@ -89,7 +89,7 @@ def test_the_parts_are_the_number() -> None:
 
 
 def test_fewer_products_would_not_do() -> None:
-    """The three of "bf16x3" do not meet the rule that the six meet."""
+    """The three products of "bf16x3" are not accurate enough."""
     random = torch.Generator().manual_seed(0)
     a, b = torch.randn(48, 128, generator=random), torch.randn(128, 48, generator=random)
     (high_a, middle_a, _), (high_b, middle_b, _) = parts(a), parts(b)

@@ -1,4 +1,4 @@
-"""Into how many splits a memory is split."""
+"""The number of splits of a memory."""
 
 import pytest
 import torch
@@ -41,7 +41,7 @@ def test_the_time_of_a_split_read() -> None:
 
 
 def test_products_of_float32_take_longer() -> None:
-    """In multiply-adds, as six products of bfloat16, and as TensorFloat-32, in that order."""
+    """Multiply-adds take longest, then a mix of dtypes, then products of bfloat16."""
     query, value = torch.zeros(1, 64, 9), torch.zeros(1, 1, 64, 9)
     tile = tiles.Tile(64, 64, 64, 4, 2)
     with chips.pretending(chips.CHIPS["sm_90"]):
