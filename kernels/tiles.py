@@ -187,11 +187,16 @@ def tile_for(operation: str, key: Tensor, value: Tensor) -> Tile:
         key: `(B, C, Nk)`.
         value: `(B, O, Cv, Nk)`, or key if the operation has no values.
     """
-    entry = entry_for(operation, key, value)
-    tuned = TUNED.get(value.device, {}).get(tuning_key(operation, key, value))
-    if tuned is not None and _fits(entry._replace(tile=tuned), chip_of(value.device), key, value):
-        entry = entry._replace(tile=tuned)
-    return narrowed(entry.tile, value.shape[1:-1].numel())
+    tile = TUNED.get(value.device, {}).get(tuning_key(operation, key, value))
+    if tile is None or not can_replace(tile, operation, key, value):
+        tile = entry_for(operation, key, value).tile
+    return narrowed(tile, value.shape[1:-1].numel())
+
+
+def can_replace(tile: Tile, operation: str, key: Tensor, value: Tensor) -> bool:
+    """Return whether a tile can replace the table's for a call. The other arguments are those of `tile_for`."""
+    entry = entry_for(operation, key, value)._replace(tile=tile)
+    return _fits(entry, chip_of(value.device), key, value)
 
 
 def entry_for(operation: str, key: Tensor, value: Tensor) -> Entry:

@@ -104,9 +104,10 @@ def _around(size: int) -> tuple[int, int, int]:
 
 
 def neighbours(operation: str, operands: Operands, value: Tensor) -> list[Tile]:
-    """Return the candidates around the table's tile for an operation."""
-    tile = _table_tile(operation, operands, value)
-    return candidates(operation, tile, value.shape[1] * value.shape[2])
+    """Return the candidates around the table's tile for an operation, as far as they can replace it."""
+    found = candidates(operation, _table_tile(operation, operands, value), value.shape[1] * value.shape[2])
+    tensors = _tile_tensors(operation, operands, value)
+    return [tile for tile in found if tiles.can_replace(tile, operation, *tensors)]
 
 
 def _tile_tensors(operation: str, operands: Operands, value: Tensor) -> tuple[Tensor, Tensor]:

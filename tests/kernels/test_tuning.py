@@ -12,7 +12,7 @@ pytest.importorskip("triton")
 
 from stm_fast.cli import tune
 from stm_fast.cli.console import Interrupted
-from stm_fast.kernels import tiles
+from stm_fast.kernels import chips, tiles
 from stm_fast.kernels.launch import Operands
 from stm_fast.kernels.tiles import Tile
 from stm_fast.ops import gpu_timing, tile_tuning
@@ -57,6 +57,19 @@ def test_candidates_are_launchable(operation: str) -> None:
     found = tile_tuning.candidates(operation, Tile(32, 32, 64, 4, 2), 48)
     assert len(found) == len(set(found)) > 10
     assert all(tile.queries >= 16 and tile.tokens >= 16 and tile.value_channels <= 64 for tile in found)
+
+
+@pytest.mark.parametrize("operation", tile_tuning.OPERATIONS)
+def test_reads_use_every_tile_that_can_win(operation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    query, key = (torch.empty(1, 128, items, dtype=torch.bfloat16, device="meta") for items in (20, 96))
+    operands, value = Operands(query, key, None, None, None, 1.0), key.new_empty(1, 1, 512, 96)
+    tensors = key, key if operation in ("usage", "top_k") else value
+    with chips.pretending(chips.CHIPS["sm_90"]):
+        found = tile_tuning.neighbours(operation, operands, value)
+        assert len(found) > 5
+        for tile in found:
+            monkeypatch.setattr(tiles, "TUNED", {key.device: {tiles.tuning_key(operation, *tensors): tile}})
+            assert tiles.tile_for(operation, *tensors) == tile
 
 
 @pytest.mark.parametrize("operation", tile_tuning.OPERATIONS)
