@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from stm_fast.models.stm import STM
 
+Blocks = Callable[..., NDArray[np.integer]]
 COLOURS = {".": (0, 0, 0), "r": (255, 0, 0), "g": (0, 255, 0), "b": (0, 0, 255)}
 BLOCK = 16
 
@@ -50,6 +51,14 @@ class Threshold(nn.Module):
     def forward(self, readout: Tensor, value: Tensor, skips: tuple[Tensor, ...]) -> Tensor:
         logit = 20 * (readout[:, :1] - 0.5)
         return F.interpolate(torch.cat([-logit, logit], 1), scale_factor=BLOCK)
+
+
+def blocks_of(mask: Tensor) -> list[str]:
+    """Return a mask of whole 16×16 blocks as the rows of digits that drew it."""
+    cells = mask[::BLOCK, ::BLOCK]
+    drawn = cells.repeat_interleave(BLOCK, 0).repeat_interleave(BLOCK, 1)
+    assert torch.equal(drawn[: mask.shape[0], : mask.shape[1]], mask)
+    return ["".join(map(str, row)) for row in cells.tolist()]
 
 
 @pytest.fixture

@@ -34,8 +34,6 @@ SOURCES = {".py", ".h", ".cpp", ".cu", ".cuh"}
 MAX_LINES = 400
 LONGER = {
     "tests/csrc/problem.h",
-    "tests/inference/test_segmenter.py",
-    "tests/inference/test_session.py",
     "tests/memory/test_bank.py",
     "tests/ops/test_cpu_engines.py",
 }

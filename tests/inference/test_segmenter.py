@@ -1,6 +1,4 @@
-import math
-from collections.abc import Callable
-from pathlib import Path
+"""Objects are followed frame by frame."""
 
 import numpy as np
 import pytest
@@ -8,19 +6,9 @@ import torch
 
 from stm_fast import MemoryPolicy, Segmenter
 from stm_fast.inference import network
-from stm_fast.memory.policies import Certain, uncertainty
-from stm_fast.memory.stores import DiskStore, HostStore
-from stm_fast.models.card import ModelCard
+from stm_fast.memory.stores import HostStore
 from stm_fast.models.stm import STM
-
-Blocks = Callable[..., np.ndarray]
-
-
-def blocks_of(mask: torch.Tensor) -> list[str]:
-    """A mask of whole 16×16 blocks as the rows that drew it."""
-    cells = mask[::16, ::16]
-    assert torch.equal(cells.repeat_interleave(16, 0).repeat_interleave(16, 1)[: mask.shape[0], : mask.shape[1]], mask)
-    return ["".join(map(str, row)) for row in cells.tolist()]
+from tests.colours import Blocks, blocks_of
 
 
 def frames_of(segmenter: Segmenter) -> tuple[torch.Tensor, torch.Tensor]:
@@ -115,127 +103,6 @@ def test_a_listed_object_without_pixels_is_nowhere(model: STM, paint: Blocks, id
     assert result.probabilities[1].max() == 0
 
 
-def test_annotated_frames_stay_in_memory(model: STM, paint: Blocks, ids: Blocks) -> None:
-    segmenter = Segmenter(model, policy=MemoryPolicy(every=None))
-    frame, mask = paint("r.", "g."), ids("10", "20")
-    segmenter.start(frame, mask)
-    for index in range(1, 6):
-        segmenter.step(frame)
-        if index == 2:
-            segmenter.annotate(mask)
-    assert sorted(segmenter.memory.frames) == [0, 2, 4]
-
-
-def test_the_official_policy_by_default(model: STM, paint: Blocks, ids: Blocks) -> None:
-    segmenter = Segmenter(model)
-    frame = paint("r.", "..")
-    segmenter.start(frame, ids("10", "00"))
-    seen = []
-    for _ in range(12):
-        segmenter.step(frame)
-        seen.append(sorted(segmenter.memory.frames))
-    assert seen == [
-        *([0], [0, 1], [0, 2], [0, 3], [0, 4], [0, 5]),
-        *([0, 5, 6], [0, 5, 7], [0, 5, 8], [0, 5, 9], [0, 5, 10], [0, 5, 10, 11]),
-    ]
-
-
-def test_a_store_changes_nothing_but_the_place(model: STM, paint: Blocks, ids: Blocks, tmp_path: Path) -> None:
-    results = []
-    for store in (None, DiskStore(tmp_path)):
-        segmenter = Segmenter(model, policy=MemoryPolicy(every=2), store=store)
-        segmenter.start(paint("r.", ".b"), ids("10", "00"))
-        if store is not None:
-            segmenter.memory.split_bytes = 1
-        for index in range(9):
-            segmenter.step(paint("r.", "gb") if index % 2 else paint(".r", "g."))
-            if index == 3:
-                segmenter.annotate(ids("10", "20"))
-        segmenter.remove(1)
-        results.append(segmenter.step(paint("r.", "gb")))
-    assert segmenter.memory.stored_bytes > 0
-    assert results[0].objects == results[1].objects == (2,)
-    torch.testing.assert_close(results[1].probabilities, results[0].probabilities, rtol=0, atol=1e-5)
-
-
-def test_frames_that_are_not_kept_are_not_encoded(model: STM, paint: Blocks, ids: Blocks) -> None:
-    segmenter = Segmenter(model, policy=MemoryPolicy(every=3, keep_previous=False))
-    encoded = []
-    encode = segmenter.model.encode_memory
-    segmenter.model.encode_memory = lambda *inputs: encoded.append(segmenter.frame_index) or encode(*inputs)
-    segmenter.start(paint("r.", ".."), ids("10", "00"))
-    for _ in range(8):
-        segmenter.step(paint("r.", ".."))
-    assert encoded == [0, 3, 6]
-
-
-def test_the_memory_is_told_how_sure_the_network_was(model: STM, paint: Blocks, ids: Blocks) -> None:
-    """Of masks that were given nothing is known, whatever the size that the network sees them at."""
-    decide = model.decoder.forward
-    model.decoder.forward = lambda *what: decide(*what) / 10
-    for size in (None, 48):
-        segmenter = Segmenter(model, policy=MemoryPolicy(every=1, admission=Certain()), size=size)
-        results = [
-            segmenter.start(paint("rr..", "..gg"), ids("1100", "0022")),
-            segmenter.step(paint("rr..", ".ggg")),
-            segmenter.annotate(ids("1100", "0000"), [1]),
-            segmenter.step(paint("rr..", "..gg")),
-        ]
-        told = [memorised(segmenter)]
-        segmenter.step(paint("rr..", "..gg"))
-        told.append(memorised(segmenter))
-        assert math.isnan(told[0][0])
-        assert told[0][1] > 0
-        if size is None:
-            expected = [uncertainty(results[which].probabilities[1:])[row] for which, row in ((2, 1), (3, 0), (3, 1))]
-            assert [told[0][1], *told[1]] == pytest.approx([float(each) for each in expected], rel=1e-4)
-
-
-def memorised(segmenter: Segmenter) -> list[float]:
-    """What was told of the last frame in memory."""
-    return [group.uncertainty for group in segmenter.memory.groups]
-
-
-def test_of_masks_that_are_taken_over_nothing_is_known(model: STM, paint: Blocks, ids: Blocks) -> None:
-    """At another size they are soft, and would set a standard."""
-    segmenter = Segmenter(model, policy=MemoryPolicy(every=1, admission=Certain()), size=48)
-    segmenter.start(paint("rr..", "..gg"), ids("1100", "0022"))
-    for _ in range(3):
-        segmenter.recall(paint("rr..", ".ggg"), ids("1100", "0222"))
-    assert all(math.isnan(found) for found in memorised(segmenter))
-    assert not any(group.notes for group in segmenter.memory.groups)
-    segmenter.step(paint("rr..", "..gg"))
-    segmenter.step(paint("rr..", "..gg"))
-    assert not any(math.isnan(found) for found in memorised(segmenter))
-
-
-def test_a_correction_of_one_object_keeps_the_frame_for_that_one(model: STM, paint: Blocks, ids: Blocks) -> None:
-    """If each has a memory of its own; what it was for others is the network's word alone."""
-    segmenter = Segmenter(model, policy=MemoryPolicy(every=None, admission=Certain()))
-    segmenter.start(paint("rr..", "..gg"), ids("1100", "0022"))
-    segmenter.step(paint("rr..", ".ggg"))
-    segmenter.annotate(ids("1000", "0000"), [1])
-    for _ in range(2):
-        segmenter.step(paint("rr..", ".ggg"))
-    assert [group.frames for group in segmenter.memory.groups] == [(0, 1, 2), (0, 2)]
-
-
-def test_holes_are_filled_in_what_is_remembered_of_given_masks_alone(model: STM, paint: Blocks, ids: Blocks) -> None:
-    segmenter = Segmenter(model)
-    segmenter.model.card, seen = ModelCard(hole_size=16), []
-    encode = segmenter.model.encode_memory
-    segmenter.model.encode_memory = lambda frame, masks, others: seen.append(masks) or encode(frame, masks, others)
-    frame, holed = paint("...", "rrr", "..."), ids("000", "101", "000")
-    first = segmenter.start(frame, holed)
-    second = segmenter.step(frame)
-    segmenter.step(frame)
-    assert blocks_of(first.mask) == ["000", "101", "000"]
-    assert [int(masks.sum()) // 256 for masks in seen] == [3, int((second.mask > 0).sum()) // 256]
-    segmenter.annotate(holed)
-    segmenter.step(frame)
-    assert int(seen[-1].sum()) == 3 * 256
-
-
 @pytest.mark.parametrize("steps", [0, 2])
 def test_an_object_is_removed(model: STM, paint: Blocks, ids: Blocks, steps: int) -> None:
     segmenter = Segmenter(model)
@@ -286,54 +153,6 @@ def test_an_object_removed_again_does_not_keep_its_frame(model: STM, paint: Bloc
     assert sorted(segmenter.memory.frames) == [0, 3]
 
 
-def fail(*_: object, **__: object) -> None:
-    raise KeyboardInterrupt
-
-
-@pytest.mark.parametrize("stage", ["encode_memory", "encode_query", "read", "decode"])
-def test_a_step_that_failed_can_be_repeated(
-    model: STM, paint: Blocks, ids: Blocks, monkeypatch: pytest.MonkeyPatch, stage: str
-) -> None:
-    frames = [paint("r..", "g.b"), paint("..r", "gb."), paint(".r.", "bg."), paint("rgb", "...")]
-    calm, shaken = (Segmenter(model, policy=MemoryPolicy(every=2, max_frames=3)) for _ in range(2))
-    for segmenter in (calm, shaken):
-        segmenter.start(frames[0], ids("100", "200"))
-    for index, frame in enumerate([*frames[1:], *frames], 1):
-        with monkeypatch.context() as patch:
-            patch.setattr(shaken.memory if stage == "read" else shaken.model, stage, fail)
-            with pytest.raises(KeyboardInterrupt):
-                shaken.step(frame)
-        assert shaken.frame_index == index - 1
-        expected, result = calm.step(frame), shaken.step(frame)
-        assert result.index == expected.index == index
-        assert torch.equal(result.mask, expected.mask)
-        assert torch.equal(result.probabilities, expected.probabilities)
-        assert shaken.memory.frames == calm.memory.frames
-
-
-@pytest.mark.parametrize("edit", ["annotate", "remove"])
-def test_an_edit_between_a_failed_step_and_its_repetition(
-    model: STM, paint: Blocks, ids: Blocks, monkeypatch: pytest.MonkeyPatch, edit: str
-) -> None:
-    arguments = {"annotate": ids("007", "020"), "remove": 2}
-    calm, shaken = Segmenter(model), Segmenter(model)
-    for segmenter in (calm, shaken):
-        segmenter.start(paint("r.b", "g.."), ids("100", "200"))
-        segmenter.step(paint("r.b", "g.."))
-        if segmenter is shaken:
-            with monkeypatch.context() as patch:
-                patch.setattr(shaken.model, "decode", fail)
-                with pytest.raises(KeyboardInterrupt):
-                    shaken.step(paint("b..", "..r"))
-        getattr(segmenter, edit)(arguments[edit])
-    expected, result = (segmenter.step(paint("b..", "g.r")) for segmenter in (calm, shaken))
-    assert result.objects == expected.objects
-    assert torch.equal(result.probabilities, expected.probabilities)
-    for ours, theirs in zip(shaken.memory.groups, calm.memory.groups, strict=True):
-        assert torch.equal(ours.keys, theirs.keys)
-        assert torch.equal(ours.values, theirs.values)
-
-
 def test_a_buffer_can_be_used_for_every_frame(model: STM, paint: Blocks, ids: Blocks) -> None:
     frames = [torch.from_numpy(paint(*rows)).permute(2, 0, 1)[None] / 255 for rows in (("r.", "g."), (".g", ".r"))]
     buffer = torch.empty_like(frames[0], memory_format=torch.channels_last)
@@ -365,17 +184,6 @@ def test_a_video_is_cleared(model: STM, paint: Blocks, ids: Blocks) -> None:
     assert segmenter.memory.policy == MemoryPolicy(every=2)
     with pytest.raises(RuntimeError, match="call start"):
         segmenter.step(paint("r.", "g."))
-
-
-def test_a_bad_start_leaves_the_video_as_it_was(model: STM, paint: Blocks, ids: Blocks) -> None:
-    segmenter = Segmenter(model)
-    segmenter.start(paint("r.", "g."), ids("10", "20"))
-    with pytest.raises(ValueError, match="mask must hold an object, got 0"):
-        segmenter.start(paint("r.", "g."), ids("00", "00"))
-    with pytest.raises(ValueError, match=r"first frame's size \(32, 32\), got \(16, 32\)"):
-        segmenter.step(paint("r."))
-    assert segmenter.frame_index == 0
-    assert blocks_of(segmenter.step(paint("g.", "r.")).mask) == ["20", "10"]
 
 
 def test_timings_count_every_stage(model: STM, paint: Blocks, ids: Blocks) -> None:
