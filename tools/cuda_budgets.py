@@ -99,10 +99,7 @@ def instructions_of(code: list[sass.Instruction]) -> dict[str, float]:
 
 def _short(signature: str) -> str:
     """`dense<float, float, 256>` of a kernel's signature."""
-    name = re.sub(
-        r"\(stm::cuda::Side\)(\d)", lambda found: ("query", "key", "value", "usage")[int(found[1])], signature
-    )
-    return re.sub(r"^void |stm::cuda::|stm::|_kernel|\([\w:]+\)$", "", name)
+    return re.sub(r"^void |stm::cuda::|stm::|_kernel|\([\w:]+\)$", "", signature)
 
 
 def _tool(name: str) -> str:

@@ -20,55 +20,58 @@ Machine machine(int64_t processors, int64_t shared_bytes, int64_t stream) {
   return {static_cast<int>(processors), static_cast<std::size_t>(shared_bytes), reinterpret_cast<void*>(stream)};
 }
 
-// Room for so many float32 on the device of `like`.
-Tensor room(const Tensor& like, int64_t numbers) {
-  return torch::stable::new_empty(like, {numbers}, torch::headeronly::ScalarType::Float);
-}
-
-float* floats(const Tensor& room) { return static_cast<float*>(room.data_ptr()); }
-
 void check(const char* error) {
   if (error) throw std::runtime_error(error);
 }
 
+// The workspace of a plan, on the device of `like`.
+Tensor workspace_of(const stm::cuda::Plan& plan, const Tensor& like) {
+  check(plan.refusal);
+  return torch::stable::new_empty(like, {plan.workspace_bytes}, torch::headeronly::ScalarType::Byte);
+}
+
 void read(Tensor query, Tensor key, std::optional<Tensor> gain, std::optional<Tensor> offset,
           std::optional<Tensor> bias, double scale, Tensor value, Tensor out, Tensor lse, int64_t processors,
-          int64_t shared_bytes, int64_t stream, int64_t parts) {
+          int64_t shared_bytes, int64_t stream) {
   const stm::Forward wanted = forward({query, key, gain, offset, bias, scale}, value, out, lse);
   const Machine gpu = machine(processors, shared_bytes, stream);
-  const Tensor workspace = room(lse, stm::cuda::read_workspace(wanted, gpu, static_cast<int>(parts)));
-  check(stm::cuda::read(wanted, gpu, floats(workspace), static_cast<int>(parts)));
+  const stm::cuda::Plan plan = stm::cuda::plan_read(wanted, gpu);
+  const Tensor workspace = workspace_of(plan, lse);
+  check(stm::cuda::launch_read(wanted, plan, gpu, workspace.data_ptr()));
 }
 
 void usage(Tensor query, Tensor key, std::optional<Tensor> gain, std::optional<Tensor> offset,
            std::optional<Tensor> bias, double scale, Tensor lse, Tensor usage, int64_t processors, int64_t shared_bytes,
-           int64_t stream, int64_t parts) {
+           int64_t stream) {
   const stm::Usage wanted = bindings::usage({query, key, gain, offset, bias, scale}, lse, usage);
-  (void)parts;
-  check(stm::cuda::usage(wanted, machine(processors, shared_bytes, stream)));
+  const Machine gpu = machine(processors, shared_bytes, stream);
+  const stm::cuda::Plan plan = stm::cuda::plan_usage(wanted, gpu);
+  check(plan.refusal);
+  check(stm::cuda::launch_usage(wanted, plan, gpu, nullptr));
 }
 
 void top_k_read(Tensor query, Tensor key, std::optional<Tensor> gain, std::optional<Tensor> offset,
                 std::optional<Tensor> bias, double scale, Tensor value, Tensor out, Tensor lse, Tensor indices,
-                Tensor weights, int64_t processors, int64_t shared_bytes, int64_t stream, int64_t parts) {
+                Tensor weights, int64_t processors, int64_t shared_bytes, int64_t stream) {
   const stm::TopK wanted = top_k({query, key, gain, offset, bias, scale}, value, out, lse, indices, weights);
   const Machine gpu = machine(processors, shared_bytes, stream);
-  const Tensor workspace = room(lse, stm::cuda::top_k_workspace(wanted, gpu, static_cast<int>(parts)) / 4);
-  check(stm::cuda::top_k(wanted, gpu, workspace.data_ptr(), static_cast<int>(parts)));
+  const stm::cuda::Plan plan = stm::cuda::plan_top_k(wanted, gpu);
+  const Tensor workspace = workspace_of(plan, lse);
+  check(stm::cuda::launch_top_k(wanted, plan, gpu, workspace.data_ptr()));
 }
 
 void read_backward(Tensor query, Tensor key, std::optional<Tensor> gain, std::optional<Tensor> offset,
                    std::optional<Tensor> bias, double scale, Tensor value, Tensor out, Tensor lse, Tensor grad_out,
                    Tensor grad_lse, Tensor grad_query, Tensor grad_key, Tensor grad_gain, Tensor grad_offset,
-                   Tensor grad_bias, Tensor grad_value, int64_t processors, int64_t shared_bytes, int64_t stream,
-                   int64_t parts) {
+                   Tensor grad_bias, Tensor grad_value, int64_t processors, int64_t shared_bytes, int64_t stream) {
   const stm::Gradients gradients =
       bindings::gradients(grad_query, grad_key, grad_gain, grad_offset, grad_bias, grad_value);
   const stm::Backward wanted =
       backward({query, key, gain, offset, bias, scale}, value, out, lse, grad_out, grad_lse, gradients);
   const Machine gpu = machine(processors, shared_bytes, stream);
-  const Tensor workspace = room(lse, stm::cuda::backward_workspace(wanted, gpu, static_cast<int>(parts)));
-  check(stm::cuda::backward(wanted, gpu, floats(workspace), static_cast<int>(parts)));
+  const stm::cuda::Plan plan = stm::cuda::plan_backward(wanted, gpu);
+  const Tensor workspace = workspace_of(plan, lse);
+  check(stm::cuda::launch_backward(wanted, plan, gpu, workspace.data_ptr()));
 }
 
 // `order` and `starts`: see SortedChoices.
@@ -76,19 +79,20 @@ void top_k_read_backward(Tensor query, Tensor key, std::optional<Tensor> gain, s
                          std::optional<Tensor> bias, double scale, Tensor value, Tensor out, Tensor indices,
                          Tensor weights, Tensor grad_out, Tensor grad_lse, Tensor grad_query, Tensor grad_key,
                          Tensor grad_gain, Tensor grad_offset, Tensor grad_bias, Tensor grad_value, Tensor order,
-                         Tensor starts, int64_t processors, int64_t shared_bytes, int64_t stream, int64_t parts) {
+                         Tensor starts, int64_t processors, int64_t shared_bytes, int64_t stream) {
   const stm::Gradients gradients =
       bindings::gradients(grad_query, grad_key, grad_gain, grad_offset, grad_bias, grad_value);
   const stm::TopKBackward wanted = top_k_backward({query, key, gain, offset, bias, scale}, value, out, indices, weights,
                                                   grad_out, grad_lse, gradients);
   const stm::cuda::SortedChoices choices{static_cast<const int64_t*>(order.data_ptr()),
                                          static_cast<const int64_t*>(starts.data_ptr())};
-  (void)parts;
-  const Tensor workspace = room(weights, stm::cuda::top_k_backward_workspace(wanted));
-  check(stm::cuda::top_k_backward(wanted, choices, machine(processors, shared_bytes, stream), floats(workspace)));
+  const Machine gpu = machine(processors, shared_bytes, stream);
+  const stm::cuda::Plan plan = stm::cuda::plan_top_k_backward(wanted, gpu);
+  const Tensor workspace = workspace_of(plan, weights);
+  check(stm::cuda::launch_top_k_backward(wanted, choices, plan, gpu, workspace.data_ptr()));
 }
 
-#define STM_MACHINE "int processors, int shared_bytes, int stream, int parts) -> ()"
+#define STM_MACHINE "int processors, int shared_bytes, int stream) -> ()"
 
 STABLE_TORCH_LIBRARY(stm_fast_cuda, library) {
   library.def("read(" STM_READ STM_MACHINE);
@@ -113,6 +117,13 @@ STABLE_TORCH_LIBRARY_IMPL(stm_fast_cuda, STM_DEVICE_TYPE, library) {
 }
 
 }  // namespace
+
+#if defined(STM_EMULATED)
+// For tests; see stm::cuda::force_splits.
+extern "C" __attribute__((visibility("default"))) void stm_fast_force_splits(int splits) {
+  stm::cuda::force_splits(splits);
+}
+#endif
 
 // Why the kernels cannot run on the current GPU, or null.
 extern "C" __attribute__((visibility("default"))) const char* stm_fast_cuda_unusable() { return stm::cuda::unusable(); }

@@ -1,4 +1,10 @@
-// The reads of read.h on a GPU; nothing here knows torch. Pointers are the GPU's.
+// The reads of read.h on a GPU, for callers with or without torch. All pointers are the GPU's.
+//
+// An op is a plan, a workspace and a launch:
+//
+//   const Plan plan = plan_read(forward, machine);
+//   if (plan.refusal) ...
+//   error = launch_read(forward, plan, machine, workspace of plan.workspace_bytes);
 #pragma once
 
 #include <cstddef>
@@ -8,7 +14,7 @@
 
 namespace stm::cuda {
 
-// What a launch needs to know of the GPU, and where it is queued.
+// A GPU, and the stream that work is queued on.
 struct Machine {
   int processors = 1;
   std::size_t shared_bytes = 99 * 1024;
@@ -16,45 +22,60 @@ struct Machine {
   void* stream = nullptr;
 };
 
+// What is decided about a call, once, from its sizes, its dtypes and the GPU.
+struct Plan {
+  // Why the op cannot run, or null.
+  const char* refusal = nullptr;
+  // GPU memory that the op needs beside its operands, aligned to 4 bytes.
+  int64_t workspace_bytes = 0;
+  // Of the op's table of kernels.
+  int kernel = 0;
+  // Channels of a chunk of keys.
+  int depth = 0;
+  std::size_t shared_bytes = 0;
+  // Pieces of the memory that are read apart and merged.
+  int splits = 1;
+};
+
 // Why no kernel can run on the current GPU, or null: there is no binary for it, or the driver is older than CUDA's
 // runtime.
 const char* unusable();
 
-// Numbers of float32 that a read needs beside its operands; none if one block a tile of queries fills the GPU.
-// `parts` is into how many the memory is split; 0: as many as fill the GPU.
-int64_t read_workspace(const Forward& forward, const Machine& machine, int parts = 0);
+// Launches queue their work and return null, or why they could not.
 
-// Queues a read. Returns null, or why it cannot be: the kernels do not fit, or what CUDA says.
-[[nodiscard]] const char* read(const Forward& forward, const Machine& machine, float* workspace, int parts = 0);
+Plan plan_read(const Forward& forward, const Machine& machine);
+[[nodiscard]] const char* launch_read(const Forward& forward, const Plan& plan, const Machine& machine,
+                                      void* workspace);
 
-// Queues usage; lse must be dense.
-[[nodiscard]] const char* usage(const Usage& usage, const Machine& machine);
+// `usage.lse` must be dense.
+Plan plan_usage(const Usage& usage, const Machine& machine);
+[[nodiscard]] const char* launch_usage(const Usage& usage, const Plan& plan, const Machine& machine, void* workspace);
 
-// Numbers of float32 that the gradients need beside their operands.
-int64_t backward_workspace(const Backward& backward, const Machine& machine, int parts = 0);
+// Gradients that are present are computed, each in the dtype of its operand. `backward.lse` must be dense.
+Plan plan_backward(const Backward& backward, const Machine& machine);
+[[nodiscard]] const char* launch_backward(const Backward& backward, const Plan& plan, const Machine& machine,
+                                          void* workspace);
 
-// Queues the gradients that are wanted, each of the dtype of what it is of; lse must be dense.
-[[nodiscard]] const char* backward(const Backward& backward, const Machine& machine, float* workspace, int parts = 0);
-
-// Bytes, in multiples of 4, that a read of the best tokens needs beside its operands.
-int64_t top_k_workspace(const TopK& top_k, const Machine& machine, int parts = 0);
-
-// Queues a read of the best tokens: at most 128 of fewer than 2^31.
-[[nodiscard]] const char* top_k(const TopK& top_k, const Machine& machine, void* workspace, int parts = 0);
+// At most 128 tokens of each query are read.
+Plan plan_top_k(const TopK& top_k, const Machine& machine);
+[[nodiscard]] const char* launch_top_k(const TopK& top_k, const Plan& plan, const Machine& machine, void* workspace);
 
 // The choices of all queries, sorted by token; equal ones in the order they had.
 struct SortedChoices {
-  // (batches, queries * top_k), dense: places in (queries, top_k).
+  // (batches, queries * top_k), dense: positions in (queries, top_k).
   const int64_t* order = nullptr;
   // (batches, tokens + 1), dense: where each token's choices begin in `order`.
   const int64_t* starts = nullptr;
 };
 
-// Numbers of float32 that the gradients need beside their operands.
-int64_t top_k_backward_workspace(const TopKBackward& backward);
+// `choices` are needed for gradients of keys, gains, biases and values.
+Plan plan_top_k_backward(const TopKBackward& backward, const Machine& machine);
+[[nodiscard]] const char* launch_top_k_backward(const TopKBackward& backward, const SortedChoices& choices,
+                                                const Plan& plan, const Machine& machine, void* workspace);
 
-// Queues the gradients that are wanted; `choices` are for those of keys and values.
-[[nodiscard]] const char* top_k_backward(const TopKBackward& backward, const SortedChoices& choices,
-                                         const Machine& machine, float* workspace);
+#if defined(STM_EMULATED)
+// For tests: every memory is cut into so many splits from now on; 0 restores as many as fill the GPU.
+void force_splits(int splits);
+#endif
 
 }  // namespace stm::cuda

@@ -1,7 +1,7 @@
 // Operands of matrix products in registers, from tiles in shared memory.
 //
-// 16-bit numbers are multiplied as they are. A float32 is the sum of three bfloat16, and of the nine products of two
-// such sums the six are made that a float32 can hold.
+// 16-bit numbers are multiplied as they are. A float32 is split into three bfloat16 parts (split bf16), and of the nine
+// products of two splits the six are made that a float32 can hold.
 #pragma once
 
 #include "stm_fast/simt.h"
@@ -74,7 +74,7 @@ struct Fragments<float> {
   }
 
   STM_DEVICE static void multiply(float (&sum)[4], const A& a, const B& b) {
-    // Small ones first. Tensor cores cut off what they add to a sum: it is rounded only where it is added up outside.
+    // Small ones first. Tensor cores truncate what they add to a sum, so the sum itself is rounded outside of them.
     float products[4] = {};
     STM_UNROLL
     for (int order = kParts - 1; order >= 0; --order) {
@@ -87,8 +87,8 @@ struct Fragments<float> {
   }
 
  private:
-  // Upper halves of two numbers, and the numbers without them. What is infinite leaves nothing.
-  STM_DEVICE static uint32_t cut(float& first, float& second) {
+  // Takes the upper halves off two numbers and returns them. An infinite number leaves 0.
+  STM_DEVICE static uint32_t take_upper_halves(float& first, float& second) {
     const uint32_t low = simt::bits(first) & 0xffff0000u, high = simt::bits(second) & 0xffff0000u;
     first = simt::is_finite(first) ? first - simt::from_bits(low) : 0.0f;
     second = simt::is_finite(second) ? second - simt::from_bits(high) : 0.0f;
@@ -98,7 +98,7 @@ struct Fragments<float> {
   template <int kWords>
   STM_DEVICE static void split(uint32_t (&words)[kParts][kWords], int word, float first, float second) {
     STM_UNROLL
-    for (int part = 0; part < kParts; ++part) words[part][word] = cut(first, second);
+    for (int part = 0; part < kParts; ++part) words[part][word] = take_upper_halves(first, second);
   }
 
   STM_DEVICE static A gather_a(const float* tile, int row_stride, int k_stride) {

@@ -1,169 +1,200 @@
+#include <algorithm>
 #include <iterator>
 
+#include "cuda/copy_width.h"
+#include "cuda/delta.h"
 #include "cuda/gradients.h"
+#include "cuda/ordered_sum.h"
 #include "cuda/plan.h"
 
 namespace stm::cuda {
 namespace {
 
-struct Gradient {
-  Dtype key;
-  Dtype value;
-  Side side;
-  int rows;
+struct GradientKernel {
   Kernel<GradientArguments> kernel;
+  // Channels whose gradients a block makes; 0 for usage.
+  int channels;
   std::size_t shared_bytes;
 };
 
-template <class Key, class Value, Side kSide>
-constexpr Gradient gradient() {
-  using Traits = GradientTraits<Key, Value, kSide>;
-  return {kDtypeOf<Key>,
-          kDtypeOf<Value>,
-          kSide,
-          Traits::kRows,
-          kernel_of<gradient_kernel<Key, Value, kSide>, GradientArguments>,
-          Traits::kSharedBytes};
+template <class Policy>
+constexpr GradientKernel gradient() {
+  return {kernel_of<gradient_kernel<Policy>, GradientArguments>, Policy::kChannels, GradientMemory<Policy>::kBytes};
 }
 
-constexpr Gradient kGradients[] = {
-    gradient<BFloat16, BFloat16, Side::kQuery>(), gradient<BFloat16, BFloat16, Side::kKey>(),
-    gradient<BFloat16, BFloat16, Side::kValue>(), gradient<BFloat16, BFloat16, Side::kUsage>(),
-    gradient<Float16, Float16, Side::kQuery>(),   gradient<Float16, Float16, Side::kKey>(),
-    gradient<Float16, Float16, Side::kValue>(),   gradient<Float16, Float16, Side::kUsage>(),
-    gradient<float, BFloat16, Side::kQuery>(),    gradient<float, BFloat16, Side::kKey>(),
-    gradient<float, BFloat16, Side::kValue>(),    gradient<float, Float16, Side::kQuery>(),
-    gradient<float, Float16, Side::kKey>(),       gradient<float, Float16, Side::kValue>(),
-    gradient<float, float, Side::kQuery>(),       gradient<float, float, Side::kKey>(),
-    gradient<float, float, Side::kValue>(),       gradient<float, float, Side::kUsage>(),
+// The kernels for keys, as they are multiplied, and values of these dtypes.
+struct GradientKernels {
+  Dtype key;
+  Dtype value;
+  GradientKernel of_queries;
+  GradientKernel of_keys;
+  GradientKernel of_values;
 };
 
-const Gradient& find(Dtype key, Dtype value, Side side) {
-  return *std::find_if(std::begin(kGradients), std::end(kGradients), [&](const Gradient& candidate) {
-    return candidate.key == multiplied_as(key, value) && candidate.value == value && candidate.side == side;
-  });
+template <class Key, class Value>
+constexpr GradientKernels gradients() {
+  return {kDtypeOf<Key>, kDtypeOf<Value>, gradient<QueryGradient<Key, Value>>(), gradient<KeyGradient<Key, Value>>(),
+          gradient<ValueGradient<Key, Value>>()};
 }
 
-int query_parts(const Backward& backward, const Machine& machine, const Gradient& gradient, int asked) {
-  const Sizes& sizes = backward.sizes;
-  const int64_t programs = blocks(sizes.queries, kSideTile) * blocks(sizes.key_channels, gradient.rows) * sizes.batches;
-  return split(asked, programs, blocks(sizes.tokens, kSideTile),
-               places(gradient.kernel, gradient.shared_bytes, machine));
+constexpr GradientKernels kGradients[] = {
+    gradients<BFloat16, BFloat16>(), gradients<Float16, Float16>(), gradients<float, BFloat16>(),
+    gradients<float, Float16>(),     gradients<float, float>(),
+};
+
+GradientKernel usage_of(Dtype key) {
+  switch (key) {
+    case Dtype::kBFloat16:
+      return gradient<UsageSum<BFloat16>>();
+    case Dtype::kFloat16:
+      return gradient<UsageSum<Float16>>();
+    default:
+      return gradient<UsageSum<float>>();
+  }
 }
 
-GradientArguments gradient_arguments(const Sizes& sizes, const Scores& scores, const float* lse) {
+GradientArguments arguments_of(const Sizes& sizes, const Scores& scores, const float* lse) {
   GradientArguments arguments;
   arguments.sizes = sizes;
   arguments.scores = scores;
   arguments.lse = lse;
-  arguments.query_unit = unit_of(scores.query, sizes);
-  arguments.key_unit = unit_of(scores.key, sizes);
+  arguments.query_width = copy_width(scores.query, sizes);
+  arguments.key_width = copy_width(scores.key, sizes);
   return arguments;
 }
 
-const char* launch(const Gradient& gradient, int64_t own_items, int64_t rows, const Machine& machine,
+const char* launch(const GradientKernel& gradient, int64_t own_items, int64_t channels, const Machine& machine,
                    const GradientArguments& arguments) {
-  if (gradient.shared_bytes > machine.shared_bytes) return kTooLarge;
-  const int slices = gradient.rows ? static_cast<int>(blocks(rows, gradient.rows)) : 1;
-  const int grid[3] = {static_cast<int>(blocks(own_items, kSideTile) * arguments.parts), slices,
+  const int slices = gradient.channels ? static_cast<int>(divide_up(channels, gradient.channels)) : 1;
+  const int grid[3] = {static_cast<int>(divide_up(own_items, kGradientTile) * arguments.splits), slices,
                        static_cast<int>(arguments.sizes.batches)};
   return gradient.kernel.launch(grid, kThreads, gradient.shared_bytes, machine.stream, arguments);
 }
 
-const char* sum_parts(const float* data, int parts, int64_t channels, int64_t columns, int64_t batches,
-                      const ObjectMatrix& out, const Machine& machine) {
-  const SumArguments arguments{data, parts, static_cast<int>(channels), columns, out};
-  const int grid[3] = {static_cast<int>(blocks(columns, kThreads)), static_cast<int>(channels),
+const char* launch_sum(const float* split_data, int splits, int64_t channels, int64_t columns, int64_t batches,
+                       const ObjectMatrix& out, const Machine& machine) {
+  const SumArguments arguments{split_data, splits, static_cast<int>(channels), columns, out};
+  const int grid[3] = {static_cast<int>(divide_up(columns, kThreads)), static_cast<int>(channels),
                        static_cast<int>(batches)};
   return simt::launch<sum_kernel>(grid, kThreads, 0, machine.stream, arguments);
 }
 
-const char* query_side(const Backward& backward, const Machine& machine, GradientArguments arguments,
-                       const Gradient& gradient, float* workspace, int parts) {
+// Gradients of queries and offsets. Several splits leave theirs in the workspace, to be added in order.
+const char* launch_query_side(const Backward& backward, const GradientKernel& gradient, int splits,
+                              const Machine& machine, GradientArguments arguments, float* workspace) {
   const Sizes& sizes = backward.sizes;
   const int64_t channels = sizes.key_channels, queries = sizes.queries;
   const ObjectMatrix out = as_object(backward.gradients.query);
   const Vector& offset = backward.gradients.offset;
-  arguments.parts = parts;
+  // (batches, splits, channels, queries) and (batches, splits, queries).
+  float* const split_sums = workspace + sizes.batches * splits * channels * queries;
+  arguments.splits = splits;
   arguments.out = out;
   arguments.sums = offset;
-  float* part_sums = workspace + sizes.batches * parts * channels * queries;
-  if (parts > 1) {
-    arguments.out = {workspace, Dtype::kFloat32, parts * channels * queries, 0, queries, 1};
-    arguments.out_part_stride = channels * queries;
-    if (offset) arguments.sums = {part_sums, parts * queries, 1};
-    arguments.sums_part_stride = queries;
+  if (splits > 1) {
+    arguments.out = {workspace, Dtype::kFloat32, splits * channels * queries, 0, queries, 1};
+    arguments.out_split_stride = channels * queries;
+    if (offset) arguments.sums = {split_sums, splits * queries, 1};
+    arguments.sums_split_stride = queries;
   }
   const char* error = launch(gradient, queries, channels, machine, arguments);
-  if (error || parts == 1) return error;
-  if (out) error = sum_parts(workspace, parts, channels, queries, sizes.batches, out, machine);
+  if (error || splits == 1) return error;
+  if (out) error = launch_sum(workspace, splits, channels, queries, sizes.batches, out, machine);
   if (error || !offset) return error;
-  return sum_parts(part_sums, parts, 1, queries, sizes.batches, as_object(offset), machine);
+  return launch_sum(split_sums, splits, 1, queries, sizes.batches, as_object(offset), machine);
+}
+
+const char* backward_refusal(const Backward& backward) {
+  for (const ObjectMatrix& readout : {backward.out, backward.grad_out})
+    if (const char* reason = refusal_of(backward.sizes, backward.scores, backward.value, readout)) return reason;
+  const Gradients& gradients = backward.gradients;
+  constexpr const char* kOtherDtype = "a gradient and its operand have different dtypes";
+  for (const Matrix& gradient : {gradients.query, gradients.key})
+    if (gradient && gradient.dtype != backward.scores.query.dtype) return kOtherDtype;
+  return gradients.value && gradients.value.dtype != backward.value.dtype ? kOtherDtype : nullptr;
 }
 
 }  // namespace
 
-const char* queue_delta(const Sizes& sizes, const ObjectMatrix& out, const ObjectMatrix& grad_out,
-                        const Vector& grad_lse, float* delta, const Machine& machine) {
+const char* launch_delta(const Sizes& sizes, const ObjectMatrix& out, const ObjectMatrix& grad_out,
+                         const Vector& grad_lse, float* delta, const Machine& machine) {
   const DeltaArguments arguments{sizes, out, grad_out, grad_lse, delta};
-  const int grid[3] = {static_cast<int>(blocks(sizes.queries, 32)), 1, static_cast<int>(sizes.batches)};
+  const int grid[3] = {static_cast<int>(divide_up(sizes.queries, 32)), 1, static_cast<int>(sizes.batches)};
   return with_dtype(out.dtype, [&]<class Value>() {
     return simt::launch<delta_kernel<Value>>(grid, kThreads, kThreads * sizeof(float), machine.stream, arguments);
   });
 }
 
-const char* usage(const Usage& usage, const Machine& machine) {
-  if (const char* reason = unreadable(usage.sizes, usage.scores)) return reason;
-  const Dtype dtype = usage.scores.query.dtype;
-  GradientArguments arguments = gradient_arguments(usage.sizes, usage.scores, usage.lse.data);
+Plan plan_usage(const Usage& usage, const Machine& machine) {
+  Plan plan;
+  plan.refusal = refusal_of(usage.sizes, usage.scores);
+  if (!plan.refusal && usage_of(usage.scores.key.dtype).shared_bytes > machine.shared_bytes) plan.refusal = kTooLarge;
+  return plan;
+}
+
+const char* launch_usage(const Usage& usage, const Plan&, const Machine& machine, void*) {
+  GradientArguments arguments = arguments_of(usage.sizes, usage.scores, usage.lse.data);
   arguments.sums = usage.usage;
-  return launch(find(dtype, dtype, Side::kUsage), usage.sizes.tokens, 0, machine, arguments);
+  return launch(usage_of(usage.scores.key.dtype), usage.sizes.tokens, 0, machine, arguments);
 }
 
-constexpr const char* kOtherDtypes = "gradients are of other dtypes than what they are of";
-
-int64_t backward_workspace(const Backward& backward, const Machine& machine, int parts) {
+Plan plan_backward(const Backward& backward, const Machine& machine) {
   const Sizes& sizes = backward.sizes;
-  const Gradient& gradient = find(backward.scores.query.dtype, backward.value.dtype, Side::kQuery);
-  parts = wants_query_side(backward.gradients) ? query_parts(backward, machine, gradient, parts) : 1;
-  return sizes.batches * sizes.queries * (1 + (parts > 1 ? parts * (sizes.key_channels + 1) : 0));
+  const Gradients& wanted = backward.gradients;
+  Plan plan;
+  plan.refusal = backward_refusal(backward);
+  if (plan.refusal) return plan;
+  const Dtype value = backward.value.dtype, key = key_operand_dtype(backward.scores.key.dtype, value);
+  const GradientKernels* const kernels =
+      std::find_if(std::begin(kGradients), std::end(kGradients),
+                   [&](const GradientKernels& candidate) { return candidate.key == key && candidate.value == value; });
+  plan.kernel = static_cast<int>(kernels - kGradients);
+  const auto fits = [&](bool is_wanted, const GradientKernel& gradient) {
+    return !is_wanted || gradient.shared_bytes <= machine.shared_bytes;
+  };
+  if (!fits(wants_query_side(wanted), kernels->of_queries) || !fits(wants_key_side(wanted), kernels->of_keys) ||
+      !fits(bool(wanted.value), kernels->of_values)) {
+    plan.refusal = kTooLarge;
+    return plan;
+  }
+  if (wants_query_side(wanted)) {
+    const GradientKernel& of_queries = kernels->of_queries;
+    plan.splits = split_count(
+        divide_up(sizes.queries, kGradientTile) * divide_up(sizes.key_channels, of_queries.channels) * sizes.batches,
+        divide_up(sizes.tokens, kGradientTile), of_queries.kernel, of_queries.shared_bytes, machine);
+  }
+  // Delta, and the gradients of several splits.
+  const int64_t numbers = 1 + (plan.splits > 1 ? plan.splits * (sizes.key_channels + 1) : 0);
+  plan.workspace_bytes = sizes.batches * sizes.queries * numbers * static_cast<int64_t>(sizeof(float));
+  return plan;
 }
 
-const char* backward(const Backward& backward, const Machine& machine, float* workspace, int parts) {
-  for (const ObjectMatrix& rows : {backward.out, backward.grad_out})
-    if (const char* reason = unreadable(backward.sizes, backward.scores, backward.value, rows)) return reason;
+const char* launch_backward(const Backward& backward, const Plan& plan, const Machine& machine, void* workspace) {
   const Sizes& sizes = backward.sizes;
-  const Gradients& gradients = backward.gradients;
-  for (const Matrix& gradient : {gradients.query, gradients.key})
-    if (gradient && gradient.dtype != backward.scores.query.dtype) return kOtherDtypes;
-  if (gradients.value && gradients.value.dtype != backward.value.dtype) return kOtherDtypes;
-  const Dtype key = backward.scores.query.dtype, value = backward.value.dtype;
-  const Gradient &of_query = find(key, value, Side::kQuery), &of_key = find(key, value, Side::kKey),
-                 &of_value = find(key, value, Side::kValue);
-  GradientArguments arguments = gradient_arguments(sizes, backward.scores, backward.lse.data);
+  const Gradients& wanted = backward.gradients;
+  const GradientKernels& kernels = kGradients[plan.kernel];
+  float* const delta = static_cast<float*>(workspace);
+  GradientArguments arguments = arguments_of(sizes, backward.scores, backward.lse.data);
   arguments.value = backward.value;
   arguments.grad_out = backward.grad_out;
-  arguments.value_unit = unit_of(backward.value, sizes);
-  arguments.grad_unit = unit_of(backward.grad_out, sizes);
+  arguments.delta = delta;
+  arguments.value_width = copy_width(backward.value, sizes);
+  arguments.grad_width = copy_width(backward.grad_out, sizes);
   const char* error = nullptr;
-  const bool query_side_wanted = wants_query_side(gradients), key_side_wanted = wants_key_side(gradients);
-  if (query_side_wanted || key_side_wanted) {
-    error = queue_delta(sizes, backward.out, backward.grad_out, backward.grad_lse, workspace, machine);
-    arguments.delta = workspace;
-    workspace += sizes.batches * sizes.queries;
+  if (wants_query_side(wanted) || wants_key_side(wanted))
+    error = launch_delta(sizes, backward.out, backward.grad_out, backward.grad_lse, delta, machine);
+  if (!error && wants_query_side(wanted))
+    error = launch_query_side(backward, kernels.of_queries, plan.splits, machine, arguments,
+                              delta + sizes.batches * sizes.queries);
+  if (!error && wants_key_side(wanted)) {
+    arguments.out = as_object(wanted.key);
+    arguments.sums = wanted.bias;
+    arguments.grad_gain = wanted.gain;
+    error = launch(kernels.of_keys, sizes.tokens, sizes.key_channels, machine, arguments);
   }
-  if (!error && query_side_wanted)
-    error =
-        query_side(backward, machine, arguments, of_query, workspace, query_parts(backward, machine, of_query, parts));
-  if (!error && key_side_wanted) {
-    arguments.out = as_object(gradients.key);
-    arguments.sums = gradients.bias;
-    arguments.gain_grad = gradients.gain;
-    error = launch(of_key, sizes.tokens, sizes.key_channels, machine, arguments);
-  }
-  if (!error && gradients.value) {
-    arguments.out = gradients.value;
-    error = launch(of_value, sizes.tokens, sizes.rows(), machine, arguments);
+  if (!error && wanted.value) {
+    arguments.out = wanted.value;
+    error = launch(kernels.of_values, sizes.tokens, sizes.rows(), machine, arguments);
   }
   return error;
 }

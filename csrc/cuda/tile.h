@@ -1,167 +1,108 @@
 // Tiles in shared memory, copied from tensors of any strides.
 #pragma once
 
-#include <type_traits>
-
-#include "stm_fast/read.h"
-#include "stm_fast/simt.h"
+#include "cuda/channels.h"
 
 namespace stm::cuda {
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
 
-template <class T>
-constexpr Dtype kDtypeOf = Dtype::kFloat32;
-template <>
-constexpr Dtype kDtypeOf<BFloat16> = Dtype::kBFloat16;
-template <>
-constexpr Dtype kDtypeOf<Float16> = Dtype::kFloat16;
-
-// Numbers between the beginnings of a tile's rows: 16 bytes more than a row has, so that the rows of a matrix lie in
-// different banks.
+// Numbers from one channel of a tile to the next: 16 bytes more than its columns, so that the channels of an ldmatrix
+// lie in different banks.
 template <class T>
 constexpr int stride_of(int columns) {
   return columns + 16 / static_cast<int>(sizeof(T));
 }
 
-constexpr int whole(int64_t size, int block) { return static_cast<int>((size + block - 1) / block) * block; }
+constexpr int round_up(int64_t size, int block) { return static_cast<int>((size + block - 1) / block) * block; }
 
-// Numbers that are copied at once: as many as `bytes` (16, 8, 4) hold, or one at a time where it is 0.
-struct Unit {
-  int bytes = 0;
-};
-
-// Where rows are: a row is an object's channel. Going from row to row takes no division.
-struct RowStrides {
-  int64_t object_stride;
-  int64_t channel_stride;
-  int channels;
-
-  struct Place {
-    int64_t offset;
-    int channel;
-  };
-
-  // Objects whose rows continue one another are one object.
-  STM_DEVICE RowStrides(int64_t object, int64_t channel, int channels_of_object, int rows)
-      : object_stride(object),
-        channel_stride(channel),
-        channels(object == channels_of_object * channel ? rows : channels_of_object) {}
-
-  STM_DEVICE Place at(int row) const {
-    if (row < channels) return {row * channel_stride, row};
-    return {row / channels * object_stride + row % channels * channel_stride, row % channels};
-  }
-
-  STM_DEVICE void advance(Place& place, int rows) const {
-    place.offset += rows * channel_stride;
-    place.channel += rows;
-    STM_ROLLED
-    while (place.channel >= channels) {
-      place.offset += object_stride - channels * channel_stride;
-      place.channel -= channels;
-    }
-  }
-};
-
-// One batch of columns of rows. In shared memory they are of T. Where they come from they are of `dtype`: that of T, or
-// 16-bit numbers where T is float32.
-template <class T>
-struct Rows {
-  const void* data;
-  Dtype dtype;
-  RowStrides strides;
-  int64_t column_stride;
-  int count;
-  int64_t columns;
-  Unit unit;
-};
-
-// Visits chunks of 2^log_numbers columns of the rows [first_row, first_row + kept): calls `visit(place, row, column)`
-// with where the row begins outside, and row and column of the tile. Neighbouring threads visit neighbouring numbers,
-// whichever way they lie.
-template <int kColumns, class T, class Visit>
-STM_DEVICE void visit_chunks(const Rows<T>& rows, int log_numbers, int first_row, int kept, Visit visit) {
-  const uint32_t thread = simt::anew(static_cast<uint32_t>(simt::thread())), chunks = kColumns >> log_numbers;
-  const bool along_rows = rows.strides.channel_stride == 1;
-  const int step = along_rows ? 32 : (kThreads / kColumns) << log_numbers;
-  const int chunk_step = along_rows ? kWarps : static_cast<int>(chunks);
-  const int begin = static_cast<int>(along_rows ? thread % 32 : (thread << log_numbers) / kColumns);
-  RowStrides strides = rows.strides;
-  strides.channels = static_cast<int>(simt::anew(static_cast<uint32_t>(strides.channels)));
-  const RowStrides::Place first = strides.at(first_row + begin);
-  STM_ROLLED
-  for (int chunk = static_cast<int>(along_rows ? thread / 32 : thread & (chunks - 1)); chunk < static_cast<int>(chunks);
-       chunk += chunk_step) {
-    RowStrides::Place place = first;
-    STM_ROLLED
-    for (int row = begin; row < kept; row += step) {
-      visit(place.offset, row, chunk << log_numbers);
-      strides.advance(place, step);
-    }
-  }
+// How many of at most `max` columns there are from `first` on; not positive behind the last.
+STM_DEVICE int remaining(int64_t columns, int64_t first, int max) {
+  const int64_t left = columns - first;
+  return left < max ? static_cast<int>(left) : max;
 }
 
-// Four numbers that lie side by side, at a place that is a multiple of their size.
-template <class T>
-struct alignas(4 * sizeof(T)) Four {
-  T numbers[4];
+// Numbers side by side that are loaded or stored at once.
+template <class T, int kCount>
+struct alignas(kCount * sizeof(T)) Pack {
+  T numbers[kCount];
 };
 
-// Columns of a tile that begins at `first`, as far as there are any: at most `most`.
-STM_DEVICE int left_of(int64_t columns, int64_t first, int most) {
-  const int64_t left = columns - first;
-  return left < most ? static_cast<int>(left) : most;
+// Visits the channels [first_channel, first_channel + count) in chunks of 2^log_numbers columns. Calls
+// `visit(offset, channel, column)` with the channel's offset in global memory and the place in the tile. Neighbouring
+// threads visit neighbouring numbers, whether columns or channels lie side by side.
+template <int kColumns, class T, class Visit>
+STM_DEVICE void visit_chunks(const Channels<T>& source, int log_numbers, int first_channel, int count, Visit visit) {
+  const uint32_t thread = simt::opaque(static_cast<uint32_t>(simt::thread())), chunks = kColumns >> log_numbers;
+  const bool along_channels = source.strides.channel_stride == 1;
+  const int step = along_channels ? 32 : (kThreads / kColumns) << log_numbers;
+  const int chunk_step = along_channels ? kWarps : static_cast<int>(chunks);
+  const int begin = static_cast<int>(along_channels ? thread % 32 : (thread << log_numbers) / kColumns);
+  ChannelStrides strides = source.strides;
+  strides.channels_per_object = static_cast<int>(simt::opaque(static_cast<uint32_t>(strides.channels_per_object)));
+  const ChannelStrides::Position first = strides.at(first_channel + begin);
+  STM_ROLLED
+  for (int chunk = static_cast<int>(along_channels ? thread / 32 : thread & (chunks - 1));
+       chunk < static_cast<int>(chunks); chunk += chunk_step) {
+    ChannelStrides::Position position = first;
+    STM_ROLLED
+    for (int channel = begin; channel < count; channel += step) {
+      visit(position.offset, channel, chunk << log_numbers);
+      strides.advance(position, step);
+    }
+  }
 }
 
 // load_tile of 16-bit numbers that become float32: no asynchronous copy can widen them.
 template <int kColumns>
-STM_DEVICE void load_widened(float* to, const Rows<float>& rows, int first_row, int kept, int64_t first) {
-  const bool side_by_side = rows.unit.bytes >= static_cast<int>(sizeof(Four<uint16_t>));
-  const int columns = left_of(rows.columns, first, kColumns);
-  const auto* numbers = static_cast<const uint16_t*>(rows.data) + first * rows.column_stride;
-  visit_chunks<kColumns>(rows, 2, first_row, kept, [&](int64_t place, int row, int column) {
-    const int left = first_row + row < rows.count ? columns - column : 0;
-    const uint16_t* from = numbers + place + column * rows.column_stride;
-    Four<uint16_t> narrow{};
+STM_DEVICE void load_widened(float* to, const Channels<float>& source, int first_channel, int count, int64_t first) {
+  using Packed = Pack<uint16_t, 4>;
+  const bool side_by_side = source.width.bytes >= static_cast<int>(sizeof(Packed));
+  const int columns = remaining(source.columns, first, kColumns);
+  const auto* numbers = static_cast<const uint16_t*>(source.data) + first * source.column_stride;
+  visit_chunks<kColumns>(source, 2, first_channel, count, [&](int64_t offset, int channel, int column) {
+    const int left = first_channel + channel < source.count ? columns - column : 0;
+    const uint16_t* from = numbers + offset + column * source.column_stride;
+    Packed narrow{};
     if (side_by_side && left >= 4) {
-      narrow = *reinterpret_cast<const Four<uint16_t>*>(from);
+      narrow = *reinterpret_cast<const Packed*>(from);
     } else {
       STM_UNROLL
       for (int i = 0; i < 4; ++i)
-        if (i < left) narrow.numbers[i] = from[i * rows.column_stride];
+        if (i < left) narrow.numbers[i] = from[i * source.column_stride];
     }
-    Four<float> wide;
+    Pack<float, 4> wide;
     STM_UNROLL
     for (int i = 0; i < 4; ++i) {
       const uint16_t bits = narrow.numbers[i];
-      wide.numbers[i] = rows.dtype == Dtype::kBFloat16 ? simt::widen(BFloat16{bits}) : simt::widen(Float16{bits});
+      wide.numbers[i] = source.dtype == Dtype::kBFloat16 ? simt::widen(BFloat16{bits}) : simt::widen(Float16{bits});
     }
-    *reinterpret_cast<Four<float>*>(to + row * stride_of<float>(kColumns) + column) = wide;
+    *reinterpret_cast<Pack<float, 4>*>(to + channel * stride_of<float>(kColumns) + column) = wide;
   });
 }
 
-// load_tile by asynchronous copies of as many bytes as the unit has.
+// load_tile by asynchronous copies of the source's width.
 template <int kColumns, class T>
-STM_DEVICE void copy_tile(T* to, const Rows<T>& rows, int first_row, int kept, int64_t first) {
-  constexpr int kSize = static_cast<int>(sizeof(T)), kRowBytes = kColumns * kSize, kStride = stride_of<T>(kColumns);
+STM_DEVICE void copy_tile(T* to, const Channels<T>& source, int first_channel, int count, int64_t first) {
+  constexpr int kSize = static_cast<int>(sizeof(T)), kChannelBytes = kColumns * kSize, kStride = stride_of<T>(kColumns);
   static_assert(kThreads % kColumns == 0);
-  const uint32_t bytes = simt::anew(static_cast<uint32_t>(rows.unit.bytes));
+  const uint32_t bytes = simt::opaque(static_cast<uint32_t>(source.width.bytes));
   const int log_bytes = bytes == 16 ? 4 : bytes == 8 ? 3 : 2;
-  const int columns = left_of(rows.columns, first, kColumns);
-  const auto* data = static_cast<const T*>(rows.data);
-  if (columns == kColumns && first_row + kept <= rows.count && rows.count <= rows.strides.channels) {
-    // A whole tile of evenly spaced rows, as nearly all are: nothing is asked of a single copy.
-    const uint32_t byte = simt::anew(static_cast<uint32_t>(simt::thread())) << log_bytes;
-    const int begin = static_cast<int>(byte / kRowBytes), column = static_cast<int>(byte % kRowBytes) / kSize;
-    const int step = (kThreads << log_bytes) / kRowBytes;
-    const int64_t from_step = step * rows.strides.channel_stride;
-    const T* from = data + (first_row + begin) * rows.strides.channel_stride + first + column;
+  const int columns = remaining(source.columns, first, kColumns);
+  const auto* data = static_cast<const T*>(source.data);
+  if (columns == kColumns && first_channel + count <= source.count &&
+      source.count <= source.strides.channels_per_object) {
+    // A whole tile of evenly spaced channels, as nearly all are: no copy checks anything.
+    const uint32_t byte = simt::opaque(static_cast<uint32_t>(simt::thread())) << log_bytes;
+    const int begin = static_cast<int>(byte / kChannelBytes), column = static_cast<int>(byte % kChannelBytes) / kSize;
+    const int step = (kThreads << log_bytes) / kChannelBytes;
+    const int64_t from_step = step * source.strides.channel_stride;
+    const T* from = data + (first_channel + begin) * source.strides.channel_stride + first + column;
     T* put = to + begin * kStride + column;
     const auto copy = [&]<int kBytes>() {
       STM_UNROLL_BY(4)
-      for (int row = begin; row < kept; row += step) {
+      for (int channel = begin; channel < count; channel += step) {
         simt::copy_async<kBytes>(put, from);
         from += from_step;
         put += step * kStride;
@@ -177,11 +118,11 @@ STM_DEVICE void copy_tile(T* to, const Rows<T>& rows, int first_row, int kept, i
     return;
   }
   const int log_numbers = log_bytes - (kSize == 4 ? 2 : 1);
-  visit_chunks<kColumns>(rows, log_numbers, first_row, kept, [&](int64_t place, int row, int column) {
-    const int left = first_row + row < rows.count ? (columns - column) * kSize : 0, most = 1 << log_bytes;
-    const int valid = left >= most ? most : left > 0 ? left : 0;
-    const T* from = valid ? data + place + first + column : data;
-    T* put = to + row * kStride + column;
+  visit_chunks<kColumns>(source, log_numbers, first_channel, count, [&](int64_t offset, int channel, int column) {
+    const int left = first_channel + channel < source.count ? (columns - column) * kSize : 0, width = 1 << log_bytes;
+    const int valid = left >= width ? width : left > 0 ? left : 0;
+    const T* from = valid ? data + offset + first + column : data;
+    T* put = to + channel * kStride + column;
     if (log_bytes == 4) {
       simt::copy_async<16>(put, from, valid);
     } else if (log_bytes == 3) {
@@ -192,78 +133,32 @@ STM_DEVICE void copy_tile(T* to, const Rows<T>& rows, int first_row, int kept, i
   });
 }
 
-// Copies rows [first_row, first_row + kept) x columns [first, first + kColumns) to `to`, a row every
+// Copies channels [first_channel, first_channel + count) x columns [first, first + kColumns) to `to`, a channel every
 // stride_of(kColumns) numbers, with zeros where there is nothing. The caller commits the copies and waits for them.
 template <int kColumns, class T>
-STM_DEVICE void load_tile(T* to, const Rows<T>& rows, int first_row, int kept, int64_t first) {
+STM_DEVICE void load_tile(T* to, const Channels<T>& source, int first_channel, int count, int64_t first) {
   if constexpr (std::is_same_v<T, float>) {
-    if (rows.dtype != Dtype::kFloat32) return load_widened<kColumns>(to, rows, first_row, kept, first);
+    if (source.dtype != Dtype::kFloat32) return load_widened<kColumns>(to, source, first_channel, count, first);
   }
-  if (rows.unit.bytes) return copy_tile<kColumns>(to, rows, first_row, kept, first);
-  const int columns = left_of(rows.columns, first, kColumns);
-  const auto* numbers = static_cast<const T*>(rows.data) + first * rows.column_stride;
-  visit_chunks<kColumns>(rows, 0, first_row, kept, [&](int64_t place, int row, int column) {
-    const bool inside = first_row + row < rows.count && column < columns;
-    to[row * stride_of<T>(kColumns) + column] = inside ? numbers[place + column * rows.column_stride] : T{};
+  if (source.width.bytes) return copy_tile<kColumns>(to, source, first_channel, count, first);
+  const int columns = remaining(source.columns, first, kColumns);
+  const auto* numbers = static_cast<const T*>(source.data) + first * source.column_stride;
+  visit_chunks<kColumns>(source, 0, first_channel, count, [&](int64_t offset, int channel, int column) {
+    const bool inside = first_channel + channel < source.count && column < columns;
+    to[channel * stride_of<T>(kColumns) + column] = inside ? numbers[offset + column * source.column_stride] : T{};
   });
 }
 
+// Stores two neighbours in shared memory, of which the first has an even place.
 template <class T>
-STM_DEVICE Rows<T> rows_of(const Matrix& matrix, int64_t batch, int channels, int64_t columns, Unit unit) {
-  const int64_t first = batch * matrix.batch_stride;
-  const void* data = static_cast<const T*>(matrix.data) + first;
-  if constexpr (std::is_same_v<T, float>) {
-    if (matrix.dtype != Dtype::kFloat32) data = static_cast<const uint16_t*>(matrix.data) + first;
-  }
-  return {data,    matrix.dtype, {0, matrix.channel_stride, channels, channels}, matrix.column_stride, channels,
-          columns, unit};
-}
-
-// Where the `count` rows of one batch of values, readouts or their gradients are.
-STM_DEVICE RowStrides strides_of(const ObjectMatrix& matrix, int channels, int count) {
-  return {matrix.object_stride, matrix.channel_stride, channels, count};
-}
-
-// Values are never widened.
-template <class T>
-STM_DEVICE Rows<T> rows_of(const ObjectMatrix& matrix, int64_t batch, int channels, int count, int64_t columns,
-                           Unit unit) {
-  return {static_cast<const T*>(matrix.data) + batch * matrix.batch_stride,
-          kDtypeOf<T>,
-          strides_of(matrix, channels, count),
-          matrix.column_stride,
-          count,
-          columns,
-          unit};
-}
-
-// Two neighbours in shared memory, of which the first has an even place.
-template <class T>
-STM_DEVICE void put_pair(T* to, float first, float second) {
+STM_DEVICE void store_pair(T* to, float first, float second) {
   const uint32_t word = simt::pack<T>(first, second);
   __builtin_memcpy(to, &word, sizeof word);
 }
 template <>
-STM_DEVICE void put_pair<float>(float* to, float first, float second) {
+STM_DEVICE void store_pair<float>(float* to, float first, float second) {
   to[0] = first;
   to[1] = second;
-}
-
-// Calls `function`, a template over the type of a dtype's numbers.
-template <class Function>
-STM_DEVICE void with_numbers_of(Dtype dtype, Function function) {
-  switch (dtype) {
-    case Dtype::kFloat32:
-      return function.template operator()<float>();
-    case Dtype::kBFloat16:
-      return function.template operator()<BFloat16>();
-    case Dtype::kFloat16:
-      return function.template operator()<Float16>();
-  }
-}
-
-STM_DEVICE void store(const ObjectMatrix& matrix, int64_t place, float x) {
-  with_numbers_of(matrix.dtype, [&]<class Out>() { static_cast<Out*>(matrix.data)[place] = simt::narrow<Out>(x); });
 }
 
 }  // namespace stm::cuda

@@ -1,7 +1,7 @@
 // Gradients of the read of the best tokens, through the chosen ones only.
 //
-// A query's gradients are sums over its choices. A token's are sums over the queries that chose it, in their order: the
-// caller has sorted the choices by token.
+// A query's gradients are sums over its choices. A token's are sums over the queries that chose it, in the order of the
+// queries: the caller has sorted the choices by token.
 #pragma once
 
 #include "cuda/chosen.h"
@@ -13,21 +13,21 @@ struct ChosenArguments {
   Scores scores;
   ObjectMatrix value;
   ObjectMatrix grad_out;
-  // (batches, queries, k), dense, and so are the slopes.
+  // (batches, queries, k), dense, as the gradients of scores are.
   const int64_t* indices = nullptr;
   const float* weights = nullptr;
   const float* delta = nullptr;
-  float* slopes = nullptr;
+  float* grad_scores = nullptr;
   int k = 1;
-  ObjectMatrix query_grad;
-  Vector offset_grad;
+  ObjectMatrix grad_query;
+  Vector grad_offset;
   // Of keys.
-  Unit channel_unit;
+  CopyWidth channel_width;
 };
 
-// Gradients of the chosen scores. A lane has a query, a warp every eighth choice.
+// Computes gradients of the chosen scores. A lane has a query, a warp every eighth choice.
 template <class Value>
-STM_KERNEL void slopes_kernel(const ChosenArguments arguments) {
+STM_KERNEL void grad_scores_kernel(const ChosenArguments arguments) {
   const Sizes& sizes = arguments.sizes;
   const int64_t query = static_cast<int64_t>(simt::block_x()) * 32 + simt::lane(), batch = simt::block_z();
   if (query >= sizes.queries) return;
@@ -37,62 +37,62 @@ STM_KERNEL void slopes_kernel(const ChosenArguments arguments) {
   const int channels = static_cast<int>(sizes.value_channels), objects = static_cast<int>(sizes.objects);
   const float delta = arguments.delta[batch * sizes.queries + query];
   for (int choice = simt::warp(); choice < arguments.k; choice += kWarps) {
-    const int64_t place = (batch * sizes.queries + query) * arguments.k + choice;
-    const float weight = arguments.weights[place];
+    const int64_t at = (batch * sizes.queries + query) * arguments.k + choice;
+    const float weight = arguments.weights[at];
     float sum = 0;
     for (int object = 0; weight != 0 && object < objects; ++object) {
-      const Value* its_value =
-          value + object * of_value.object_stride + arguments.indices[place] * of_value.column_stride;
-      const Value* its_grad = grad + object * of_grad.object_stride + query * of_grad.column_stride;
+      const Value* value_at = value + object * of_value.object_stride + arguments.indices[at] * of_value.column_stride;
+      const Value* grad_at = grad + object * of_grad.object_stride + query * of_grad.column_stride;
       STM_UNROLL_BY(4)
       for (int channel = 0; channel < channels; ++channel) {
-        sum += simt::widen(*its_value) * simt::widen(*its_grad);
-        its_value += of_value.channel_stride;
-        its_grad += of_grad.channel_stride;
+        sum += simt::widen(*value_at) * simt::widen(*grad_at);
+        value_at += of_value.channel_stride;
+        grad_at += of_grad.channel_stride;
       }
     }
-    arguments.slopes[place] = weight != 0 ? weight * (sum - delta) : 0;
+    arguments.grad_scores[at] = weight != 0 ? weight * (sum - delta) : 0;
   }
 }
 
-// Gradients of queries and offsets.
+// Computes gradients of queries and offsets.
 template <class Key>
 STM_KERNEL void chosen_query_kernel(const ChosenArguments arguments) {
   const Sizes& sizes = arguments.sizes;
   const int64_t first_query = static_cast<int64_t>(simt::block_x()) * kSumColumns, batch = simt::block_z();
-  const int first_row = simt::block_y() * kSumRows, queries = left_of(sizes.queries, first_query, kSumColumns);
+  const int first_channel = simt::block_y() * kSumChannels,
+            queries = remaining(sizes.queries, first_query, kSumColumns);
   const int channels = static_cast<int>(sizes.key_channels);
-  const Vector gain = arguments.scores.gain.batch(batch), offset_grad = arguments.offset_grad.batch(batch);
+  const Vector gain = arguments.scores.gain.batch(batch), grad_offset = arguments.grad_offset.batch(batch);
   const Matrix& key = arguments.scores.key;
-  const ObjectMatrix& out = arguments.query_grad;
+  const ObjectMatrix& out = arguments.grad_query;
   char* const shared = simt::shared_memory();
   float* const sums = reinterpret_cast<float*>(shared);
   const Choices choices(shared + kSumBytes, arguments.k);
-  const int64_t chosen = (batch * sizes.queries + first_query) * arguments.k;
-  choices.load(arguments.indices + chosen, queries, [&](int64_t place, int64_t token) {
-    const float slope = arguments.slopes[chosen + place];
-    return gain ? slope * gain[token] : slope;
+  const int64_t first_choice = (batch * sizes.queries + first_query) * arguments.k;
+  choices.load(arguments.indices + first_choice, queries, [&](int64_t choice, int64_t token) {
+    const float grad_score = arguments.grad_scores[first_choice + choice];
+    return gain ? grad_score * gain[token] : grad_score;
   });
   if (out) {
     sum_chosen(sums, choices, static_cast<const Key*>(key.data) + batch * key.batch_stride, key.column_stride,
-               arguments.channel_unit, {0, key.channel_stride, channels, channels}, first_row, channels);
+               arguments.channel_width, {0, key.channel_stride, channels, channels}, first_channel, channels);
     store_sums(out, batch * out.batch_stride + first_query * out.column_stride, strides_of(out, channels, channels),
-               first_row, channels, queries, sums, arguments.scores.scale);
+               first_channel, channels, queries, sums, arguments.scores.scale);
   }
-  if (simt::block_y() != 0 || simt::thread() >= queries || !offset_grad) return;
+  if (simt::block_y() != 0 || simt::thread() >= queries || !grad_offset) return;
   float sum = 0;
   for (int choice = 0; choice < arguments.k; ++choice) sum += choices.weights[choice * kSumStride + simt::thread()];
-  offset_grad[first_query + simt::thread()] = sum;
+  grad_offset[first_query + simt::thread()] = sum;
 }
 
 struct ByTokenArguments {
   Sizes sizes;
   Scores scores;
   ObjectMatrix grad_out;
-  // (batches, queries * k), dense: weights or slopes of the choices; and which choices each token has: of `order`,
-  // sorted by token, those from starts[token] to starts[token + 1], (batches, tokens + 1).
+  // (batches, queries * k), dense: weights of the choices, gradients of their scores, and the choices sorted by token.
+  // (batches, tokens + 1), dense: the choices of a token are those from starts[token] to starts[token + 1] in `order`.
   const float* weights = nullptr;
-  const float* slopes = nullptr;
+  const float* grad_scores = nullptr;
   const int64_t* order = nullptr;
   const int64_t* starts = nullptr;
   int k = 1;
@@ -112,105 +112,107 @@ struct ByTokenArguments {
         query = static_cast<int>(choice / k);
         weight = of_choices[batch * choices + choice];
       }
-      const int there = left_of(bounds[1], at, 32);
-      for (int i = 0; i < there; ++i)
+      const int left = remaining(bounds[1], at, 32);
+      for (int i = 0; i < left; ++i)
         visit(simt::shuffle(query, i), simt::from_bits(simt::shuffle(static_cast<int>(simt::bits(weight)), i)));
     }
   }
 };
 
-constexpr int kTokensOfWarp = kSumColumns / kWarps;
+constexpr int kTokensPerWarp = kSumColumns / kWarps;
 
-// Gradients of values. A warp has a token after another, a lane every 32nd row.
+// Computes gradients of values. A warp has one token after another, a lane every 32nd channel.
 template <class Value>
 STM_KERNEL void chosen_value_kernel(const ByTokenArguments arguments) {
   const Sizes& sizes = arguments.sizes;
   const int64_t first_token = static_cast<int64_t>(simt::block_x()) * kSumColumns, batch = simt::block_z();
-  const int first_row = simt::block_y() * kSumRows, tokens = left_of(sizes.tokens, first_token, kSumColumns);
-  const int channels = static_cast<int>(sizes.value_channels), rows = static_cast<int>(sizes.rows());
+  const int first_channel = simt::block_y() * kSumChannels, tokens = remaining(sizes.tokens, first_token, kSumColumns);
+  const int per_object = static_cast<int>(sizes.value_channels), channels = static_cast<int>(sizes.rows());
   const ObjectMatrix &source = arguments.grad_out, &out = arguments.gradients.value;
   const Value* grad = static_cast<const Value*>(source.data) + batch * source.batch_stride;
   float* const sums = reinterpret_cast<float*>(simt::shared_memory());
-  const RowStrides strides = strides_of(source, channels, rows);
-  const int row = first_row + simt::lane();
-  const int64_t places[2] = {strides.at(row).offset, strides.at(row + 32).offset};
-  for (int mine = simt::warp() * kTokensOfWarp; mine < (simt::warp() + 1) * kTokensOfWarp && mine < tokens; ++mine) {
+  const ChannelStrides strides = strides_of(source, per_object, channels);
+  const int channel = first_channel + simt::lane();
+  const int64_t offsets[2] = {strides.at(channel).offset, strides.at(channel + 32).offset};
+  const int begin = simt::warp() * kTokensPerWarp;
+  for (int column = begin; column < begin + kTokensPerWarp && column < tokens; ++column) {
     float sum[2] = {};
-    arguments.visit_choices(batch, first_token + mine, arguments.weights, [&](int query, float weight) {
+    arguments.visit_choices(batch, first_token + column, arguments.weights, [&](int query, float weight) {
       if (weight == 0) return;
       STM_UNROLL
       for (int i = 0; i < 2; ++i)
-        if (row + i * 32 < rows) sum[i] += weight * simt::widen(grad[places[i] + query * source.column_stride]);
+        if (channel + i * 32 < channels)
+          sum[i] += weight * simt::widen(grad[offsets[i] + query * source.column_stride]);
     });
     STM_UNROLL
-    for (int i = 0; i < 2; ++i) sums[(simt::lane() + i * 32) * kSumStride + mine] = sum[i];
+    for (int i = 0; i < 2; ++i) sums[(simt::lane() + i * 32) * kSumStride + column] = sum[i];
   }
   simt::sync_block();
-  store_sums(out, batch * out.batch_stride + first_token * out.column_stride, strides_of(out, channels, rows),
-             first_row, rows, tokens, sums);
+  store_sums(out, batch * out.batch_stride + first_token * out.column_stride, strides_of(out, per_object, channels),
+             first_channel, channels, tokens, sums);
 }
 
-// Gradients of keys, gains and biases. A warp has a token after another, a lane every 32nd channel.
+// Computes gradients of keys, gains and biases. A warp has one token after another, a lane every 32nd channel.
 template <class Key>
 STM_KERNEL void chosen_key_kernel(const ByTokenArguments arguments) {
   const Sizes& sizes = arguments.sizes;
   const int64_t first_token = static_cast<int64_t>(simt::block_x()) * kSumColumns, batch = simt::block_z();
-  const int tokens = left_of(sizes.tokens, first_token, kSumColumns), channels = static_cast<int>(sizes.key_channels);
+  const int tokens = remaining(sizes.tokens, first_token, kSumColumns), channels = static_cast<int>(sizes.key_channels);
   const Scores& scores = arguments.scores;
   const Vector gain = scores.gain.batch(batch), offset = scores.offset.batch(batch);
-  const Vector gain_grad = arguments.gradients.gain.batch(batch), bias_grad = arguments.gradients.bias.batch(batch);
+  const Vector grad_gain = arguments.gradients.gain.batch(batch), grad_bias = arguments.gradients.bias.batch(batch);
   const Key* query_data = static_cast<const Key*>(scores.query.data) + batch * scores.query.batch_stride;
   const Key* key_data = static_cast<const Key*>(scores.key.data) + batch * scores.key.batch_stride;
   const Matrix& matrix = arguments.gradients.key;
   const ObjectMatrix out{matrix.data, matrix.dtype, 0, 0, matrix.channel_stride, matrix.column_stride};
   float* const sums = reinterpret_cast<float*>(simt::shared_memory());
-  const int first_mine = simt::warp() * kTokensOfWarp;
-  float along_key[kTokensOfWarp] = {};
-  for (int first_row = 0; first_row < channels; first_row += kSumRows) {
-    if (first_row > 0) simt::sync_block();
+  const int first_column = simt::warp() * kTokensPerWarp;
+  float along_key[kTokensPerWarp] = {};
+  for (int first_channel = 0; first_channel < channels; first_channel += kSumChannels) {
+    if (first_channel > 0) simt::sync_block();
     STM_UNROLL
-    for (int mine = 0; mine < kTokensOfWarp; ++mine) {
-      if (first_mine + mine >= tokens) continue;
-      const int64_t token = first_token + first_mine + mine;
-      const int row = first_row + simt::lane();
-      const Key* from = query_data + row * scores.query.channel_stride;
+    for (int t = 0; t < kTokensPerWarp; ++t) {
+      if (first_column + t >= tokens) continue;
+      const int64_t token = first_token + first_column + t;
+      const int channel = first_channel + simt::lane();
+      const Key* from = query_data + channel * scores.query.channel_stride;
       float sum[2] = {};
-      arguments.visit_choices(batch, token, arguments.slopes, [&](int query, float slope) {
+      arguments.visit_choices(batch, token, arguments.grad_scores, [&](int query, float grad_score) {
         STM_UNROLL
         for (int i = 0; i < 2; ++i)
-          if (row + i * 32 < channels)
-            sum[i] +=
-                slope * simt::widen(from[i * 32 * scores.query.channel_stride + query * scores.query.column_stride]);
+          if (channel + i * 32 < channels)
+            sum[i] += grad_score *
+                      simt::widen(from[i * 32 * scores.query.channel_stride + query * scores.query.column_stride]);
       });
       STM_UNROLL
       for (int i = 0; i < 2; ++i) {
-        if (row + i * 32 >= channels) continue;
+        if (channel + i * 32 >= channels) continue;
         sum[i] *= scores.scale;
-        along_key[mine] +=
+        along_key[t] +=
             sum[i] *
-            simt::widen(key_data[(row + i * 32) * scores.key.channel_stride + token * scores.key.column_stride]);
-        sums[(simt::lane() + i * 32) * kSumStride + first_mine + mine] = gain ? sum[i] * gain[token] : sum[i];
+            simt::widen(key_data[(channel + i * 32) * scores.key.channel_stride + token * scores.key.column_stride]);
+        sums[(simt::lane() + i * 32) * kSumStride + first_column + t] = gain ? sum[i] * gain[token] : sum[i];
       }
     }
     simt::sync_block();
     if (matrix)
       store_sums(out, batch * matrix.batch_stride + first_token * matrix.column_stride,
-                 {0, matrix.channel_stride, channels, channels}, first_row, channels, tokens, sums);
+                 {0, matrix.channel_stride, channels, channels}, first_channel, channels, tokens, sums);
   }
   STM_UNROLL
-  for (int mine = 0; mine < kTokensOfWarp; ++mine) {
-    if (first_mine + mine >= tokens) continue;
-    const int64_t token = first_token + first_mine + mine;
+  for (int t = 0; t < kTokensPerWarp; ++t) {
+    if (first_column + t >= tokens) continue;
+    const int64_t token = first_token + first_column + t;
     STM_UNROLL
-    for (int mask = 16; mask >= 1; mask /= 2) along_key[mine] += simt::shuffle_xor(along_key[mine], mask);
-    float slopes = 0, along_offset = 0;
-    arguments.visit_choices(batch, token, arguments.slopes, [&](int query, float slope) {
-      slopes += slope;
-      if (offset) along_offset += slope * offset[query];
+    for (int mask = 16; mask >= 1; mask /= 2) along_key[t] += simt::shuffle_xor(along_key[t], mask);
+    float sum = 0, along_offset = 0;
+    arguments.visit_choices(batch, token, arguments.grad_scores, [&](int query, float grad_score) {
+      sum += grad_score;
+      if (offset) along_offset += grad_score * offset[query];
     });
     if (simt::lane() != 0) continue;
-    if (bias_grad) bias_grad[token] = slopes;
-    if (gain_grad) gain_grad[token] = along_key[mine] + along_offset;
+    if (grad_bias) grad_bias[token] = sum;
+    if (grad_gain) grad_gain[token] = along_key[t] + along_offset;
   }
 }
 

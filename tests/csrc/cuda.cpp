@@ -1,5 +1,7 @@
 // The CUDA kernels, emulated on the host, against the formula in double precision. Exits with the number of failed
 // checks.
+#define STM_EMULATED
+
 #include <algorithm>
 #include <set>
 #include <source_location>
@@ -10,6 +12,7 @@
 #include "cuda/launch_gradients.cu"
 #include "cuda/launch_read.cu"
 #include "cuda/launch_top_k.cu"
+#include "cuda/plan.cu"
 #include "oracle.h"
 
 namespace {
@@ -19,7 +22,7 @@ const Case kCases[] = {
     {"float32, odd sizes", {2, 70, 75, 37, 2, 19}},
     {"float32, affine, tokens first", {1, 70, 75, 37, 2, 19}, Dtype::kFloat32, Dtype::kFloat32, true, true},
     {"bfloat16, whole tiles", {1, 64, 64, 32, 1, 256}, Dtype::kBFloat16, Dtype::kBFloat16},
-    {"bfloat16, two slices of rows", {1, 20, 40, 16, 2, 300}, Dtype::kBFloat16, Dtype::kBFloat16, true},
+    {"bfloat16, two slices of value channels", {1, 20, 40, 16, 2, 300}, Dtype::kBFloat16, Dtype::kBFloat16, true},
     {"bfloat16, tokens first", {1, 30, 50, 40, 1, 24}, Dtype::kBFloat16, Dtype::kBFloat16, true, true},
     {"float16, four numbers at once", {1, 60, 100, 33, 1, 17}, Dtype::kFloat16, Dtype::kFloat16},
     {"float16, two numbers at once", {1, 62, 70, 16, 1, 9}, Dtype::kFloat16, Dtype::kFloat16, true},
@@ -45,7 +48,38 @@ const Case kCases[] = {
     {"nothing left by the mask", {2, 20, 40, 8, 1, 6}, Dtype::kFloat32, Dtype::kFloat32, true, false, true},
 };
 
-Numbers room(int64_t size) { return Numbers(static_cast<std::size_t>(size), kPoison); }
+using stm::cuda::Machine;
+using stm::cuda::Plan;
+
+// A workspace of just the bytes that a plan asks for.
+Numbers workspace_of(const Plan& plan) { return Numbers(static_cast<std::size_t>(plan.workspace_bytes / 4), kPoison); }
+
+// Runs an op, and returns why it did not.
+const char* run(const stm::Forward& forward, const Machine& machine) {
+  const Plan plan = stm::cuda::plan_read(forward, machine);
+  return plan.refusal ? plan.refusal : stm::cuda::launch_read(forward, plan, machine, workspace_of(plan).data());
+}
+
+const char* run(const stm::Usage& usage, const Machine& machine) {
+  const Plan plan = stm::cuda::plan_usage(usage, machine);
+  return plan.refusal ? plan.refusal : stm::cuda::launch_usage(usage, plan, machine, nullptr);
+}
+
+const char* run(const stm::Backward& backward, const Machine& machine) {
+  const Plan plan = stm::cuda::plan_backward(backward, machine);
+  return plan.refusal ? plan.refusal : stm::cuda::launch_backward(backward, plan, machine, workspace_of(plan).data());
+}
+
+const char* run(const stm::TopK& top_k, const Machine& machine) {
+  const Plan plan = stm::cuda::plan_top_k(top_k, machine);
+  return plan.refusal ? plan.refusal : stm::cuda::launch_top_k(top_k, plan, machine, workspace_of(plan).data());
+}
+
+const char* run(const stm::TopKBackward& backward, const stm::cuda::SortedChoices& choices, const Machine& machine) {
+  const Plan plan = stm::cuda::plan_top_k_backward(backward, machine);
+  if (plan.refusal) return plan.refusal;
+  return stm::cuda::launch_top_k_backward(backward, choices, plan, machine, workspace_of(plan).data());
+}
 
 // The choices of all queries of a case, sorted by token.
 struct Sorted {
@@ -67,9 +101,10 @@ struct Sorted {
   }
 };
 
-Results compute(const Case& c, Inputs& inputs, int parts, const std::string& where) {
+Results compute(const Case& c, Inputs& inputs, int splits, const std::string& where) {
+  stm::cuda::force_splits(splits);
   const auto succeeds = [&](const char* error) { expect(!error, where + ": " + (error ? error : "")); };
-  const stm::cuda::Machine machine;
+  const Machine machine;
   const stm::Sizes& sizes = c.sizes;
   const stm::Scores scores = inputs.scores(sizes);
   const stm::ObjectMatrix value = inputs.value.objects(), upstream = inputs.upstream.objects();
@@ -77,20 +112,17 @@ Results compute(const Case& c, Inputs& inputs, int parts, const std::string& whe
   const stm::Vector lse = vector(r.lse, sizes.queries), upstream_lse = vector(inputs.upstream_lse, sizes.queries);
 
   const stm::Forward forward{sizes, scores, value, r.out.objects(), lse};
-  Numbers workspace = room(stm::cuda::read_workspace(forward, machine, parts));
-  succeeds(stm::cuda::read(forward, machine, workspace.data(), parts));
-  succeeds(stm::cuda::usage({sizes, scores, lse, vector(r.usage, sizes.tokens)}, machine));
+  succeeds(run(forward, machine));
+  succeeds(run(stm::Usage{sizes, scores, lse, vector(r.usage, sizes.tokens)}, machine));
 
   const stm::Backward backward{sizes, scores,   value,        r.out.objects(),
                                lse,   upstream, upstream_lse, r.gradients.wanted(sizes, true, true, true)};
-  workspace = room(stm::cuda::backward_workspace(backward, machine, parts));
-  succeeds(stm::cuda::backward(backward, machine, workspace.data(), parts));
+  succeeds(run(backward, machine));
 
   const stm::TopK top_k{
       sizes,   scores,           value,           r.best_out.objects(), vector(r.best_lse, sizes.queries),
       c.top_k, r.indices.data(), r.weights.data()};
-  workspace = room(stm::cuda::top_k_workspace(top_k, machine, parts) / 4);
-  succeeds(stm::cuda::top_k(top_k, machine, workspace.data(), parts));
+  succeeds(run(top_k, machine));
 
   const Sorted sorted(c, r.indices);
   const stm::TopKBackward top_k_backward{sizes,
@@ -103,18 +135,16 @@ Results compute(const Case& c, Inputs& inputs, int parts, const std::string& whe
                                          r.indices.data(),
                                          r.weights.data(),
                                          r.best_gradients.wanted(sizes, true, true, true)};
-  workspace = room(stm::cuda::top_k_backward_workspace(top_k_backward));
-  succeeds(stm::cuda::top_k_backward(top_k_backward, {sorted.order.data(), sorted.starts.data()}, machine,
-                                     workspace.data()));
+  succeeds(run(top_k_backward, {sorted.order.data(), sorted.starts.data()}, machine));
   return r;
 }
 
 // Gradients asked for one at a time are those of all together.
-void check_alone(const Case& c, int parts) {
+void check_alone(const Case& c, int splits) {
   Random random(7);
   Inputs inputs(c, random);
   const std::string where = std::string(c.name) + ", one at a time";
-  Results all = compute(c, inputs, parts, where);
+  Results all = compute(c, inputs, splits, where);
   const stm::Sizes& sizes = c.sizes;
   const Sorted sorted(c, all.indices);
   GradientOutputs apart(c), best_apart(c);
@@ -134,9 +164,8 @@ void check_alone(const Case& c, int parts) {
     const stm::ObjectMatrix value = inputs.value.objects(), upstream = inputs.upstream.objects();
     const stm::Vector lse = vector(all.lse, sizes.queries), upstream_lse = vector(inputs.upstream_lse, sizes.queries);
     const stm::Backward backward{sizes, scores, value, all.out.objects(), lse, upstream, upstream_lse, only(apart)};
-    const stm::cuda::Machine machine;
-    Numbers workspace = room(stm::cuda::backward_workspace(backward, machine, parts));
-    expect(!stm::cuda::backward(backward, machine, workspace.data(), parts), where + ": refused");
+    const Machine machine;
+    expect(!run(backward, machine), where + ": refused");
     const stm::TopKBackward best{sizes,
                                  scores,
                                  value,
@@ -147,15 +176,14 @@ void check_alone(const Case& c, int parts) {
                                  all.indices.data(),
                                  all.weights.data(),
                                  only(best_apart)};
-    workspace = room(stm::cuda::top_k_backward_workspace(best));
-    expect(!stm::cuda::top_k_backward(best, {sorted.order.data(), sorted.starts.data()}, machine, workspace.data()),
-           where + ": refused");
+    expect(!run(best, {sorted.order.data(), sorted.starts.data()}, machine), where + ": refused");
   }
   expect(apart == all.gradients && best_apart == all.best_gradients, where + ": they are others");
 }
 
 // Where shared memory is short the keys' channels come in chunks, and every bit is as it was.
 void check_chunks(const Case& c) {
+  stm::cuda::force_splits(1);
   Random random(7);
   Inputs inputs(c, random);
   const auto read = [&](std::size_t kilobytes, std::size_t kilobytes_for_best) {
@@ -164,16 +192,14 @@ void check_chunks(const Case& c) {
     Results r(c);
     const stm::Forward forward{sizes, inputs.scores(sizes), inputs.value.objects(), r.out.objects(),
                                vector(r.lse, sizes.queries)};
-    const stm::cuda::Machine machine{1, kilobytes * 1024};
-    expect(!stm::cuda::read(forward, machine, nullptr, 1), where + ": refused");
+    const Machine machine{1, kilobytes * 1024};
+    expect(!run(forward, machine), where + ": refused");
     const stm::TopK top_k{
         sizes,   forward.scores,   forward.value,   r.best_out.objects(), vector(r.best_lse, sizes.queries),
         c.top_k, r.indices.data(), r.weights.data()};
-    const stm::cuda::Machine machine_for_best{1, kilobytes_for_best * 1024};
-    Numbers workspace = room(stm::cuda::top_k_workspace(top_k, machine_for_best, 1) / 4);
-    expect(!stm::cuda::top_k(top_k, machine_for_best, workspace.data(), 1), where + ": refused");
-    const int depth = stm::cuda::choose(forward, machine).depth;
-    return std::pair(depth, std::move(r));
+    const Machine machine_for_best{1, kilobytes_for_best * 1024};
+    expect(!run(top_k, machine_for_best), where + ": refused");
+    return std::pair(stm::cuda::plan_read(forward, machine).depth, std::move(r));
   };
   const auto [all, at_once] = read(163, 163);
   const auto [few, in_chunks] = read(61, 25);
@@ -181,44 +207,47 @@ void check_chunks(const Case& c) {
   expect(at_once == in_chunks, std::string(c.name) + ": chunks of channels change the results");
 }
 
-bool passes(const Case& c, int parts) {
+bool passes(const Case& c, int splits) {
   const int before = failures;
   Random random(7);
   Inputs inputs(c, random);
-  const std::string where = std::string(c.name) + ", " + std::to_string(parts) + " parts";
-  check(c, inputs, compute(c, inputs, parts, where), where);
+  const std::string where = std::string(c.name) + ", " + std::to_string(splits) + " splits";
+  check(c, inputs, compute(c, inputs, splits, where), where);
   return failures == before;
 }
 
-// Each tensor's copies are as wide as that tensor allows; strides along dimensions of one step say nothing.
-void check_units() {
+// Each tensor's copies are as wide as that tensor allows; strides along dimensions of size 1 do not matter.
+void check_copy_widths() {
   using namespace stm;
   alignas(16) char data[32];
   const Sizes sizes{2, 1620, 8100, 64, 2, 512};
-  const auto unit = [&](const void* from, int64_t batch, int64_t channel, int64_t column, Dtype dtype,
-                        const Sizes& of) {
-    return cuda::unit_of(Matrix{const_cast<void*>(from), dtype, batch, channel, column}, of).bytes;
+  const auto width = [&](const void* from, int64_t batch, int64_t channel, int64_t column, Dtype dtype,
+                         const Sizes& of) {
+    return cuda::copy_width(Matrix{const_cast<void*>(from), dtype, batch, channel, column}, of).bytes;
   };
-  expect(unit(data, 64 * 8104, 8104, 1, Dtype::kBFloat16, sizes) == 16, "a capacity of whole 16 bytes is not used");
-  expect(unit(data, 64 * 1620, 1620, 1, Dtype::kBFloat16, sizes) == 8, "1620 numbers of 16 bits are 8 bytes wide");
-  expect(unit(data, 64 * 1620, 1620, 1, Dtype::kFloat32, sizes) == 16, "1620 numbers of 32 bits are 16 bytes wide");
-  expect(unit(data + 4, 64 * 8104, 8104, 1, Dtype::kBFloat16, sizes) == 4, "an address of whole 4 bytes is not seen");
-  expect(unit(data + 2, 64 * 8104, 8104, 1, Dtype::kBFloat16, sizes) == 0, "an odd address is not seen");
-  expect(unit(data, 64 * 8104, 8104, 2, Dtype::kBFloat16, sizes) == 0, "every other number is not a copy");
-  expect(unit(data, 3, 8104, 1, Dtype::kBFloat16, {1, 1, 1, 64, 1, 1}) == 16, "the stride of a single batch counts");
+  expect(width(data, 64 * 8104, 8104, 1, Dtype::kBFloat16, sizes) == 16, "a capacity of whole 16 bytes is not used");
+  expect(width(data, 64 * 1620, 1620, 1, Dtype::kBFloat16, sizes) == 8, "1620 numbers of 16 bits are 8 bytes wide");
+  expect(width(data, 64 * 1620, 1620, 1, Dtype::kFloat32, sizes) == 16, "1620 numbers of 32 bits are 16 bytes wide");
+  expect(width(data + 4, 64 * 8104, 8104, 1, Dtype::kBFloat16, sizes) == 4, "an address of whole 4 bytes is not seen");
+  expect(width(data + 2, 64 * 8104, 8104, 1, Dtype::kBFloat16, sizes) == 0, "an odd address is not seen");
+  expect(width(data, 64 * 8104, 8104, 2, Dtype::kBFloat16, sizes) == 0, "every other number is not a copy");
+  expect(width(data, 3, 8104, 1, Dtype::kBFloat16, {1, 1, 1, 64, 1, 1}) == 16, "the stride of a single batch counts");
   ObjectMatrix value{data, Dtype::kBFloat16, 0, 0, 1, 512};
-  expect(cuda::channel_unit_of(value, sizes, 8100, 512).bytes == 16, "channels side by side are not read together");
+  expect(cuda::channel_copy_width(value, sizes, 8100, 512).bytes == 16, "channels side by side are not read together");
   value.column_stride = 516;
-  expect(cuda::channel_unit_of(value, sizes, 8100, 512).bytes == 0, "tokens 8 bytes off are read 16 bytes at once");
-  expect(cuda::channel_unit_of(value, sizes, 1, 510).bytes == 0, "channels are read beyond an object's last");
+  expect(cuda::channel_copy_width(value, sizes, 8100, 512).bytes == 0, "tokens 8 bytes off are read 16 bytes at once");
+  expect(cuda::channel_copy_width(value, sizes, 1, 510).bytes == 0, "channels are read beyond an object's last");
 }
 
 // A memory is split until the GPU is full, counting all blocks that it holds.
 void check_splits() {
-  expect(stm::cuda::split(0, 26, 1000, 132) == 5, "26 blocks a part do not fill 132 places with 5 parts");
-  expect(stm::cuda::split(0, 26, 1000, 3 * 132) == 14, "26 blocks a part do not fill 396 places with 14 parts");
-  expect(stm::cuda::split(0, 26, 20, 132) == 2, "a part of fewer than 8 tiles");
-  expect(stm::cuda::split(7, 26, 20, 132) == 7, "parts are not as asked");
+  stm::cuda::force_splits(0);
+  expect(stm::cuda::split_count(26, 1000, 132) == 5, "26 blocks a split do not fill 132 places in 5 splits");
+  expect(stm::cuda::split_count(26, 1000, 3 * 132) == 14, "26 blocks a split do not fill 396 places in 14 splits");
+  expect(stm::cuda::split_count(26, 20, 132) == 2, "a split has fewer than 8 tiles");
+  stm::cuda::force_splits(7);
+  expect(stm::cuda::split_count(26, 20, 132) == 7, "splits are not as forced");
+  stm::cuda::force_splits(0);
 }
 
 // A wait left out must be seen: copies happen no earlier than they are waited for.
@@ -266,8 +295,8 @@ int main(int count, char** words) {
   }
   for (const Case& c : kCases) {
     if (mode == "few" && !is_small(c)) continue;
-    for (int parts : {1, 3})
-      if (mode != "few" || parts == 1) passes(c, parts);
+    for (int splits : {1, 3})
+      if (mode != "few" || splits == 1) passes(c, splits);
     std::printf("%s\n", c.name);
   }
   if (mode.empty()) {
@@ -276,7 +305,7 @@ int main(int count, char** words) {
       if (c.sizes.queries >= 60) passes(c, 1);
     stm::simt::eager_copies = false;
     check_omitted_wait();
-    check_units();
+    check_copy_widths();
     check_splits();
     check_chunks({"chunks of float32", {2, 70, 75, 70, 2, 19}});
     check_chunks({"chunks of keys that are widened", {1, 20, 40, 70, 1, 24}, Dtype::kBFloat16, Dtype::kFloat32});

@@ -1,14 +1,16 @@
 """Where the GPU kernels run: on a GPU, or interpreted or emulated on the CPU, in a process made for that."""
 
+import ctypes
 import importlib.util
 import os
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
 import torch
 
 from stm_fast.ops.backends import registry
-from stm_fast.ops.compiled import recipe
+from stm_fast.ops.compiled import location, recipe
 
 
 def _device(imitation: str) -> torch.device:
@@ -92,10 +94,23 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(params=[1, 2, 7])
-def splits(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Into how many splits the memory is cut; some of 7 are empty."""
-    monkeypatch.setattr("stm_fast.ops.backends.cuda.PARTS", request.param)
+def splits(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """The number of splits of the memory; some of 7 are empty. CUDA kernels follow it where they are emulated."""
+    splits = int(request.param)
     if importlib.util.find_spec("triton") is not None:
         for module in ("forward", "query_gradient", "candidates"):
-            monkeypatch.setattr(f"stm_fast.kernels.{module}.split_count", lambda *_: request.param)
-    return int(request.param)
+            monkeypatch.setattr(f"stm_fast.kernels.{module}.split_count", lambda *_: splits)
+    emulated = _emulated_library()
+    if emulated is None:
+        yield splits
+        return
+    emulated.stm_fast_force_splits(splits)
+    yield splits
+    emulated.stm_fast_force_splits(0)
+
+
+def _emulated_library() -> ctypes.CDLL | None:
+    """The library of emulated CUDA kernels, where this process runs them."""
+    if os.environ.get("STM_FAST_EMULATE_CUDA") != "1":
+        return None
+    return ctypes.CDLL(str(location.find_library("cuda_emulated")))

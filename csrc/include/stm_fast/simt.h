@@ -1,8 +1,9 @@
-// Every instruction of a GPU that the kernels use: on the device as PTX, on the host emulated thread by thread.
+// Every instruction of a GPU that the kernels use: PTX on the device, emulated thread by thread on the host.
 //
 // Both sides define, in stm::simt:
 //   thread(), warp(), lane(), block_x(), block_y(), block_z()    where this thread is
-//   anew(number)                        the number, for what is made of it anew rather than kept in registers
+//   opaque(number)                      the number, hidden from the compiler: it recomputes what is made of it instead
+//                                       of keeping that in registers
 //   shared_memory()                     the block's, of the size given at launch
 //   sync_block(), sync_block_or(flag)   barriers; the second tells whether any thread's flag is set
 //   shuffle_xor(value, mask)            the number of lane ^ mask
@@ -11,15 +12,15 @@
 //   copy_async<Bytes>(to, from)         global to shared memory
 //   copy_async<Bytes>(to, from, valid)  the same, with zeros beyond `valid` bytes
 //   commit_copies()                     ends a group of copies
-//   wait_copies<Pending>()              all groups but the last `Pending` of this thread are done
+//   wait_copies<Pending>()              waits for all groups of this thread but the last `Pending`
 //   load_matrices(out, row)             four 8 x 8 matrices; lane 8 i + r points to row r of matrix i
 //   load_matrices_transposed(out, row)  the same, transposed
 //   multiply<T>(sum, a, b)              16 x 16 times 16 x 8, added to 16 x 8 of float32
 //   exp2(x), log2(x), is_finite(x), bits(x), from_bits(word)     of float32
 //   narrow<T>(x), widen(x), pack<T>(first, second)               to 16 bits, from them, two in a word
-//   ones(word), first_one(word)         how many bits are set, and which is the lowest
+//   popcount(word), first_set(word)     how many bits are set, and which is the lowest
 //   unusable(kernel)                    why a kernel cannot run on the current GPU, or null
-//   resident<kernel>(threads, shared_bytes)    how many of its blocks a multiprocessor of the current GPU holds
+//   resident_blocks<kernel>(threads, shared_bytes)    how many of its blocks a multiprocessor of the current GPU holds
 //   launch<kernel>(grid, threads, shared_bytes, stream, arguments)    queues blocks; null, or what went wrong
 //
 // Layouts are those of mma.sync.m16n8k16: with g = lane / 4 and t = lane % 4, pairs of neighbours in 32 bits,
@@ -47,10 +48,10 @@ struct Float16 {
 #define STM_DEVICE __device__ __forceinline__
 // Before a loop over registers: an array that is indexed by a variable would lie in memory.
 #define STM_UNROLL _Pragma("unroll")
-// Before a loop of which so many steps are one.
+// Before a loop that is unrolled by so many steps.
 #define STM_UNROLL_BY(steps) STM_PRAGMA(unroll steps)
 #define STM_PRAGMA(words) _Pragma(#words)
-// Before a loop whose copies would only be code.
+// Before a loop that would only grow by being unrolled.
 #define STM_ROLLED _Pragma("unroll 1")
 #include "stm_fast/simt_device.h"
 #else

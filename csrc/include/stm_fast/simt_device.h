@@ -14,7 +14,7 @@ STM_DEVICE int block_x() { return blockIdx.x; }
 STM_DEVICE int block_y() { return blockIdx.y; }
 STM_DEVICE int block_z() { return blockIdx.z; }
 
-STM_DEVICE uint32_t anew(uint32_t number) {
+STM_DEVICE uint32_t opaque(uint32_t number) {
   asm volatile("" : "+r"(number));
   return number;
 }
@@ -33,8 +33,8 @@ STM_DEVICE bool sync_block_or(bool flag) { return __syncthreads_or(flag); }
 STM_DEVICE float shuffle_xor(float value, int mask) { return __shfl_xor_sync(0xffffffffu, value, mask); }
 STM_DEVICE int shuffle(int word, int source) { return __shfl_sync(0xffffffffu, word, source); }
 STM_DEVICE uint32_t ballot(bool flag) { return __ballot_sync(0xffffffffu, flag); }
-STM_DEVICE int ones(uint32_t word) { return __popc(word); }
-STM_DEVICE int first_one(uint32_t word) { return __ffs(static_cast<int>(word)) - 1; }
+STM_DEVICE int popcount(uint32_t word) { return __popc(word); }
+STM_DEVICE int first_set(uint32_t word) { return __ffs(static_cast<int>(word)) - 1; }
 
 template <int Bytes>
 STM_DEVICE void copy_async(void* to, const void* from) {
@@ -153,51 +153,51 @@ const char* unusable(void (*kernel)(Arguments)) {
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }
 
-// What is known of a kernel on the GPUs of this process, the first of them at least.
-struct Known {
+// What this process knows of a kernel on each of its first GPUs.
+struct KernelCache {
   static constexpr int kDevices = 64;
   std::atomic<bool> has_all_shared_memory[kDevices];
-  // Blocks that a multiprocessor holds, and beside them the bytes of shared memory of such a block.
-  std::atomic<uint64_t> resident[kDevices];
+  // The blocks that a multiprocessor holds in the upper half, the bytes of shared memory of such a block in the lower.
+  std::atomic<uint64_t> resident_blocks[kDevices];
 };
 
 template <auto kKernel>
-Known known;
+KernelCache cache;
 
-// Lets a kernel have all of the shared memory that a block can have on the current GPU. This is asked for once: calls
-// that other threads launch are never given less.
+// Allows a kernel all the shared memory that a block can have on the current GPU. It is asked for once, so that no
+// thread takes it from the launches of another.
 template <auto kKernel>
 cudaError_t allow_shared_memory(int& device) {
   cudaError_t error = cudaGetDevice(&device);
   if (error != cudaSuccess) return error;
-  const bool is_noted = device < Known::kDevices;
-  if (is_noted && known<kKernel>.has_all_shared_memory[device].load(std::memory_order_acquire)) return cudaSuccess;
+  const bool is_cached = device < KernelCache::kDevices;
+  if (is_cached && cache<kKernel>.has_all_shared_memory[device].load(std::memory_order_acquire)) return cudaSuccess;
   int bytes = 0;
   error = cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
   if (error == cudaSuccess) error = cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-  if (error == cudaSuccess && is_noted)
-    known<kKernel>.has_all_shared_memory[device].store(true, std::memory_order_release);
+  if (error == cudaSuccess && is_cached)
+    cache<kKernel>.has_all_shared_memory[device].store(true, std::memory_order_release);
   return error;
 }
 
 template <auto kKernel>
-int resident(int threads, std::size_t shared_bytes) {
+int resident_blocks(int threads, std::size_t shared_bytes) {
   int device = 0, blocks = 0;
   if (allow_shared_memory<kKernel>(device) != cudaSuccess) {
     cudaGetLastError();
     return 1;
   }
-  const bool is_noted = device < Known::kDevices;
-  const uint64_t noted = is_noted ? known<kKernel>.resident[device].load(std::memory_order_relaxed) : 0;
-  if (noted && (noted & 0xffffffffu) == shared_bytes) return static_cast<int>(noted >> 32);
+  const bool is_cached = device < KernelCache::kDevices;
+  const uint64_t cached = is_cached ? cache<kKernel>.resident_blocks[device].load(std::memory_order_relaxed) : 0;
+  if (cached && (cached & 0xffffffffu) == shared_bytes) return static_cast<int>(cached >> 32);
   if (cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kKernel, threads, shared_bytes) != cudaSuccess ||
       blocks < 1) {
     cudaGetLastError();
     return 1;
   }
-  if (is_noted)
-    known<kKernel>.resident[device].store(static_cast<uint64_t>(blocks) << 32 | shared_bytes,
-                                          std::memory_order_relaxed);
+  if (is_cached)
+    cache<kKernel>.resident_blocks[device].store(static_cast<uint64_t>(blocks) << 32 | shared_bytes,
+                                                 std::memory_order_relaxed);
   return blocks;
 }
 

@@ -1,5 +1,5 @@
-// The instructions of simt.h on a CPU, to prove kernels where there is no GPU: a warp meets wherever its instructions
-// do, and copies happen at the latest moment that is allowed.
+// The instructions of simt.h emulated on a CPU, to test kernels without a GPU: a warp meets at each of its
+// instructions, and copies happen at the latest moment that is allowed.
 #pragma once
 
 #include <atomic>
@@ -20,15 +20,15 @@ namespace stm::simt {
 
 constexpr int kWarp = 32;
 
-// What the lanes of a warp show one another. Slots alternate, so that one meeting an instruction is enough: whoever
-// writes a slot again has met everyone who read it.
+// What the lanes of a warp exchange. Slots alternate, so that one barrier an instruction is enough: a lane that writes
+// a slot again has met every lane that read it.
 struct Warp {
-  struct Shown {
+  struct Exchanged {
     uint32_t words[6];
     const void* row;
   };
   Gate gate{kWarp};
-  Shown shown[2][kWarp];
+  Exchanged exchanged[2][kWarp];
 };
 
 struct Block {
@@ -54,7 +54,7 @@ struct Copy {
   int valid;
 };
 
-// A barrier: where it stands, and in which instantiation of a kernel.
+// A barrier by its line and the instantiation of its kernel.
 struct Barrier {
   unsigned line = 0;
   std::string kernel;
@@ -64,91 +64,91 @@ struct Barrier {
   }
 };
 
-// For tests of the emulation: the barrier that every thread leaves out, and where those that are met are noted.
+// For tests of the emulation: a barrier that every thread leaves out, and a list of those that are met.
 inline Barrier omitted_barrier;
 inline std::vector<std::source_location>* met_barriers = nullptr;
-// Which of its waits for copies every thread leaves out, counted from 1.
+// The wait for copies that every thread leaves out, counted from 1.
 inline int omitted_wait = 0;
-// Copies are made when they are asked for, not when they are waited for: a GPU may do either.
+// Copies happen when they are asked for, not when they are waited for: a GPU may do either.
 inline bool eager_copies = false;
 
-// A thread of the block that runs.
-struct Self {
+// A thread of the running block.
+struct Thread {
   Block* block = nullptr;
-  int thread = 0;
-  int place[3] = {};
+  int index = 0;
+  int position[3] = {};
   int parity = 0;
   int vote = 0;
   int waits = 0;
   std::vector<std::vector<Copy>> groups{1};
 
-  Warp& warp() const { return block->warps[static_cast<std::size_t>(thread / kWarp)]; }
+  Warp& warp() const { return block->warps[static_cast<std::size_t>(index / kWarp)]; }
 };
 
-inline thread_local Self* self = nullptr;
+inline thread_local Thread* self = nullptr;
 
-// What other threads do meanwhile, they do as themselves.
+// Others run meanwhile, and set `self` to themselves.
 inline void wait_at(Gate& gate) {
-  Self* const me = self;
+  Thread* const waiting = self;
   gate.arrive_and_wait();
-  self = me;
+  self = waiting;
 }
 
-STM_DEVICE int thread() { return self->thread; }
-STM_DEVICE int warp() { return self->thread / kWarp; }
-STM_DEVICE int lane() { return self->thread % kWarp; }
-STM_DEVICE int block_x() { return self->place[0]; }
-STM_DEVICE int block_y() { return self->place[1]; }
-STM_DEVICE int block_z() { return self->place[2]; }
-STM_DEVICE uint32_t anew(uint32_t number) { return number; }
+STM_DEVICE int thread() { return self->index; }
+STM_DEVICE int warp() { return self->index / kWarp; }
+STM_DEVICE int lane() { return self->index % kWarp; }
+STM_DEVICE int block_x() { return self->position[0]; }
+STM_DEVICE int block_y() { return self->position[1]; }
+STM_DEVICE int block_z() { return self->position[2]; }
+STM_DEVICE uint32_t opaque(uint32_t number) { return number; }
 STM_DEVICE char* shared_memory() { return self->block->shared.get(); }
 STM_DEVICE void sync_block(std::source_location place = std::source_location::current()) {
-  if (met_barriers && self->thread == 0) met_barriers->push_back(place);
+  if (met_barriers && self->index == 0) met_barriers->push_back(place);
   if (omitted_barrier != place) wait_at(self->block->gate);
 }
 
 STM_DEVICE bool sync_block_or(bool flag, std::source_location place = std::source_location::current()) {
-  // A vote's slot is cleared while the vote before it is held: by then whoever used it last has met everyone once more.
+  // The slot of the next vote is cleared during this one: by then every thread that used it has passed another barrier.
   std::atomic<bool>* votes = self->block->votes;
   const int vote = self->vote;
   self->vote = (vote + 1) % 3;
-  if (self->thread == 0) votes[self->vote] = false;
+  if (self->index == 0) votes[self->vote] = false;
   if (flag) votes[vote] = true;
   sync_block(place);
   return votes[vote];
 }
 
-// What every lane of the warp shows in this instruction, this lane `mine`.
-inline const Warp::Shown* meet(const Warp::Shown& mine) {
+// Gives `own` to the other lanes of the warp, and returns what each lane gave.
+inline const Warp::Exchanged* exchange(const Warp::Exchanged& own) {
   Warp& warp = self->warp();
-  Warp::Shown* shown = warp.shown[self->parity];
+  Warp::Exchanged* lanes = warp.exchanged[self->parity];
   self->parity = 1 - self->parity;
-  shown[lane()] = mine;
+  lanes[lane()] = own;
   wait_at(warp.gate);
-  return shown;
+  return lanes;
 }
 
 STM_DEVICE float shuffle_xor(float value, int mask) {
-  const Warp::Shown* shown = meet({{std::bit_cast<uint32_t>(value)}, nullptr});
-  return std::bit_cast<float>(shown[lane() ^ mask].words[0]);
+  const Warp::Exchanged* lanes = exchange({{std::bit_cast<uint32_t>(value)}, nullptr});
+  return std::bit_cast<float>(lanes[lane() ^ mask].words[0]);
 }
 
 STM_DEVICE int shuffle(int word, int source) {
-  const Warp::Shown* shown = meet({{static_cast<uint32_t>(word)}, nullptr});
-  return static_cast<int>(shown[source].words[0]);
+  const Warp::Exchanged* lanes = exchange({{static_cast<uint32_t>(word)}, nullptr});
+  return static_cast<int>(lanes[source].words[0]);
 }
 
 STM_DEVICE uint32_t ballot(bool flag) {
-  const Warp::Shown* shown = meet({{flag}, nullptr});
+  const Warp::Exchanged* lanes = exchange({{flag}, nullptr});
   uint32_t result = 0;
-  for (int other = 0; other < kWarp; ++other) result |= shown[other].words[0] << other;
+  for (int other = 0; other < kWarp; ++other) result |= lanes[other].words[0] << other;
   return result;
 }
 
-STM_DEVICE int ones(uint32_t word) { return std::popcount(word); }
-STM_DEVICE int first_one(uint32_t word) { return std::countr_zero(word); }
+STM_DEVICE int popcount(uint32_t word) { return std::popcount(word); }
+STM_DEVICE int first_set(uint32_t word) { return std::countr_zero(word); }
 
-inline void make(const Copy& copy) {
+inline void perform(const Copy& copy) {
   std::memcpy(copy.to, copy.from, static_cast<std::size_t>(copy.valid));
   std::memset(static_cast<char*>(copy.to) + copy.valid, 0, static_cast<std::size_t>(copy.bytes - copy.valid));
 }
@@ -160,7 +160,7 @@ STM_DEVICE void copy_async(void* to, const void* from, int valid) {
       reinterpret_cast<uintptr_t>(to) % Bytes == 0 && (valid == 0 || reinterpret_cast<uintptr_t>(from) % Bytes == 0);
   if (!aligned || valid < 0 || valid > Bytes) std::abort();
   const Copy copy{to, from, Bytes, valid};
-  if (eager_copies) return make(copy);
+  if (eager_copies) return perform(copy);
   self->groups.back().push_back(copy);
 }
 
@@ -176,7 +176,7 @@ STM_DEVICE void wait_copies() {
   if (++self->waits == omitted_wait) return;
   // The last group is the open one, which no wait completes.
   while (self->groups.size() > Pending + 1) {
-    for (const Copy& copy : self->groups.front()) make(copy);
+    for (const Copy& copy : self->groups.front()) perform(copy);
     self->groups.erase(self->groups.begin());
   }
 }
@@ -186,17 +186,17 @@ inline uint32_t pair(const uint16_t* first, const uint16_t* second) {
 }
 
 STM_DEVICE void load_matrices(uint32_t (&out)[4], const void* row) {
-  const Warp::Shown* shown = meet({{}, row});
+  const Warp::Exchanged* lanes = exchange({{}, row});
   for (int matrix = 0; matrix < 4; ++matrix) {
-    const auto* numbers = static_cast<const uint16_t*>(shown[8 * matrix + lane() / 4].row) + 2 * (lane() % 4);
+    const auto* numbers = static_cast<const uint16_t*>(lanes[8 * matrix + lane() / 4].row) + 2 * (lane() % 4);
     out[matrix] = pair(numbers, numbers + 1);
   }
 }
 
 STM_DEVICE void load_matrices_transposed(uint32_t (&out)[4], const void* row) {
-  const Warp::Shown* shown = meet({{}, row});
+  const Warp::Exchanged* lanes = exchange({{}, row});
   for (int matrix = 0; matrix < 4; ++matrix) {
-    const Warp::Shown* rows = shown + 8 * matrix + 2 * (lane() % 4);
+    const Warp::Exchanged* rows = lanes + 8 * matrix + 2 * (lane() % 4);
     out[matrix] = pair(static_cast<const uint16_t*>(rows[0].row) + lane() / 4,
                        static_cast<const uint16_t*>(rows[1].row) + lane() / 4);
   }
@@ -228,15 +228,15 @@ STM_DEVICE uint32_t pack(float first, float second) {
   return static_cast<uint32_t>(narrow<T>(first).bits) | static_cast<uint32_t>(narrow<T>(second).bits) << 16;
 }
 
-// Towards zero, as tensor cores round.
-inline float cut_off(double x) {
+// Rounds towards zero, as tensor cores do.
+inline float truncate(double x) {
   const float rounded = static_cast<float>(x);
   return std::fabs(rounded) > std::fabs(x) ? std::nextafter(rounded, 0.0f) : rounded;
 }
 
 template <class T>
 STM_DEVICE void multiply(float (&sum)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-  const Warp::Shown* shown = meet({{a[0], a[1], a[2], a[3], b[0], b[1]}, nullptr});
+  const Warp::Exchanged* lanes = exchange({{a[0], a[1], a[2], a[3], b[0], b[1]}, nullptr});
   const auto number = [](uint32_t word, int half) {
     return widen(T{static_cast<uint16_t>(half ? word >> 16 : word & 0xffff)});
   };
@@ -245,10 +245,10 @@ STM_DEVICE void multiply(float (&sum)[4], const uint32_t (&a)[4], const uint32_t
     double total = sum[i];
     for (int k = 0; k < 16; ++k) {
       const int other = k % 8 / 2, word = 2 * (k / 8);
-      total += static_cast<double>(number(shown[4 * row + other].words[word + i / 2], k % 2)) *
-               static_cast<double>(number(shown[4 * column + other].words[4 + k / 8], k % 2));
+      total += static_cast<double>(number(lanes[4 * row + other].words[word + i / 2], k % 2)) *
+               static_cast<double>(number(lanes[4 * column + other].words[4 + k / 8], k % 2));
     }
-    sum[i] = cut_off(total);
+    sum[i] = truncate(total);
   }
 }
 
@@ -258,7 +258,7 @@ STM_DEVICE uint32_t bits(float x) { return std::bit_cast<uint32_t>(x); }
 STM_DEVICE float from_bits(uint32_t word) { return std::bit_cast<float>(word); }
 STM_DEVICE bool is_finite(float x) { return std::isfinite(x); }
 
-// Runs `kernel()` for every thread of every block, block after block.
+// Runs `kernel()` for every thread of every block, one block after another.
 template <class Kernel>
 void emulate(const int (&grid)[3], int threads, std::size_t shared_bytes, Kernel kernel) {
   for (int z = 0; z < grid[2]; ++z)
@@ -266,11 +266,11 @@ void emulate(const int (&grid)[3], int threads, std::size_t shared_bytes, Kernel
       for (int x = 0; x < grid[0]; ++x) {
         Block block(threads, shared_bytes);
         run_team(threads, [&](int index) {
-          Self me;
-          me.block = &block;
-          me.thread = index;
-          me.place[0] = x, me.place[1] = y, me.place[2] = z;
-          self = &me;
+          Thread thread;
+          thread.block = &block;
+          thread.index = index;
+          thread.position[0] = x, thread.position[1] = y, thread.position[2] = z;
+          self = &thread;
           kernel();
         });
       }
@@ -282,7 +282,7 @@ const char* unusable(void (*)(Arguments)) {
 }
 
 template <auto kKernel>
-int resident(int, std::size_t) {
+int resident_blocks(int, std::size_t) {
   return 1;
 }
 

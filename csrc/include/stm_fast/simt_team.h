@@ -1,5 +1,5 @@
-// The threads of an emulated block. They take turns on one thread of the machine, each until it waits: fast, and in the
-// same order every time. Under a sanitizer they are threads of the machine, so that it sees who races whom.
+// The threads of an emulated block. They take turns on one thread of the machine, each until it waits, which is fast
+// and has the same order every time. Under a sanitizer they are threads of the machine, so that it sees races.
 #pragma once
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -42,7 +42,7 @@ void run_team(int threads, Body body) {
 
 namespace stm::simt {
 
-// Threads in a circle: whoever waits lets the next one go on.
+// Threads in a circle: one that waits lets the next one run.
 class Team {
  public:
   template <class Body>
@@ -68,7 +68,7 @@ class Team {
     swapcontext(&home_, &contexts_[running_]);
   }
 
-  // Of the running thread: it waits for something.
+  // Called by the running thread when it waits for something.
   static void wait() {
     Team& team = *current;
     if (++team.idle_ > 2 * team.contexts_.size()) {
@@ -81,7 +81,7 @@ class Team {
     if (team.running_ != self) swapcontext(&team.contexts_[self], &team.contexts_[team.running_]);
   }
 
-  // Of the running thread: somebody who waits need not any more.
+  // Called by the running thread when others need not wait any more.
   static void progress() { current->idle_ = 0; }
 
  private:
@@ -115,20 +115,20 @@ void run_team(int threads, Body body) {
   Team(threads, body).run();
 }
 
-// A barrier.
+// The barrier of such threads.
 class Gate {
  public:
   explicit Gate(int threads) : threads_(threads) {}
 
   void arrive_and_wait() {
-    const int mine = round_;
+    const int round = round_;
     if (++arrived_ == threads_) {
       arrived_ = 0;
       ++round_;
       Team::progress();
       return;
     }
-    while (round_ == mine) Team::wait();
+    while (round_ == round) Team::wait();
   }
 
  private:

@@ -23,10 +23,6 @@ MAX_CHOSEN = 128
 """Candidates that a warp keeps for a query, in registers."""
 
 
-PARTS = 0
-"""Into how many the memory is split; 0: as many as fill the GPU."""
-
-
 class Machine(NamedTuple):
     """Where kernels are launched.
 
@@ -175,10 +171,10 @@ def _launch(operation: str, query: Tensor, *arguments: Tensor | float | None) ->
     """Queue an op on the current stream of the query's device."""
     op = getattr(compiled.ops("cuda"), operation)
     if emulating():
-        op(query, *arguments, *EMULATED, 0, PARTS)
+        op(query, *arguments, *EMULATED, 0)
         return
     with torch.cuda.device(query.device):
-        op(query, *arguments, *_machine(query.device), torch.cuda.current_stream().cuda_stream, PARTS)
+        op(query, *arguments, *_machine(query.device), torch.cuda.current_stream().cuda_stream)
 
 
 @cache
