@@ -99,7 +99,7 @@ def instructions_of(code: list[sass.Instruction]) -> dict[str, float]:
 
 def _short(signature: str) -> str:
     """`dense<float, float, 256>` of a kernel's signature."""
-    return re.sub(r"^void |stm::cuda::|stm::|_kernel|\([\w:]+\)$", "", signature)
+    return re.sub(r"^void |stm::cuda::|stm::|_kernel|\([\w:]+\)$", "", signature).replace("> >", ">>")
 
 
 def _tool(name: str) -> str:

@@ -20,7 +20,8 @@ STM_KERNEL void delta_kernel(const DeltaArguments arguments) {
   const Sizes& sizes = arguments.sizes;
   float* const sums = reinterpret_cast<float*>(simt::shared_memory());
   const int64_t query = static_cast<int64_t>(simt::block_x()) * 32 + simt::lane(), batch = simt::block_z();
-  const int per_object = static_cast<int>(sizes.value_channels), channels = static_cast<int>(sizes.rows());
+  const int per_object = static_cast<int>(sizes.value_channels),
+            channels = static_cast<int>(sizes.total_value_channels());
   const Value* out = static_cast<const Value*>(arguments.out.data) + batch * arguments.out.batch_stride;
   const Value* grad = static_cast<const Value*>(arguments.grad_out.data) + batch * arguments.grad_out.batch_stride;
   float sum = 0;

@@ -222,7 +222,8 @@ STM_KERNEL void dense_kernel(const DenseArguments arguments) {
   const int slice = simt::block_y() * kValueChannels, stripe = simt::warp() * kStripe;
   const int64_t batch = simt::block_z();
   const TileRange tiles(sizes.tokens, kTokenTile, arguments.splits, split);
-  const int per_object = static_cast<int>(sizes.value_channels), channels = static_cast<int>(sizes.rows());
+  const int per_object = static_cast<int>(sizes.value_channels),
+            channels = static_cast<int>(sizes.total_value_channels());
 
   const Affine affine(arguments.scores, sizes, batch);
   ScoreStream<Key> stream(simt::shared_memory(), arguments.scores, sizes, batch, first_query, arguments.depth,

@@ -23,7 +23,8 @@ STM_KERNEL void gather_kernel(const GatherArguments arguments) {
   const int64_t first_query = static_cast<int64_t>(simt::block_x()) * kSumColumns, batch = simt::block_z();
   const int first_channel = simt::block_y() * kSumChannels;
   const int queries = remaining(sizes.queries, first_query, kSumColumns);
-  const int per_object = static_cast<int>(sizes.value_channels), channels = static_cast<int>(sizes.rows());
+  const int per_object = static_cast<int>(sizes.value_channels),
+            channels = static_cast<int>(sizes.total_value_channels());
   char* const shared = simt::shared_memory();
   float* const sums = reinterpret_cast<float*>(shared);
   const Choices choices(shared + kSumBytes, arguments.k);

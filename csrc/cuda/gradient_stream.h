@@ -128,7 +128,8 @@ struct GradientStream {
   }
 
   STM_DEVICE static Channels<Value> value_channels(const GradientArguments& a, int64_t batch, bool of_queries) {
-    const int per_object = static_cast<int>(a.sizes.value_channels), channels = static_cast<int>(a.sizes.rows());
+    const int per_object = static_cast<int>(a.sizes.value_channels),
+              channels = static_cast<int>(a.sizes.total_value_channels());
     return of_queries ? channels_of<Value>(a.grad_out, batch, per_object, channels, a.sizes.queries, a.grad_width)
                       : channels_of<Value>(a.value, batch, per_object, channels, a.sizes.tokens, a.value_width);
   }

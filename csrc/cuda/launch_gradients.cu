@@ -194,7 +194,7 @@ const char* launch_backward(const Backward& backward, const Plan& plan, const Ma
   }
   if (!error && wanted.value) {
     arguments.out = wanted.value;
-    error = launch(kernels.of_values, sizes.tokens, sizes.rows(), machine, arguments);
+    error = launch(kernels.of_values, sizes.tokens, sizes.total_value_channels(), machine, arguments);
   }
   return error;
 }

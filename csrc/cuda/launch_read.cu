@@ -42,7 +42,8 @@ void choose_dense(const Forward& forward, const Machine& machine, Plan& plan) {
     if (candidate.key != key || candidate.value != value) continue;
     const int depth = max_depth(candidate.shared_bytes, channels, machine);
     // A slice that is half empty is not worth its registers.
-    const bool fits_better = depth == channels && (!whole_keys || forward.sizes.rows() <= candidate.value_channels);
+    const bool fits_better =
+        depth == channels && (!whole_keys || forward.sizes.total_value_channels() <= candidate.value_channels);
     if (!fits_better && (whole_keys || depth <= plan.depth)) continue;
     whole_keys = whole_keys || fits_better;
     plan.kernel = index;
@@ -66,12 +67,12 @@ Plan plan_read(const Forward& forward, const Machine& machine) {
     return plan;
   }
   const DenseKernel& dense = kDense[plan.kernel];
-  plan.splits =
-      split_count(divide_up(sizes.queries, kQueryTile) * divide_up(sizes.rows(), dense.value_channels) * sizes.batches,
-                  divide_up(sizes.tokens, kTokenTile), dense.kernel, plan.shared_bytes, machine);
+  plan.splits = split_count(divide_up(sizes.queries, kQueryTile) *
+                                divide_up(sizes.total_value_channels(), dense.value_channels) * sizes.batches,
+                            divide_up(sizes.tokens, kTokenTile), dense.kernel, plan.shared_bytes, machine);
   if (plan.splits > 1)
-    plan.workspace_bytes =
-        sizes.batches * plan.splits * (sizes.rows() + 1) * sizes.queries * static_cast<int64_t>(sizeof(float));
+    plan.workspace_bytes = sizes.batches * plan.splits * (sizes.total_value_channels() + 1) * sizes.queries *
+                           static_cast<int64_t>(sizeof(float));
   return plan;
 }
 
@@ -80,7 +81,7 @@ const char* launch_read(const Forward& forward, const Plan& plan, const Machine&
   const DenseKernel& dense = kDense[plan.kernel];
   // Where several splits leave their reads: (batches, splits, value channels, queries) and (batches, splits, queries).
   float* const split_out = static_cast<float*>(workspace);
-  float* const split_lse = split_out + sizes.batches * plan.splits * sizes.rows() * sizes.queries;
+  float* const split_lse = split_out + sizes.batches * plan.splits * sizes.total_value_channels() * sizes.queries;
 
   DenseArguments arguments;
   arguments.sizes = sizes;
@@ -94,11 +95,11 @@ const char* launch_read(const Forward& forward, const Plan& plan, const Machine&
   arguments.key_width = copy_width(forward.scores.key, sizes);
   arguments.value_width = copy_width(forward.value, sizes);
   if (plan.splits > 1) {
-    arguments.out_split_stride = sizes.rows() * sizes.queries;
+    arguments.out_split_stride = sizes.total_value_channels() * sizes.queries;
     arguments.lse_split_stride = sizes.queries;
     arguments.out = {split_out,
                      Dtype::kFloat32,
-                     plan.splits * sizes.rows() * sizes.queries,
+                     plan.splits * sizes.total_value_channels() * sizes.queries,
                      sizes.value_channels * sizes.queries,
                      sizes.queries,
                      1};
@@ -106,7 +107,7 @@ const char* launch_read(const Forward& forward, const Plan& plan, const Machine&
   }
   const int batches = static_cast<int>(sizes.batches);
   const int grid[3] = {static_cast<int>(divide_up(sizes.queries, kQueryTile) * plan.splits),
-                       static_cast<int>(divide_up(sizes.rows(), dense.value_channels)), batches};
+                       static_cast<int>(divide_up(sizes.total_value_channels(), dense.value_channels)), batches};
   const char* error = dense.kernel.launch(grid, kThreads, plan.shared_bytes, machine.stream, arguments);
   if (error || plan.splits == 1) return error;
 
@@ -117,8 +118,8 @@ const char* launch_read(const Forward& forward, const Plan& plan, const Machine&
   merge.sizes = sizes;
   merge.out = forward.out;
   merge.lse = forward.lse;
-  const int merge_grid[3] = {static_cast<int>(divide_up(sizes.queries, kThreads)), static_cast<int>(sizes.rows()),
-                             batches};
+  const int merge_grid[3] = {static_cast<int>(divide_up(sizes.queries, kThreads)),
+                             static_cast<int>(sizes.total_value_channels()), batches};
   return simt::launch<merge_kernel>(merge_grid, kThreads, 0, machine.stream, merge);
 }
 

@@ -97,7 +97,7 @@ const char* launch_top_k(const TopK& top_k, const Plan& plan, const Machine& mac
                                k,
                                channel_copy_width(top_k.value, sizes, sizes.tokens, sizes.value_channels)};
   const int gather_grid[3] = {static_cast<int>(divide_up(sizes.queries, kSumColumns)),
-                              static_cast<int>(divide_up(sizes.rows(), kSumChannels)), batches};
+                              static_cast<int>(divide_up(sizes.total_value_channels(), kSumChannels)), batches};
   return with_dtype(top_k.value.dtype, [&]<class Value>() {
     return simt::launch<gather_kernel<Value>>(gather_grid, kThreads, chosen_bytes(k), machine.stream, gather);
   });
@@ -125,7 +125,7 @@ const char* launch_top_k_backward(const TopKBackward& backward, const SortedChoi
   const int query_grid[3] = {queries, 1, batches};
   const int query_channel_grid[3] = {queries, static_cast<int>(divide_up(sizes.key_channels, kSumChannels)), batches};
   const int token_grid[3] = {tokens, 1, batches};
-  const int value_grid[3] = {tokens, static_cast<int>(divide_up(sizes.rows(), kSumChannels)), batches};
+  const int value_grid[3] = {tokens, static_cast<int>(divide_up(sizes.total_value_channels(), kSumChannels)), batches};
   const char* error = nullptr;
   if (wants_query_side(wanted) || wants_key_side(wanted)) {
     error = launch_delta(sizes, backward.out, backward.grad_out, backward.grad_lse, delta, machine);

@@ -24,7 +24,7 @@ STM_KERNEL void merge_kernel(const MergeArguments arguments) {
   if (query >= sizes.queries) return;
   const float* split_lse = arguments.split_lse + batch * arguments.splits * sizes.queries + query;
   const float* split_out =
-      arguments.split_out + (batch * arguments.splits * sizes.rows() + channel) * sizes.queries + query;
+      arguments.split_out + (batch * arguments.splits * sizes.total_value_channels() + channel) * sizes.queries + query;
   float max_lse = kMinusInfinity;
   for (int split = 0; split < arguments.splits; ++split) {
     const float lse = split_lse[split * sizes.queries];
@@ -35,11 +35,11 @@ STM_KERNEL void merge_kernel(const MergeArguments arguments) {
   for (int split = 0; split < arguments.splits; ++split) {
     const float weight = simt::exp2((split_lse[split * sizes.queries] - origin) * kLog2E);
     weight_sum += weight;
-    readout += weight * split_out[split * sizes.rows() * sizes.queries];
+    readout += weight * split_out[split * sizes.total_value_channels() * sizes.queries];
   }
   const ObjectMatrix& out = arguments.out;
   const ChannelStrides strides =
-      strides_of(out, static_cast<int>(sizes.value_channels), static_cast<int>(sizes.rows()));
+      strides_of(out, static_cast<int>(sizes.value_channels), static_cast<int>(sizes.total_value_channels()));
   store(out, batch * out.batch_stride + strides.at(channel).offset + query * out.column_stride,
         readout / (weight_sum == 0 ? 1 : weight_sum));
   if (channel == 0)

@@ -33,8 +33,8 @@ const char* refusal_of(const Sizes& sizes, const Scores& scores) {
 }
 
 const char* refusal_of(const Sizes& sizes, const Scores& scores, const ObjectMatrix& value, const ObjectMatrix& out) {
-  if (sizes.rows() < 1) return "objects and value channels must be at least 1";
-  if (sizes.rows() > kMaxBlocks) return "all objects together have more than 65535 value channels";
+  if (sizes.total_value_channels() < 1) return "objects and value channels must be at least 1";
+  if (sizes.total_value_channels() > kMaxBlocks) return "all objects together have more than 65535 value channels";
   if (out.dtype != value.dtype) return "the readout, its gradient and the values have different dtypes";
   return refusal_of(sizes, scores);
 }

@@ -127,7 +127,8 @@ STM_KERNEL void chosen_value_kernel(const ByTokenArguments arguments) {
   const Sizes& sizes = arguments.sizes;
   const int64_t first_token = static_cast<int64_t>(simt::block_x()) * kSumColumns, batch = simt::block_z();
   const int first_channel = simt::block_y() * kSumChannels, tokens = remaining(sizes.tokens, first_token, kSumColumns);
-  const int per_object = static_cast<int>(sizes.value_channels), channels = static_cast<int>(sizes.rows());
+  const int per_object = static_cast<int>(sizes.value_channels),
+            channels = static_cast<int>(sizes.total_value_channels());
   const ObjectMatrix &source = arguments.grad_out, &out = arguments.gradients.value;
   const Value* grad = static_cast<const Value*>(source.data) + batch * source.batch_stride;
   float* const sums = reinterpret_cast<float*>(simt::shared_memory());
