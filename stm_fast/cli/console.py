@@ -109,10 +109,10 @@ def say(message: str) -> None:
 
 
 _SHARED = {
-    "quiet": typer.Option("--quiet", "-q", help="Print results and errors only.", rich_help_panel=MESSAGE_PANEL),
-    "verbose": typer.Option("--verbose", "-v", help="Print details as well.", rich_help_panel=MESSAGE_PANEL),
+    "quiet": typer.Option("--quiet", "-q", help="Print only results and errors.", rich_help_panel=MESSAGE_PANEL),
+    "verbose": typer.Option("--verbose", "-v", help="Print details too.", rich_help_panel=MESSAGE_PANEL),
     "log_json": typer.Option(
-        JSON_FLAG, help="Print messages and progress as JSON, one object a line.", rich_help_panel=MESSAGE_PANEL
+        JSON_FLAG, help="Print messages and progress as JSON, one object per line.", rich_help_panel=MESSAGE_PANEL
     ),
 }
 

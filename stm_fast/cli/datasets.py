@@ -97,7 +97,7 @@ def _holds(each: "SetSummary") -> str:
 def _check_layout(root: Path, layout: Layout) -> None:
     """Raise `MediaError` for a folder that clearly has another layout."""
     if not root.is_dir():
-        raise MediaError(f"{root} is not a folder: --dataset {layout.value} takes one with {TAKES[layout]}")
+        raise MediaError(f"{root} is not a folder: --dataset {layout.value} needs one with {TAKES[layout]}")
     likely = _likely(root)
     if likely and layout not in likely:
         raise MediaError(

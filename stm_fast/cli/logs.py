@@ -123,7 +123,7 @@ class _Sentences(logging.Handler):
 
 
 class _JsonLines(logging.Handler):
-    """Prints records as JSON, one a line."""
+    """Prints records as JSON, one per line."""
 
     def emit(self, record: logging.LogRecord) -> None:
         line = {

@@ -32,7 +32,9 @@ def _commands() -> None:
 @app.command()
 @with_sentences
 def synthetic(
-    out: Annotated[Path, typer.Argument(help="Folder of the run, for pictures, clips, logs and weights.")],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Folder of the run, for pictures, clips, logs and weights.")
+    ],
     recipe: Annotated[str, typer.Option(help="What to train and for how long: compact or smoke.")] = "compact",
     clips: Annotated[int, typer.Option(min=1, help="Training clips to synthesise.")] = 3008,
     seed: Annotated[int, typer.Option(min=0, help="Seed of clips, weights and batches.")] = 0,

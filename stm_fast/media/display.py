@@ -34,7 +34,7 @@ def upright(image: NDArray[np.uint8], matrix: Matrix | None) -> NDArray[np.uint8
         matrix: from `display_matrix`. Angles other than quarter turns keep the size and leave black corners.
 
     Returns:
-        `(H, W, C)`, or `(W, H, C)` where `is_sideways`.
+        `(H, W, C)`, or `(W, H, C)` if `is_sideways`.
     """
     if matrix is None:
         return image

@@ -35,7 +35,7 @@ class FrameSource(ABC):
     Attributes:
         path: the file or folder as a `Path`; a URL or pattern as the string that was given, or "standard input".
         size: height and width of every frame, in pixels, upright.
-        fps: frames per second; None for images and where the file does not say. Frames may be spaced differently, see
+        fps: frames per second; None for images, and if the file does not say. Frames may be spaced differently, see
             `Frame.time`.
         count: number of frames, if the source says without being decoded; otherwise None.
         first_name: name of the first frame.

@@ -86,7 +86,7 @@ NOWHERE = Box(0, 0, 0, 0)
 def draw_labels(
     picture: NDArray[np.uint8], mask: NDArray[np.integer], legend: Box = NOWHERE, height: int | None = None
 ) -> None:
-    """Write the id of each object inside it, or beside it if it is small; where there is room, off other labels.
+    """Write the id of each object inside it, or beside it if it is small; off other labels if there is room.
 
     Args:
         picture: RGB uint8 `(H, W, 3)`, changed in place.

@@ -29,7 +29,7 @@ def ids_of_colours(
     """Return the ids of a colour picture.
 
     Args:
-        picture: RGB `(H, W, 3)`, black where it is transparent.
+        picture: RGB `(H, W, 3)`, black if transparent.
         opaque: `(H, W)`; False is background.
         path: of the file, for messages.
         known: ids of the colours of earlier masks, 0 for a background that is not black; extended.

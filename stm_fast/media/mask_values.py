@@ -12,7 +12,7 @@ from stm_fast.media.palette import MAX_INDEX, WHITE, Colour
 from stm_fast.media.soft_edges import harden
 
 MIN_BLENDS = 4
-"""Levels between ids that tell soft edges from thin objects."""
+"""Minimum number of levels between ids in soft edges; thin objects have fewer."""
 _NEAR_BLACK, _NEAR_WHITE = 24, 231
 
 
@@ -79,7 +79,7 @@ def _ids_of_bytes(
             f"value per object, 0 to {MAX_INDEX}"
         )
     if levels[-1] == MAX_INDEX and known.setdefault(WHITE, MAX_INDEX) != MAX_INDEX:
-        notice(f"{path} has id {MAX_INDEX} beside others, where white was object {known[WHITE]} in an earlier mask")
+        notice(f"{path} has id {MAX_INDEX} beside others, but white was object {known[WHITE]} in an earlier mask")
     if levels[0] > 0 and len(levels) > 1:
         notice(f"{path} has no background (value 0): its {len(levels)} ids fill the picture")
     return values

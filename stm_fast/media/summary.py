@@ -25,7 +25,7 @@ class RunSummary:
         backend: that read the memory; for "auto", the one that was chosen.
         settings: options that determine the result.
         inputs: what the masks were made from; a resumed run must have the same.
-        uncertainty: of each object by frame name, where it is known; see `stm_fast.memory.policies.uncertainty`.
+        uncertainty: of each object by frame name, if known; see `stm_fast.memory.policies.uncertainty`.
         versions: of this package, the libraries that matter and Python.
     """
 

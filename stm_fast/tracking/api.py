@@ -69,7 +69,7 @@ def track(
         void: an id in the masks that is no object, such as 255.
         corrections: called with each frame; a mask that it returns corrects the frame before it is yielded. If a run
             is resumed from its state, it is not called with the frames up to there, which stay as corrected before.
-        progress: show a progress bar, or lines where there is no terminal, on stderr.
+        progress: show progress on stderr: a bar in a terminal, otherwise lines.
 
     Raises:
         MediaError: the video or a mask cannot be used.

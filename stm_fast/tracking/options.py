@@ -38,7 +38,7 @@ class TrackOptions:
         memory_limit: maximum size of the memory in bytes, a number or a text such as "4GB"; None for no limit.
         top_k: read only the k best memory tokens; None for all.
         device: "auto", "cpu", "cuda", "cuda:1" ...
-        dtype: "float32", "bfloat16", "float16", or "auto": bfloat16 where the processor computes in it.
+        dtype: "float32", "bfloat16", "float16", or "auto": bfloat16 if the processor has instructions for it.
         backend: of the memory read, see `stm_fast.memory_read`.
         offload: where remembered frames move to: "none", "host" or "disk".
         void: an id in the masks that is no object, such as 255; None for none.

@@ -90,13 +90,13 @@ def propagate(
     Objects join in the frame of the first mask they are in; until then masks are empty. A mask that is sent to the
     generator corrects the last frame, which is yielded again.
 
-    Of an earlier run, frames up to the restored one are taken as they are: the masks after them are those of an
-    uninterrupted run. Without a restored state, its masks are recalled up to the first frame that has none, and the
-    memory is filled with them. They are hard where the memory of an uninterrupted run is soft, and the network sees
-    them at its own size, so masks after the seam can differ by some pixels at outlines.
+    If an earlier run is given, its masks are kept up to the restored frame, and the masks after it are those of an
+    uninterrupted run. Without a restored state, the memory is filled from the earlier masks, up to the first frame that
+    has none. These masks are hard, while the memory of an uninterrupted run is soft, so the masks after them can differ
+    by some pixels at outlines.
 
     Args:
-        segmenter: started here.
+        segmenter: is started here.
         frames: the clip.
         prompts: that show the objects.
         earlier: what an earlier run has done.
@@ -105,9 +105,9 @@ def propagate(
         Every frame in order.
 
     Raises:
-        MediaError: a frame or mask cannot be read or does not fit, or a mask that was given adds an object before the
-            restored frame.
-        ValueError: a correction is of a frame before the restored one, or has another size than the frames.
+        MediaError: a frame or mask cannot be read or does not fit, or a prompt adds an object before the restored
+            frame.
+        ValueError: a correction is of a frame before the restored one, or differs in size from the frames.
     """
     restored = None if earlier is None else earlier.restored
     if restored is None:
@@ -180,7 +180,7 @@ def _recall(segmenter: Segmenter, image: NDArray[np.uint8], known: NDArray[np.ui
 
 
 def _correct(segmenter: Segmenter, image: NDArray[np.uint8], correction: "Correction | Mask") -> Segmentation:
-    """Segment the last frame anew, with objects where a correction says."""
+    """Segment the last frame again with a correction."""
     mask, objects = correction if isinstance(correction, Correction) else Correction(correction)
     return segmenter.annotate(mask, objects) if segmenter.started else segmenter.start(image, mask)
 

@@ -30,8 +30,8 @@ class Results:
     interrupted or its input broke off: they then hold the frames so far.
 
     Args:
-        folder: where results go.
-        segmenter: that tracks them.
+        folder: of the results.
+        segmenter: that tracks the frames.
         frames: the video.
         settings: for the summary.
         inputs: what the masks are made from, for the summary.

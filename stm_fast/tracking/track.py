@@ -146,7 +146,7 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
         Raises:
             RuntimeError: frames were read before.
             ArgumentError: both `resume` and `overwrite` are given, or `memory_limit` is too small.
-            OutputError: a result would lie where an input does.
+            OutputError: a result would replace an input.
             StmFastError: the folder holds results, or results of other inputs or settings.
             MediaError: the video breaks off; results up to there are written.
             OSError: a file cannot be written.

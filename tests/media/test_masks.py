@@ -172,7 +172,7 @@ def test_white_keeps_the_id_of_the_mask_before(saved):
 def test_white_that_becomes_an_id_is_told(saved):
     colours = {}
     assert read_mask(saved(np.array([[0, 255]], np.uint8)), colours).tolist() == [[0, 1]]
-    with pytest.warns(MediaNotice, match="has id 255 beside others, where white was object 1 in an earlier mask"):
+    with pytest.warns(MediaNotice, match="has id 255 beside others, but white was object 1 in an earlier mask"):
         assert read_mask(saved(np.array([[0, 1, 255]], np.uint8)), colours).tolist() == [[0, 1, 255]]
 
 
