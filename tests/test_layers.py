@@ -34,7 +34,6 @@ SOURCES = {".py", ".h", ".cpp", ".cu", ".cuh"}
 MAX_LINES = 400
 LONGER = {
     "tests/csrc/problem.h",
-    "tests/memory/test_bank.py",
     "tests/ops/test_cpu_engines.py",
 }
 """Files to be divided; no other may join them."""

@@ -14,15 +14,7 @@ from stm_fast import MemoryPolicy
 from stm_fast.memory import splits
 from stm_fast.memory.bank import MemoryBank
 from stm_fast.memory.stores import DiskStore, HostStore
-
-KEY, VALUE, HEIGHT, WIDTH = 4, 3, 2, 3
-FRAME_BYTES = 4 * (KEY + VALUE + 3) * HEIGHT * WIDTH
-
-
-def frame_of(objects: int, seed: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    keys = torch.randn(objects, KEY, HEIGHT, WIDTH, generator=generator)
-    return keys.to(dtype), torch.randn(objects, VALUE, HEIGHT, WIDTH, generator=generator).to(dtype)
+from tests.memory.banks import FRAME_BYTES, HEIGHT, KEY, VALUE, WIDTH, frame_of
 
 
 def offloaded(folder: Path, policy: MemoryPolicy | None = None, frames: int = 3) -> MemoryBank:

@@ -10,7 +10,6 @@ import torch
 import torch.distributed as dist
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from stm_fast import MemoryPolicy, Segmenter
 from stm_fast.memory import presets
@@ -20,11 +19,9 @@ from stm_fast.memory.policies import Novel
 from stm_fast.memory.stores import HostStore
 from stm_fast.models.stm import STM
 from tests.colours import BLOCK, COLOURS, ColourMemory, ColourQuery, Split, Threshold
+from tests.memory.banks import FRAME_BYTES, HEIGHT, KEY, VALUE, WIDTH, frame_of
 from tests.memory.processes import group_of
 from tests.memory.reads import assert_aligned, watched
-
-KEY, VALUE, HEIGHT, WIDTH = 4, 3, 2, 3
-FRAME_BYTES = 4 * (KEY + VALUE + 3) * HEIGHT * WIDTH
 
 Group = Callable[..., list[Any]]
 Video = list[tuple[int, bool, int | None]]
@@ -36,12 +33,6 @@ afterwards."""
 def group(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Group]:
     with group_of(request.param, tmp_path_factory.mktemp("group")) as call:
         yield call
-
-
-def frame_of(objects: int, seed: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    keys = torch.randn(objects, KEY, HEIGHT, WIDTH, generator=generator)
-    return keys.to(dtype), torch.randn(objects, VALUE, HEIGHT, WIDTH, generator=generator).to(dtype)
 
 
 def refused(act: Callable[[], object]) -> str:
