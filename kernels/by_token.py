@@ -20,26 +20,26 @@ SECTOR_BYTES = 32
 def by_token_kernel(
     source, factors, order, starts, sums, items, chosen, tokens,
     source_batch, source_object, source_channel, source_item,
-    OBJECT_CHANNELS: tl.constexpr, VALUE_CHANNELS: tl.constexpr, SOURCE_UNIT: tl.constexpr, INDEX: tl.constexpr,
+    VALUE_CHANNELS: tl.constexpr, TOTAL_VALUE_CHANNELS: tl.constexpr, SOURCE_UNIT: tl.constexpr, INDEX: tl.constexpr,
     TOKENS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
     """Sum factor · source over the choices of each of TOKENS tokens, which are stored together.
 
     Args:
-        source: `(B, O, OBJECT_CHANNELS, queries)`.
+        source: `(B, O, VALUE_CHANNELS, queries)`.
         factors: `(B, queries · chosen)`.
         order: choices sorted by token `(B, queries · chosen)`.
         starts: start of each token's choices in `order`, `(B, tokens + 1)`.
-        sums: output `(B, VALUE_CHANNELS, tokens)`.
+        sums: output `(B, TOTAL_VALUE_CHANNELS, tokens)`.
         items: queries · chosen.
     """
     token = tl.cast(tl.program_id(0), tl.int64) * TOKENS
     batch = tl.program_id(2).to(tl.int64)
     channel = tl.program_id(1) * BLOCK_V + tl.arange(0, BLOCK_V)  # [V]
-    inside_v = channel < VALUE_CHANNELS
+    inside_v = channel < TOTAL_VALUE_CHANNELS
     source += batch * source_batch * SOURCE_UNIT
     source_offsets = channel_offsets(
-        channel, source_object, source_channel, VALUE_CHANNELS, OBJECT_CHANNELS, SOURCE_UNIT, INDEX
+        channel, source_object, source_channel, TOTAL_VALUE_CHANNELS, VALUE_CHANNELS, SOURCE_UNIT, INDEX
     )  # [V]
     starts += batch * (tokens + 1) + token
     column = tl.arange(0, TOKENS)
@@ -61,7 +61,7 @@ def by_token_kernel(
             total += tl.sum(tl.where((factor != 0.0)[:, None], factor[:, None] * s.to(tl.float32), 0.0), 0)
         totals = tl.where(column[None, :] == one, total[:, None], totals)
     tl.store(
-        sums + (batch * VALUE_CHANNELS + channel[:, None]) * tokens + (token + column)[None, :],
+        sums + (batch * TOTAL_VALUE_CHANNELS + channel[:, None]) * tokens + (token + column)[None, :],
         totals.to(sums.dtype.element_ty),
         mask=inside_v[:, None] & (token + column < tokens)[None, :],
     )
@@ -95,11 +95,11 @@ class Choices(NamedTuple):
         plan_of(key_of("sum_by_token", tensors), lambda: self._plan(source, sums)).launches["by_token"](tensors)
 
     def _plan(self, source: Tensor, sums: Tensor) -> Plan:
-        batch, value_channels, tokens = sums.shape
+        batch, total_value_channels, tokens = sums.shape
         tokens_per_program = SECTOR_BYTES // sums.element_size()
         launch = Launch(
             by_token_kernel,
-            (blocks(tokens, tokens_per_program), blocks(value_channels, GATHER_TILE.value_channels), batch),
+            (blocks(tokens, tokens_per_program), blocks(total_value_channels, GATHER_TILE.value_channels), batch),
             {
                 **with_index_type(scattered("source", source)),
                 "items": self.order.shape[1],

@@ -15,8 +15,8 @@ def delta_kernel(
     out, grad_out, grad_lse, delta, queries,
     out_batch, out_object, out_channel, out_item,
     grad_out_batch, grad_out_object, grad_out_channel, grad_out_item, grad_lse_batch, grad_lse_item,
-    OBJECT_CHANNELS: tl.constexpr, VALUE_CHANNELS: tl.constexpr, OUT_UNIT: tl.constexpr, GRAD_OUT_UNIT: tl.constexpr,
-    QUERIES_UNIT: tl.constexpr, INDEX: tl.constexpr,
+    VALUE_CHANNELS: tl.constexpr, TOTAL_VALUE_CHANNELS: tl.constexpr,
+    OUT_UNIT: tl.constexpr, GRAD_OUT_UNIT: tl.constexpr, QUERIES_UNIT: tl.constexpr, INDEX: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
     """Compute delta `(B, queries)` of one tile of queries, summed over the channels of all objects."""
@@ -27,14 +27,14 @@ def delta_kernel(
     out += batch * out_batch * OUT_UNIT
     grad_out += batch * grad_out_batch * GRAD_OUT_UNIT
     total = tl.zeros([BLOCK_V, BLOCK_M], tl.float32)
-    for first in range(0, VALUE_CHANNELS, BLOCK_V):
+    for first in range(0, TOTAL_VALUE_CHANNELS, BLOCK_V):
         channel = first + tl.arange(0, BLOCK_V)  # [V]
-        inside = (channel < VALUE_CHANNELS)[:, None] & inside_m[None, :]
+        inside = (channel < TOTAL_VALUE_CHANNELS)[:, None] & inside_m[None, :]
         out_offsets = channel_offsets(
-            channel, out_object, out_channel, VALUE_CHANNELS, OBJECT_CHANNELS, OUT_UNIT, INDEX
+            channel, out_object, out_channel, TOTAL_VALUE_CHANNELS, VALUE_CHANNELS, OUT_UNIT, INDEX
         )
         grad_offsets = channel_offsets(
-            channel, grad_out_object, grad_out_channel, VALUE_CHANNELS, OBJECT_CHANNELS, GRAD_OUT_UNIT, INDEX
+            channel, grad_out_object, grad_out_channel, TOTAL_VALUE_CHANNELS, VALUE_CHANNELS, GRAD_OUT_UNIT, INDEX
         )
         o = tl.load(out + (out_offsets[:, None] + (m.to(INDEX) * out_item)[None, :]), mask=inside, other=0.0)  # [V, M]
         g = tl.load(

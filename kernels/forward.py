@@ -36,7 +36,7 @@ def dense_kernel(
     scale, queries, tokens, splits,
     query_batch, query_channel, query_item, key_batch, key_channel, key_item,
     value_batch, value_object, value_channel, value_item,
-    CHANNELS: tl.constexpr, OBJECT_CHANNELS: tl.constexpr, VALUE_CHANNELS: tl.constexpr,
+    CHANNELS: tl.constexpr, VALUE_CHANNELS: tl.constexpr, TOTAL_VALUE_CHANNELS: tl.constexpr,
     QUERY_UNIT: tl.constexpr, KEY_UNIT: tl.constexpr, VALUE_UNIT: tl.constexpr,
     QUERY_BY_ITEM: tl.constexpr, KEY_BY_ITEM: tl.constexpr, VALUE_BY_ITEM: tl.constexpr,
     QUERIES_UNIT: tl.constexpr, TOKENS_UNIT: tl.constexpr, INDEX: tl.constexpr, PRECISION: tl.constexpr,
@@ -45,7 +45,7 @@ def dense_kernel(
 ):  # fmt: skip
     """Read one split of the memory for one tile of queries and one block of value channels.
 
-    Writes out `(B, splits, VALUE_CHANNELS, queries)` and lse `(B, splits, queries)`.
+    Writes out `(B, splits, TOTAL_VALUE_CHANNELS, queries)` and lse `(B, splits, queries)`.
     """
     queries, tokens = queries * QUERIES_UNIT, tokens * TOKENS_UNIT
     query_source = (query, query_descriptor, QUERY_BY_ITEM, query_batch, 0, query_channel, query_item)
@@ -94,7 +94,7 @@ def dense_kernel(
         running_sum += tl.sum(weight, 1)
         v = load_tile(
             value_source, batch, first_channel, start, tokens,
-            VALUE_CHANNELS, OBJECT_CHANNELS, VALUE_UNIT, INDEX, BLOCK_V, BLOCK_N,
+            TOTAL_VALUE_CHANNELS, VALUE_CHANNELS, VALUE_UNIT, INDEX, BLOCK_V, BLOCK_N,
         )  # [V, N]  # fmt: skip
         readout = tl.dot(weight.to(v.dtype), v.trans(), readout, input_precision=PRECISION)
 
@@ -102,9 +102,9 @@ def dense_kernel(
     channel = first_channel + tl.arange(0, BLOCK_V)  # [V]
     batch_and_split = batch * splits + split
     tl.store(
-        out + batch_and_split * VALUE_CHANNELS * queries + (channel.to(tl.int64) * queries)[None, :] + m[:, None],
+        out + batch_and_split * TOTAL_VALUE_CHANNELS * queries + (channel.to(tl.int64) * queries)[None, :] + m[:, None],
         readout.to(out.dtype.element_ty),
-        mask=(m < queries)[:, None] & (channel < VALUE_CHANNELS)[None, :],
+        mask=(m < queries)[:, None] & (channel < TOTAL_VALUE_CHANNELS)[None, :],
     )
     if tl.program_id(1) == 0:
         tl.store(lse + batch_and_split * queries + m, lse_of(running_max, running_sum), mask=m < queries)
@@ -130,23 +130,23 @@ def read(
         if plan.splits == 1:
             plan.launches["dense"](tensors)
             return
-        batch, objects, object_channels, queries = out.shape
-        split_out = out.new_empty(batch, plan.splits, objects * object_channels, queries, dtype=torch.float32)
+        batch, objects, value_channels, queries = out.shape
+        split_out = out.new_empty(batch, plan.splits, objects * value_channels, queries, dtype=torch.float32)
         split_lse = lse.new_empty(batch, plan.splits, queries)
         plan.launches["dense"]({**tensors, "out": split_out, "lse": split_lse})
         plan.launches["merge"]({"split_out": split_out, "split_lse": split_lse, "out": out, "lse": lse})
 
 
 def _plan(operands: Operands, value: Tensor, out: Tensor, tile: Tile | None, splits: int | None) -> Plan:
-    batch, objects, object_channels, queries = out.shape
-    value_channels, tokens = objects * object_channels, value.shape[3]
+    batch, objects, value_channels, queries = out.shape
+    total_value_channels, tokens = objects * value_channels, value.shape[3]
     tile = tile or tile_for("read", operands.key, value)
-    query_tiles, slices = blocks(queries, tile.queries), blocks(value_channels, tile.value_channels)
+    query_tiles, slices = blocks(queries, tile.queries), blocks(total_value_channels, tile.value_channels)
     work = Work(
         programs=query_tiles * slices * batch,
         tiles=blocks(tokens, tile.tokens),
         tile=tile_time(tile, operands.query.shape[1], tile.value_channels, operands.query, value),
-        results=results_time(batch * value_channels * queries, 4, value.device),
+        results=results_time(batch * total_value_channels * queries, 4, value.device),
         merge=MERGE_LAUNCH,
     )
     splits = splits or split_count(work, processors(value.device))

@@ -18,7 +18,7 @@ def key_gradient_kernel(
     query_batch, query_channel, query_item, key_batch, key_channel, key_item,
     value_batch, value_object, value_channel, value_item,
     grad_out_batch, grad_out_object, grad_out_channel, grad_out_item,
-    CHANNELS: tl.constexpr, OBJECT_CHANNELS: tl.constexpr, VALUE_CHANNELS: tl.constexpr,
+    CHANNELS: tl.constexpr, VALUE_CHANNELS: tl.constexpr, TOTAL_VALUE_CHANNELS: tl.constexpr,
     QUERY_UNIT: tl.constexpr, KEY_UNIT: tl.constexpr, VALUE_UNIT: tl.constexpr, GRAD_OUT_UNIT: tl.constexpr,
     QUERY_BY_ITEM: tl.constexpr, KEY_BY_ITEM: tl.constexpr,
     VALUE_BY_ITEM: tl.constexpr, GRAD_OUT_BY_ITEM: tl.constexpr,
@@ -50,7 +50,7 @@ def key_gradient_kernel(
     )  # [C, N]
     v = load_tile(
         value_source, batch, 0, first_token, tokens,
-        VALUE_CHANNELS, OBJECT_CHANNELS, VALUE_UNIT, INDEX, BLOCK_V, BLOCK_N,
+        TOTAL_VALUE_CHANNELS, VALUE_CHANNELS, VALUE_UNIT, INDEX, BLOCK_V, BLOCK_N,
     )  # [V, N]  # fmt: skip
 
     key_sum = tl.zeros([BLOCK_N, BLOCK_C], tl.float32)
@@ -72,7 +72,8 @@ def key_gradient_kernel(
         )  # [N, M]  # fmt: skip
         grad_weights = value_products(
             v, value_source, grad_source, batch, first_token, start, tokens, queries,
-            VALUE_CHANNELS, OBJECT_CHANNELS, VALUE_UNIT, GRAD_OUT_UNIT, INDEX, PRECISION, BLOCK_V, BLOCK_N, BLOCK_M,
+            TOTAL_VALUE_CHANNELS, VALUE_CHANNELS, VALUE_UNIT, GRAD_OUT_UNIT, INDEX, PRECISION,
+            BLOCK_V, BLOCK_N, BLOCK_M,
         )  # [N, M]  # fmt: skip
         score, raw = affine(product, gain, offset, bias, scale, batch, m[None, :], n[:, None], queries, tokens)
         weight = weights_from(score, lse, batch, m[None, :], queries)  # [N, M]

@@ -113,7 +113,7 @@ def value_arguments(name: str, value: Tensor, tile: Tile, items: int) -> dict[st
 
 
 def _value_sizes(value: Tensor) -> dict[str, int]:
-    return {"OBJECT_CHANNELS": value.shape[2], "VALUE_CHANNELS": value.shape[1] * value.shape[2]}
+    return {"VALUE_CHANNELS": value.shape[2], "TOTAL_VALUE_CHANNELS": value.shape[1] * value.shape[2]}
 
 
 def count(name: str, size: int, tensor: Tensor) -> dict[str, int]:

@@ -182,7 +182,7 @@ def products(
 @triton.jit
 def value_products(
     left, left_source, right_source, batch, first_left, first_right, lefts, rights,
-    VALUE_CHANNELS: tl.constexpr, OBJECT_CHANNELS: tl.constexpr, LEFT_UNIT: tl.constexpr, RIGHT_UNIT: tl.constexpr,
+    TOTAL_VALUE_CHANNELS: tl.constexpr, VALUE_CHANNELS: tl.constexpr, LEFT_UNIT: tl.constexpr, RIGHT_UNIT: tl.constexpr,
     INDEX: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_V: tl.constexpr, BLOCK_LEFT: tl.constexpr, BLOCK_RIGHT: tl.constexpr,
 ):  # fmt: skip
@@ -191,22 +191,22 @@ def value_products(
     `left` has all value channels of the side that belongs to the program `[V, LEFT]`. If they are more than BLOCK_V,
     both sides are loaded block by block.
     """
-    if VALUE_CHANNELS <= BLOCK_V:
+    if TOTAL_VALUE_CHANNELS <= BLOCK_V:
         right = load_tile(
             right_source, batch, 0, first_right, rights,
-            VALUE_CHANNELS, OBJECT_CHANNELS, RIGHT_UNIT, INDEX, BLOCK_V, BLOCK_RIGHT,
+            TOTAL_VALUE_CHANNELS, VALUE_CHANNELS, RIGHT_UNIT, INDEX, BLOCK_V, BLOCK_RIGHT,
         )  # [V, RIGHT]  # fmt: skip
         total = tl.dot(left.trans(), right, input_precision=PRECISION)
     else:
         total = tl.zeros([BLOCK_LEFT, BLOCK_RIGHT], tl.float32)
-        for channel in range(0, VALUE_CHANNELS, BLOCK_V):
+        for channel in range(0, TOTAL_VALUE_CHANNELS, BLOCK_V):
             a = load_tile(
                 left_source, batch, channel, first_left, lefts,
-                VALUE_CHANNELS, OBJECT_CHANNELS, LEFT_UNIT, INDEX, BLOCK_V, BLOCK_LEFT,
+                TOTAL_VALUE_CHANNELS, VALUE_CHANNELS, LEFT_UNIT, INDEX, BLOCK_V, BLOCK_LEFT,
             )  # [V, LEFT]  # fmt: skip
             b = load_tile(
                 right_source, batch, channel, first_right, rights,
-                VALUE_CHANNELS, OBJECT_CHANNELS, RIGHT_UNIT, INDEX, BLOCK_V, BLOCK_RIGHT,
+                TOTAL_VALUE_CHANNELS, VALUE_CHANNELS, RIGHT_UNIT, INDEX, BLOCK_V, BLOCK_RIGHT,
             )  # [V, RIGHT]  # fmt: skip
             total = tl.dot(a.trans(), b, total, input_precision=PRECISION)
     return total

@@ -26,7 +26,7 @@ def query_gradient_kernel(
     query_batch, query_channel, query_item, key_batch, key_channel, key_item,
     value_batch, value_object, value_channel, value_item,
     grad_out_batch, grad_out_object, grad_out_channel, grad_out_item,
-    CHANNELS: tl.constexpr, OBJECT_CHANNELS: tl.constexpr, VALUE_CHANNELS: tl.constexpr,
+    CHANNELS: tl.constexpr, VALUE_CHANNELS: tl.constexpr, TOTAL_VALUE_CHANNELS: tl.constexpr,
     QUERY_UNIT: tl.constexpr, KEY_UNIT: tl.constexpr, VALUE_UNIT: tl.constexpr, GRAD_OUT_UNIT: tl.constexpr,
     QUERY_BY_ITEM: tl.constexpr, KEY_BY_ITEM: tl.constexpr,
     VALUE_BY_ITEM: tl.constexpr, GRAD_OUT_BY_ITEM: tl.constexpr,
@@ -58,7 +58,7 @@ def query_gradient_kernel(
     )  # [C, M]
     g = load_tile(
         grad_source, batch, 0, first_query, queries,
-        VALUE_CHANNELS, OBJECT_CHANNELS, GRAD_OUT_UNIT, INDEX, BLOCK_V, BLOCK_M,
+        TOTAL_VALUE_CHANNELS, VALUE_CHANNELS, GRAD_OUT_UNIT, INDEX, BLOCK_V, BLOCK_M,
     )  # [V, M]  # fmt: skip
     d = tl.load(delta + batch * queries + m, mask=m < queries, other=0.0)  # [M]
 
@@ -82,7 +82,8 @@ def query_gradient_kernel(
         )  # [M, N]  # fmt: skip
         grad_weights = value_products(
             g, grad_source, value_source, batch, first_query, start, queries, tokens,
-            VALUE_CHANNELS, OBJECT_CHANNELS, GRAD_OUT_UNIT, VALUE_UNIT, INDEX, PRECISION, BLOCK_V, BLOCK_M, BLOCK_N,
+            TOTAL_VALUE_CHANNELS, VALUE_CHANNELS, GRAD_OUT_UNIT, VALUE_UNIT, INDEX, PRECISION,
+            BLOCK_V, BLOCK_M, BLOCK_N,
         )  # [M, N]  # fmt: skip
         score, _ = affine(product, gain, offset, bias, scale, batch, m[:, None], n[None, :], queries, tokens)
         weight = weights_from(score, lse, batch, m[:, None], queries)  # [M, N]

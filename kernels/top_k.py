@@ -60,18 +60,18 @@ def choose_kernel(
 def gather_kernel(
     value, choices, out, queries, chosen,
     value_batch, value_object, value_channel, value_item,
-    K: tl.constexpr, CHANNELS_ADJACENT: tl.constexpr, OBJECT_CHANNELS: tl.constexpr, VALUE_CHANNELS: tl.constexpr,
+    K: tl.constexpr, CHANNELS_ADJACENT: tl.constexpr, VALUE_CHANNELS: tl.constexpr, TOTAL_VALUE_CHANNELS: tl.constexpr,
     VALUE_UNIT: tl.constexpr, INDEX: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
-    """Sum the weighted values of the chosen tokens: out `(B, VALUE_CHANNELS, queries)`."""
+    """Sum the weighted values of the chosen tokens: out `(B, TOTAL_VALUE_CHANNELS, queries)`."""
     batch = tl.program_id(2).to(tl.int64)
     m = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)  # [M]
     channel = tl.program_id(1) * BLOCK_V + tl.arange(0, BLOCK_V)  # [V]
-    inside_m, inside_v = m < queries, channel < VALUE_CHANNELS
+    inside_m, inside_v = m < queries, channel < TOTAL_VALUE_CHANNELS
     value += batch * value_batch * VALUE_UNIT
     value_offsets = channel_offsets(
-        channel, value_object, value_channel, VALUE_CHANNELS, OBJECT_CHANNELS, VALUE_UNIT, INDEX
+        channel, value_object, value_channel, TOTAL_VALUE_CHANNELS, VALUE_CHANNELS, VALUE_UNIT, INDEX
     )  # [V]
     position = (batch * queries + m) * K
     readout = tl.zeros([BLOCK_V, BLOCK_M], tl.float32)
@@ -83,7 +83,7 @@ def gather_kernel(
         v = load_scattered(value, offsets, mask, CHANNELS_ADJACENT)  # [V, M]
         readout += weight[None, :] * v.to(tl.float32)
     tl.store(
-        out + (batch * VALUE_CHANNELS + channel[:, None]) * queries + m[None, :],
+        out + (batch * TOTAL_VALUE_CHANNELS + channel[:, None]) * queries + m[None, :],
         readout.to(out.dtype.element_ty),
         mask=inside_v[:, None] & inside_m[None, :],
     )
@@ -127,7 +127,7 @@ def top_k_read(
 
 
 def _plan(operands: Operands, value: Tensor, top_k: int, K: int, tile: Tile | None, splits: int | None) -> Plan:
-    batch, objects, object_channels, _ = value.shape
+    batch, objects, value_channels, _ = value.shape
     queries = operands.query.shape[2]
     candidates, splits, room = candidates_launch(operands, value, K, tile, splits)
     choose = Launch(
@@ -145,7 +145,7 @@ def _plan(operands: Operands, value: Tensor, top_k: int, K: int, tile: Tile | No
     )
     gather = Launch(
         gather_kernel,
-        (blocks(queries, GATHER_TILE.queries), blocks(objects * object_channels, GATHER_TILE.value_channels), batch),
+        (blocks(queries, GATHER_TILE.queries), blocks(objects * value_channels, GATHER_TILE.value_channels), batch),
         {
             **with_index_type(scattered("value", value)),
             "queries": queries,

@@ -32,7 +32,7 @@ def chosen_gradient_kernel(
     value, grad_out, indices, weights, delta, grad_scores, queries, chosen,
     value_batch, value_object, value_channel, value_item,
     grad_out_batch, grad_out_object, grad_out_channel, grad_out_item,
-    CHANNELS_ADJACENT: tl.constexpr, OBJECT_CHANNELS: tl.constexpr, VALUE_CHANNELS: tl.constexpr,
+    CHANNELS_ADJACENT: tl.constexpr, VALUE_CHANNELS: tl.constexpr, TOTAL_VALUE_CHANNELS: tl.constexpr,
     VALUE_UNIT: tl.constexpr, GRAD_OUT_UNIT: tl.constexpr, INDEX: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
@@ -48,14 +48,14 @@ def chosen_gradient_kernel(
     value += batch * value_batch * VALUE_UNIT
     grad_out += batch * grad_out_batch * GRAD_OUT_UNIT
     total = tl.zeros([BLOCK_M], tl.float32)
-    for first in range(0, VALUE_CHANNELS, BLOCK_V):
+    for first in range(0, TOTAL_VALUE_CHANNELS, BLOCK_V):
         channel = first + tl.arange(0, BLOCK_V)  # [V]
-        mask = (channel < VALUE_CHANNELS)[:, None] & counts[None, :]
+        mask = (channel < TOTAL_VALUE_CHANNELS)[:, None] & counts[None, :]
         value_offsets = channel_offsets(
-            channel, value_object, value_channel, VALUE_CHANNELS, OBJECT_CHANNELS, VALUE_UNIT, INDEX
+            channel, value_object, value_channel, TOTAL_VALUE_CHANNELS, VALUE_CHANNELS, VALUE_UNIT, INDEX
         )
         grad_offsets = channel_offsets(
-            channel, grad_out_object, grad_out_channel, VALUE_CHANNELS, OBJECT_CHANNELS, GRAD_OUT_UNIT, INDEX
+            channel, grad_out_object, grad_out_channel, TOTAL_VALUE_CHANNELS, VALUE_CHANNELS, GRAD_OUT_UNIT, INDEX
         )
         offsets = value_offsets[:, None] + (token.to(INDEX) * value_item)[None, :]
         v = load_scattered(value, offsets, mask, CHANNELS_ADJACENT)  # [V, M]

@@ -16,7 +16,7 @@ def value_gradient_kernel(
     scale, queries, tokens,
     query_batch, query_channel, query_item, key_batch, key_channel, key_item,
     grad_out_batch, grad_out_object, grad_out_channel, grad_out_item,
-    CHANNELS: tl.constexpr, OBJECT_CHANNELS: tl.constexpr, VALUE_CHANNELS: tl.constexpr,
+    CHANNELS: tl.constexpr, VALUE_CHANNELS: tl.constexpr, TOTAL_VALUE_CHANNELS: tl.constexpr,
     QUERY_UNIT: tl.constexpr, KEY_UNIT: tl.constexpr, GRAD_OUT_UNIT: tl.constexpr,
     QUERY_BY_ITEM: tl.constexpr, KEY_BY_ITEM: tl.constexpr, GRAD_OUT_BY_ITEM: tl.constexpr,
     QUERIES_UNIT: tl.constexpr, TOKENS_UNIT: tl.constexpr, INDEX: tl.constexpr, PRECISION: tl.constexpr,
@@ -24,7 +24,7 @@ def value_gradient_kernel(
 ):  # fmt: skip
     """Compute gradients of one tile of values and one block of their channels, with transposed scores.
 
-    Writes grad_value `(B, VALUE_CHANNELS, tokens)`.
+    Writes grad_value `(B, TOTAL_VALUE_CHANNELS, tokens)`.
     """
     queries, tokens = queries * QUERIES_UNIT, tokens * TOKENS_UNIT
     query_source = (query, query_descriptor, QUERY_BY_ITEM, query_batch, 0, query_channel, query_item)
@@ -58,26 +58,26 @@ def value_gradient_kernel(
         weight = weights_from(score, lse, batch, m[None, :], queries)  # [N, M]
         g = load_tile(
             grad_source, batch, first_channel, start, queries,
-            VALUE_CHANNELS, OBJECT_CHANNELS, GRAD_OUT_UNIT, INDEX, BLOCK_V, BLOCK_M,
+            TOTAL_VALUE_CHANNELS, VALUE_CHANNELS, GRAD_OUT_UNIT, INDEX, BLOCK_V, BLOCK_M,
         )  # [V, M]  # fmt: skip
         value_sum = tl.dot(weight.to(g.dtype), g.trans(), value_sum, input_precision=PRECISION)
 
     channel = first_channel + tl.arange(0, BLOCK_V)  # [V]
     tl.store(
-        grad_value + (batch * VALUE_CHANNELS + channel[None, :]) * tokens + n[:, None],
+        grad_value + (batch * TOTAL_VALUE_CHANNELS + channel[None, :]) * tokens + n[:, None],
         value_sum.to(grad_value.dtype.element_ty),
-        mask=(n < tokens)[:, None] & (channel < VALUE_CHANNELS)[None, :],
+        mask=(n < tokens)[:, None] & (channel < TOTAL_VALUE_CHANNELS)[None, :],
     )
 
 
 def value_gradient_launch(operands: Operands, value: Tensor, grad_out: Tensor, tile: Tile | None) -> Launch:
     """Return the launch of the kernel. Arguments are as for `read_backward`."""
-    batch, objects, object_channels, tokens = value.shape
+    batch, objects, value_channels, tokens = value.shape
     tile = tile or tile_for("value_gradient", operands.key, value)
     arguments = {
         **with_index_type(score_arguments(operands, tile), value_arguments("grad_out", grad_out, tile, tile.queries)),
         "PRECISION": precision(tile, operands.query, value),
         **tile.options(),
     }
-    grid = blocks(tokens, tile.tokens), blocks(objects * object_channels, tile.value_channels), batch
+    grid = blocks(tokens, tile.tokens), blocks(objects * value_channels, tile.value_channels), batch
     return Launch(value_gradient_kernel, grid, arguments)
