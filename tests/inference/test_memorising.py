@@ -92,7 +92,7 @@ def test_the_memory_knows_how_sure_the_network_was(model: STM, paint: Blocks, id
 
 
 def memorised(segmenter: Segmenter) -> list[float]:
-    """What was told of the last frame in memory."""
+    """Return the uncertainty of each object in the last frame in memory."""
     return [group.uncertainty for group in segmenter.memory.groups]
 
 

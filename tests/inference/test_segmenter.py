@@ -64,7 +64,7 @@ def test_objects_apart_are_what_they_are_together(model: STM, paint: Blocks, ids
         assert torch.equal(together, first + second)
 
 
-def test_others_are_told_to_the_memory_encoder(model: STM, paint: Blocks, ids: Blocks) -> None:
+def test_the_memory_encoder_sees_the_others(model: STM, paint: Blocks, ids: Blocks) -> None:
     segmenter = Segmenter(model)
     segmenter.start(paint("r.", "g."), ids("10", "20"))
     segmenter.step(paint("r.", "g."))

@@ -1,4 +1,4 @@
-"""Stages are timed without waiting for a GPU; the GPU here is one of events that pass when it is told to work."""
+"""Stages are timed without waiting for a GPU; the GPU here is one whose events pass when a test says so."""
 
 from collections.abc import Callable, Iterator
 

@@ -129,7 +129,7 @@ def test_bad_arguments(official_file: Path) -> None:
         load_model("resnet50", dtype=torch.int32)
 
 
-def test_random_weights_are_told() -> None:
+def test_random_weights_warn() -> None:
     with pytest.warns(UserWarning, match=r"load_model\('resnet50'\) without weights: they are random") as caught:
         load_model("resnet50")
     assert caught[0].filename == __file__
