@@ -1,11 +1,10 @@
-"""What other processes cost a segmentation, by how long idle threads wait in a loop before they sleep.
+"""Measure how other processes slow a segmentation, by how long idle threads wait in a loop before they sleep.
 
     python -m benchmarks.system.busy_machine [--rounds 3] [--busy 2] [--frames 10]
 
 Runs `stm-fast segment` on the first frames of the demo's clip in processes of their own, alone and beside processes
-that want all that they can get: with OpenMP's own way of waiting, with the command line's (`stm_fast.cli.threads`),
-and with none. They take turns; medians are given. Prints Markdown. Takes some minutes; run it on an otherwise idle
-machine.
+that never wait: with OpenMP's own way of waiting, with the command line's (`stm_fast.cli.threads`), and with none. They
+take turns; medians are given. Prints Markdown. Takes some minutes; run it on an otherwise idle machine.
 """
 
 import argparse
@@ -109,7 +108,7 @@ def report(runs: dict[tuple[str, int], list[Run]], frames: int, busy: int) -> st
         "",
         f"{frames} frames of the demo's clip, medians of {len(next(iter(runs.values())))} runs that took turns.",
         "",
-        f"| idle threads wait | time of the | alone, s | beside {busy} busy processes, s | ratio |",
+        f"| idle threads wait | time of the | alone, s | with {busy} busy processes, s | ratio |",
         "|---|---|---|---|---|",
     ]
     median = {key: Run(*map(statistics.median, zip(*taken, strict=True))) for key, taken in runs.items()}

@@ -43,7 +43,7 @@ def main() -> None:
     tracker = stm_fast.track(frames(), mask, memory=options.memory)
     print(machine.line())
     print(f"{options.frames} frames of {options.side} pixels, memory {options.memory}\n")
-    print("| frames | ms a frame | tokens | memory MB | process MB |\n|---|---|---|---|---|")
+    print("| frames | ms per frame | tokens | memory MB | process MB |\n|---|---|---|---|---|")
     step = max(1, options.frames // 10)
     seconds: list[float] = []
     rows: list[tuple[float, int]] = []

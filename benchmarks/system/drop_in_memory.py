@@ -1,4 +1,4 @@
-"""Memory of Cutie's read as it is and patched, at sizes where the matrix is small.
+"""Measure the memory of Cutie's read, original and patched, at sizes where the matrix is small.
 
     pip install rf-cutie; python -m benchmarks.system.drop_in_memory
 

@@ -1,4 +1,4 @@
-"""What a frame costs, and the share of it that the memory read takes, with short and long memories.
+"""Time of a frame, and the share of it that the memory read takes, with short and long memories.
 
     python -m benchmarks.system.frame_time [MODEL]
 
@@ -32,7 +32,7 @@ def main(name: str = "compact") -> None:
     model = load_model(name, dtype=resolve_dtype("auto", "cpu"))
     clip = list(render())
     print(machine.line(str(next(model.parameters()).dtype), f"{model.card.working_size} pixels"), end="\n\n")
-    print("| T | read by | ms a frame | frames/s | ms of it reading | share |\n|---|---|---|---|---|---|")
+    print("| T | backend | ms per frame | frames/s | ms of the read | share |\n|---|---|---|---|---|---|")
     for frames in FRAMES:
         for backend, (total, read) in measure(model, clip, frames).items():
             numbers = f"{1e3 * total:.0f} | {1 / total:.1f} | {1e3 * read:.1f} | {read / total:.0%}"

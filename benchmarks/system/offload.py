@@ -1,4 +1,4 @@
-"""A memory on disk: what it costs beside one in memory, and what ten million tokens take.
+"""Compare a memory on disk with one in memory, and read ten million tokens.
 
     python -m benchmarks.system.offload [FOLDER]
 
@@ -63,7 +63,7 @@ def beside_memory(store: DiskStore, query: Tensor) -> None:
     print(f"| first read | {first:.2f} s | |")
     print(f"| a read | {disk:.2f} s | {memory:.2f} s |")
     print(f"| ratio, median of {ROUNDS} turns | {ratio(*columns):.2f} | 1 |")
-    print(f"| largest difference, of the largest number | {difference:.1e} | |\n", flush=True)
+    print(f"| largest difference, relative to the largest number | {difference:.1e} | |\n", flush=True)
 
 
 def many_tokens(store: DiskStore, query: Tensor) -> None:
@@ -84,7 +84,7 @@ def many_tokens(store: DiskStore, query: Tensor) -> None:
     print(f"| filling | {filling:.0f} s |")
     print(f"| a read by {HEIGHT * WIDTH} queries | {seconds:.1f} s, {operations / seconds / 1e9:.0f} GFLOP/s |")
     print(f"| peak of anonymous memory | {peak[0] / GIGABYTE:.2f} GB |")
-    print(f"| error at {CHECKED} queries against float64, of the largest number | {error:.1e} |")
+    print(f"| error at {CHECKED} queries against float64, relative to the largest number | {error:.1e} |")
 
 
 def frame(index: int) -> tuple[Tensor, Tensor]:

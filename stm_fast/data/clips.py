@@ -1,4 +1,4 @@
-"""What a dataset is to the rest: clips with frames, masks to start from and masks to score against."""
+"""Datasets: clips with frames, masks to start from and masks to score against."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class Clip:
     Attributes:
         name: the clip's name in its dataset, and of the folder its results go to.
         frames: a folder of images or a video file.
-        prompts: masks by frame name that a segmenter is given; an object is followed from the first one it is in.
+        prompts: masks by frame name that a segmenter is given; an object is followed from the first one that shows it.
         truth: masks by frame name to score against; frames without one are not scored. Where they show nothing but the
             first appearance of each object there is nothing to score, see `stm_fast.data.truth`.
         wanted: names of the frames whose masks are results; None for all.
@@ -28,7 +28,7 @@ class Clip:
     wanted: frozenset[str] | None = None
 
     def open(self) -> FrameSource:
-        """The clip's frames; see `stm_fast.media.sources.open_frames`."""
+        """Open the clip's frames; see `stm_fast.media.sources.open_frames`."""
         return open_frames(self.frames)
 
 
@@ -39,8 +39,8 @@ class Dataset:
     Attributes:
         name: dataset and set, for reports.
         clips: in the order of the set.
-        masks_folder: where this layout keeps masks, a folder a clip, relative to the dataset's root.
-        submission: what a server that scores such a set takes, in words that follow "send" and with `{masks}` for the
+        masks_folder: where this layout keeps masks, one folder per clip, relative to the dataset's root.
+        submission: what a server that scores such a set accepts, in words that follow "send" and with `{masks}` for the
             folder of results; None where no server is known.
     """
 
@@ -61,7 +61,7 @@ class SetSummary:
     """One of the sets that a dataset on disk has.
 
     Attributes:
-        name: what its readers take as `subset`.
+        name: the `subset` that its readers accept.
         clips: how many clips it names.
         missing: how many of them have no frames or no masks here.
         has_truth: whether the first clips have masks to score against.

@@ -15,8 +15,8 @@ SUBMISSION = "the folders of clips in {masks}, zipped without a folder around th
 def davis(root: str | Path, subset: str, year: int, resolution: str = "480p") -> Dataset:
     """Open one set of DAVIS (Perazzi et al., CVPR 2016; Pont-Tuset et al., arXiv 1704.00675).
 
-    The mask of the first frame is the prompt, all masks are the truth; "test-dev" and "test-challenge" have no other
-    mask than the first. The 0/255 masks of 2016 are read as object 1.
+    The mask of the first frame is the prompt, and all masks are the truth; "test-dev" and "test-challenge" have the
+    first mask alone. The 0/255 masks of 2016 are read as object 1.
 
     Args:
         root: folder that holds `JPEGImages`, `Annotations` and `ImageSets`.
@@ -26,7 +26,7 @@ def davis(root: str | Path, subset: str, year: int, resolution: str = "480p") ->
         resolution: folder below `JPEGImages` and `Annotations`.
 
     Raises:
-        MediaError: the layout is not there, or clips of the list have no frames or no first mask; the message
+        MediaError: the layout is missing, or clips of the list have no frames or no first mask; the message
             names all of them.
     """
     root = Path(root)
@@ -71,7 +71,7 @@ def lists_folder(root: Path, year: int, resolution: str = "480p") -> Path:
 
 
 def _read_list(folder: Path, subset: str) -> Sequence[str]:
-    """Clip names of a set. The lists of 2016 hold a frame and its mask a line, those of 2017 a clip's name."""
+    """Read the clip names of a set. A line of a 2016 list is a frame and its mask, of a 2017 list a clip's name."""
     file = folder / f"{subset}.txt"
     if not file.is_file():
         there = ", ".join(sorted(path.stem for path in folder.glob("*.txt"))) or "none"
@@ -85,7 +85,7 @@ def _read_list(folder: Path, subset: str) -> Sequence[str]:
 
 
 def _clip(name: str, frames: Path, masks: Path) -> Clip | str:
-    """The clip, or what it lacks."""
+    """Return the clip, or what it lacks."""
     for folder in (frames, masks):
         if not folder.is_dir():
             return f"without a folder in {folder.parent}"

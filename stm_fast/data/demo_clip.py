@@ -50,7 +50,7 @@ class DemoFrame(NamedTuple):
 
 
 def render() -> Iterator[DemoFrame]:
-    """The 40 frames of the clip; always the same.
+    """Yield the 40 frames of the clip, always the same.
 
     Raises:
         StmFastError: scikit-image is not installed.
@@ -86,7 +86,7 @@ class _Place(NamedTuple):
 
 
 def _placed(cat: Image.Image, cup: Image.Image, time: float) -> list[tuple[int, Image.Image, _Place]]:
-    """Both objects at a time in [0, 1], the farther one first."""
+    """Return both objects at a time in [0, 1], the farther one first."""
     sway = math.sin(2 * math.pi * time)
     cat_place = _Place(215 + 60 * time + 12 * sway, 146 - 8 * sway, 205 - 20 * math.cos(math.pi * time), -7 * sway, 1.0)
     phase = math.radians(-20 + 365 * time)
@@ -103,7 +103,7 @@ def _placed(cat: Image.Image, cup: Image.Image, time: float) -> list[tuple[int, 
 
 
 def _background(picture: Image.Image, time: float) -> Image.Image:
-    """The background panned and slowly zoomed, at the supersampled size."""
+    """Return the background panned and slowly zoomed, at the supersampled size."""
     height, width = (side * _SUPERSAMPLING for side in SIZE)
     window_width = 600 - 60 * time
     window_height = window_width * height / width
@@ -113,7 +113,7 @@ def _background(picture: Image.Image, time: float) -> Image.Image:
 
 
 def _paste(canvas: Image.Image, picture: Image.Image, place: _Place) -> Image.Image:
-    """Draw a cut-out on the canvas in place; returns its coverage of the canvas, mode L."""
+    """Draw a cut-out on the canvas; return its coverage of the canvas, mode L."""
     width = round(place.width * _SUPERSAMPLING)
     scaled = picture.resize((width, round(width * picture.height / picture.width)), Image.Resampling.LANCZOS)
     turned = scaled.rotate(place.angle, Image.Resampling.BICUBIC, expand=True)
@@ -130,7 +130,7 @@ def _paste(canvas: Image.Image, picture: Image.Image, place: _Place) -> Image.Im
 
 
 def _ids(masks: list[tuple[int, Image.Image]]) -> NDArray[np.uint8]:
-    """Ids of the coverages, nearer ones over farther ones, at the clip's size."""
+    """Return the ids of the coverages, nearer ones over farther ones, at the clip's size."""
     ids = np.zeros(SIZE, np.uint8)
     for identity, coverage in masks:
         ids[np.asarray(coverage.resize(SIZE[::-1], Image.Resampling.BOX)) > 127] = identity
@@ -138,7 +138,7 @@ def _ids(masks: list[tuple[int, Image.Image]]) -> NDArray[np.uint8]:
 
 
 def _cut_out(picture: NDArray[np.uint8], outline: Sequence[tuple[float, float]]) -> Image.Image:
-    """The part of a photograph inside an outline, as RGBA cropped to it."""
+    """Return the part of a photograph inside an outline, as RGBA cropped to it."""
     scale = 4
     height, width = picture.shape[:2]
     stencil = Image.new("L", (width * scale, height * scale))
@@ -149,7 +149,7 @@ def _cut_out(picture: NDArray[np.uint8], outline: Sequence[tuple[float, float]])
 
 
 def _closed_curve(points: Sequence[tuple[float, float]], steps: int = 8) -> list[tuple[float, float]]:
-    """A closed Catmull-Rom spline through points."""
+    """Return a closed Catmull-Rom spline through points."""
     knots = np.array([points[-1], *points, *points[:2]], np.float64)
     curve: list[tuple[float, float]] = []
     for i, (here, there) in enumerate(pairwise(knots[1:-1]), 1):

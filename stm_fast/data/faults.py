@@ -1,4 +1,4 @@
-"""What a dataset on disk lacks, told at once."""
+"""Collect what a dataset on disk lacks and report it all at once."""
 
 import warnings
 from collections.abc import Sequence

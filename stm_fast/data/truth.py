@@ -15,11 +15,11 @@ _LOOKED_AT = 3
 
 
 def unscored_because(clip: Clip, void: int | None = None) -> str | None:
-    """Return why a clip cannot be scored, in a few words; None if it can be.
+    """Return why a clip cannot be scored, in some words, or None if it can be.
 
     Args:
         clip: any clip.
-        void: id of pixels that belong to no object and do not count; None if there are none.
+        void: id of pixels that belong to no object and are not scored, or None.
 
     Raises:
         MediaError: a mask cannot be read.
@@ -32,14 +32,14 @@ def unscored_because(clip: Clip, void: int | None = None) -> str | None:
 
 
 def has_truth(masks: Iterable[Path], void: int | None = None) -> bool:
-    """Return whether there is a mask to score against: one with objects, but none that appears in it.
+    """Return whether there is a mask to score against: one with objects, all of which appeared before.
 
     Test sets give the masks in which objects appear, which may show earlier objects as well, and keep the rest. Masks
-    are read up to the first that settles it, which is the second one of most clips with truth.
+    are read up to the first that decides, usually the second one where there is truth.
 
     Args:
         masks: files in the order of their frames.
-        void: id that is no object; None if there is none.
+        void: id that is no object, or None.
 
     Raises:
         MediaError: a mask cannot be read.
@@ -57,7 +57,7 @@ def has_truth(masks: Iterable[Path], void: int | None = None) -> bool:
 
 
 def summarize(name: str, clips: Sequence[str], frames: Path, masks: Path) -> SetSummary:
-    """Look at what a set of clips holds; whether it has truth is judged by the masks of the first few.
+    """Summarise a set of clips; whether it has truth is decided by the masks of the first three.
 
     Args:
         name: of the set.

@@ -33,7 +33,7 @@ def youtube_vos(root: str | Path, subset: str | None = None, *, name: str = "You
         submission: see `Dataset`.
 
     Raises:
-        MediaError: the layout is not there, `meta.json` cannot be read, or clips have no frames or no masks; the
+        MediaError: the layout is missing, `meta.json` cannot be read, or clips have no frames or no masks; the
             message names all of them.
     """
     root = Path(root)
@@ -58,7 +58,7 @@ def youtube_vos(root: str | Path, subset: str | None = None, *, name: str = "You
     faults.check()
     if not listed and (left := sorted(set(_folders(folder / FRAMES)) - set(names))):
         notice(f"{len(left)} clips of {folder / FRAMES} have no masks and were left out: {name_some(left)}")
-    _tell_gaps(meta_file, meta, clips)
+    _notice_gaps(meta_file, meta, clips)
     return Dataset(f"{name} {folder.name if subset is None else subset}", tuple(clips), PurePath(MASKS), submission)
 
 
@@ -92,7 +92,7 @@ def looks_like_youtube_vos(root: Path) -> bool:
 
 
 def _find(root: Path, subset: str | None) -> tuple[Path, Sequence[str]]:
-    """The folder of a set, and its clips where a list names them."""
+    """Return the folder of a set, and its clips where a list names them."""
     if subset is not None:
         file = root / "ImageSets" / f"{subset}.txt"
         if file.is_file():
@@ -114,7 +114,7 @@ def _set_folders(root: Path) -> list[Path]:
 
 
 def _with_masks_of(folder: Path) -> Path:
-    """The set that has the masks for a set of all frames."""
+    """Return the set that has the masks for a set of all frames."""
     parent = folder.parent.parent if folder.parent.name == "all_frames" else folder.parent
     return parent / folder.name.removesuffix(ALL_FRAMES)
 
@@ -130,7 +130,7 @@ def _read_list(file: Path) -> list[str]:
 
 
 def _read_meta(file: Path) -> _Meta:
-    """What `meta.json` lists: frames by object by clip. That of LVOS has objects, but no frames."""
+    """Read `meta.json`: frames by object by clip. That of LVOS has objects, but no frames."""
     if not file.is_file():
         return {}
     try:
@@ -141,13 +141,13 @@ def _read_meta(file: Path) -> _Meta:
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise MediaError(
-            f"{file} is not as that of YouTube-VOS, with videos, their objects and frames ({error!r}): mend it, or "
+            f"{file} has not the layout of YouTube-VOS, videos with objects and frames ({error!r}): correct it, or "
             "move it away to have the masks of all frames"
         ) from error
 
 
-def _tell_gaps(file: Path, meta: _Meta, clips: Sequence[Clip]) -> None:
-    """Give notice of what `meta.json` lists and masks do not show, and of clips that it does not list."""
+def _notice_gaps(file: Path, meta: _Meta, clips: Sequence[Clip]) -> None:
+    """Give notice of objects that `meta.json` lists and no mask shows, and of clips that it does not list."""
     if not any(any(objects.values()) for objects in meta.values()):
         return
     if unlisted := [clip.name for clip in clips if clip.wanted is None]:
@@ -163,7 +163,7 @@ def _tell_gaps(file: Path, meta: _Meta, clips: Sequence[Clip]) -> None:
 
 
 def _clip(name: str, frames: Path, masks: Path, listed: Mapping[str, Sequence[str]]) -> Clip | str:
-    """The clip, or what it lacks."""
+    """Return the clip, or what it lacks."""
     if not (frames.is_dir() and list_images(frames)):
         return f"without frames in {frames.parent}"
     truth = list_images(masks) if masks.is_dir() else {}

@@ -22,7 +22,7 @@ def write_report(
     settings: Mapping[str, object],
     unscored: Mapping[str, str] | None = None,
 ) -> None:
-    """Write `out/scores.csv`, a line an object, and `out/scores.json`, with means, speed, settings and versions.
+    """Write `out/scores.csv`, a line per object, and `out/scores.json`, with means, speed, settings and versions.
 
     Scores are in [0, 1]. Clips that have none are in `scores.json` alone, with a mean of null and the reason.
 

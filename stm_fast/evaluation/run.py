@@ -1,4 +1,4 @@
-"""Running a segmenter over the clips of a dataset."""
+"""Run a segmenter over the clips of a dataset."""
 
 import json
 import time
@@ -18,7 +18,7 @@ from stm_fast.tracking.propagation import propagate
 
 @dataclass(frozen=True)
 class ClipRun:
-    """How a clip went.
+    """Figures of a clip that was segmented.
 
     Attributes:
         clip: its name.
@@ -34,7 +34,7 @@ class ClipRun:
 
     @property
     def frames_per_second(self) -> float:
-        """Frames a second of wall time."""
+        """Frames per second of wall time."""
         return self.frames / self.seconds if self.seconds else 0.0
 
 
@@ -49,8 +49,8 @@ def run_clip(
     """Segment one clip into the dataset's layout below `out`.
 
     All frames are segmented, and the masks of those that the clip wants are written. Then a record goes to
-    `out/runs/<clip>.json`. A clip that has one is not run again: an interrupted evaluation begins anew with the clip it
-    was in.
+    `out/runs/<clip>.json`. A clip that has one is not run again, so an interrupted evaluation resumes with the clip
+    that it was in.
 
     Args:
         segmenter: started here.
@@ -58,7 +58,7 @@ def run_clip(
         dataset: says where masks lie.
         out: root of the results.
         each: called after each frame.
-        void: id of masks that is no object; None if there is none.
+        void: id in masks that is no object, or None.
 
     Raises:
         MediaError: the clip cannot be read.
@@ -72,8 +72,8 @@ def run_clip(
     done = 0
     masks = Path(out) / dataset.masks_folder / clip.name
     with warnings.catch_warnings():
-        # A dataset's prompts are its truth, of which the first look at each object is given.
-        warnings.filterwarnings("ignore", f".*({REPEATED}|{VOID_FOLLOWED})", MediaNotice)  # check_clips told of void
+        # A dataset's prompts are its truth at the first frame of each object.
+        warnings.filterwarnings("ignore", f".*({REPEATED}|{VOID_FOLLOWED})", MediaNotice)  # check_clips reports void
         frames = clip.open()
         for frame in propagate(segmenter, frames, Prompter(clip.prompts, frames.size, void=void)):
             if clip.wanted is None or frame.name in clip.wanted:
@@ -86,7 +86,7 @@ def run_clip(
 
 
 def _recorded(record: Path) -> ClipRun | None:
-    """Return the record of a clip that was run before; None if there is none that can be read."""
+    """Return the record of an earlier run of a clip, or None if none can be read."""
     if not record.exists():
         return None
     try:

@@ -39,7 +39,7 @@ class ObjectScore:
 
 @dataclass(frozen=True)
 class MeanScore:
-    """The mean of scores, each object counting once: J, F and the mean of both, in [0, 1]."""
+    """The mean over objects: J, F and the mean of both, in [0, 1]."""
 
     j: float
     f: float
@@ -47,7 +47,7 @@ class MeanScore:
 
     @classmethod
     def of(cls, scores: Iterable[ObjectScore]) -> "MeanScore":
-        """The mean of at least one score."""
+        """Return the mean of at least one score."""
         scores = list(scores)
         return cls(*(fmean(getattr(score, name) for score in scores) for name in ("j", "f", "jf")))
 
@@ -61,12 +61,12 @@ def score_dataset(clips: Iterable[Clip], masks: str | Path, void: int | None = N
     """Score clips, several at a time.
 
     Args:
-        clips: clips that can be scored, see `stm_fast.data.truth.unscored_because`.
-        masks: folder of the results, a folder a clip.
+        clips: clips that can be scored; see `stm_fast.data.truth.unscored_because`.
+        masks: folder of the results, with one folder per clip.
         void: see `score_clip`.
 
     Returns:
-        The scores of all objects; none of a clip whose objects are in no scored frame.
+        The scores of all objects in scored frames.
 
     Raises:
         StmFastError: vos-benchmark is not installed.
@@ -78,9 +78,9 @@ def score_dataset(clips: Iterable[Clip], masks: str | Path, void: int | None = N
 
 
 def score_clip(clip: Clip, masks: str | Path, void: int | None = None) -> list[ObjectScore]:
-    """Score a clip's objects, as the DAVIS semi-supervised protocol has it (Perazzi et al., CVPR 2016).
+    """Score a clip's objects by the DAVIS semi-supervised protocol (Perazzi et al., CVPR 2016).
 
-    The first annotated frame, which was given, and the last one are left out. Truth is read by the rules of
+    The first annotated frame, which was given, and the last one are not scored. Truth is read by the rules of
     `stm_fast.media.masks.read_mask`, so 0/255 masks need no conversion. An object counts from the first scored frame
     that it is in, in the truth or in the result.
 
@@ -90,7 +90,7 @@ def score_clip(clip: Clip, masks: str | Path, void: int | None = None) -> list[O
     Args:
         clip: a clip with truth.
         masks: folder of its resulting masks, named like the truth.
-        void: id of pixels that do not count; None to count all.
+        void: id of pixels that are not scored, or None to score all.
 
     Returns:
         A score for each object of the scored frames, in the order of their ids; none if they show no object.

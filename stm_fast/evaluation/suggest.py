@@ -1,4 +1,4 @@
-"""Where masks are doubtful: the frames of a result that are worth annotating, told from uncertainty alone."""
+"""Find the frames of a result that are worth annotating, from uncertainty alone."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Sight:
 
     Attributes:
         area: pixels of its mask.
-        uncertainty: see `stm_fast.memory.policies.uncertainty`; None where it is not known, as where the mask was
+        uncertainty: see `stm_fast.memory.policies.uncertainty`; None where it is unknown, as where the mask was
             given, and where the object is not found.
     """
 
@@ -46,7 +46,7 @@ class Doubt:
 
 @dataclass(frozen=True)
 class Absence:
-    """Frames on end in which an object that had been there is not found.
+    """Consecutive frames in which an object that was seen before is not found.
 
     Attributes:
         first: name of the first of them.
@@ -61,12 +61,12 @@ class Absence:
 
 @dataclass(frozen=True)
 class Suggestion:
-    """What to look at for one object.
+    """What to check for one object.
 
     Attributes:
         object_id: its id.
-        usual: median uncertainty over the clip; None if none is known.
-        least_certain: the least certain frames, spread over the clip, the least certain first.
+        usual: median uncertainty over the clip, or None if it is unknown.
+        least_certain: the least certain frames first, spread over the clip.
         absences: the longest ones, in the order of the clip.
     """
 
@@ -77,10 +77,9 @@ class Suggestion:
 
 
 def read_sights(folder: str | Path) -> dict[str, dict[int, Sight]]:
-    """What a run noted of each frame, by its name, in the order of the frames.
+    """Return what a run noted of each frame, by the frame's name, in the order of the frames.
 
-    Where a frame was noted twice, as by a run that was resumed, the later note counts. A line that is incomplete is
-    skipped.
+    Of two notes of a frame, as a resumed run leaves, the later one counts. An incomplete line is skipped.
 
     Args:
         folder: of the results of `stm-fast segment`.
@@ -101,14 +100,14 @@ def read_sights(folder: str | Path) -> dict[str, dict[int, Sight]]:
 
 
 def suggest(sights: Mapping[str, Mapping[int, Sight]], count: int = 3) -> list[Suggestion]:
-    """The frames to annotate first, object by object.
+    """Return the frames to annotate first, object by object.
 
-    The least certain frame comes first, then the least certain of those that are further than a part of the clip from
-    any before: one annotation serves its neighbours too.
+    The least certain frame comes first, then the least certain of those that are far enough from the frames before: one
+    annotation serves its neighbours too.
 
     Args:
         sights: of each frame, see `read_sights`.
-        count: the most frames, and the most absences, of an object.
+        count: maximum number of frames, and of absences, of an object.
 
     Raises:
         ValueError: `count` is below 1.
@@ -136,7 +135,7 @@ def _doubts(names: Sequence[str], own: Sequence[Sight | None], usual: float | No
 
 
 def _spread(doubts: Sequence[Doubt], apart: int, count: int) -> tuple[Doubt, ...]:
-    """The least certain ones that are more than `apart` frames from one another."""
+    """Return the least certain ones that are more than `apart` frames from one another."""
     chosen: list[Doubt] = []
     for doubt in sorted(doubts, key=lambda doubt: (-doubt.uncertainty, doubt.index)):
         if len(chosen) < count and all(abs(doubt.index - other.index) > apart for other in chosen):
@@ -145,7 +144,7 @@ def _spread(doubts: Sequence[Doubt], apart: int, count: int) -> tuple[Doubt, ...
 
 
 def _absences(names: Sequence[str], own: Sequence[Sight | None], count: int) -> tuple[Absence, ...]:
-    """The longest runs of frames without the object, after the first one with it."""
+    """Return the longest runs of frames without the object, after the first one with it."""
     there = [bool(sight and sight.area) for sight in own]
     if True not in there:
         return ()

@@ -1,6 +1,6 @@
 """The fused read inside other people's video object segmentation: STM, STCN, XMem, Cutie, AOT and DeAOT.
 
-`patch` and `patched` put it into their modules; `stm_fast.integrations.stm.STM` takes the place of the official class.
+`patch` and `patched` patch their modules; `stm_fast.integrations.stm.STM` replaces the official class.
 See docs/drop-in.md.
 """
 

@@ -1,4 +1,4 @@
-"""Stand-ins for the matrices of others' reads: they know what they would hold, and hold nothing.
+"""Lazy stand-ins for the matrices of other people's reads.
 
 A family's code first computes the similarity of all memory tokens with all queries, takes slices of it, turns them
 into an affinity by softmax and multiplies values with that. With `LazySimilarity` and `FusedAffinity` in place of the
@@ -19,9 +19,9 @@ MAX_VALUE_CHANNELS = 1024
 
 
 class LazySimilarity:
-    """What `(B, N, Q)` similarities would be computed from. Slices and concatenations of it are lazy too.
+    """Holds the inputs of `(B, N, Q)` similarities. Slices and concatenations of it are lazy too.
 
-    Where its matrix may be built after all, it does in every other respect what the matrix does.
+    Where its matrix may be built after all, it supports everything else that a matrix does.
 
     Args:
         memory_key: `(B, Ck, N)`.
@@ -29,7 +29,7 @@ class LazySimilarity:
         query_key: `(B, Ck, Q)`.
         selection: `(B, Ck, Q)` or None for ones.
         parts: ranges of memory tokens that take part, in order; None for all.
-        matrix_of: the function of the first four that builds the matrix, or gives None while it is not to be built.
+        matrix_of: the function of the first four that builds the matrix, or returns None while it must not be built.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class LazySimilarity:
         return torch.Size((self.memory_key.shape[0], sum(map(len, self.parts)), self.query_key.shape[2]))
 
     def affinity(self, top_k: int | None = None) -> "FusedAffinity":
-        """Its softmax over the memory, or over the `top_k` best tokens of each query."""
+        """Return its softmax over the memory, or over the `top_k` best tokens of each query."""
         key = self._of_parts(self.memory_key)
         shrinkage = None if self.shrinkage is None else self._of_parts(self.shrinkage)
         return FusedAffinity(
@@ -80,13 +80,13 @@ class LazySimilarity:
         )
 
     def is_slice_of_the_same(self, other: "LazySimilarity") -> bool:
-        """Whether both are of the same numbers, perhaps of other memory tokens."""
-        mine = (self.memory_key, self.shrinkage, self.query_key, self.selection)
+        """Return whether both are of the same numbers, perhaps of other memory tokens."""
+        own = (self.memory_key, self.shrinkage, self.query_key, self.selection)
         theirs = (other.memory_key, other.shrinkage, other.query_key, other.selection)
-        return all(_same(one, two) for one, two in zip(mine, theirs, strict=True))
+        return all(_same(one, two) for one, two in zip(own, theirs, strict=True))
 
     def matrix(self) -> Tensor | None:
-        """The similarities themselves, built once, or None while they are not to be."""
+        """Return the similarities themselves, built once, or None while they must not be built."""
         if self._matrix is None and self._matrix_of is not None:
             shrinkage = None if self.shrinkage is None else self._of_parts(self.shrinkage)
             key = self._of_parts(self.memory_key)
@@ -130,7 +130,7 @@ class LazySimilarity:
 
 
 class FusedAffinity:
-    """A softmax affinity `(B, N, Q)` that is never held. Values multiplied with it are read by `memory_read`.
+    """A softmax affinity `(B, N, Q)` that is never built. Values multiplied with it are read by `memory_read`.
 
     `values @ affinity`, `torch.matmul` and `torch.bmm` take values `(B, C, N)`, or `(O, C, N)` of O objects
     that share an affinity with B = 1. The read is as differentiable as `memory_read` is.
@@ -159,49 +159,51 @@ class FusedAffinity:
         self.memory_key, self.query_key = memory_key, query_key
         self.similarity, self.scale, self.top_k = similarity, scale, top_k
         self.shrinkage, self.selection = shrinkage, selection
-        self.rows = memory_key.shape[0]
+        self.objects = memory_key.shape[0]
 
     @property
     def shape(self) -> torch.Size:
         """`(B, N, Q)`."""
-        return torch.Size((self.rows, self.memory_key.shape[2], self.query_key.shape[2]))
+        return torch.Size((self.objects, self.memory_key.shape[2], self.query_key.shape[2]))
 
-    def expand(self, rows: int, *others: int) -> "FusedAffinity":
-        """The same affinity for `rows` objects, as `Tensor.expand(rows, -1, -1)`."""
+    def expand(self, objects: int, *others: int) -> "FusedAffinity":
+        """Return the same affinity for `objects` objects, as `Tensor.expand(objects, -1, -1)`."""
         if others != (-1, -1) or self.memory_key.shape[0] != 1:
-            _refuse(f"expand{(rows, *others)} of an affinity {tuple(self.shape)}", "expand(objects, -1, -1) of one row")
+            _refuse(
+                f"expand{(objects, *others)} of an affinity {tuple(self.shape)}", "expand(objects, -1, -1) with B = 1"
+            )
         expanded = object.__new__(FusedAffinity)
-        expanded.__dict__.update(self.__dict__, rows=rows)
+        expanded.__dict__.update(self.__dict__, objects=objects)
         return expanded
 
     def usage(self) -> Tensor:
-        """The weight that each memory token is read with, summed over the queries `(B, N)`; without gradients."""
+        """Return the weight that each memory token is read with, summed over queries, `(B, N)`; without gradients."""
         with torch.no_grad():
             nothing = self.memory_key.new_zeros(1).expand(self.memory_key.shape[0], 1, self.memory_key.shape[2])
             usage = self._readout(nothing, return_usage=True).usage
         assert usage is not None
-        return usage.expand(self.rows, -1)
+        return usage.expand(self.objects, -1)
 
     def sum(self, dim: int) -> Tensor:
-        """`sum(dim=2)` is the usage."""
+        """Return the usage, for `dim=2`."""
         if dim not in (2, -1):
             _refuse(f"the sum of an affinity over dimension {dim}", "2, the queries")
         return self.usage()
 
     def read(self, values: Tensor) -> Tensor:
-        """Values `(O or B, C, N)` or `(C, N)` times the affinity: `(O or B, C, Q)`."""
+        """Multiply values `(O or B, C, N)` or `(C, N)` with the affinity; return `(O or B, C, Q)`."""
         product = f"values {tuple(values.shape)} times an affinity {tuple(self.shape)}"
         if values.ndim not in (2, 3) or values.shape[-1] != self.shape[1]:
             _refuse(product, "(objects, C, N) or (B, C, N)")
-        values = values.expand(self.rows, -1, -1) if values.ndim == 2 or values.shape[0] == 1 else values
-        batch, rows = self.memory_key.shape[0], values.shape[0]
-        if batch != 1 and rows != batch:
+        values = values.expand(self.objects, -1, -1) if values.ndim == 2 or values.shape[0] == 1 else values
+        batch, objects = self.memory_key.shape[0], values.shape[0]
+        if batch != 1 and objects != batch:
             _refuse(product, f"({batch}, C, N)")
         shared = values.unsqueeze(0) if batch == 1 else values.unsqueeze(1)
-        return self._readout(_in_groups(shared)).value.reshape(rows, values.shape[1], -1)
+        return self._readout(_in_groups(shared)).value.reshape(objects, values.shape[1], -1)
 
     def __rmatmul__(self, values: Tensor) -> Tensor:
-        """`values @ affinity`; a tensor asks for it once more where the product is refused, for the reason."""
+        """Return `values @ affinity`; a tensor calls it again where the product is refused, and so gets the reason."""
         return self.read(values)
 
     def _readout(self, values: Tensor, *, return_usage: bool = False) -> MemoryReadout:
@@ -235,7 +237,7 @@ def _operate(function: Callable[..., Any], similarity: LazySimilarity, other: An
 
 
 def _in_groups(values: Tensor) -> Tensor:
-    """Values `(B, O, C, N)` as `(B, O·g, C/g, N)`, with no more channels than one read takes."""
+    """Reshape values `(B, O, C, N)` to `(B, O·g, C/g, N)`, with no more channels than one read takes."""
     channels = values.shape[2]
     groups = -(-channels // MAX_VALUE_CHANNELS)
     while channels % groups:
@@ -263,7 +265,7 @@ def _same(one: Tensor | None, two: Tensor | None) -> bool:
 
 
 def _sliced(parts: Sequence[range], start: int, stop: int) -> list[range]:
-    """The tokens `start:stop` of those in `parts`."""
+    """Return the tokens `start:stop` of those in `parts`."""
     chosen, offset = [], 0
     for part in parts:
         chosen.append(part[max(0, start - offset) : max(0, stop - offset)])
@@ -272,7 +274,7 @@ def _sliced(parts: Sequence[range], start: int, stop: int) -> list[range]:
 
 
 def _joined(parts: Sequence[range]) -> list[range]:
-    """The same tokens in fewer ranges: empty ones left out, neighbours made one."""
+    """Return the same tokens in fewer ranges, without empty ones and with neighbours joined."""
     joined: list[range] = []
     for part in parts:
         if joined and len(part) and joined[-1].stop == part.start:

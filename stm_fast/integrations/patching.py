@@ -1,4 +1,4 @@
-"""Putting the fused read into modules of others, and taking it out again."""
+"""Patch other people's modules with the fused read, and undo it."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -12,19 +12,19 @@ from stm_fast.integrations.targets import Target
 FAMILIES = (stm, stcn, xmem, aot)
 
 _LOCK = threading.RLock()
-"""Held while reads are looked for, checked, put and taken back."""
+"""Held while reads are searched, checked, replaced and restored."""
 
 _HELD: dict[tuple[object, ...], Replacement] = {}
-"""What is in place now, by its place."""
+"""Replacements in place, by their place."""
 
 
 class Patch:
-    """A hold on functions and methods of others that the fused read stands in for, until `undo`.
+    """Functions and methods of other people's code that the fused read replaces, until `undo`.
 
-    Several patches may hold the same ones; the originals return when the last of them is undone.
+    Several patches may hold the same ones; the originals return when the last patch is undone.
 
     Attributes:
-        replaced: the dotted names of what it holds.
+        replaced: the dotted names of what is replaced.
     """
 
     def __init__(self, replacements: Sequence[Replacement]) -> None:
@@ -32,9 +32,9 @@ class Patch:
         self.replaced = tuple(replacement.label for replacement in replacements)
 
     def undo(self) -> None:
-        """Let go; what no other patch holds becomes the original everywhere, also in modules that were imported since.
+        """Restore what no other patch holds, everywhere, also in modules that were imported since.
 
-        A read that is under way, in this thread or in another, ends properly. Undoing twice does nothing more.
+        A read under way, in this thread or in another, completes. Undoing twice is harmless.
         """
         with _LOCK:
             replacements, self._replacements = self._replacements, ()
@@ -45,11 +45,11 @@ class Patch:
 
 
 def patch(target: object) -> Patch:
-    """Put the fused read into the code that `target` belongs to, for the whole process.
+    """Patch the code that `target` belongs to with the fused read, for the whole process.
 
-    Known are the reads of the official STM and of code that took over its `Memory` module, STCN, XMem, Cutie, and the
-    long-term and self-attention of AOT and DeAOT. Each is run beside the fused read on a few numbers first; code that
-    does something else is refused. What is patched already is held by both patches. Threads may patch at once.
+    It knows the reads of the official STM and of code that took over its `Memory` module, of STCN, XMem and Cutie, and
+    the long-term and self-attention of AOT and DeAOT. Each is first compared with the fused read on small tensors; code
+    that does something else is refused. Two patches may hold the same code. Threads may patch at the same time.
 
     Args:
         target: a module that reads, a package whose modules are loaded, a class, a network (also one in
@@ -57,8 +57,8 @@ def patch(target: object) -> Patch:
             `InferenceCore`.
 
     Raises:
-        IntegrationError: no known read is found in `target`, one does not behave as the one that is known, or `target`
-            would still read as before.
+        IntegrationError: `target` has no known read, a read gives other results than the known one, or `target` would
+            still read as before.
     """
     with _LOCK:
         looked_at = Target(target)
@@ -67,7 +67,7 @@ def patch(target: object) -> Patch:
             names = ", ".join(sorted({module.__name__ for module in looked_at.modules})) or "none"
             notes = "".join(f"; {note}" for note in dict.fromkeys(looked_at.notes))
             raise IntegrationError(
-                f"target {looked_at.label} holds no read that is known (looked into modules: {names}{notes}); "
+                f"target {looked_at.label} holds no known read (searched modules: {names}{notes}); "
                 f"known are {', '.join(family.READS for family in FAMILIES)}; give the module that defines or imports "
                 f"the read"
             )
@@ -76,7 +76,7 @@ def patch(target: object) -> Patch:
 
 @contextmanager
 def patched(target: object) -> Iterator[Patch]:
-    """`patch` for the length of a `with` block."""
+    """Patch during a `with` block; see `patch`."""
     patch_of_target = patch(target)
     try:
         yield patch_of_target
@@ -85,29 +85,29 @@ def patched(target: object) -> Iterator[Patch]:
 
 
 def _hold(found: Sequence[Replacement]) -> list[Replacement]:
-    """What is held in the places of these: the replacements that are there already, or these once put."""
+    """Install replacements, or take those that are installed in their places; return what is held."""
     held = [_HELD.setdefault(replacement.place, replacement) for replacement in found]
     for replacement in held:
         replacement.holders += 1
     try:
         for replacement in held:
-            replacement.put()
+            replacement.install()
     except BaseException:
         _release(held)
         raise
-    # Only now, one after another: threads that read meanwhile find all of them in place.
+    # Not before all are installed: threads that read meanwhile find all of them in place.
     for replacement in held:
         replacement.in_force = True
     return held
 
 
 def _release(replacements: Sequence[Replacement]) -> None:
-    """Take one holder from each, and back those that are left with none."""
+    """Remove one holder from each, and restore those that have none left."""
     for replacement in replacements:
         replacement.holders -= 1
     unheld = [replacement for replacement in reversed(replacements) if not replacement.holders]
     for replacement in unheld:
         replacement.in_force = False
     for replacement in unheld:
-        replacement.take_back()
+        replacement.restore()
         _HELD.pop(replacement.place, None)

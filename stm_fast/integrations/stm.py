@@ -21,7 +21,7 @@ class STM(nn.Module):
 
     Args:
         backend: of the read; see `stm_fast.memory_read`.
-        top_k: softmax over the k best memory tokens of each location only; the official network reads all.
+        top_k: softmax over the k best memory tokens of each location; the official network reads all.
     """
 
     def __init__(self, backend: str = "auto", top_k: int | None = None) -> None:
@@ -33,14 +33,14 @@ class STM(nn.Module):
         self.register_state_dict_post_hook(_to_official_names)  # type: ignore[no-untyped-call]
 
     def forward(self, *args: Tensor, **kwargs: Tensor) -> tuple[Tensor, Tensor] | Tensor:
-        """`memorize(frame, masks, num_objects)`, or `segment(frame, keys, values, num_objects)`, as the official."""
+        """Call `memorize(frame, masks, num_objects)` or `segment(frame, keys, values, num_objects)`."""
         second = args[1] if len(args) > 1 else kwargs.get("masks", kwargs.get("keys"))
         if isinstance(second, Tensor) and second.ndim > 4:
             return self.segment(*args, **kwargs)
         return self.memorize(*args, **kwargs)
 
     def memorize(self, frame: Tensor, masks: Tensor, num_objects: Tensor | int) -> tuple[Tensor, Tensor]:
-        """Keys and values of a frame.
+        """Encode keys and values of a frame.
 
         Args:
             frame: RGB `(1, 3, H, W)` in [0, 1].
@@ -58,7 +58,7 @@ class STM(nn.Module):
         return key, value
 
     def segment(self, frame: Tensor, keys: Tensor, values: Tensor, num_objects: Tensor | int) -> Tensor:
-        """Logits of a frame from the memory.
+        """Compute the logits of a frame from the memory.
 
         Args:
             frame: RGB `(1, 3, H, W)` in [0, 1].
@@ -81,7 +81,7 @@ class STM(nn.Module):
 
 
 def _slots(num_objects: Tensor | int, slots: int) -> slice:
-    """The slots of the objects."""
+    """Return the slots of the objects."""
     number = int(num_objects.flatten()[0]) if isinstance(num_objects, Tensor) else int(num_objects)
     if not 1 <= number < slots:
         raise ValueError(f"num_objects is {number}; allowed are 1 to {slots - 1}, the slots beside the background's")
@@ -95,14 +95,14 @@ def _geometry(frame: Tensor) -> Geometry:
 
 
 def _in_slots(part: Tensor, slots: int, objects: slice) -> Tensor:
-    """`(N, C, h, w)` in the slots of N objects `(1, slots, C, h, w)`, zero elsewhere."""
+    """Put `(N, C, h, w)` into the slots of N objects; return `(1, slots, C, h, w)`, zero elsewhere."""
     padded = part.new_zeros(1, slots, *part.shape[1:])
     padded[0, objects] = part
     return padded
 
 
 def _names(module: nn.Module) -> dict[str, str]:
-    """Official names of all entries -> ours."""
+    """Map the official names of all entries to ours."""
     ours = [name for name, _ in (*module.named_parameters(), *module.named_buffers())]
     return {official_name(name.removeprefix("network.")): name for name in ours}
 

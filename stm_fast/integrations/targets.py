@@ -1,4 +1,4 @@
-"""What a target of `patch` consists of: the modules of its code, its classes, and the objects that it holds."""
+"""The modules, classes and objects that a target of `patch` consists of."""
 
 import inspect
 import sys
@@ -16,7 +16,7 @@ from stm_fast.errors import IntegrationError
 from stm_fast.integrations.families.replacement import Replacement, original_of
 
 MAX_DEPTH = 6
-"""How deep the objects that a target holds are looked for."""
+"""How deep a target is searched for the objects that it holds."""
 
 _LIBRARIES = frozenset({*sys.stdlib_module_names, "torch", "numpy", "omegaconf", "stm_fast"})
 
@@ -25,11 +25,11 @@ class Target:
     """A target and the code that belongs to it.
 
     Attributes:
-        label: what messages call it.
-        modules: those in which its code may name a read.
-        parts: the objects that it consists of; none where it is a module or a class.
-        kinds: their classes; of a module, those that it defines.
-        notes: why a read that was looked at is not one that can be replaced, for messages.
+        label: its name in messages.
+        modules: modules in which its code may name a read.
+        parts: the objects that it consists of; none for a module or a class.
+        kinds: their classes; for a module, those that it defines.
+        notes: why reads that were found cannot be replaced, for messages.
     """
 
     def __init__(self, target: object) -> None:
@@ -49,7 +49,7 @@ class Target:
             found = (target,) if isinstance(target, type) else self.parts
             kinds = [part if isinstance(part, type) else type(part) for part in found]
             bases = [base for kind in kinds for base in kind.__mro__]
-            homes = {base.__module__: None for base in bases if not is_of_a_library(base.__module__)}
+            homes = {base.__module__: None for base in bases if not is_library(base.__module__)}
             self.modules = tuple(sys.modules[name] for name in homes if name in sys.modules)
         self.kinds = tuple(dict.fromkeys(kinds))
         fixed = [
@@ -60,20 +60,20 @@ class Target:
         self.notes = [f"the code of its {kind.__name__} is fixed already" for kind in fixed]
 
     def classes(self, name: str) -> dict[type, None]:
-        """The classes that its modules name so, in order, each once; libraries' own are not among them."""
+        """Return the classes that its modules name so, in order, each once, without those of libraries."""
         found = [vars(module).get(name) for module in self.modules]
         found += [base for kind in self.kinds for base in kind.__mro__ if base.__name__ == name]
-        return {value: None for value in found if isinstance(value, type) and not is_of_a_library(value.__module__)}
+        return {value: None for value in found if isinstance(value, type) and not is_library(value.__module__)}
 
     def functions(self, name: str) -> dict[types.FunctionType, None]:
-        """The functions that its modules name so, in order, each once."""
+        """Return the functions that its modules name so, in order, each once."""
         found = [vars(module)[name] for module in self.modules if name in vars(module)]
         others = [type(value).__name__ for value in found if not isinstance(value, types.FunctionType)]
         self.notes += [f"its {name} is a {kind}, and only a function can be replaced" for kind in others]
         return {value: None for value in found if isinstance(value, types.FunctionType)}
 
     def uses(self, owner: type) -> bool:
-        """Whether a class of networks is among its own: a target with networks consists of these alone."""
+        """Return whether it uses a class of networks: a target that holds networks uses the classes of these alone."""
         networks = any(isinstance(part, nn.Module) for part in self.parts)
         used = not networks or any(issubclass(kind, owner) for kind in self.kinds)
         if not used:
@@ -81,12 +81,12 @@ class Target:
         return used
 
     def attributes(self, owner: type) -> set[str]:
-        """The names under which its networks hold modules of a class."""
+        """Return the names under which its networks hold modules of a class."""
         networks = [part for part in self.parts if isinstance(part, nn.Module)]
         return {name for part in networks for name, child in part._modules.items() if isinstance(child, owner)}
 
     def relatives(self) -> "Target":
-        """All loaded code of the same package or, of scripts that import one another by their bare names, folder."""
+        """Return all loaded code of the same package, or, for scripts that import one another, of the same folder."""
         packages = {_package(module.__name__) for module in self.modules}
         roots = {root for module in self.modules if (root := _root(module)) is not None}
         relatives = Target(types.SimpleNamespace())
@@ -99,7 +99,7 @@ class Target:
         return relatives
 
     def with_overrides(self, owners: Iterable[type], name: str) -> Iterator[type]:
-        """The owners of a method, and its classes that replace the method by one that does not call it."""
+        """Yield the owners of a method, and its classes that override the method without calling it."""
         for owner in owners:
             yield owner
             heirs = [kind for kind in self.kinds if issubclass(kind, owner)]
@@ -145,8 +145,8 @@ class Target:
                     )
 
 
-def is_of_a_library(name: str) -> bool:
-    """Whether a module is a library's in which no read can be."""
+def is_library(name: str) -> bool:
+    """Return whether a module belongs to a library that has no read."""
     return _package(name) in _LIBRARIES
 
 
@@ -160,9 +160,9 @@ def _loaded(prefix: str) -> list[ModuleType]:
 
 
 def _root(module: ModuleType) -> Path | None:
-    """The folder from which a script's module is imported; None for libraries and installed packages."""
+    """Return the folder from which a script's module is imported, or None for libraries and installed packages."""
     file = getattr(module, "__file__", None)
-    if not isinstance(file, str) or is_of_a_library(module.__name__):
+    if not isinstance(file, str) or is_library(module.__name__):
         return None
     path = Path(file)
     if {"site-packages", "dist-packages"} & {*path.parts}:
@@ -172,7 +172,7 @@ def _root(module: ModuleType) -> Path | None:
 
 
 def _parts(target: object) -> Iterator[object]:
-    """A target and what it holds, each once: modules of networks, items of containers and attributes of the rest."""
+    """Yield a target and what it holds, each once: modules of networks, items of containers, attributes of the rest."""
     level, seen = [target], {id(target)}
     for _ in range(MAX_DEPTH):
         yield from level
@@ -187,19 +187,19 @@ def _held(part: Any, is_target: bool) -> list[object]:
         values += part.values()
     elif isinstance(part, list | tuple | set | frozenset):
         values += part
-    elif is_target or isinstance(part, types.SimpleNamespace) or not is_of_a_library(type(part).__module__):
+    elif is_target or isinstance(part, types.SimpleNamespace) or not is_library(type(part).__module__):
         values += getattr(part, "__dict__", {}).values()
     return [value for value in values if _may_hold(value)]
 
 
 def _may_hold(value: object) -> bool:
     return isinstance(value, nn.Module | dict | list | tuple | set | frozenset | type | types.SimpleNamespace) or (
-        hasattr(value, "__dict__") and not is_of_a_library(type(value).__module__)
+        hasattr(value, "__dict__") and not is_library(type(value).__module__)
     )
 
 
 def _mentions(kind: type, method: object, names: set[str]) -> bool:
-    """Whether a method names one of `names`, itself or in what it calls of its class; True where its code is hidden."""
+    """Return whether a method, or one of its class that it calls, uses one of `names`; True where code is hidden."""
     waiting, seen = [method], set[str]()
     while waiting:
         called: Any = waiting.pop()
@@ -211,12 +211,12 @@ def _mentions(kind: type, method: object, names: set[str]) -> bool:
             return True
         named = [inspect.getattr_static(kind, name, None) for name in mentioned - seen]
         methods = [value for value in named if isinstance(value, types.FunctionType | staticmethod | classmethod)]
-        waiting += [value for value in methods if not is_of_a_library(value.__module__)]
+        waiting += [value for value in methods if not is_library(value.__module__)]
         seen |= mentioned
     return False
 
 
 def _names(code: types.CodeType) -> set[str]:
-    """What a function names, in inner functions too."""
+    """Return the names that a function uses, also in inner functions."""
     inner = [_names(constant) for constant in code.co_consts if isinstance(constant, types.CodeType)]
     return {*code.co_names, *code.co_freevars}.union(*inner)

@@ -24,19 +24,19 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Count in the weights after a step. Early steps count more, so that the start is soon forgotten."""
+        """Add the weights after a step. Early steps count more, so that the start is soon forgotten."""
         decay = min(self.decay, (1 + step) / (10 + step))
         for name, weight in _trained(model):
             self.state[name].lerp_(weight, 1 - decay)
 
     @torch.no_grad()
-    def meet(self, other: dict[str, Tensor]) -> None:
-        """Go halfway to other weights."""
+    def halve_towards(self, other: dict[str, Tensor]) -> None:
+        """Move halfway to other weights."""
         for name, weight in self.state.items():
             weight.lerp_(other[name], 0.5)
 
     def copy(self) -> dict[str, Tensor]:
-        """The average as it is now."""
+        """Return a copy of the average."""
         return {name: weight.clone() for name, weight in self.state.items()}
 
     def assign(self, model: nn.Module) -> None:
@@ -45,7 +45,7 @@ class WeightAverage:
 
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:
-        """A context in which the model has the averaged weights."""
+        """Give the model the averaged weights during the block."""
         trained = {name: weight.detach().clone() for name, weight in _trained(model)}
         _assign(model, self.state)
         try:

@@ -40,7 +40,7 @@ class Batch:
         return int(self.slot.max()) + 1
 
     def object_masks(self, time: int) -> Tensor:
-        """The true mask of each object in one frame `(N, S, S)` float32."""
+        """Return the true mask of each object in one frame, `(N, S, S)` float32."""
         return (self.masks[self.clip, time] == (self.slot + 1)[:, None, None]).float()
 
 
@@ -49,10 +49,10 @@ class Sampling:
     """How a batch is drawn.
 
     Attributes:
-        clips: clips a batch.
-        frames: frames a clip, in order or reversed; half of the time neighbours, else with random gaps.
+        clips: clips per batch.
+        frames: frames per clip, in order or reversed; half of the time neighbours, else with random gaps.
         size: side of a frame in pixels, a multiple of 16.
-        max_objects: objects kept a clip; the rest become background.
+        max_objects: objects kept per clip; the rest become background.
         smallest_crop: side of the smallest crop as a fraction of the stored frame.
     """
 
@@ -71,7 +71,7 @@ class BatchSampler:
         self.seed = seed
 
     def draw(self, step: int, sampling: Sampling) -> list[Example]:
-        """The examples of one step, for `collate`; without torch, so that a thread can draw while a step runs."""
+        """Draw the examples of one step, for `collate`; without torch, so that a thread can draw while a step runs."""
         rng = np.random.default_rng([self.seed, step])
         drawn: list[Example] = []
         while len(drawn) < sampling.clips:
@@ -83,7 +83,7 @@ class BatchSampler:
 
 
 def collate(examples: list[Example]) -> Batch:
-    """A batch of frames `(T, S, S, 3)` uint8 and masks `(T, S, S)` whose ids on the first frame are 1..n."""
+    """Make a batch of frames `(T, S, S, 3)` uint8 and masks `(T, S, S)` whose ids on the first frame are 1..n."""
     frames = torch.from_numpy(np.stack([frames for frames, _ in examples]))
     masks = torch.from_numpy(np.stack([masks for _, masks in examples])).long()
     counts = [int(masks[0].max()) for _, masks in examples]
@@ -96,7 +96,7 @@ def collate(examples: list[Example]) -> Batch:
 
 
 def _augment(clip: SyntheticClip, sampling: Sampling, rng: np.random.Generator) -> Example | None:
-    """Random frames, crop, flip and objects of a clip; None if no object is left on the first frame."""
+    """Draw frames, crop, flip and objects of a clip; return None if no object is left on the first frame."""
     order = _order(len(clip.frames), sampling.frames, rng)
     if not clip.masks[order[0]].any():
         return None
@@ -117,7 +117,7 @@ def _augment(clip: SyntheticClip, sampling: Sampling, rng: np.random.Generator) 
 
 
 def _order(stored: int, frames: int, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Which frames, forwards or backwards: as often neighbours as frames with random gaps between them."""
+    """Draw frames, forwards or backwards: half of the time neighbours, else with random gaps."""
     if rng.random() < 0.5:
         order = int(rng.integers(stored - frames + 1)) + np.arange(frames)
     else:
@@ -126,7 +126,7 @@ def _order(stored: int, frames: int, rng: np.random.Generator) -> NDArray[np.int
 
 
 def _crop(mask: Picture, sampling: Sampling, rng: np.random.Generator) -> tuple[slice, slice]:
-    """A random square that contains some object's pixel at a random place."""
+    """Draw a square that contains an object's pixel at a random place."""
     side = len(mask)
     crop = round(side * float(rng.uniform(sampling.smallest_crop, 1.0)))
     rows, columns = np.nonzero(mask)

@@ -1,4 +1,4 @@
-"""Recipes: what is trained on what, in which order, how fast."""
+"""Recipes: the data of each stage, and its learning rates."""
 
 from dataclasses import dataclass
 
@@ -15,15 +15,14 @@ class Stage:
 
 @dataclass(frozen=True)
 class Round:
-    """Stages after which the weights come to rest: the learning rate rises, stays, and falls to zero.
+    """Stages with one cycle of the learning rate, which rises, stays, and falls to zero.
 
-    Every round after the first ends halfway between the weights it began with and those it came to, which segment
-    better than either.
+    Every round after the first ends halfway between its first and its last weights, which segments better than either.
 
     Attributes:
         stages: in order.
         decay: steps over which the rate falls at the end.
-        rate: its height, as a fraction of the recipe's learning rates.
+        rate: height of the plateau, as a fraction of the recipe's learning rates.
     """
 
     stages: tuple[Stage, ...]
@@ -47,7 +46,7 @@ class Recipe:
         warmup: steps over which the rate rises at the beginning of every round.
         weight_decay: AdamW's.
         gradient_norm: gradients are clipped to it.
-        ema: decay of the averaged weights, which are what is validated and kept.
+        ema: decay of the averaged weights, which are validated and kept.
     """
 
     rounds: tuple[Round, ...]
@@ -64,7 +63,7 @@ class Recipe:
         return sum(part.steps for part in self.rounds)
 
     def round(self, step: int) -> tuple[Round, int]:
-        """The round of a step (0-based) and the step's number in it; steps after the last are the last round's."""
+        """Return the round of a step (0-based) and the step's number in it; later steps are in the last round."""
         for part in self.rounds[:-1]:
             if step < part.steps:
                 return part, step
@@ -72,7 +71,7 @@ class Recipe:
         return self.rounds[-1], step
 
     def sampling(self, step: int) -> Sampling:
-        """What batch `step` (0-based) is made of."""
+        """Return how batch `step` (0-based) is drawn."""
         part, step = self.round(step)
         for stage in part.stages[:-1]:
             if step < stage.steps:
@@ -99,6 +98,6 @@ COMPACT = Recipe(
     )
 )
 SMOKE = Recipe((Round((Stage(4, Sampling(clips=2, frames=3, size=64)),), decay=2),), warmup=1)
-"""A few steps at toy size: proves that a machine can train."""
+"""Four steps at toy size, to check that a machine can train."""
 
 RECIPES = {"compact": COMPACT, "smoke": SMOKE}

@@ -1,4 +1,4 @@
-"""What a training run leaves for people to look at."""
+"""The log of a training run, for people."""
 
 import json
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands after a step.
+    """State of a run after a step.
 
     Attributes:
         step: steps done.
         loss: of the last step.
-        seconds: the last step took.
-        validation_j: mean J on the validation clips, on the steps that measured it.
+        seconds: that the last step took.
+        validation_j: mean J on the validation clips, if this step measured it.
     """
 
     step: int
@@ -44,7 +44,7 @@ class RunLog:
                 self._board.add_scalar(name, value, progress.step)
 
     def close(self) -> None:
-        """Write out what is buffered."""
+        """Flush and close."""
         self._lines.close()
         if self._board is not None:
             self._board.close()

@@ -1,4 +1,4 @@
-"""The training loop: resumable, logged, interruptible."""
+"""The training loop, which can be interrupted and resumed."""
 
 import time
 from collections.abc import Generator
@@ -24,18 +24,18 @@ from stm_fast.training.validation import Validation, validate
 
 
 class Trainer:
-    """Trains an STM on a pool of clips; everything it knows is in `folder` and a run continues from there.
+    """Trains an STM on a pool of clips; all state is in `folder`, and a run resumes from there.
 
     Files: `checkpoint.pt` (all state), `best.safetensors` (averaged weights with the best validation J),
-    `round_1.safetensors` and so on (the weights that a round ended with; the last are the recipe's result),
+    `round_1.safetensors` and so on (the weights at the end of a round; the last are the recipe's result),
     `log.jsonl`, and TensorBoard events where tensorboard is installed.
 
     Args:
         model: its weights are trained in place.
         architecture: written into the saved weights; see `stm_fast.load_model`.
-        recipe: what to do.
+        recipe: stages and rates.
         pool: clips to train on.
-        validation_pool: clips to choose weights by.
+        validation_pool: clips that `best.safetensors` is chosen by.
         folder: of the run.
         seed: of batches.
         dtype: of activations (autocast); weights and optimiser stay float32.
@@ -73,7 +73,7 @@ class Trainer:
         self.validated = 0
         self.optimizer = make_optimizer(model, recipe)
         self.average = WeightAverage(model, recipe.ema)
-        self._rest = self.average.copy()
+        self._round_start = self.average.copy()
         folder.mkdir(parents=True, exist_ok=True)
         if self._checkpoint.exists():
             self._restore()
@@ -89,9 +89,9 @@ class Trainer:
                 examples, upcoming = upcoming.result(), background.submit(self._draw, self.step + 1)
                 loss = self._train_step(collate(examples))
                 seconds = time.perf_counter() - started
-                rests = self._end_round()
-                score = self._validate() if rests or self.step % self.validate_every == 0 else None
-                if rests or self.step % self.checkpoint_every == 0:
+                ends_round = self._end_round()
+                score = self._validate() if ends_round or self.step % self.validate_every == 0 else None
+                if ends_round or self.step % self.checkpoint_every == 0:
                     self._save()
                 progress = Progress(self.step, loss, seconds, score)
                 log.write(progress)
@@ -122,15 +122,15 @@ class Trainer:
         return float(loss.detach())
 
     def _end_round(self) -> bool:
-        """Whether a round ends here. If so the weights come to rest, and training continues from there."""
+        """Return whether a round ends here. If so, training continues from the averaged weights."""
         ends = list(accumulate(part.steps for part in self.recipe.rounds))
         if self.step not in ends:
             return False
         number = 1 + ends.index(self.step)
         if number > 1:
-            self.average.meet(self._rest)
+            self.average.halve_towards(self._round_start)
         self.average.assign(self.model)
-        self._rest = self.average.copy()
+        self._round_start = self.average.copy()
         self.optimizer = make_optimizer(self.model, self.recipe)
         self._save_weights(f"round_{number}", {"step": str(self.step)})
         return True
@@ -159,7 +159,7 @@ class Trainer:
             "validated": self.validated,
             "model": self.model.state_dict(),
             "average": self.average.state,
-            "rest": self._rest,
+            "rest": self._round_start,
             "optimizer": self.optimizer.state_dict(),
         }
         with atomic_path(self._checkpoint) as partial:
@@ -169,7 +169,7 @@ class Trainer:
         state = torch.load(self._checkpoint, weights_only=True)
         self.step, self.best, self.validated = state["step"], state["best"], state["validated"]
         self.model.load_state_dict(state["model"])
-        self.average.state, self._rest = state["average"], state["rest"]
+        self.average.state, self._round_start = state["average"], state["rest"]
         peaks = [group["peak"] for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
         for group, peak in zip(self.optimizer.param_groups, peaks, strict=True):

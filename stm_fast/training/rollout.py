@@ -1,4 +1,4 @@
-"""One pass of an STM over a batch of clips, as training sees it (STM paper, section 3.5)."""
+"""One pass of an STM over a batch of clips in training (STM paper, section 3.5)."""
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from stm_fast.training.batches import Batch
 def rollout(model: STM, batch: Batch) -> Tensor:
     """Segment frames 1..T-1 of every clip from the true masks of frame 0.
 
-    Every frame is memorised with the soft probabilities predicted for it, so errors are seen where they lead.
+    Every frame is memorised with the soft probabilities predicted for it, so that training sees how errors propagate.
 
     Returns:
         Aggregated logits `(B, T-1, 1+K, S, S)` float32 over background and objects. Slots that a clip does not use have
@@ -43,6 +43,6 @@ def _memorise(model: STM, batch: Batch, time: int, masks: Tensor) -> tuple[Tenso
 
 
 def _by_clip(values: Tensor, batch: Batch, clips: int) -> Tensor:
-    """Objects `(N, S, S)` to clips and slots `(B, K, S, S)`, zero where a clip has no such object."""
+    """Sort objects `(N, S, S)` into clips and slots `(B, K, S, S)`, zero where a clip has no such object."""
     slots = values.new_zeros(clips, batch.slots, *values.shape[1:])
     return slots.index_put((batch.clip, batch.slot), values)

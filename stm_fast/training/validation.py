@@ -1,4 +1,4 @@
-"""Choosing weights: mean J over synthetic clips that training never sees."""
+"""Validation: mean J over synthetic clips that training never sees."""
 
 from collections.abc import Iterator
 
@@ -13,22 +13,22 @@ from stm_fast.training.rollout import rollout
 
 
 class Validation:
-    """Fixed batches from a pool: its clips whole, at their own size."""
+    """Fixed batches of a pool's whole clips, at their own size."""
 
-    clips_a_batch = 4
+    clips_per_batch = 4
 
     def __init__(self, pool: ClipPool) -> None:
         self.pool = pool
 
     def __iter__(self) -> Iterator[Batch]:
-        for first in range(0, len(self.pool), self.clips_a_batch):
-            examples = [self.pool[index] for index in range(first, min(first + self.clips_a_batch, len(self.pool)))]
+        for first in range(0, len(self.pool), self.clips_per_batch):
+            examples = [self.pool[index] for index in range(first, min(first + self.clips_per_batch, len(self.pool)))]
             yield collate([(np.asarray(clip.frames), np.asarray(clip.masks)) for clip in examples])
 
 
 @torch.no_grad()
 def validate(model: STM, validation: Validation, dtype: torch.dtype = torch.float32) -> float:
-    """Mean IoU over objects and frames."""
+    """Return the mean IoU over objects and frames."""
     scores = []
     batch: Batch
     for batch in validation:

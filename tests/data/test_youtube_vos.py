@@ -109,7 +109,7 @@ def test_hidden_folders_are_no_clips(root):
 @pytest.mark.parametrize("text", ["{", "[]", '{"videos": {"0a": {"objects": [1]}}}', '{"videos": {"0a": {}}}'])
 def test_a_list_that_cannot_be_read(root, text):
     (root / "valid" / "meta.json").write_text(text)
-    with pytest.raises(MediaError, match=r"meta.json is not as that of YouTube-VOS.*move it away"):
+    with pytest.raises(MediaError, match=r"meta.json has not the layout of YouTube-VOS.*move it away"):
         read(root, "valid")
 
 

@@ -130,13 +130,13 @@ def test_a_round_ends_halfway_between_where_it_began_and_what_it_came_to(
     pool: ClipPool, few: ClipPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     came_to = []
-    meet = WeightAverage.meet
+    halve_towards = WeightAverage.halve_towards
 
     def watched(self: WeightAverage, other: dict[str, torch.Tensor]) -> None:
         came_to.append(self.copy())
-        meet(self, other)
+        halve_towards(self, other)
 
-    monkeypatch.setattr(WeightAverage, "meet", watched)
+    monkeypatch.setattr(WeightAverage, "halve_towards", watched)
     recipe = Recipe(tuple(Round((Stage(2, TINY),), decay=0) for _ in range(3)), warmup=1)
     trainer = Trainer(compact_stm(), "compact", recipe, pool, few, tmp_path, dtype=torch.float32)
     for _ in trainer.run():

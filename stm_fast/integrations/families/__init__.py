@@ -1,5 +1,5 @@
-"""The reads of others, one family a module: how each is recognised, and what takes its place.
+"""Other people's reads, one module per family: how each is recognised, and what replaces it.
 
-A family has `READS`, the names its reads have, and `find(modules)`, which yields a `Replacement` for each read that
-these modules name, or raises `IntegrationError` where one behaves otherwise than the one known.
+A family has `READS`, the names of its reads, and `find(target)`, which yields a `Replacement` for each read of the
+target, or raises `IntegrationError` where one gives other results than the known one.
 """

@@ -26,7 +26,7 @@ _GATED = (*_MULTIHEAD, "U", "size_2d")
 
 
 def find(target: Target) -> Iterator[Replacement]:
-    """The forward passes of both classes."""
+    """Yield the forward passes of both classes."""
     for owner in _owners(target, "MultiheadAttention", _MULTIHEAD):
         replacement = Replacement(owner, "forward", _multihead)
         _refuse_unchanged(target, replacement)
@@ -49,7 +49,7 @@ def _refuse_unchanged(target: Target, replacement: Replacement) -> None:
     target.refuse_hidden(replacement)
     parts: list[Any] = [part for part in target.parts if isinstance(part, replacement.owner)]  # type: ignore[arg-type]
     for part in parts:
-        if _is_a_share(_top_k(part)):
+        if _is_share(_top_k(part)):
             raise IntegrationError(
                 f"target {target.label} holds a {type(part).__name__} with top_k {_top_k(part)}, which may be a share "
                 f"of the tokens and is left to {replacement.label}; allowed are -1 and whole numbers from 1"
@@ -93,21 +93,21 @@ def _needs_the_affinity(module: Any) -> bool:
     """Dropout in training acts on the affinity itself; a `top_k` may be a share of the tokens, in either sense."""
     if module.training:
         return bool(module.drop_prob > 0)
-    return _is_a_share(_top_k(module))
+    return _is_share(_top_k(module))
 
 
-def _is_a_share(top_k: float) -> bool:
+def _is_share(top_k: float) -> bool:
     return top_k != -1 and (top_k < 1 or top_k != int(top_k))
 
 
 def _top_k(module: Any) -> float:
-    """How many tokens a module reads, -1 for all; early versions always read all."""
+    """Return how many tokens a module reads, -1 for all; early versions always read all."""
     top_k: float = getattr(module, "top_k", -1)
     return top_k
 
 
 def _attend(module: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Attention of each head: queries `(Tq, B, ·)`, keys and values `(Tk, B, ·)` -> `(Tq, B, heads · channels)`."""
+    """Attend with each head: queries `(Tq, B, ·)`, keys and values `(Tk, B, ·)` -> `(Tq, B, heads · channels)`."""
     heads, scale = module.num_head, 1 / module.T
     evaluates = not module.training
     longest = getattr(module, "max_mem_len_ratio", -1)
@@ -128,12 +128,12 @@ def _attend(module: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def _by_head(tokens: Tensor, heads: int) -> Tensor:
-    """`(T, B, heads · C)` -> `(B · heads, C, T)`, a view."""
+    """View `(T, B, heads · C)` as `(B · heads, C, T)`."""
     return tokens.view(*tokens.shape[:2], heads, -1).permute(1, 2, 3, 0).flatten(0, 1)
 
 
 def _halves(module: Any, tokens: Tensor, first: Function, second: Function) -> Tensor:
-    """Both halves of the channels projected by their own layer, head by head beside one another, then SiLU."""
+    """Project both halves of the channels by their own layers, interleave them head by head, and apply SiLU."""
     halves = first(tokens[..., : module.d_vu // 2]), second(tokens[..., module.d_vu // 2 :])
     by_head = [half.view(*half.shape[:2], module.num_head, -1) for half in halves]
     return torch.nn.functional.silu(torch.cat(by_head, -1).flatten(2))
@@ -145,7 +145,7 @@ def _check(
     shapes: Callable[[Any], Sequence[tuple[int, int]]],
     *others: object,
 ) -> None:
-    """Compare on all options that this version of the class knows."""
+    """Compare with all options that this version of the class knows."""
     known = inspect.signature(replacement.owner).parameters  # type: ignore[arg-type]
     apart: dict[str, object] = {"use_linear": False} if "use_linear" in known else {}
     choices: dict[str, object] = {"use_dis": True, "top_k": 3, "max_mem_len_ratio": 1.5}
@@ -163,7 +163,7 @@ def _check(
 
 
 def _of_gated(module: Any) -> list[tuple[int, int]]:
-    """Lengths and channels of what a `GatedPropagation` takes: of a frame and itself, or of a frame and a memory."""
+    """Return lengths and channels of the inputs of a `GatedPropagation`: a frame with itself or with a memory."""
     if module.use_linear:
         return [(6, 8), (6, 8), (6, 16), (6, 16)]
     expanded = module.expand_d_vu

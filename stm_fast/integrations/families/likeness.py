@@ -1,7 +1,6 @@
-"""Whether a read of others gives what the fused read gives: both are run on the same few numbers.
+"""Check that a read of other people's code gives what the fused read gives: both run on the same small tensors.
 
-Nothing of the process is touched meanwhile, neither its random state nor its default dtype or device: other threads may
-be in the middle of their work.
+The process is left alone, its random state, default dtype and default device included: other threads may be at work.
 """
 
 import inspect
@@ -12,12 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._device import _device_constructors
 
 from stm_fast.errors import IntegrationError
 
 TOLERANCE = 1e-3
-"""How far a read of others may be from the fused one, relative to the largest number, to count as the same."""
+"""Largest difference between their read and the fused one that counts as equal, relative to the largest number."""
 
 _DRAWS = {
     *("rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like", "normal", "bernoulli"),
@@ -26,12 +24,20 @@ _DRAWS = {
 }
 """Functions of torch that draw random numbers, of `torch.nn.init` those that a mode sees as one."""
 
+_CONSTRUCTORS = {
+    *(torch.arange, torch.as_tensor, torch.asarray, torch.bartlett_window, torch.blackman_window, torch.empty),
+    *(torch.empty_permuted, torch.empty_strided, torch.eye, torch.fft.fftfreq, torch.fft.rfftfreq, torch.full),
+    *(torch.hamming_window, torch.hann_window, torch.kaiser_window, torch.linspace, torch.logspace, torch.normal),
+    *(torch.ones, torch.rand, torch.randn, torch.range, torch.scalar_tensor, torch.tensor, torch.zeros),
+}
+"""Functions of torch that make a tensor of the default dtype."""
+
 
 def check_alike(label: str, theirs: Callable[[], Sequence[Tensor]], ours: Callable[[], Sequence[Tensor]]) -> None:
-    """Run a read of others beside ours on the same few numbers.
+    """Run their read and ours on the same small tensors.
 
     Raises:
-        IntegrationError: one of them fails, or they give something else.
+        IntegrationError: one of them fails, or the results differ.
     """
     try:
         with _same_numbers():
@@ -41,19 +47,18 @@ def check_alike(label: str, theirs: Callable[[], Sequence[Tensor]], ours: Callab
     except Exception as error:
         reason = next(iter(str(error).splitlines()), "")
         raise IntegrationError(
-            f"{label} is of a version that is not known: used as known versions are, it raised "
+            f"{label} is of an unknown version: called as known versions are, it raised "
             f"{type(error).__name__}: {reason}"
         ) from error
     for read, wanted in zip(found, expected, strict=True):
         if read.shape != wanted.shape or not _close(read, wanted):
             raise IntegrationError(
-                f"{label} is of a version that is not known: on the same numbers it does not give what the fused read "
-                f"gives"
+                f"{label} is of an unknown version: on the same numbers its result is not that of the fused read"
             )
 
 
 def takes(owner: type, name: str, known: Sequence[str]) -> bool:
-    """Whether a class has a method with these parameters, after the first.
+    """Return whether a class has a method with these parameters, after the first.
 
     Raises:
         IntegrationError: it has these and others.
@@ -64,7 +69,7 @@ def takes(owner: type, name: str, known: Sequence[str]) -> bool:
     parameters = tuple(inspect.signature(method).parameters)[1:]
     if {*known} < {*parameters}:
         raise IntegrationError(
-            f"{owner.__module__}.{owner.__qualname__}.{name} is of a version that is not known: its parameters are "
+            f"{owner.__module__}.{owner.__qualname__}.{name} is of an unknown version: its parameters are "
             f"{', '.join(parameters)}; known are {', '.join(known)}"
         )
     return parameters == (*known,)
@@ -72,14 +77,14 @@ def takes(owner: type, name: str, known: Sequence[str]) -> bool:
 
 @contextmanager
 def _same_numbers() -> Iterator[None]:
-    """A context of plain float32 on the CPU with the same random numbers each time, for this thread alone."""
+    """Compute in plain float32 on the CPU with the same random numbers each time, in this thread alone."""
     plain = torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext()
-    with torch.no_grad(), plain, _OwnNumbers():
+    with torch.no_grad(), plain, torch.device("cpu"), _OwnNumbers():
         yield
 
 
 class _OwnNumbers(TorchFunctionMode):
-    """New tensors are float32 on the CPU unless they are asked for otherwise; random numbers are a generator's own."""
+    """Makes new tensors float32 unless they are given a dtype, and draws random numbers from a generator of its own."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,15 +94,11 @@ class _OwnNumbers(TorchFunctionMode):
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         options = dict(kwargs or {})
-        if func in _device_constructors() and options.get("device") is None:
-            options["device"] = "cpu"
         if getattr(func, "__name__", "") in _DRAWS and options.get("generator") is None:
             options["generator"] = self.generator
         result = func(*args, **options)
-        made = func in _device_constructors() or func is torch.normal
-        if made and options.get("dtype") is None and result.dtype == torch.get_default_dtype():
-            return result.float()
-        return result
+        by_default = func in _CONSTRUCTORS and options.get("dtype") is None
+        return result.float() if by_default and result.dtype == torch.get_default_dtype() else result
 
 
 def _close(read: Tensor, wanted: Tensor) -> bool:

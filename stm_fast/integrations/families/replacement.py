@@ -1,4 +1,4 @@
-"""One function or method of others and what takes its place."""
+"""One function or method of other people's code, and its replacement."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -9,21 +9,21 @@ from typing import Any
 Function = Callable[..., Any]
 
 _ORIGINALS: dict[int, Function] = {}
-"""What each of our functions stands in for, by its id; an attribute of it would be copied by `functools.wraps`."""
+"""The original of each of our functions, by its id; an attribute of it would be copied by `functools.wraps`."""
 
 
 class Replacement:
-    """`name` of `owner` becomes `ours`, which is `fused` while it is in force and the original otherwise.
+    """`name` of `owner` becomes `ours`, which calls `fused` while it is in force and the original otherwise.
 
-    So what others took of ours meanwhile, such as a bound method, is the original again once it is taken back.
+    So a reference to ours that other code kept, such as a bound method, is the original again after `restore`.
 
     Attributes:
-        owner: the class of a method; the module that defines a function, which every module that imported it names too.
+        owner: the class of a method, or the module that defines a function.
         name: of the function or method.
-        original: what it is.
-        fused: the read that stands in for it.
-        ours: what it becomes.
-        in_force: whether ours reads as `fused` does. Once taken back it never does again.
+        original: the function that is replaced.
+        fused: the read that replaces it.
+        ours: the function that is installed.
+        in_force: whether ours calls `fused`. Once restored it never does again.
         holders: how many patches hold it.
     """
 
@@ -48,21 +48,21 @@ class Replacement:
 
     @property
     def place(self) -> tuple[object, ...]:
-        """The same for all replacements of one original in one place."""
+        """A key, equal for all replacements of one original in one place."""
         return self.owner, self.name, self.original
 
     def instance(self, *args: object, **kwargs: object) -> Any:
-        """An instance of the class whose method is replaced."""
+        """Return an instance of the class whose method is replaced."""
         assert isinstance(self.owner, type)
         return self.owner(*args, **kwargs)
 
-    def put(self) -> None:
-        """Ours, wherever the original is; it still reads as the original does."""
+    def install(self) -> None:
+        """Put ours wherever the original is; it calls the original until it is in force."""
         _ORIGINALS[id(self.ours)] = self.original
         self._exchange(self.original, self.ours)
 
-    def take_back(self) -> None:
-        """The original, wherever ours is."""
+    def restore(self) -> None:
+        """Put the original wherever ours is."""
         self._exchange(self.ours, self.original)
         _ORIGINALS.pop(id(self.ours), None)
 
@@ -80,5 +80,5 @@ class Replacement:
 
 
 def original_of(function: Function) -> Function:
-    """What a function of ours that is in place stands in for; any other function itself."""
+    """Return the original of a function of ours that is installed, and any other function itself."""
     return _ORIGINALS.get(id(function), function)

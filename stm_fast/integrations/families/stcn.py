@@ -17,18 +17,18 @@ Shape: TypeAlias = tuple[int, ...]
 READS = "STCN's MemoryBank and MemoryReader"
 
 _EVALUATION = "segment_with_query"
-"""What the network for evaluation has: it reads with a bank that it is handed."""
+"""A method of the network for evaluation, which reads with a bank that it is given."""
 
 
 def find(target: Target) -> Iterator[Replacement]:
-    """The methods that make an affinity: of the memory bank for inference, and of the reader for training."""
+    """Yield the methods that make an affinity: of the memory bank for inference, and of the reader for training."""
     banks = [owner for owner in target.classes("MemoryBank") if "_global_matching" in vars(owner)]
     if not banks and any(hasattr(kind, _EVALUATION) for kind in target.kinds):
         banks = [owner for owner in target.relatives().classes("MemoryBank") if "_global_matching" in vars(owner)]
         if not banks:
             raise IntegrationError(
                 f"target {target.label} is or holds STCN's network for evaluation, which reads with the MemoryBank "
-                f"that it is handed, and no module of its code with one is loaded; import inference_memory_bank first, "
+                f"that it is given, and no module of its code with one is loaded; import inference_memory_bank first, "
                 f"or give it"
             )
     for owner in target.with_overrides(banks, "_global_matching"):
@@ -46,7 +46,7 @@ def find(target: Target) -> Iterator[Replacement]:
 
 
 def _checked(replacement: Replacement, memory_grid: Shape, query_grid: Shape, *arguments: int) -> Replacement:
-    """The replacement of a method, once an instance made with `arguments` reads as we do."""
+    """Return the replacement of a method, once an instance made with `arguments` reads as ours does."""
 
     def reads(method: Function) -> list[Tensor]:
         key, query = torch.randn(1, 8, *memory_grid), torch.randn(1, 8, *query_grid)

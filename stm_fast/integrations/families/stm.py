@@ -17,7 +17,7 @@ _FORWARD = ("m_in", "m_out", "q_in", "q_out")
 
 
 def find(target: Target) -> Iterator[Replacement]:
-    """The forward pass of each `Memory` that takes what the official one takes."""
+    """Yield the forward pass of each `Memory` with the parameters of the official one."""
     owners = [owner for owner in target.classes("Memory") if takes(owner, "forward", _FORWARD) and target.uses(owner)]
     for owner in target.with_overrides(owners, "forward"):
         replacement = Replacement(owner, "forward", _forward)

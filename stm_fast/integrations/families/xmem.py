@@ -24,13 +24,13 @@ _KNOWN = {
 
 
 def find(target: Target) -> Iterator[Replacement]:
-    """The three functions of each module that defines them."""
+    """Yield the three functions of each module that defines them."""
     homes = dict.fromkeys(sys.modules.get(function.__module__) for function in target.functions("get_similarity"))
     for home in homes:
         if home is None or not {"get_similarity", "do_softmax"} <= {*vars(home)}:
             continue
         target.refuse_bypasses(("match_memory", "read"), _KNOWN)
-        # In the order in which they are put: what takes a similarity takes either kind before there are any of ours.
+        # In the order of installation: do_softmax takes both kinds of similarity before get_similarity returns ours.
         makers = {"do_softmax": _do_softmax, "get_similarity": _get_similarity, "get_affinity": _get_affinity}
         found = {name: Replacement(home, name, make) for name, make in makers.items() if name in vars(home)}
         _check(found)
@@ -55,7 +55,7 @@ def _get_similarity(replacement: Replacement) -> Function:
         return LazySimilarity(mk.flatten(2), shrinkage, qk.flatten(2), selection, matrix_of=matrix_of)
 
     def matrix_of(*keys: Tensor | None) -> Tensor | None:
-        """The matrix, for a read that was begun before the original was put back."""
+        """Return the matrix, for a read that began before the original was restored."""
         return None if replacement.in_force else original(*keys)
 
     return get_similarity
@@ -90,7 +90,7 @@ def _check(found: dict[str, Replacement]) -> None:
         known, names = _KNOWN[name], tuple(inspect.signature(replacement.original).parameters)
         if names not in known:
             raise IntegrationError(
-                f"{replacement.label} is of a version that is not known: its parameters are {', '.join(names)}; known "
+                f"{replacement.label} is of an unknown version: its parameters are {', '.join(names)}; known "
                 f"are {' or '.join(', '.join(each) for each in known)}"
             )
 
