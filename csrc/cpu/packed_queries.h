@@ -50,7 +50,7 @@ class PackedQueries {
     chunks_ = divide_up(all, segments_);
   }
 
-  // Of a chunk.
+  // Size of a chunk.
   int64_t segments() const { return segments_; }
   int64_t panels() const { return segments_ * kSegmentPanels; }
 

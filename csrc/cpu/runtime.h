@@ -9,7 +9,7 @@
 
 namespace stm {
 
-// Memory aligned to cache lines. Throws std::bad_alloc where there is none.
+// Allocates memory aligned to cache lines. Throws std::bad_alloc where there is none.
 void* allocate(std::size_t bytes);
 void release(void* memory);
 
@@ -55,7 +55,7 @@ class TaskQueue {
   std::atomic<bool> failed_{false};
 };
 
-// What `run_tasks` does, over a plain function.
+// Does what `run_tasks` does, with a plain function.
 void run_workers(const Threads& threads, int64_t count, void (*work)(void* context, TaskQueue& tasks), void* context);
 
 // Calls `work(tasks)` on every worker, which takes tasks from the queue until there are none. The first exception of a

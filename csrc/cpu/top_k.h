@@ -52,7 +52,7 @@ class Candidates {
     }
   }
 
-  // Writes the best candidates of a query, the best first; kNoCandidate where there are fewer than `top_k`.
+  // Writes the `top_k` best candidates of a query, best first, and kNoCandidate where there are fewer.
   void finish(int64_t query, uint64_t* out) {
     uint64_t* const entries = entries_.data() + query * capacity_;
     int64_t& count = counts_.data()[query];
@@ -101,14 +101,13 @@ class TopKRead {
   }
 
   void run(const Threads& threads) {
-    const int64_t blocks = sizes_.batches * divide_up(sizes_.queries, kWidth);
     run_tasks(threads, sizes_.batches * groups_ * splits_, [this](TaskQueue& tasks) { select(tasks); });
-    run_tasks(threads, blocks, [this](TaskQueue& tasks) { weigh(tasks); });
+    run_tasks(threads, sizes_.batches * panels_, [this](TaskQueue& tasks) { weigh(tasks); });
     if (by_channel()) {
       run_tasks(threads, sizes_.batches * sizes_.total_value_channels(),
                 [this](TaskQueue& tasks) { gather_channels(tasks); });
     } else {
-      run_tasks(threads, blocks, [this](TaskQueue& tasks) { gather_columns(tasks); });
+      run_tasks(threads, sizes_.batches * panels_, [this](TaskQueue& tasks) { gather_columns(tasks); });
     }
   }
 
@@ -143,9 +142,8 @@ class TopKRead {
   }
 
   void weigh(TaskQueue& tasks) {
-    const int64_t blocks = divide_up(sizes_.queries, kWidth);
     for (int64_t task = tasks.next(); task >= 0; task = tasks.next()) {
-      const int64_t batch = task / blocks, first = task % blocks * kWidth;
+      const int64_t batch = task / panels_, first = task % panels_ * kWidth;
       const int64_t end = smaller(first + kWidth, sizes_.queries);
       for (int64_t i = first; i < end; ++i) {
         uint64_t* const entries = best(batch, i, 0);
@@ -161,17 +159,17 @@ class TopKRead {
 
   // Computes the softmax over the chosen tokens and returns its log-sum-exp.
   float weigh_query(const uint64_t* entries, int64_t* indices, float* weights) const {
-    float total = 0;
-    const float highest = entries[0] == kNoCandidate ? 0.0f : score_of(entries[0]);
+    float sum = 0;
+    const float max = entries[0] == kNoCandidate ? 0.0f : score_of(entries[0]);
     for (int64_t k = 0; k < read_.top_k; ++k) {
       const bool chosen = k < keep_ && entries[k] != kNoCandidate;
       indices[k] = chosen ? token_of(entries[k]) : 0;
-      weights[k] = chosen ? expf(score_of(entries[k]) - highest) : 0.0f;
+      weights[k] = chosen ? expf(score_of(entries[k]) - max) : 0.0f;
       if (weights[k] < 1e-20f) weights[k] = 0;
-      total += weights[k];
+      sum += weights[k];
     }
-    for (int64_t k = 0; k < read_.top_k; ++k) weights[k] /= total == 0 ? 1.0f : total;
-    return highest + logf(total);
+    for (int64_t k = 0; k < read_.top_k; ++k) weights[k] /= sum == 0 ? 1.0f : sum;
+    return max + logf(sum);
   }
 
   bool by_channel() const {
@@ -201,10 +199,9 @@ class TopKRead {
   }
 
   void gather_columns(TaskQueue& tasks) const {
-    const int64_t blocks = divide_up(sizes_.queries, kWidth);
     Buffer<float> total(sizes_.value_channels);
     for (int64_t task = tasks.next(); task >= 0; task = tasks.next()) {
-      const int64_t batch = task / blocks, first = task % blocks * kWidth;
+      const int64_t batch = task / panels_, first = task % panels_ * kWidth;
       const int64_t end = smaller(first + kWidth, sizes_.queries);
       for (int64_t object = 0; object < sizes_.objects; ++object) {
         const Matrix value = object_of(read_.value, object), out = object_of(read_.out, object);
@@ -223,8 +220,9 @@ class TopKRead {
         if (weight == 0) continue;
         const T* from = static_cast<const T*>(value.data) + batch * value.batch_stride +
                         read_.indices[at + k] * value.column_stride;
-        for (int64_t c = 0; c < sizes_.value_channels; ++c)
+        for (int64_t c = 0; c < sizes_.value_channels; ++c) {
           total[c] += weight * to_float(from[c * value.channel_stride]);
+        }
       }
       T* to = static_cast<T*>(out.data) + batch * out.batch_stride + i * out.column_stride;
       for (int64_t c = 0; c < sizes_.value_channels; ++c) from_float(total[c], to[c * out.channel_stride]);
