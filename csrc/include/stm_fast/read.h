@@ -58,7 +58,6 @@ struct Sizes {
 
   // Of all objects.
   constexpr int64_t total_value_channels() const { return objects * value_channels; }
-  constexpr int64_t rows() const { return total_value_channels(); }
 };
 
 // The operands of the scores.
