@@ -1,4 +1,4 @@
-"""A memory bank written plainly, and the frames that tests put into banks."""
+"""A plain model of a memory bank, and the frames that tests put into banks."""
 
 from dataclasses import dataclass, field
 
@@ -22,7 +22,7 @@ def frame_of(objects: int, seed: int, dtype: torch.dtype = torch.float32) -> tup
 
 
 def frames_of(group: ObjectGroup) -> tuple[Tensor, Tensor]:
-    """Keys and values of a group's slots `(O, C, T, h, w)`."""
+    """Return keys and values of a group's slots `(O, C, T, h, w)`."""
     keys, values = (part.unflatten(2, (-1, HEIGHT, WIDTH)) for part in (group.keys, group.values))
     return keys, values
 
@@ -37,7 +37,7 @@ class Remembered:
 
 @dataclass
 class NaiveCohort:
-    """What objects that joined together remember, written as a list of frames that are dictionaries by object."""
+    """What objects that joined together remember: a list of frames, each a dictionary by object."""
 
     policy: MemoryPolicy
     objects: list[int]
@@ -85,7 +85,7 @@ class NaiveBank:
         self.cohorts = [cohort for cohort in self.cohorts if cohort.objects]
 
     def remembered(self, key: int) -> dict[int, tuple[Tensor, Tensor]]:
-        """Keys and values by frame."""
+        """Return keys and values by frame."""
         cohort = next(cohort for cohort in self.cohorts if key in cohort.objects)
         return {frame.index: frame.tokens[key] for frame in cohort.frames}
 

@@ -1,4 +1,4 @@
-"""Frames that the network is not sure of do not stay."""
+"""Frames of which the network is unsure do not stay."""
 
 import math
 
@@ -22,12 +22,12 @@ def memorise(bank: MemoryBank, index: int, uncertainties: list[float], annotated
 
 
 def kept(bank: MemoryBank, row: int = 0) -> list[int]:
-    """Frames that stay of an object."""
+    """Return the frames of an object that stay."""
     return [slot.frame for slot in bank.groups[row].slots if slot.role in (Role.permanent, Role.working)]
 
 
 def followed(policy: MemoryPolicy, *uncertainties: float | list[float]) -> MemoryBank:
-    """A bank that saw a frame whose masks were given, then one for each of the uncertainties, then another."""
+    """Return a bank that saw an annotated frame, one frame of each uncertainty, and one more."""
     rows = [each if isinstance(each, list) else [each] for each in uncertainties]
     bank = MemoryBank(policy)
     memorise(bank, 0, [math.nan] * len(rows[0]), annotated=True)
@@ -37,7 +37,7 @@ def followed(policy: MemoryPolicy, *uncertainties: float | list[float]) -> Memor
 
 
 def soft_disc(radius: float, inside: float = 1.0) -> torch.Tensor:
-    """Probabilities of a disc with an outline of some pixels, `(1, 200, 200)`."""
+    """Return probabilities of a disc with an outline of some pixels, `(1, 200, 200)`."""
     y, x = torch.meshgrid(torch.arange(200.0), torch.arange(200.0), indexing="ij")
     return inside * torch.sigmoid(radius - torch.hypot(y - 100, x - 100))[None]
 
@@ -90,7 +90,7 @@ def test_the_first_frame_is_not_the_standard_alone() -> None:
 
 
 def test_what_stays_uncertain_is_the_usual_in_the_end() -> None:
-    """No memory is shut for good: here after 40 clear frames and 300 of three times the uncertainty."""
+    """No memory refuses frames forever: here after 40 clear frames and 300 of three times the uncertainty."""
     bank = followed(MemoryPolicy(every=1, admission=Certain()), *[1.0] * 40, *[3.0] * 300)
     assert not any(40 < frame <= 140 for frame in kept(bank))
     assert all(frame in kept(bank) for frame in range(300, 341))
@@ -108,7 +108,7 @@ def test_infinite_uncertainty_is_none() -> None:
 
 
 def test_a_frame_is_judged_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also when there is no memory to let it go, and the next one is memorised a second time."""
+    """Also if evicting it fails and the next frame is memorised a second time."""
     bank = MemoryBank(MemoryPolicy(every=1, admission=Certain()))
     for index, found in enumerate([math.nan, 1.0, 1.0, 1.0, 1.0, 1.0, 9.0]):
         memorise(bank, index, [found], annotated=index == 0)

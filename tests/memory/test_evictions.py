@@ -1,4 +1,4 @@
-"""What goes when a memory is full, and what it was good for."""
+"""Which frame goes when a memory is full, and what long-term memory keeps of it."""
 
 import math
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ def frame_of(seed: int, objects: int = 1) -> tuple[Tensor, Tensor]:
 
 
 def filled(policy: MemoryPolicy, looks: list[int], presence: list[float] | None = None) -> MemoryBank:
-    """A bank that saw frame after frame; equal numbers look equal."""
+    """Return a bank that saw one frame after the other; equal numbers look equal."""
     bank = MemoryBank(policy)
     for index, look in enumerate(looks):
         there = None if presence is None else torch.full((1, HEIGHT, WIDTH), presence[index])
@@ -197,7 +197,7 @@ def test_a_memory_goes_on_where_its_state_was_taken(policy: MemoryPolicy, value_
 def test_an_interrupted_consolidation_is_finished(
     part: str, saved: bool, value_dtype: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each of its steps in turn: memory is as without, tried again or saved and restored before."""
+    """Interrupted after each of its steps, then repeated or saved and restored: the memory is as without."""
     policy = presets.long_term(6, 1)
 
     def memorise(bank: MemoryBank, index: int) -> None:

@@ -69,8 +69,8 @@ def test_what_is_on_the_device_stays_small(tmp_path: Path, store: str) -> None:
     assert bank.stored_bytes >= 180 * 4 * (KEY + VALUE) * HEIGHT * WIDTH
 
 
-def test_a_memory_without_a_store_goes_on_with_one(tmp_path: Path) -> None:
-    """What it held goes to the store part by part, and the device has room again."""
+def test_a_memory_without_a_store_continues_with_one(tmp_path: Path) -> None:
+    """What it held goes to the store in splits, and the device has room again."""
     whole, bank = MemoryBank(MemoryPolicy(every=1)), offloaded(tmp_path, MemoryPolicy(every=1), frames=5)
     for index in range(98):
         whole.memorise(index, *frame_of(2, index), annotated=index == 97)
@@ -123,8 +123,8 @@ def test_a_full_disk_is_said_and_can_be_repaired(tmp_path: Path, monkeypatch: py
     torch.testing.assert_close(bank.read(query), whole.read(query), rtol=1e-4, atol=1e-5)
 
 
-def test_many_parts_round_once(tmp_path: Path) -> None:
-    """Sums of parts are kept in float32, so that their number does not blur 16-bit values."""
+def test_many_splits_round_once(tmp_path: Path) -> None:
+    """Sums of splits are in float32, so that many splits do not blur 16-bit values."""
     policy, bits = MemoryPolicy(every=1), torch.bfloat16
     bank, exact = offloaded(tmp_path, policy, frames=1), MemoryBank(policy)
     for index in range(60):
@@ -207,7 +207,7 @@ def test_double_precision_and_mixed_dtypes(tmp_path: Path) -> None:
         torch.testing.assert_close(bank.read(query), whole.read(query))
 
 
-def test_want_of_memory_is_an_os_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lack_of_memory_is_an_os_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise RuntimeError("unable to mmap 5 bytes")
 

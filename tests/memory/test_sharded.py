@@ -36,7 +36,7 @@ def group(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def refused(act: Callable[[], object]) -> str:
-    """The error that a call ends with."""
+    """Return the error that a call raises."""
     try:
         act()
     except Exception as error:
