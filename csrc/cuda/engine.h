@@ -73,44 +73,6 @@ Plan plan_top_k_backward(const TopKBackward& backward, const Machine& machine);
 [[nodiscard]] const char* launch_top_k_backward(const TopKBackward& backward, const SortedChoices& choices,
                                                 const Plan& plan, const Machine& machine, void* workspace);
 
-// The bytes of workspace of an op, and the op, for callers that do not keep the plan.
-inline int64_t read_workspace(const Forward& forward, const Machine& machine) {
-  return plan_read(forward, machine).workspace_bytes;
-}
-[[nodiscard]] inline const char* read(const Forward& forward, const Machine& machine, void* workspace) {
-  const Plan plan = plan_read(forward, machine);
-  return plan.refusal ? plan.refusal : launch_read(forward, plan, machine, workspace);
-}
-inline int64_t usage_workspace(const Usage& usage, const Machine& machine) {
-  return plan_usage(usage, machine).workspace_bytes;
-}
-[[nodiscard]] inline const char* usage(const Usage& usage, const Machine& machine, void* workspace) {
-  const Plan plan = plan_usage(usage, machine);
-  return plan.refusal ? plan.refusal : launch_usage(usage, plan, machine, workspace);
-}
-inline int64_t backward_workspace(const Backward& backward, const Machine& machine) {
-  return plan_backward(backward, machine).workspace_bytes;
-}
-[[nodiscard]] inline const char* backward(const Backward& backward, const Machine& machine, void* workspace) {
-  const Plan plan = plan_backward(backward, machine);
-  return plan.refusal ? plan.refusal : launch_backward(backward, plan, machine, workspace);
-}
-inline int64_t top_k_workspace(const TopK& top_k, const Machine& machine) {
-  return plan_top_k(top_k, machine).workspace_bytes;
-}
-[[nodiscard]] inline const char* top_k(const TopK& top_k, const Machine& machine, void* workspace) {
-  const Plan plan = plan_top_k(top_k, machine);
-  return plan.refusal ? plan.refusal : launch_top_k(top_k, plan, machine, workspace);
-}
-inline int64_t top_k_backward_workspace(const TopKBackward& backward, const Machine& machine) {
-  return plan_top_k_backward(backward, machine).workspace_bytes;
-}
-[[nodiscard]] inline const char* top_k_backward(const TopKBackward& backward, const SortedChoices& choices,
-                                                const Machine& machine, void* workspace) {
-  const Plan plan = plan_top_k_backward(backward, machine);
-  return plan.refusal ? plan.refusal : launch_top_k_backward(backward, choices, plan, machine, workspace);
-}
-
 #if defined(STM_EMULATED)
 // For tests: every memory is cut into so many splits from now on; 0 restores as many as fill the GPU.
 void force_splits(int splits);
