@@ -4,7 +4,6 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 SOURCES := $(shell find csrc -name "*.h" -o -name "*.cpp" -o -name "*.cu")
-CSRC := $(filter-out csrc/third_party/%,$(SOURCES))
 
 # Warnings of the C++ compiler are errors here; on a user's machine they are not.
 export STM_FAST_STRICT = 1
@@ -88,7 +87,7 @@ check: install ## lint, formatting and types, of Python and C++
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror $(CSRC) benchmarks/read/*.cpp tests/csrc/*.cpp tests/csrc/*.h
+	$(BIN)/clang-format --dry-run --Werror $(SOURCES) benchmarks/read/*.cpp tests/csrc/*.cpp tests/csrc/*.h
 
 weights: install ## train the compact model from nothing, in runs/compact; takes hours and resumes where it stopped
 	$(BIN)/stm-fast train synthetic runs/compact

@@ -5,8 +5,8 @@ pure, and the CPU kernels are built when they are first needed. STM_FAST_CUDA=1 
 them out.
 """
 
+import importlib.util
 import os
-import runpy
 import shutil
 from pathlib import Path
 
@@ -15,8 +15,10 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent
-RECIPE = runpy.run_path(str(ROOT / "stm_fast" / "ops" / "compiled" / "recipe.py"))
-ENGINES = ["cpu", *(["cuda"] if RECIPE["cuda_is_wanted"]() else [])]
+SPEC = importlib.util.spec_from_file_location("recipe", ROOT / "stm_fast" / "ops" / "compiled" / "recipe.py")
+recipe = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(recipe)
+ENGINES = ["cpu", *(["cuda"] if recipe.cuda_is_wanted() else [])]
 
 
 class BuildLibrary(build_ext):
@@ -27,8 +29,8 @@ class BuildLibrary(build_ext):
         target = Path(self.get_ext_fullpath(ext.name))
         engine = ext.name.rpartition("_")[2]
         try:
-            built = RECIPE["build"](ROOT / "stm_fast" / "csrc", Path(self.build_temp).resolve() / engine, engine)
-        except RECIPE["BuildError"] as error:
+            built = recipe.build(ROOT / "stm_fast" / "csrc", Path(self.build_temp).resolve() / engine, engine)
+        except recipe.BuildError as error:
             if os.environ.get("STM_FAST_STRICT") or (engine == "cuda" and os.environ.get("STM_FAST_CUDA")):
                 raise
             self.warn(f"installing without the compiled {engine} kernels: {error}")

@@ -4,14 +4,15 @@ Each program sums one tile of a gradient over everything that it depends on, so 
 The gradient of scores is P · (Σ over value channels of grad_out · value − delta); see `stm_fast.kernels.delta`.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from stm_fast.kernels.delta import delta_launch
 from stm_fast.kernels.key_gradient import key_gradient_launch
-from stm_fast.kernels.launch import Gradients, Operands, aligned, key_of, on_device_of, score_tensors
+from stm_fast.kernels.launch import aligned, key_of, on_device_of, score_tensors
+from stm_fast.kernels.operands import Gradients, Operands, Wanted
 from stm_fast.kernels.plans import Launch, Plan, plan_of
 from stm_fast.kernels.query_gradient import query_gradient_launch
 from stm_fast.kernels.tiles import Tile
@@ -38,18 +39,15 @@ def read_backward(
         lse: lse of `read`.
         grad_out: gradient of out, of its dtype.
         grad_lse: gradient of lse.
-        gradients: outputs for the gradients of query, key, gain, offset, bias and value, contiguous; empty if not
-            wanted.
+        gradients: outputs for those that are wanted.
         tile: tile of all kernels to use instead of the table's.
         splits: number of splits of the memory for the gradients of queries, by default what fills the chip.
     """
-    grad_query, grad_key, grad_gain, grad_offset, grad_bias, grad_value = gradients
-    wanted = Wanted(*(bool(gradient.numel()) for gradient in (grad_query, grad_key, grad_value)))
+    wanted = gradients.wanted
     tensors = score_tensors(operands) | {
         "value": value, "out": out, "lse": lse, "grad_out": grad_out, "grad_lse": grad_lse,
-        "grad_key": grad_key, "grad_value": grad_value,
-        "grad_gain": None if operands.gain is None else grad_gain,
-        "grad_bias": None if operands.bias is None else grad_bias,
+        "grad_key": gradients.key, "grad_gain": gradients.gain, "grad_bias": gradients.bias,
+        "grad_value": gradients.value,
     }  # fmt: skip
     with on_device_of(value):
         key = key_of("read_backward", tensors, operands.scale, wanted, tile, splits)
@@ -57,28 +55,20 @@ def read_backward(
         if wanted.query or wanted.key:
             tensors["delta"] = torch.empty_like(lse)
             plan.launches["delta"](tensors)
-        if wanted.query:
+        if gradients.query is not None:
             batch, channels, queries = operands.query.shape
             tensors["grad_query"] = lse.new_empty(batch, plan.splits, channels, queries)
             tensors["grad_offset"] = None if operands.offset is None else lse.new_empty(batch, plan.splits, queries)
             plan.launches["query"](tensors)
-            grad_query.copy_(tensors["grad_query"].sum(1).mul_(operands.scale))
-            if operands.offset is not None:
-                grad_offset.copy_(tensors["grad_offset"].sum(1))
+            gradients.query.copy_(tensors["grad_query"].sum(1).mul_(operands.scale))
+            if gradients.offset is not None:
+                gradients.offset.copy_(tensors["grad_offset"].sum(1))
         for name in plan.copied:
             tensors[name] = aligned(tensors[name])
         if wanted.key:
             plan.launches["key"](tensors)
         if wanted.value:
             plan.launches["value"](tensors)
-
-
-class Wanted(NamedTuple):
-    """Which gradients are wanted: of queries and offsets; of keys, gains and biases; of values."""
-
-    query: bool
-    key: bool
-    value: bool
 
 
 def _plan(operands: Operands, tensors: dict[str, Any], wanted: Wanted, tile: Tile | None, splits: int | None) -> Plan:

@@ -14,13 +14,13 @@ import triton.language as tl
 from torch import Tensor
 
 from stm_fast.kernels.launch import (
-    Operands,
     blocks,
     precision,
     processors,
     score_arguments,
     with_index_type,
 )
+from stm_fast.kernels.operands import Operands
 from stm_fast.kernels.plans import Launch
 from stm_fast.kernels.primitives import affine, load_tile, products, second_channels
 from stm_fast.kernels.splits import Work, results_time, split_count, tile_time

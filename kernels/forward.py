@@ -6,7 +6,6 @@ import triton.language as tl
 from torch import Tensor
 
 from stm_fast.kernels.launch import (
-    Operands,
     all_have_descriptors,
     blocks,
     key_of,
@@ -19,6 +18,7 @@ from stm_fast.kernels.launch import (
     with_index_type,
 )
 from stm_fast.kernels.merge import merge_launch
+from stm_fast.kernels.operands import Operands
 from stm_fast.kernels.plans import Launch, Plan, plan_of
 from stm_fast.kernels.primitives import affine, load_tile, products, second_channels
 from stm_fast.kernels.softmax import finite, lse_of, nonzero, rescale

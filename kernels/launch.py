@@ -3,7 +3,7 @@
 import math
 from collections.abc import Hashable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 import torch
 import triton.language as tl
@@ -12,6 +12,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from stm_fast.kernels.chips import chip_of
 from stm_fast.kernels.layouts import Layout, layout_of
+from stm_fast.kernels.operands import Operands
 from stm_fast.kernels.tiles import Tile, block_channels
 
 LOG2_E = 1.4426950408889634
@@ -19,30 +20,6 @@ MAX_32_BIT = 2**31 - 2**24
 """Offsets within a batch have 32 bits up to this limit, which leaves room for a tile that extends beyond the end."""
 ALIGNED_ITEMS = 8
 """Number of items whose bytes are a multiple of 16 in every dtype, as descriptors require of strides."""
-
-
-class Operands(NamedTuple):
-    """The operands of the scores gain[j] · (scale · <query[i], key[j]> + offset[i]) + bias[j].
-
-    Attributes:
-        query: `(B, C, Nq)`. All tensors may have any strides.
-        key: `(B, C, Nk)`, of the dtype of query.
-        gain: `(B, Nk)` float32, or None for ones.
-        offset: `(B, Nq)` float32, or None for zeros.
-        bias: `(B, Nk)` float32, or None for zeros. −inf excludes a token from the read.
-        scale: a finite number.
-    """
-
-    query: Tensor
-    key: Tensor
-    gain: Tensor | None
-    offset: Tensor | None
-    bias: Tensor | None
-    scale: float
-
-
-Gradients: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
-"""Gradients of query, key, gain, offset, bias and value; an empty tensor where one is not wanted."""
 
 
 def score_tensors(operands: Operands) -> dict[str, Any]:

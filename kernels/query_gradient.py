@@ -5,7 +5,6 @@ import triton.language as tl
 from torch import Tensor
 
 from stm_fast.kernels.launch import (
-    Operands,
     blocks,
     precision,
     processors,
@@ -13,6 +12,7 @@ from stm_fast.kernels.launch import (
     value_arguments,
     with_index_type,
 )
+from stm_fast.kernels.operands import Operands
 from stm_fast.kernels.plans import Launch
 from stm_fast.kernels.primitives import affine, load_tile, products, second_channels, value_products, weights_from
 from stm_fast.kernels.splits import Work, results_time, split_count, tile_time

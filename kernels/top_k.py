@@ -9,7 +9,8 @@ import triton.language as tl
 from torch import Tensor
 
 from stm_fast.kernels.candidates import LOWER_HALF, NOTHING, candidates_launch, merge_sorted, score_of, token_of
-from stm_fast.kernels.launch import Operands, blocks, key_of, on_device_of, scattered, score_tensors, with_index_type
+from stm_fast.kernels.launch import blocks, key_of, on_device_of, scattered, score_tensors, with_index_type
+from stm_fast.kernels.operands import Operands
 from stm_fast.kernels.plans import Launch, Plan, plan_of
 from stm_fast.kernels.primitives import channel_offsets, load_scattered
 from stm_fast.kernels.softmax import finite, lse_of, nonzero

@@ -12,8 +12,6 @@ from torch import Tensor
 from stm_fast.kernels.by_token import Choices
 from stm_fast.kernels.delta import delta_launch
 from stm_fast.kernels.launch import (
-    Gradients,
-    Operands,
     blocks,
     key_of,
     on_device_of,
@@ -22,6 +20,7 @@ from stm_fast.kernels.launch import (
     score_tensors,
     with_index_type,
 )
+from stm_fast.kernels.operands import Gradients, Operands
 from stm_fast.kernels.plans import Launch, Plan, plan_of
 from stm_fast.kernels.primitives import channel_offsets, load_scattered
 from stm_fast.kernels.tiles import GATHER_TILE
@@ -126,21 +125,20 @@ def top_k_read_backward(
         weights: their weights `(B, Nq, k)`, contiguous.
         grad_out: gradient of out, of its dtype.
         grad_lse: gradient of lse.
-        gradients: outputs for the gradients of query, key, gain, offset, bias and value, contiguous; empty if not
-            wanted.
+        gradients: outputs for those that are wanted.
     """
     grad_query, grad_key, grad_gain, grad_offset, grad_bias, grad_value = gradients
-    query_wanted, key_wanted, value_wanted = (bool(each.numel()) for each in (grad_query, grad_key, grad_value))
+    wanted = gradients.wanted
     with on_device_of(value):
-        if query_wanted or key_wanted:
+        if wanted.query or wanted.key:
             grad_scores = _grad_scores(value, out, indices, weights, grad_out, grad_lse)
-        if query_wanted:
+        if grad_query is not None:
             _query_gradients(operands, indices, grad_scores, grad_query, grad_offset)
-        if key_wanted or value_wanted:
+        if wanted.key or wanted.value:
             choices = Choices.sort(indices, operands.key.shape[2])
-        if key_wanted:
+        if grad_key is not None:
             _key_gradients(operands, choices, grad_scores, grad_key, grad_gain, grad_bias)
-        if value_wanted:
+        if grad_value is not None:
             choices.sum_by_token(grad_out, weights, grad_value.flatten(1, 2))
 
 
@@ -177,12 +175,12 @@ def _grad_scores(
 
 
 def _query_gradients(
-    operands: Operands, indices: Tensor, grad_scores: Tensor, grad_query: Tensor, grad_offset: Tensor
+    operands: Operands, indices: Tensor, grad_scores: Tensor, grad_query: Tensor, grad_offset: Tensor | None
 ) -> None:
     """Compute the gradients of queries and offsets."""
     tensors = score_tensors(operands) | {
         "indices": indices, "grad_scores": grad_scores, "grad_query": grad_query,
-        "grad_offset": None if operands.offset is None else grad_offset,
+        "grad_offset": grad_offset,
     }  # fmt: skip
     key = key_of("chosen_query", tensors, operands.scale)
     plan_of(key, lambda: _query_plan(operands, indices)).launches["query"](tensors)
@@ -214,7 +212,12 @@ def _query_plan(operands: Operands, indices: Tensor) -> Plan:
 
 
 def _key_gradients(
-    operands: Operands, choices: Choices, grad_scores: Tensor, grad_key: Tensor, grad_gain: Tensor, grad_bias: Tensor
+    operands: Operands,
+    choices: Choices,
+    grad_scores: Tensor,
+    grad_key: Tensor,
+    grad_gain: Tensor | None,
+    grad_bias: Tensor | None,
 ) -> None:
     """Compute the gradients of keys, gains and biases.
 
@@ -224,10 +227,10 @@ def _key_gradients(
     sums = grad_key.new_empty(grad_key.shape, dtype=torch.float32)
     choices.sum_by_token(operands.query[:, None], grad_scores, sums)
     sums *= operands.scale
-    if operands.bias is not None:
+    if grad_bias is not None:
         ones = grad_scores.new_ones(()).expand(grad_scores.shape[0], 1, 1, grad_scores.shape[1])
         choices.sum_by_token(ones, grad_scores, grad_bias[:, None])
-    if operands.gain is None:
+    if operands.gain is None or grad_gain is None:
         grad_key.copy_(sums)
         return
     if operands.offset is None:

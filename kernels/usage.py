@@ -5,7 +5,6 @@ import triton.language as tl
 from torch import Tensor
 
 from stm_fast.kernels.launch import (
-    Operands,
     aligned,
     blocks,
     key_of,
@@ -15,6 +14,7 @@ from stm_fast.kernels.launch import (
     score_tensors,
     with_index_type,
 )
+from stm_fast.kernels.operands import Operands
 from stm_fast.kernels.plans import Launch, Plan, plan_of
 from stm_fast.kernels.primitives import affine, load_tile, products, second_channels, weights_from
 from stm_fast.kernels.tiles import Tile, tile_for

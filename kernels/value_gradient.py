@@ -4,7 +4,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from stm_fast.kernels.launch import Operands, blocks, precision, score_arguments, value_arguments, with_index_type
+from stm_fast.kernels.launch import blocks, precision, score_arguments, value_arguments, with_index_type
+from stm_fast.kernels.operands import Operands
 from stm_fast.kernels.plans import Launch
 from stm_fast.kernels.primitives import affine, load_tile, products, second_channels, weights_from
 from stm_fast.kernels.tiles import Tile, tile_for

@@ -23,7 +23,7 @@ import triton
 from torch import Tensor
 
 from stm_fast.kernels import chips
-from stm_fast.kernels.launch import Operands
+from stm_fast.kernels.operands import Gradients, Operands
 from tools.budget_rules import broken_rules
 from tools.inspection import DESCRIPTOR_BYTES
 
@@ -133,7 +133,7 @@ def _launch(operation: str, operands: Operands, value: Tensor, chosen: int) -> N
     lse = out.new_empty(1, QUERIES, dtype=torch.float32)
     indices, weights = out.new_empty(1, QUERIES, chosen, dtype=torch.int64), lse.new_empty(1, QUERIES, chosen)
     *tensors, _ = operands
-    gradients = tuple(out.new_empty(0) if t is None else t.new_empty(t.shape) for t in (*tensors, value))
+    gradients = Gradients(*(None if t is None else t.new_empty(t.shape) for t in (*tensors, value)))
     match operation:
         case "read":
             from stm_fast.kernels import forward

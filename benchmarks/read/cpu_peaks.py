@@ -45,7 +45,7 @@ def flops(unit: int, threads: int) -> float:
 def _library() -> ctypes.CDLL:
     """Compile `cpu_peaks.cpp` for the best instruction set that this machine executes, and load it."""
     executed = compiled.instruction_sets()
-    assert executed, compiled.failure()
+    assert executed, compiled.failure("cpu")
     best = executed[0]
     flags = (*recipe.KERNEL_FLAGS, f"-DSTM_ISA={best}", *recipe.INSTRUCTION_SETS[platform.machine()][best])
     with tempfile.TemporaryDirectory() as folder:

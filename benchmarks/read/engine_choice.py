@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--cases", default="", help='only cases whose name begins so, such as "read, float32"')
     parser.add_argument("--json", type=Path, help="also write every time that was measured to this file")
     options = parser.parse_args()
-    if reason := compiled.failure():
+    if reason := compiled.failure("cpu"):
         raise SystemExit(f"the CPU kernels cannot be used: {reason}")
     try:
         runs = {case: contenders(case) for case in cases.beginning(options.cases)}

@@ -1,87 +1,67 @@
-// The CPU kernels as torch ops. Outputs are made by the caller.
-#include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
-
-#include <optional>
+// The C interface of the CPU kernels. `engine` is an index among `stm_fast_instruction_sets`.
+#include <cstdint>
 #include <string>
 
-#include "bindings/calls.h"
+#include "bindings/interface.h"
 #include "cpu/engine_choice.h"
 
 namespace {
 
-namespace bindings = stm::bindings;
-using namespace stm::bindings;
+// As torch_parallel_for of torch's stable ABI: calls `body` for parts of begin..end, of at least `grain` each, on
+// threads of its own.
+using ParallelFor = int32_t (*)(int64_t begin, int64_t end, int64_t grain, void (*body)(int64_t, int64_t, void*),
+                                void* context);
+ParallelFor parallel_for = nullptr;
+
+struct Workers {
+  void (*body)(void* context, int worker);
+  void* context;
+};
+
+void run_workers(int64_t begin, int64_t end, void* workers) {
+  const Workers& all = *static_cast<const Workers*>(workers);
+  for (int64_t worker = begin; worker < end; ++worker) all.body(all.context, static_cast<int>(worker));
+}
 
 void run(int workers, void (*body)(void*, int), void* context) {
-  torch::stable::parallel_for(0, workers, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t worker = begin; worker < end; ++worker) body(context, static_cast<int>(worker));
-  });
+  Workers all{body, context};
+  if (!parallel_for || parallel_for(0, workers, 1, run_workers, &all) != 0) run_workers(0, workers, &all);
 }
 
-stm::Threads threads() { return {static_cast<int>(torch::stable::get_num_threads()), run}; }
-
-void read(Tensor query, Tensor key, std::optional<Tensor> gain, std::optional<Tensor> offset,
-          std::optional<Tensor> bias, double scale, Tensor value, Tensor out, Tensor lse, int64_t engine) {
-  stm::engine(engine).forward(forward({query, key, gain, offset, bias, scale}, value, out, lse), threads());
-}
-
-void usage(Tensor query, Tensor key, std::optional<Tensor> gain, std::optional<Tensor> offset,
-           std::optional<Tensor> bias, double scale, Tensor lse, Tensor usage, int64_t engine) {
-  stm::engine(engine).usage(bindings::usage({query, key, gain, offset, bias, scale}, lse, usage), threads());
-}
-
-void top_k_read(Tensor query, Tensor key, std::optional<Tensor> gain, std::optional<Tensor> offset,
-                std::optional<Tensor> bias, double scale, Tensor value, Tensor out, Tensor lse, Tensor indices,
-                Tensor weights, int64_t engine) {
-  stm::engine(engine).top_k(top_k({query, key, gain, offset, bias, scale}, value, out, lse, indices, weights),
-                            threads());
-}
-
-void read_backward(Tensor query, Tensor key, std::optional<Tensor> gain, std::optional<Tensor> offset,
-                   std::optional<Tensor> bias, double scale, Tensor value, Tensor out, Tensor lse, Tensor grad_out,
-                   Tensor grad_lse, Tensor grad_query, Tensor grad_key, Tensor grad_gain, Tensor grad_offset,
-                   Tensor grad_bias, Tensor grad_value, int64_t engine) {
-  const stm::Gradients wanted = gradients(grad_query, grad_key, grad_gain, grad_offset, grad_bias, grad_value);
-  stm::engine(engine).backward(
-      backward({query, key, gain, offset, bias, scale}, value, out, lse, grad_out, grad_lse, wanted), threads());
-}
-
-void top_k_read_backward(Tensor query, Tensor key, std::optional<Tensor> gain, std::optional<Tensor> offset,
-                         std::optional<Tensor> bias, double scale, Tensor value, Tensor out, Tensor indices,
-                         Tensor weights, Tensor grad_out, Tensor grad_lse, Tensor grad_query, Tensor grad_key,
-                         Tensor grad_gain, Tensor grad_offset, Tensor grad_bias, Tensor grad_value, int64_t engine) {
-  const stm::Gradients wanted = gradients(grad_query, grad_key, grad_gain, grad_offset, grad_bias, grad_value);
-  stm::engine(engine).top_k_backward(
-      top_k_backward({query, key, gain, offset, bias, scale}, value, out, indices, weights, grad_out, grad_lse, wanted),
-      threads());
-}
-
-STABLE_TORCH_LIBRARY(stm_fast_cpu, library) {
-  library.def("read(" STM_READ "int engine) -> ()");
-  library.def("usage(" STM_USAGE "int engine) -> ()");
-  library.def("top_k_read(" STM_TOP_K_READ "int engine) -> ()");
-  library.def("read_backward(" STM_READ_BACKWARD "int engine) -> ()");
-  library.def("top_k_read_backward(" STM_TOP_K_READ_BACKWARD "int engine) -> ()");
-}
-
-STABLE_TORCH_LIBRARY_IMPL(stm_fast_cpu, CPU, library) {
-  library.impl("read", TORCH_BOX(&read));
-  library.impl("usage", TORCH_BOX(&usage));
-  library.impl("top_k_read", TORCH_BOX(&top_k_read));
-  library.impl("read_backward", TORCH_BOX(&read_backward));
-  library.impl("top_k_read_backward", TORCH_BOX(&top_k_read_backward));
+template <class Call>
+const char* call(void (*const stm::Engine::*operation)(const Call&, const stm::Threads&), const Call* call, int engine,
+                 int threads) {
+  return stm::bindings::guarded([&] { (stm::engine(engine).*operation)(*call, {threads, run}); });
 }
 
 }  // namespace
 
-// What the library was built from; see stm_fast/ops/compiled/recipe.py.
-extern "C" __attribute__((visibility("default"))) const char* stm_fast_source_key() { return STM_SOURCE_KEY; }
+// Whose threads the kernels use from now on; without it they use the caller's alone.
+STM_EXPORT void stm_fast_use_threads(ParallelFor function) { parallel_for = function; }
 
-// The instruction sets that this machine can execute, best first, with commas between them. Ops take an index among
-// them.
-extern "C" __attribute__((visibility("default"))) const char* stm_fast_instruction_sets() {
+STM_EXPORT const char* stm_fast_read(const stm::Forward* read, int engine, int threads) {
+  return call(&stm::Engine::forward, read, engine, threads);
+}
+
+STM_EXPORT const char* stm_fast_read_backward(const stm::Backward* backward, int engine, int threads) {
+  return call(&stm::Engine::backward, backward, engine, threads);
+}
+
+STM_EXPORT const char* stm_fast_usage(const stm::Usage* usage, int engine, int threads) {
+  return call(&stm::Engine::usage, usage, engine, threads);
+}
+
+STM_EXPORT const char* stm_fast_top_k_read(const stm::TopK* top_k, int engine, int threads) {
+  return call(&stm::Engine::top_k, top_k, engine, threads);
+}
+
+STM_EXPORT const char* stm_fast_top_k_read_backward(const stm::TopKBackward* backward, int engine, int threads) {
+  return call(&stm::Engine::top_k_backward, backward, engine, threads);
+}
+
+// The instruction sets that this machine can execute, best first, with commas between them. Operations take an
+// index among them.
+STM_EXPORT const char* stm_fast_instruction_sets() {
   static const std::string names = [] {
     std::string joined;
     for (const stm::Engine* engine : stm::engines()) {

@@ -130,18 +130,17 @@ def _measure(name: str, problem: "tile_tuning.Problem", tiles: list["Tile"], fil
 
 def _choose_backends(problem: "tile_tuning.Problem") -> None:
     """Measure every operation with both backends and remember the faster one."""
-    from stm_fast.ops import preference
+    from stm_fast.ops import backend_timing, preference
     from stm_fast.ops.gpu_timing import median_seconds_on_gpu
-    from stm_fast.ops.operands import Operands
 
-    launchable, value = problem.tensors()
-    operands, kept = Operands(*launchable), preference.file_of(problem.device)
-    seconds: dict[str, dict[str, float]] = preference.measure(
+    operands, value = problem.tensors()
+    kept = preference.file_of(problem.device)
+    seconds: dict[str, dict[str, float]] = backend_timing.measure(
         operands, value, ["triton", "cuda"], median_seconds_on_gpu
     )
     for operation, times in seconds.items():
         say(f"{operation}: " + ", ".join(f"{name} {1e3 * time:.3f} ms" for name, time in times.items()))
-    _write(kept, preference.with_winners(kept, preference.winners(seconds), operands, value))
+    _write(kept, backend_timing.with_winners(kept, backend_timing.winners(seconds), operands, value))
     stdout.print(f"the faster backend of each operation is kept in {kept}", markup=False, soft_wrap=True)
 
 
@@ -149,7 +148,7 @@ def _tune_engines(key_channels: int, value_channels: int, dtype: Dtype, until: f
     """Measure the CPU engines for every operation and dtype, and for all kinds of reads measured before."""
     from stm_fast.ops import compiled, cpu_engines
 
-    reason = compiled.failure()
+    reason = compiled.failure("cpu")
     if reason:
         raise BackendUnavailableError(f"there is nothing to tune: {reason}")
     kinds = _kinds(key_channels, value_channels, dtype)

@@ -7,10 +7,10 @@ from typing import Literal, NamedTuple, overload
 import torch
 from torch import Tensor
 
+from stm_fast.kernels.operands import Operands, statistics_dtype
 from stm_fast.ops import autograd
 from stm_fast.ops import similarity as similarities
 from stm_fast.ops.autocast import autocast_enabled
-from stm_fast.ops.operands import Operands, statistics_dtype
 
 Similarity = Literal["dot", "l2"]
 
@@ -239,8 +239,13 @@ def _masked(operands: Operands, mask: Tensor) -> Operands:
 
 
 def _top_k_usage(operands: Operands, indices: Tensor, weights: Tensor) -> Tensor:
-    usage = weights.new_zeros(operands.key.shape[0], operands.key.shape[2])
-    return usage.scatter_add_(1, indices.flatten(1), weights.flatten(1))
+    batch, tokens = operands.key.shape[0], operands.key.shape[2]
+    usage = weights.new_zeros(batch, tokens)
+    if usage.device.type == "cpu":
+        return usage.scatter_add_(1, indices.flatten(1), weights.flatten(1))
+    # On a GPU `scatter_add_` adds in any order. This sorts first, and so makes the same bits every time.
+    first = tokens * torch.arange(batch, device=indices.device)[:, None, None]
+    return usage.view(-1).index_put_(((indices + first).flatten(),), weights.flatten(), accumulate=True).view_as(usage)
 
 
 def _check_options(similarity: object, scale: object, shrinkage: object, selection: object, top_k: object) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stm_fast.ops.operands import Operands
+from stm_fast.kernels.operands import Operands
 
 _OPS = torch.ops.stm_fast
 
@@ -38,7 +38,7 @@ class _Read(torch.autograd.Function):
     def backward(ctx: Any, grad_out: Tensor, grad_lse: Tensor) -> tuple[Tensor | None, ...]:
         *tensors, value, out, lse = ctx.saved_tensors
         wanted = _wanted(ctx.needs_input_grad)
-        gradients = _OPS.read_backward(*tensors, ctx.scale, value, out, lse, grad_out, grad_lse, *wanted, ctx.backend)
+        gradients = _OPS.read_backward(*tensors, ctx.scale, value, out, lse, grad_out, grad_lse, wanted, ctx.backend)
         return _returned(gradients, ctx.needs_input_grad)
 
 
@@ -70,7 +70,7 @@ class _TopKRead(torch.autograd.Function):
         *tensors, value, out, indices, weights = ctx.saved_tensors
         wanted = _wanted(ctx.needs_input_grad)
         gradients = _OPS.top_k_read_backward(
-            *tensors, ctx.scale, value, out, indices, weights, grad_out, grad_lse, *wanted, ctx.backend
+            *tensors, ctx.scale, value, out, indices, weights, grad_out, grad_lse, wanted, ctx.backend
         )
         return *_returned(gradients, ctx.needs_input_grad), None
 
@@ -106,10 +106,10 @@ def top_k_read(operands: Operands, value: Tensor, top_k: int, backend: str) -> t
     return out, lse, indices, weights
 
 
-def _wanted(needed: tuple[bool, ...]) -> tuple[bool, bool, bool]:
-    """Whether gradients on the side of the queries, of the keys and of the values are needed."""
+def _wanted(needed: tuple[bool, ...]) -> list[bool]:
+    """Return `stm_fast.ops.calls.Wanted` as the op takes it."""
     query, key, gain, offset, bias, _, value, *_ = needed
-    return query or offset, key or gain or bias, value
+    return [query or offset, key or gain or bias, value]
 
 
 def _returned(gradients: tuple[Tensor, ...], needed: tuple[bool, ...]) -> tuple[Tensor | None, ...]:

@@ -22,13 +22,12 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from stm_fast.errors import BackendUnavailableError
 from stm_fast.ops import compiled, engine_timing
 from stm_fast.ops.cache import cache_folder
+from stm_fast.ops.calls import Call, Read, ReadBackward, TopKReadBackward, Usage
 from stm_fast.ops.engine_timing import Choice, Kind, candidates
-from stm_fast.ops.operands import Operands
 
 VARIABLE = "STM_FAST_CPU_ISA"
 """Names the engine that is forced."""
@@ -44,22 +43,17 @@ _choosing = threading.Lock()
 _video: ContextVar[dict[str, str] | None] = ContextVar("_video", default=None)
 
 
-def engine_of(operation: str, operands: Operands, value: Tensor | None = None, top_k: int = 0) -> int:
-    """Index of the engine that a call is for.
-
-    Args:
-        operation: name of the op.
-        operands: operands of the scores.
-        value: `(B, O, Cv, Nk)`; None for usage.
-        top_k: number of the chosen tokens, for `top_k_read_backward`.
+def engine_of(call: Call) -> int:
+    """Return the index of the engine that serves a call.
 
     Raises:
         BackendUnavailableError: STM_FAST_CPU_ISA names an engine that this machine does not execute.
     """
     kind = None
-    if _work(operation, operands, value, top_k) > SMALL_WORK:
-        values = () if value is None else (value.dtype, value.shape[1] * value.shape[2])
-        kind = Kind.of(operation, operands.key.dtype, operands.key.shape[1], *values)
+    if _work(call) > SMALL_WORK:
+        key = call.operands.key
+        values = () if isinstance(call, Usage) else (call.value.dtype, call.value.shape[1] * call.value.shape[2])
+        kind = Kind.of(call.operation, key.dtype, key.shape[1], *values)
     name = SMALL if kind is None else str(kind)
     held = _video.get()
     engine = forced() or (held or {}).get(name) or _chosen.get(name) or _choose(kind)
@@ -229,12 +223,18 @@ def _alone() -> Iterator[None]:
         yield
 
 
-def _work(operation: str, operands: Operands, value: Tensor | None, top_k: int) -> float:
-    """Floating-point operations of a call."""
-    batch, channels, queries = operands.query.shape
-    rows = 0 if value is None else value.shape[1] * value.shape[2]
-    if operation == "top_k_read_backward":
-        # Fetches numbers one by one, which takes many times as long as to multiply them.
-        return 32.0 * batch * queries * top_k * (channels + rows)
-    sums = {"read": channels + rows, "read_backward": 3 * channels + 2 * rows}.get(operation, channels)
-    return 2.0 * batch * queries * operands.key.shape[2] * sums
+def _work(call: Call) -> float:
+    """Return the floating-point operations of a call."""
+    batch, channels, queries = call.operands.query.shape
+    value_channels = 0 if isinstance(call, Usage) else call.value.shape[1] * call.value.shape[2]
+    match call:
+        case TopKReadBackward():
+            # Fetches numbers one by one, which takes many times as long as to multiply them.
+            return 32.0 * batch * queries * call.indices.shape[2] * (channels + value_channels)
+        case Read():
+            products = channels + value_channels
+        case ReadBackward():
+            products = 3 * channels + 2 * value_channels
+        case _:
+            products = channels
+    return 2.0 * batch * queries * call.operands.key.shape[2] * products

@@ -1,23 +1,23 @@
-"""Which backend serves a call, and which one where that one fails.
+"""Runs an op: allocates its outputs, chooses a backend, and chooses the next one where a kernel fails.
 
-"auto" goes through the backends, the fastest first. It passes over those that refuse the call or cannot run, and over
-one whose kernel fails to compile or to launch: the next one serves, and the one that failed is not tried again in this
-process for the same operation on the same device and dtypes. The user is warned, once for each device, backend and
-operation, of a backend that failed, and of whatever keeps fused kernels from tensors that they could read, where the
-reference serves instead. If no backend serves, the first failure is raised: an error that is not of one backend, such
-as a GPU that no longer responds after an illegal access, reaches the caller as it is.
+"auto" goes through the backends, the fastest first. It skips those that refuse the call or cannot run, and those whose
+kernel fails to compile or to launch: the next one serves, and the one that failed is not tried again in this process
+for the same operation, device and dtypes. The user is warned, once per device, backend and operation, of a backend that
+failed, and of what keeps fused kernels from tensors that they could read, where the reference serves instead. If no
+backend serves, the first failure is raised: an error that is not one backend's own, such as a GPU that no longer
+responds after an illegal access, reaches the caller unchanged.
 """
 
 import warnings
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 
 from stm_fast.errors import BackendUnavailableError
 from stm_fast.ops import preference
 from stm_fast.ops.backends import registry
-from stm_fast.ops.backends.registry import Call
+from stm_fast.ops.calls import Call, Outputs, prepared
 from stm_fast.ops.failures import in_a_line, is_kernel_failure
 from stm_fast.ops.free_places import with_free_places, without_free_places
 
@@ -36,8 +36,8 @@ class Obstacle(NamedTuple):
     kind: Literal["unreadable", "refused", "unavailable", "failed"]
     reason: str
 
-    def told(self, operation: str) -> str:
-        """What a warning says of it."""
+    def described(self, operation: str) -> str:
+        """Return what a warning says of it."""
         if self.kind == "failed":
             again = f"it is not tried again in this process; backend={self.backend!r} raises the whole error"
             return f"{self.backend!r} failed in {operation} with {self.reason} ({again})"
@@ -46,17 +46,17 @@ class Obstacle(NamedTuple):
 
 
 _failed: dict[tuple[torch.device, str, str], str] = {}
-"""What was wrong, by device, backend and `preference.key_of` the call."""
-_told: set[tuple[torch.device, str, str | None]] = set()
-"""Of which obstacles users know, by device, backend and operation; None for all operations."""
+"""What was wrong, by device, backend and `preference.key_of_call`."""
+_warned: set[tuple[torch.device, str, str | None]] = set()
+"""Obstacles that users were warned of, by device, backend and operation; None for all operations."""
 
 
-def serve(name: str, call: Call) -> Any:
+def run_op(call: Call, backend: str = "auto") -> Outputs:
     """Do what a call asks for.
 
     Args:
-        name: a backend's name, or "auto" for the fastest that serves the call.
         call: what is to be done.
+        backend: a backend's name, or "auto" for the fastest that serves the call.
 
     Returns:
         The outputs of the op.
@@ -65,14 +65,18 @@ def serve(name: str, call: Call) -> Any:
         ValueError: there is no backend of that name.
         BackendUnavailableError: the named backend refuses the call, or for "auto" all of them do.
     """
-    real = without_free_places(call)
-    if name == "auto":
-        return with_free_places(call, _serve_by_any(real))
-    return with_free_places(call, _run(choose(name, real), real))
+    real = prepared(without_free_places(call))
+    if backend == "auto":
+        outputs = _run_any(real)
+    else:
+        name = choose(backend, real)
+        outputs = real.allocate()
+        registry.load(name).fill(real, outputs)
+    return with_free_places(call, outputs)
 
 
 def choose(name: str, call: Call) -> str:
-    """The name of the backend that a call goes to.
+    """Return the name of the backend that a call goes to.
 
     Args:
         name: a backend's name, or "auto" for the fastest that supports the call and has not failed in its like.
@@ -95,25 +99,24 @@ def choose(name: str, call: Call) -> str:
 
 
 def in_order(call: Call) -> list[str]:
-    """All backends, the fastest first: what was measured on the call's GPU goes before the order of the registry."""
+    """Return all backends, the fastest first: what was measured on the call's GPU goes before the registry's order."""
     device = call.operands.query.device
     if device.type != "cuda":
         return list(registry.BACKENDS)
-    first = preference.preferred(device).get(preference.key_of(call.operation, call.operands, call.arguments[0]))
+    first = preference.preferred(device).get(preference.key_of_call(call))
     return sorted(registry.BACKENDS, key=lambda name: name != first)
 
 
-def _run(name: str, call: Call) -> Any:
-    return getattr(registry.load(name), call.operation)(call.operands, *call.arguments)
-
-
-def _serve_by_any(call: Call) -> Any:
+def _run_any(call: Call) -> Outputs:
+    """Let the fastest backend fill the outputs; where its kernel fails, the next one fills them anew."""
     obstacles: list[Obstacle] = []
     failures: list[Exception] = []
+    outputs: Outputs | None = None
     try:
         for name in _usable(call, obstacles):
+            outputs = outputs or call.allocate()
             try:
-                outputs = _run(name, call)
+                registry.load(name).fill(call, outputs)
             except Exception as error:
                 if not is_kernel_failure(error):
                     raise
@@ -124,7 +127,7 @@ def _serve_by_any(call: Call) -> Any:
             for obstacle in obstacles:
                 if obstacle.kind == "failed":
                     _failed[_kind_of(obstacle.backend, call)] = obstacle.reason
-            _tell(call, name, obstacles)
+            _warn(call, name, obstacles)
             return outputs
         if failures:
             raise failures[0]
@@ -134,7 +137,7 @@ def _serve_by_any(call: Call) -> Any:
 
 
 def _usable(call: Call, obstacles: list[Obstacle]) -> Iterator[str]:
-    """Backends that can be asked to serve a call, the fastest first; what is in the way of others goes to a list."""
+    """Yield the backends that can serve a call, the fastest first; what is in the way of others goes to a list."""
     for name in in_order(call):
         obstacle = _refusal(name, call)
         if obstacle is None and _failed and (reason := _failed.get(_kind_of(name, call))):
@@ -146,14 +149,14 @@ def _usable(call: Call, obstacles: list[Obstacle]) -> Iterator[str]:
 
 
 def _refusal(name: str, call: Call) -> Obstacle | None:
-    """Why a backend does not serve a call, or None."""
+    """Return why a backend does not serve a call, or None."""
     if reason := registry.import_failure(name):
         return Obstacle(name, "unavailable", reason)
     backend = registry.load(name)
     kind = backend.device_type()
     if kind and (reason := registry.unreadable(call, kind)):
         return Obstacle(name, "unreadable", reason)
-    if reason := backend.supports(call):
+    if reason := backend.refusal(call):
         return Obstacle(name, "refused", reason)
     # Whether a backend is available may take a build to find out: that is asked last.
     if reason := backend.unavailable(call.operands.query.device):
@@ -162,8 +165,7 @@ def _refusal(name: str, call: Call) -> Obstacle | None:
 
 
 def _kind_of(name: str, call: Call) -> tuple[torch.device, str, str]:
-    key = preference.key_of(call.operation, call.operands, call.arguments[0])
-    return call.operands.query.device, name, key
+    return call.operands.query.device, name, preference.key_of_call(call)
 
 
 def _unserved(call: Call, obstacles: list[Obstacle]) -> BackendUnavailableError:
@@ -172,17 +174,17 @@ def _unserved(call: Call, obstacles: list[Obstacle]) -> BackendUnavailableError:
     )
 
 
-def _tell(call: Call, serving: str, obstacles: list[Obstacle]) -> None:
+def _warn(call: Call, serving: str, obstacles: list[Obstacle]) -> None:
     """Warn of the obstacles that a user would want to know of, unless all of them are known."""
     wanted = ("failed", "refused", "unavailable") if serving == "reference" else ("failed",)
     device = call.operands.query.device
     kept = [obstacle for obstacle in obstacles if obstacle.kind in wanted]
     seen = {(device, obstacle.backend, None if obstacle.kind == "unavailable" else call.operation) for obstacle in kept}
-    if seen <= _told:
+    if seen <= _warned:
         return
-    _told.update(seen)
+    _warned.update(seen)
     slower = "slower " if serving == "reference" else ""
-    reasons = "; ".join(obstacle.told(call.operation) for obstacle in kept)
+    reasons = "; ".join(obstacle.described(call.operation) for obstacle in kept)
     warnings.warn(
         f"reads on {device} take the {slower}{serving!r} backend, because {reasons}", RuntimeWarning, stacklevel=4
     )

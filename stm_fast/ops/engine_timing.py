@@ -8,8 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from stm_fast.kernels.operands import Operands
 from stm_fast.ops import compiled
-from stm_fast.ops.operands import Operands, empty_gradients, empty_outputs, empty_top_k_outputs
+from stm_fast.ops.calls import Call, Read, ReadBackward, TopKRead, TopKReadBackward, Usage
 
 LOOKS = 5
 RUNS = 2
@@ -147,27 +148,30 @@ def _problem(kind: Kind) -> Callable[[int], None]:
     key = getattr(torch, kind.key)
     query = _numbers(1, kind.key_channels, _QUERIES).to(key)
     operands = Operands(query, _numbers(1, kind.key_channels, tokens).to(key), None, None, None, query.shape[1] ** -0.5)
-    ops = compiled.ops()
-    if kind.operation == "usage":
-        lse = _numbers(1, _QUERIES)
-        return lambda engine: ops.usage(*operands, lse, lse.new_empty(1, tokens), engine)
+    call = _call(kind.operation, operands, kind, tokens)
+    outputs = call.allocate()
+    return lambda engine: compiled.run_on_cpu(call, outputs, engine)
+
+
+def _call(operation: str, operands: Operands, kind: Kind, tokens: int) -> Call:
+    """Return a call of a kind; what a backward pass has saved is computed by the engine that every machine has."""
+    if operation == Usage.operation:
+        return Usage(operands, _numbers(1, _QUERIES))
     value = _numbers(1, 1, kind.rows, tokens).to(getattr(torch, kind.value))
-    if kind.operation == "top_k_read":
-        best = empty_top_k_outputs(operands, value, min(_TOP_K, tokens))
-        return lambda engine: ops.top_k_read(*operands, value, *best, engine)
-    out, lse = empty_outputs(operands, value)
-    if kind.operation == "read":
-        return lambda engine: ops.read(*operands, value, out, lse, engine)
-    gradients = empty_gradients(operands, value, True, True, True)
-    upstream = _numbers(*out.shape).to(out.dtype), torch.zeros_like(lse)
+    read, best = Read(operands, value), TopKRead(operands, value, min(_TOP_K, tokens))
+    if operation == Read.operation:
+        return read
+    if operation == TopKRead.operation:
+        return best
     last = len(compiled.instruction_sets()) - 1
-    if kind.operation == "read_backward":
-        ops.read(*operands, value, out, lse, last)
-        return lambda engine: ops.read_backward(*operands, value, out, lse, *upstream, *gradients, engine)
-    best = empty_top_k_outputs(operands, value, min(_TOP_K, tokens))
-    ops.top_k_read(*operands, value, *best, last)
-    saved = value, best[0], best[2], best[3]
-    return lambda engine: ops.top_k_read_backward(*operands, *saved, *upstream, *gradients, engine)
+    upstream = _numbers(1, 1, kind.rows, _QUERIES).to(value.dtype), _numbers(1, _QUERIES).zero_()
+    if operation == ReadBackward.operation:
+        saved = read.allocate()
+        compiled.run_on_cpu(read, saved, last)
+        return ReadBackward(operands, value, *saved, *upstream)
+    chosen = best.allocate()
+    compiled.run_on_cpu(best, chosen, last)
+    return TopKReadBackward(operands, value, chosen.out, chosen.indices, chosen.weights, *upstream)
 
 
 def _numbers(*shape: int) -> Tensor:

@@ -4,30 +4,28 @@
 of the op then have more places than there are tokens. Those left free have index 0 and weight 0; backends see none.
 """
 
-from typing import Any
+from dataclasses import replace
 
 from torch.nn.functional import pad
 
-from stm_fast.ops.backends.registry import Call
+from stm_fast.ops.calls import Call, Outputs, TopKOutputs, TopKRead, TopKReadBackward
 
 
 def without_free_places(call: Call) -> Call:
-    """The call as a backend sees it: with no more places for a query than the memory has tokens."""
+    """Return the call as a backend sees it: with no more places for a query than the memory has tokens."""
     tokens = call.operands.key.shape[2]
-    if call.operation == "top_k_read":
-        value, top_k = call.arguments
-        return call if top_k <= tokens else call._replace(arguments=(value, tokens))
-    if call.operation == "top_k_read_backward":
-        value, out, indices, weights, *rest = call.arguments
-        if indices.shape[2] > tokens:
-            return call._replace(arguments=(value, out, indices[..., :tokens], weights[..., :tokens], *rest))
+    if isinstance(call, TopKRead) and call.top_k > tokens:
+        return replace(call, top_k=tokens)
+    if isinstance(call, TopKReadBackward) and call.indices.shape[2] > tokens:
+        return replace(call, indices=call.indices[..., :tokens], weights=call.weights[..., :tokens])
     return call
 
 
-def with_free_places(call: Call, outputs: Any) -> Any:
-    """The outputs of a call `without_free_places`, with as many places as the call itself asks for."""
-    if call.operation != "top_k_read":
+def with_free_places(call: Call, outputs: Outputs) -> Outputs:
+    """Return the outputs of a call `without_free_places`, with as many places as the call itself asks for."""
+    if not isinstance(call, TopKRead) or not isinstance(outputs, TopKOutputs):
         return outputs
-    out, lse, indices, weights = outputs
-    free = call.arguments[1] - indices.shape[2]
-    return outputs if free <= 0 else (out, lse, pad(indices, (0, free)), pad(weights, (0, free)))
+    free = call.top_k - outputs.indices.shape[2]
+    if free <= 0:
+        return outputs
+    return outputs._replace(indices=pad(outputs.indices, (0, free)), weights=pad(outputs.weights, (0, free)))

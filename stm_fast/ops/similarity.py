@@ -6,7 +6,7 @@ A new similarity is a function from keys to `Operands`; kernels never know which
 import torch
 from torch import Tensor
 
-from stm_fast.ops.operands import Operands, statistics_dtype
+from stm_fast.kernels.operands import Operands, statistics_dtype
 
 
 def dot(query: Tensor, key: Tensor, scale: float) -> Operands:

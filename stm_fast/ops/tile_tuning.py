@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from stm_fast.kernels import backward, forward, tiles, top_k, usage
-from stm_fast.kernels.launch import ALIGNED_ITEMS, Operands, blocks
+from stm_fast.kernels.launch import ALIGNED_ITEMS, blocks
+from stm_fast.kernels.operands import Gradients, Operands
 from stm_fast.kernels.tiles import Tile
 from stm_fast.processes import Process, end_all, in_parallel
 
@@ -56,9 +57,8 @@ def operations(operands: Operands, value: Tensor) -> dict[str, Callable[..., Ten
 
     def gradient(index: int, tensor: Tensor) -> Callable[..., Tensor]:
         def run(**options: Any) -> Tensor:
-            result, unwanted = tensor.new_empty(tensor.shape), out.new_empty(0)
-            query, key, gain, offset, bias, values = (result if i == index else unwanted for i in range(6))
-            gradients = query, key, gain, offset, bias, values
+            result = tensor.new_empty(tensor.shape)
+            gradients = Gradients(*(result if i == index else None for i in range(6)))
             backward.read_backward(operands, value, out, lse, grad_out, torch.zeros_like(lse), gradients, **options)
             return result
 

@@ -170,10 +170,12 @@ def serving_backend(segmenter: Segmenter) -> str:
     """Return the backend that reads: the one that was named, or the one that "auto" chooses."""
     if segmenter.backend != "auto":
         return segmenter.backend
-    from stm_fast.ops.backends.registry import Call
+    from stm_fast.ops.calls import Read, TopKRead
     from stm_fast.ops.dispatch import choose
     from stm_fast.ops.similarity import dot
 
     key = next(segmenter.model.parameters()).new_zeros(1, 1, 1)
-    operation, chosen = ("read", ()) if segmenter.top_k is None else ("top_k_read", (segmenter.top_k,))
-    return choose("auto", Call(operation, dot(key, key, 1.0), (key[None], *chosen)))
+    operands, value = dot(key, key, 1.0), key[None]
+    return choose(
+        "auto", Read(operands, value) if segmenter.top_k is None else TopKRead(operands, value, segmenter.top_k)
+    )

@@ -384,7 +384,7 @@ def test_the_summary_names_the_backend_that_reads(segment, tmp_path, monkeypatch
 
     failed = {(torch.device("cpu"), "cpu", "top_k_read float32 float32"): "RuntimeError: the launch failed"}
     monkeypatch.setattr(dispatch, "_failed", failed)
-    monkeypatch.setattr(dispatch, "_told", set())
+    monkeypatch.setattr(dispatch, "_warned", set())
     for options, backend in (((), "cpu"), (("--top-k", 5), "reference"), (("--backend", "cpu"), "cpu")):
         segment(*options, out=backend)
         assert json.loads((tmp_path / backend / "summary.json").read_text())["backend"] == backend

@@ -75,7 +75,7 @@ def test_the_kernels_take_no_more(number):
         f"threads.use({number})\n"
         "import torch\n"
         "from stm_fast.ops import compiled, memory_read\n"
-        "assert compiled.failure() is None\n"
+        "assert compiled.failure('cpu') is None\n"
         "before = len(os.listdir('/proc/self/task'))\n"
         "memory_read(torch.ones(1, 8, 2000), torch.ones(1, 8, 3000), torch.ones(1, 8, 3000), backend='cpu')\n"
         "print(1 + len(os.listdir('/proc/self/task')) - before)\n"

@@ -7,8 +7,8 @@ compiler and to the linker.
 """
 
 import argparse
+import importlib.util
 import platform
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -24,17 +24,19 @@ def main() -> None:
     parser.add_argument("--machine", default=platform.machine())
     parser.add_argument("--compiler")
     options, flags = parser.parse_known_args()
-    recipe = runpy.run_path(str(ROOT / "stm_fast" / "ops" / "compiled" / "recipe.py"))
-    test = recipe["Object"](f"{options.test}.o", Path(__file__).with_name(f"{options.test}.cpp"))
-    tested = recipe["kernel_objects"](CSRC, options.machine) if options.test == "kernels" else []
-    common = (*recipe["common_flags"](CSRC), *flags)
+    spec = importlib.util.spec_from_file_location("recipe", ROOT / "stm_fast" / "ops" / "compiled" / "recipe.py")
+    recipe = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(recipe)
+    test = recipe.Object(f"{options.test}.o", Path(__file__).with_name(f"{options.test}.cpp"))
+    tested = recipe.kernel_objects(CSRC, options.machine) if options.test == "kernels" else []
+    common = (*recipe.common_flags(CSRC), *flags)
     options.out.mkdir(parents=True, exist_ok=True)
-    rules = recipe["ninja_rules"](
-        options.compiler or recipe["find_compiler"](), common, [*tested, test], ("-pthread", *flags), options.test
+    rules = recipe.ninja_rules(
+        options.compiler or recipe.find_compiler(), common, [*tested, test], ("-pthread", *flags), options.test
     )
     (options.out / f"{options.test}.ninja").write_text(rules)
     sys.exit(
-        subprocess.run([recipe["find_ninja"](), "-C", options.out, "-f", f"{options.test}.ninja", "--quiet"]).returncode
+        subprocess.run([recipe.find_ninja(), "-C", options.out, "-f", f"{options.test}.ninja", "--quiet"]).returncode
     )
 
 

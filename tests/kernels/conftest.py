@@ -1,6 +1,5 @@
 """Where the GPU kernels run: on a GPU, or interpreted or emulated on the CPU, in a process made for that."""
 
-import ctypes
 import importlib.util
 import os
 from collections.abc import Iterator
@@ -9,8 +8,9 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from stm_fast.ops.backends import registry
-from stm_fast.ops.compiled import location, recipe
+from stm_fast.ops import compiled
+from stm_fast.ops.backends import cuda, registry
+from stm_fast.ops.compiled import recipe
 
 
 def _device(imitation: str) -> torch.device:
@@ -96,21 +96,12 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(params=[1, 2, 7])
 def splits(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """The number of splits of the memory; some of 7 are empty. CUDA kernels follow it where they are emulated."""
-    splits = int(request.param)
     if importlib.util.find_spec("triton") is not None:
         for module in ("forward", "query_gradient", "candidates"):
-            monkeypatch.setattr(f"stm_fast.kernels.{module}.split_count", lambda *_: splits)
-    emulated = _emulated_library()
-    if emulated is None:
-        yield splits
-        return
-    emulated.stm_fast_force_splits(splits)
-    yield splits
-    emulated.stm_fast_force_splits(0)
-
-
-def _emulated_library() -> ctypes.CDLL | None:
-    """The library of emulated CUDA kernels, where this process runs them."""
-    if os.environ.get("STM_FAST_EMULATE_CUDA") != "1":
-        return None
-    return ctypes.CDLL(str(location.find_library("cuda_emulated")))
+            monkeypatch.setattr(f"stm_fast.kernels.{module}.split_count", lambda *_: request.param)
+    emulated = cuda.emulating()
+    if emulated:
+        compiled.library("cuda_emulated").stm_fast_force_splits(request.param)
+    yield int(request.param)
+    if emulated:
+        compiled.library("cuda_emulated").stm_fast_force_splits(0)

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from stm_fast.ops.operands import Operands
+from stm_fast.kernels.operands import Operands
 
 
 def random_read(sizes: tuple[int, ...], device: torch.device, affine: bool) -> tuple[Operands, Tensor]:

@@ -20,7 +20,7 @@ def both(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> torch.device:
     gpu_backends = {name: module for name, module in registry.BACKENDS.items() if name != "cpu"}
     monkeypatch.setattr(registry, "BACKENDS", gpu_backends)
     monkeypatch.setattr(dispatch, "_failed", {})
-    monkeypatch.setattr(dispatch, "_told", set())
+    monkeypatch.setattr(dispatch, "_warned", set())
     return device
 
 

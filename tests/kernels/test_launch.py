@@ -6,12 +6,13 @@ import torch
 pytest.importorskip("triton")
 
 from stm_fast.kernels import chips, launch, layouts, tiles
+from stm_fast.kernels.operands import Operands
 
 
 def test_units_divide_what_they_are_units_of() -> None:
     key = torch.empty(1, 64, 8104, dtype=torch.bfloat16, device="meta")[..., :8100]
     query = torch.empty(1, 64, 1620, dtype=torch.bfloat16, device="meta")
-    operands = launch.Operands(query, key, None, None, None, 1.0)
+    operands = Operands(query, key, None, None, None, 1.0)
     arguments = launch.score_arguments(operands, tiles.Tile(64, 64, 64, 4, 2))
     assert (arguments["KEY_UNIT"], arguments["KEY_UNIT"] * arguments["key_channel"]) == (8, 8104)
     assert (arguments["QUERY_UNIT"], arguments["QUERY_UNIT"] * arguments["query_channel"]) == (4, 1620)

@@ -12,7 +12,8 @@ from torch import Tensor
 pytest.importorskip("triton")
 
 from benchmarks.read.gpu import launch_time
-from stm_fast.kernels import forward, launch, plans, tiles
+from stm_fast.kernels import forward, plans, tiles
+from stm_fast.kernels.operands import Operands
 from stm_fast.ops.backends.triton import interpreting
 
 
@@ -59,7 +60,7 @@ def described(argument: Any) -> Any:
 
 def read_of(query: Tensor, key: Tensor, value: Tensor, scale: float = 0.1) -> None:
     out = value.new_empty(*value.shape[:3], query.shape[2])
-    forward.read(launch.Operands(query, key, None, None, None, scale), value, out, torch.empty(1, query.shape[2]))
+    forward.read(Operands(query, key, None, None, None, scale), value, out, torch.empty(1, query.shape[2]))
 
 
 def test_a_plan_is_made_of_all_that_its_launches_depend_on(
@@ -119,5 +120,5 @@ def test_what_is_not_launched_is_planned_anew() -> None:
 
 
 def planned(query: Tensor, memory: Tensor, tile: tiles.Tile) -> plans.Plan:
-    operands = launch.Operands(query, memory, None, None, None, 1.0)
+    operands = Operands(query, memory, None, None, None, 1.0)
     return forward._plan(operands, memory[:, None], torch.empty(1, 1, 16, 8), tile, 1)

@@ -1,6 +1,8 @@
 """What the Triton kernels have of their own."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -8,9 +10,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from stm_fast.errors import BackendUnavailableError
+from stm_fast.kernels.operands import Operands
 from stm_fast.ops import memory_read
-from stm_fast.ops.backends import reference, triton
-from stm_fast.ops.operands import Operands
+from stm_fast.ops.backend_timing import every_call
+from stm_fast.ops.calls import Read, ReadBackward, Usage
+from stm_fast.ops.dispatch import run_op
 from tests.kernels.operands import doubled, random_read
 
 pytestmark = pytest.mark.usefixtures("small_tiles")
@@ -20,20 +24,12 @@ SIZES = 2, 20, 17, 39, 1, 17
 
 def everything(operands: Operands, value: Tensor) -> list[Tensor]:
     """The outputs of all ops, gradients of all operands among them."""
-    wanted = True, True, True
-    out, lse = triton.read(operands, value)
-    best_out, best_lse, *choice = triton.top_k_read(operands, value, 3)
-    upstream = torch.randn(out.shape, generator=torch.Generator().manual_seed(3)).to(out), lse.cos()
-    return [
-        out,
-        lse,
-        triton.usage(operands, lse),
-        *triton.read_backward(operands, value, out, lse, *upstream, *wanted),
-        best_out,
-        best_lse,
-        *choice,
-        *triton.top_k_read_backward(operands, value, best_out, *choice, *upstream, *wanted),
-    ]
+    run = partial(run_op, backend="triton")
+    calls = every_call(operands, value, 3, run)
+    grad = torch.randn(value.shape[:3] + operands.query.shape[2:], generator=torch.Generator().manual_seed(3)).to(value)
+    upstream = {"grad_out": grad, "grad_lse": grad[:, 0, 0].cos()}
+    calls = [replace(call, **upstream) if hasattr(call, "grad_out") else call for call in calls]
+    return [output for call in calls for output in run(call) if output is not None]
 
 
 def test_wide_distances_are_the_same(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,19 +75,23 @@ def test_the_read_by_descriptors(
     operands, value = operands._replace(key=layout(operands.key)), layout(value)
     assert layouts.layout_of(operands.key).by_item == layouts.layout_of(value).by_item == (layout is channels_last)
     with chips.pretending(chips.CHIPS["sm_90"]):
-        out, lse = triton.read(operands, value)
-        usage = triton.usage(operands, lse)
+        out, lse = run_op(Read(operands, value), "triton")
+        (usage,) = run_op(Usage(operands, lse), "triton")
         upstream = torch.randn(out.shape, generator=torch.Generator().manual_seed(3)).to(out), lse.cos()
-        gradients = triton.read_backward(operands, value, out, lse, *upstream, True, True, True)
-    exact = reference.read(doubled(operands), value.double())
+        gradients = run_op(ReadBackward(operands, value, out, lse, *upstream), "triton")
+    exact = run_op(Read(doubled(operands), value.double()), "reference")
     torch.testing.assert_close(out.double(), exact[0], rtol=0, atol=1e-5)
     torch.testing.assert_close(lse.double(), exact[1], rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(usage.double(), reference.usage(doubled(operands), exact[1]), rtol=1e-4, atol=1e-5)
-    expected = reference.read_backward(
-        doubled(operands), value.double(), *exact, *(part.double() for part in upstream), True, True, True
+    (exact_usage,) = run_op(Usage(doubled(operands), exact.lse), "reference")
+    torch.testing.assert_close(usage.double(), exact_usage, rtol=1e-4, atol=1e-5)
+    expected = run_op(
+        ReadBackward(doubled(operands), value.double(), *exact, *(part.double() for part in upstream)), "reference"
     )
     for fast, slow in zip(gradients, expected, strict=True):
-        torch.testing.assert_close(fast.double(), slow, rtol=1e-4, atol=1e-4)
+        if slow is None:
+            assert fast is None
+        else:
+            torch.testing.assert_close(fast.double(), slow, rtol=1e-4, atol=1e-4)
 
 
 def test_too_many_channels_are_refused(device: torch.device) -> None:

@@ -13,7 +13,7 @@ pytest.importorskip("triton")
 from stm_fast.cli import tune
 from stm_fast.cli.console import Interrupted
 from stm_fast.kernels import chips, tiles
-from stm_fast.kernels.launch import Operands
+from stm_fast.kernels.operands import Operands
 from stm_fast.kernels.tiles import Tile
 from stm_fast.ops import gpu_timing, tile_tuning
 from stm_fast.ops.tile_tuning import Trial

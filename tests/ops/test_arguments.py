@@ -9,6 +9,7 @@ import torch
 from stm_fast.errors import BackendUnavailableError
 from stm_fast.ops import memory_read
 from stm_fast.ops.backends import reference, registry
+from stm_fast.ops.calls import Call, Outputs
 from tests.ops.cases import make_case
 
 QUERY, KEY, VALUE = torch.ones(2, 4, 3), torch.ones(2, 4, 5), torch.ones(2, 6, 5)
@@ -57,7 +58,7 @@ def test_bad_argument(changed: dict[str, object], error: type[Exception], messag
 
 def test_named_backend_never_falls_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "BACKENDS", {"reference": registry.BACKENDS["reference"]})
-    monkeypatch.setattr(reference, "supports", lambda call: f"it is tired of {call.operation}")
+    monkeypatch.setattr(reference, "refusal", lambda call: f"it is tired of {call.operation}")
     message = "backend 'reference' cannot serve read: it is tired of read"
     for backend in ("reference", "auto"):
         with pytest.raises(BackendUnavailableError, match=message):
@@ -77,13 +78,14 @@ def test_auto_takes_the_first_backend_that_supports_the_call(monkeypatch: pytest
             return None
 
         @staticmethod
-        def supports(call: registry.Call) -> str | None:
+        def refusal(call: Call) -> str | None:
             tokens = call.operands.key.shape[-1]
             return None if tokens <= 15 else f"it takes 15 tokens, not {tokens}"
 
         @staticmethod
-        def read(operands: object, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            return torch.full((2, 1, 6, 15), 7.0), torch.zeros(2, 15)
+        def fill(call: Call, outputs: Outputs) -> None:
+            outputs.out.fill_(7)
+            outputs.lse.zero_()
 
     load = registry.load
     monkeypatch.setattr(registry, "BACKENDS", {"picky": "", **registry.BACKENDS})

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from stm_fast.errors import BackendUnavailableError
+from stm_fast.kernels.operands import Operands
 from stm_fast.ops import cache, compiled, cpu_engines, engine_timing, memory_read, similarity
-from stm_fast.ops.backends import cpu
+from stm_fast.ops.calls import OPERATIONS, Call, Outputs, Read, ReadBackward, Usage
 from stm_fast.ops.engine_timing import Kind
-from stm_fast.ops.operands import Operands
 
 X86 = ["amx", "avx512bf16", "avx512", "avx2", "baseline"]
 READ = "read float32 64 float32 64"
@@ -67,8 +67,9 @@ def operands(sizes: tuple[int, int, int, int] = LARGE, dtype: torch.dtype = torc
 
 def engine(sizes: tuple[int, int, int, int] = LARGE, operation: str = "read") -> str:
     parts, value = operands(sizes)
-    index = cpu_engines.engine_of(operation, parts, None if operation == "usage" else value)
-    return compiled.instruction_sets()[index]
+    read = Read(parts, value)
+    call = Usage(parts, read.allocate().lse) if operation == "usage" else OPERATIONS[operation](parts, value)
+    return compiled.instruction_sets()[cpu_engines.engine_of(call)]
 
 
 def another_process() -> None:
@@ -339,14 +340,14 @@ def test_calls_of_about_the_same_channels_are_one_kind(channels: int, rows: int,
 def test_the_engine_that_was_chosen_is_the_one_that_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each op, on its own: every one has another winner."""
     called = {}
-    ops = compiled.ops()
+    run = compiled.run_on_cpu
 
-    class Spy:
-        def __getattr__(self, name: str) -> Callable[..., None]:
-            return lambda *arguments: called.update({name: arguments[-1]}) or getattr(ops, name)(*arguments)
+    def spy(call: Call, outputs: Outputs, engine: int) -> None:
+        called[call.operation] = engine
+        run(call, outputs, engine)
 
     monkeypatch.setattr(cpu_engines, "SMALL_WORK", 0.0)
-    monkeypatch.setattr(cpu.compiled, "ops", Spy)
+    monkeypatch.setattr(compiled, "run_on_cpu", spy)
     names = compiled.instruction_sets()
     chosen = {
         "read": names[-1],
@@ -383,18 +384,19 @@ def test_passes_by_different_engines_agree(dtype: torch.dtype, magnitude: float)
         return [weights.detach().sum(2), *gradients]
 
     exact, plain = formula(torch.float64), formula(torch.float32)
-    ops, engines = compiled.ops(), range(len(compiled.instruction_sets()))
+    engines = range(len(compiled.instruction_sets()))
     for first in engines:
-        out, lse = torch.empty(1, 1, 24, 60), torch.empty(1, 60)
-        ops.read(*ours, value, out, lse, first)
+        read = Read(ours, value)
+        out, lse = outputs = read.allocate()
+        compiled.run_on_cpu(read, outputs, first)
         for second in engines:
-            usage = torch.empty(1, 700)
-            ops.usage(*ours, lse, usage, second)
-            gradients = [torch.empty_like(tensor) for tensor in (query, key)]
-            none = [torch.empty(0)] * 3
-            grad_value = torch.empty_like(value)
-            upstreams = upstream, torch.zeros_like(lse)
-            ops.read_backward(*ours, value, out, lse, *upstreams, *gradients, *none, grad_value, second)
+            calls = Usage(ours, lse), ReadBackward(ours, value, out, lse, upstream, torch.zeros_like(lse))
+            results = []
+            for call in calls:
+                outputs = call.allocate()
+                compiled.run_on_cpu(call, outputs, second)
+                results += [output for output in outputs if output is not None]
+            usage, *gradients, grad_value = results
             for fast, right, other in zip((usage, *gradients, grad_value), exact, plain, strict=True):
                 band = 16 * torch.finfo(torch.float32).eps + (
                     torch.finfo(dtype).eps if fast.dtype != torch.float32 else 0

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from stm_fast.errors import BackendUnavailableError
+from stm_fast.kernels.operands import Operands
 from stm_fast.ops import dispatch
 from stm_fast.ops.backends import cuda, triton
-from stm_fast.ops.backends.registry import Call
-from stm_fast.ops.operands import Operands
+from stm_fast.ops.calls import Read
 
 OLD, GOOD, ODD = (torch.device("cuda", index) for index in range(3))
 NO_IMAGE = "its kernels cannot run on this GPU: no kernel image is available"
@@ -45,12 +45,12 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         cache.cache_clear()
 
 
-def call_on(place: torch.device) -> Call:
+def call_on(place: torch.device) -> Read:
     class OnGPU(torch.Tensor):
         device = place
 
     query = torch.ones(1, 4, 5).as_subclass(OnGPU)
-    return Call("read", Operands(query, query, None, None, None, 1.0), (query[:, None],))
+    return Read(Operands(query, query, None, None, None, 1.0), query[:, None])
 
 
 @pytest.mark.usefixtures("machine")

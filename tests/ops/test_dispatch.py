@@ -6,7 +6,7 @@ import re
 import subprocess
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,11 +16,11 @@ from torch import Tensor
 from stm_fast.errors import BackendUnavailableError
 from stm_fast.ops import dispatch, memory_read
 from stm_fast.ops.backends import reference, registry
+from stm_fast.ops.calls import Call, Outputs, Read
 from stm_fast.ops.failures import in_a_line
 from tests.ops.cases import make_case
 
-OPERATIONS = ("read", "read_backward", "usage", "top_k_read", "top_k_read_backward")
-EXACT = {operation: getattr(reference, operation) for operation in OPERATIONS}
+FILL = reference.fill
 ILLEGAL = "CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be asynchronously reported"
 
 
@@ -36,7 +36,7 @@ class Fake:
     def __init__(self) -> None:
         self.errors: dict[str, BaseException] = {}
         self.calls: list[str] = []
-        self.refusal: str | None = None
+        self.reason: str | None = None
         self.half_done: list[weakref.ref[Tensor]] = []
 
     def device_type(self) -> str:
@@ -45,23 +45,19 @@ class Fake:
     def unavailable(self, device: torch.device | None = None) -> None:
         return None
 
-    def supports(self, call: registry.Call) -> str | None:
-        return self.refusal
+    def refusal(self, call: Call) -> str | None:
+        return self.reason
 
-    def __getattr__(self, operation: str) -> Callable[..., Any]:
-        def run(*arguments: Any) -> Any:
-            self.calls.append(operation)
-            outputs = EXACT[operation](*arguments)
-            if operation not in self.errors:
-                return outputs
-            for output in outputs if isinstance(outputs, tuple) else [outputs]:
+    def fill(self, call: Call, outputs: Outputs) -> None:
+        self.calls.append(call.operation)
+        FILL(call, outputs)
+        if call.operation not in self.errors:
+            return
+        for output in outputs:
+            if output is not None:
                 output.fill_(math.nan if output.is_floating_point() else 0)
                 self.half_done.append(weakref.ref(output))
-            raise self.errors[operation]
-
-        if operation not in OPERATIONS:
-            raise AttributeError(operation)
-        return run
+        raise self.errors[call.operation]
 
 
 @pytest.fixture
@@ -73,7 +69,7 @@ def first(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
     monkeypatch.setattr(registry, "load", lambda name: fakes.get(name) or load(name))
     registry.import_failure.cache_clear()
     monkeypatch.setattr(dispatch, "_failed", {})
-    monkeypatch.setattr(dispatch, "_told", set())
+    monkeypatch.setattr(dispatch, "_warned", set())
     yield fakes["first"]
     registry.import_failure.cache_clear()
 
@@ -184,7 +180,7 @@ def test_an_error_that_every_backend_meets_is_raised_as_the_first_met_it(
     first.errors["read"] = RuntimeError("Triton Error [CUDA]: an illegal memory access was encountered")
     second.errors["read"] = torch.AcceleratorError(ILLEGAL)
     with monkeypatch.context() as patch:
-        patch.setattr(reference, "read", lost)
+        patch.setattr(reference, "fill", lost)
         with pytest.raises(RuntimeError, match=r"^Triton Error \[CUDA\]: an illegal memory access") as raised:
             make_case("dot").read(memory_read)
     assert raised.value is first.errors["read"]
@@ -210,7 +206,7 @@ def test_a_failure_keeps_no_outputs_alive(first: Fake) -> None:
 def test_the_reference_in_place_of_backends_that_refuse_is_told_once(
     first: Fake, second: Fake, told: list[warnings.WarningMessage]
 ) -> None:
-    first.refusal, second.refusal = "it is picky", "it is tired"
+    first.reason, second.reason = "it is picky", "it is tired"
     for _ in range(2):
         make_case("dot").read(memory_read, top_k=3)
     make_case("dot").read(memory_read)
@@ -224,7 +220,7 @@ def test_the_reference_in_place_of_backends_that_refuse_is_told_once(
 def test_nothing_is_told_where_a_fused_backend_serves_or_none_could(
     first: Fake, told: list[warnings.WarningMessage]
 ) -> None:
-    first.refusal = "it is tired"
+    first.reason = "it is tired"
     make_case("dot").read(memory_read)
     make_case("dot").read(memory_read, backend="reference")
     make_case("dot", torch.float64).read(memory_read)
@@ -236,7 +232,7 @@ def test_choice_passes_over_what_failed(first: Fake) -> None:
     """The summary of a run names the backend that really read."""
     case = make_case("dot")
     first.errors["read"] = RuntimeError("the launch failed")
-    operands = dispatch.Call("read", _operands(case.query_key), (case.memory_value.flatten(2)[:, None],))
+    operands = Read(_operands(case.query_key), case.memory_value.flatten(2)[:, None])
     assert dispatch.choose("auto", operands) == "first"
     with pytest.warns(RuntimeWarning):
         case.read(memory_read)
@@ -264,7 +260,7 @@ def test_errors_of_triton_are_failures(first: Fake) -> None:
         (errors.PTXASError("Internal Triton PTX codegen error\n`ptxas` stderr:\n"), "PTXASError: Internal Triton PTX"),
     ):
         dispatch._failed.clear()
-        dispatch._told.clear()
+        dispatch._warned.clear()
         first.errors["read"] = error
         with pytest.warns(RuntimeWarning, match=f"'first' failed in read with {said}"):
             make_case("dot").read(memory_read)

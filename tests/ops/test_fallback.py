@@ -30,9 +30,9 @@ import warnings
 sys.modules["triton"] = None
 import torch
 from stm_fast.ops import dispatch, preference
-from stm_fast.ops.backends import registry
+from stm_fast.ops.calls import Read, Usage
 from stm_fast.ops.compiled import recipe
-from stm_fast.ops.operands import Operands
+from stm_fast.kernels.operands import Operands
 torch.cuda.is_available = lambda: True
 torch.cuda.get_device_capability = lambda device: (9, 0)
 preference.preferred = lambda device: {}
@@ -44,8 +44,8 @@ with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     query = torch.ones(1, 4, 5).as_subclass(OnGPU)
     operands = Operands(query, query, None, None, None, 1.0)
-    out, lse = dispatch.serve("auto", registry.Call("read", operands, (query[:, None],)))
-    usage = dispatch.serve("auto", registry.Call("usage", operands, (lse,)))
+    out, lse = dispatch.run_op(Read(operands, query[:, None]))
+    (usage,) = dispatch.run_op(Usage(operands, lse))
     print(out.unique().tolist(), round(usage.sum().item(), 3))
 print(*(warning.message for warning in caught), sep="\\n")
 """

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, library
 
+from stm_fast.kernels.operands import Operands
 from stm_fast.ops import memory_read
-from stm_fast.ops.operands import Operands
 from tests.ops.cases import make_case
 
 OPS = torch.ops.stm_fast
@@ -25,10 +25,10 @@ def test_ops_keep_to_their_schemas(affine: bool) -> None:
     chosen, top_lse, indices, weights = OPS.top_k_read(*op, value, 3, "auto")
     calls = {
         OPS.read: (value,),
-        OPS.read_backward: (value, out, lse, out, lse, True, True, False),
+        OPS.read_backward: (value, out, lse, out, lse, [True, True, False]),
         OPS.usage: (lse,),
         OPS.top_k_read: (value, 9),
-        OPS.top_k_read_backward: (value, chosen, indices, weights, chosen, top_lse, False, True, True),
+        OPS.top_k_read_backward: (value, chosen, indices, weights, chosen, top_lse, [False, True, True]),
     }
     for op_packet, arguments in calls.items():
         library.opcheck(op_packet.default, (*op, *arguments, "reference"))
@@ -90,7 +90,7 @@ def test_free_places_of_the_op_are_empty(backend: str) -> None:
     for places, chosen in ((indices, exact[2]), (weights, exact[3])):
         assert torch.equal(places[..., :7], chosen)
         assert not places[..., 7:].count_nonzero()
-    wanted = out, lse, True, True, True, backend
+    wanted = out, lse, [True, True, True], backend
     gradients = OPS.top_k_read_backward(*op, value, out, indices, weights, *wanted)
     for mine, same in zip(gradients, OPS.top_k_read_backward(*op, value, *exact[:1], *exact[2:], *wanted), strict=True):
         assert torch.equal(mine, same)

@@ -1,16 +1,17 @@
 """The backend that was measured to be the fastest goes first."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from stm_fast.ops import dispatch, preference
+from stm_fast.kernels.operands import Operands
+from stm_fast.ops import backend_timing, dispatch, preference
 from stm_fast.ops.backends import registry
-from stm_fast.ops.backends.registry import Call
-from stm_fast.ops.operands import Operands
+from stm_fast.ops.calls import Read, Usage
 
 GPU = torch.device("cuda", 0)
 
@@ -34,9 +35,9 @@ def operands(dtype: torch.dtype) -> tuple[Operands, Tensor]:
 def test_what_was_measured_is_remembered_by_dtype(file: Path) -> None:
     assert file.name.startswith("A-GPU-80-GB-")
     seconds = {"read": {"triton": 2.0, "cuda": 1.0}, "usage": {"triton": 1.0, "cuda": 0.99}}
-    assert preference.winners(seconds) == {"read": "cuda", "usage": "triton"}
+    assert backend_timing.winners(seconds) == {"read": "cuda", "usage": "triton"}
     for dtype in (torch.bfloat16, torch.float32):
-        file.write_text(preference.with_winners(file, preference.winners(seconds), *operands(dtype)))
+        file.write_text(backend_timing.with_winners(file, backend_timing.winners(seconds), *operands(dtype)))
         seconds["read"]["cuda"] = 3.0
     assert preference.preferred(GPU) == {
         "read bfloat16 bfloat16": "cuda",
@@ -60,22 +61,26 @@ def test_every_operation_is_measured_with_every_backend() -> None:
         asked.append(run())
         return float(len(asked))
 
-    seconds = preference.measure(Operands(query, key, None, None, None, 0.5), value, ["cpu", "reference"], stopwatch)
+    seconds = backend_timing.measure(
+        Operands(query, key, None, None, None, 0.5), value, ["cpu", "reference"], stopwatch
+    )
     assert list(seconds) == ["read", "read_backward", "usage", "top_k_read", "top_k_read_backward"]
-    assert set(preference.winners(seconds).values()) == {"cpu"}
-    for fast, exact in zip(asked[::2], asked[1::2], strict=True):
-        torch.testing.assert_close(fast, exact)
+    assert set(backend_timing.winners(seconds).values()) == {"cpu"}
+    for outputs in zip(asked[::2], asked[1::2], strict=True):
+        for fast, exact in zip(*outputs, strict=True):
+            assert (fast is None) == (exact is None)
+            if exact is not None:
+                torch.testing.assert_close(fast, exact)
 
 
 def test_auto_asks_the_fastest_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    parts, value = operands(torch.float32)
-    call = Call("read", parts, (value,))
+    call = Read(*operands(torch.float32))
     assert dispatch.in_order(call) == list(registry.BACKENDS)
 
     class OnGPU:
         device = GPU
 
     monkeypatch.setattr(preference, "preferred", lambda device: {"read float32 float32": "cuda"})
-    there = call._replace(operands=parts._replace(query=OnGPU()))
+    there = replace(call, operands=call.operands._replace(query=OnGPU()))
     assert dispatch.in_order(there) == ["cuda", *(name for name in registry.BACKENDS if name != "cuda")]
-    assert dispatch.in_order(there._replace(operation="usage")) == list(registry.BACKENDS)
+    assert dispatch.in_order(Usage(there.operands, call.value[0])) == list(registry.BACKENDS)

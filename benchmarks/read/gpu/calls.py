@@ -1,13 +1,16 @@
 """A case as calls of the ops with a backend."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from benchmarks.read.cases import Case
+from stm_fast.kernels.operands import Operands
 from stm_fast.memory.tokens import aligned
-from stm_fast.ops.operands import Operands
+from stm_fast.ops.calls import Read, ReadBackward, TopKRead, TopKReadBackward, Usage
+from stm_fast.ops.dispatch import run_op
 
 
 def operands(case: Case, device: torch.device) -> tuple[Operands, Tensor]:
@@ -42,23 +45,22 @@ def launches(
         backend: that is called.
         upstream: gradient of the readout, for a backward pass.
     """
-    ops = torch.ops.stm_fast
+    run = partial(run_op, backend=backend)
+    read, best = Read(parts, value), TopKRead(parts, value, case.top_k)
     match case.operation:
         case "read":
-            return lambda: ops.read(*parts, value, backend)
+            return partial(run, read)
         case "top_k":
-            return lambda: ops.top_k_read(*parts, value, case.top_k, backend)[:2]
+            return lambda: run(best)[:2]
         case "usage":
-            lse = ops.read(*parts, value, backend)[1]
-            return lambda: (ops.usage(*parts, lse, backend),)
+            return partial(run, Usage(parts, run(read).lse))
         case "top_k_backward":
-            out, lse, *chosen = ops.top_k_read(*parts, value, case.top_k, backend)
-            rest = (upstream, torch.ones_like(lse), True, True, True, backend)
-            return lambda: ops.top_k_read_backward(*parts, value, out, *chosen, *rest)
+            out, lse, *chosen = run(best)
+            backward = TopKReadBackward(parts, value, out, *chosen, upstream, torch.ones_like(lse))
         case _:
-            out, lse = ops.read(*parts, value, backend)
-            rest = (upstream, torch.ones_like(lse), True, True, True, backend)
-            return lambda: ops.read_backward(*parts, value, out, lse, *rest)
+            out, lse = run(read)
+            backward = ReadBackward(parts, value, out, lse, upstream, torch.ones_like(lse))
+    return lambda: tuple(gradient for gradient in run(backward) if gradient is not None)
 
 
 class Problem:

@@ -33,7 +33,7 @@ from stm_fast.kernels import (
     top_k_backward,
     usage,
 )
-from stm_fast.kernels.launch import Operands
+from stm_fast.kernels.operands import Gradients, Operands
 
 CHIP = chips.CHIPS["sm_90"]
 CASE = replace(STM, queries=64, frames=40)
@@ -131,10 +131,10 @@ def launcher_of(case: Case) -> Callable[[], None]:
     operands = Operands(query, bank(1, case.key_channels), None, None, None, case.key_channels**-0.5)
     value = bank(1, case.objects, case.value_channels)
     out = value.new_zeros(*value.shape[:3], case.queries)
-    lse, nothing = torch.zeros(1, case.queries), out.new_empty(0)
+    lse = torch.zeros(1, case.queries)
     indices = torch.zeros(1, case.queries, TOP_K, dtype=torch.int64)
     weights = torch.zeros(1, case.queries, TOP_K)
-    gradients = torch.zeros_like(query), operands.key.clone(), nothing, nothing, nothing, value.clone()
+    gradients = Gradients(torch.zeros_like(query), operands.key.clone(), None, None, None, value.clone())
     launchers: dict[str, Callable[[], None]] = {
         "read": lambda: forward.read(operands, value, out, lse),
         "backward": lambda: backward.read_backward(operands, value, out, lse, out, lse, gradients),

@@ -114,8 +114,7 @@ def time_variant(variant: Variant, engine: str, device: torch.device) -> dict[st
 
 
 def _launch(variant: Variant, device: torch.device) -> Callable[..., Tensor]:
-    from stm_fast.kernels import launch
     from stm_fast.ops import tile_tuning
 
     parts, value = operands(variant.case, device)
-    return tile_tuning.operations(launch.Operands(*parts), value)[variant.operation]
+    return tile_tuning.operations(parts, value)[variant.operation]

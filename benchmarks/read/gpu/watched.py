@@ -17,8 +17,8 @@ from benchmarks.read.cases import Case
 from benchmarks.read.gpu.calls import launches, operands, upstream_of
 from benchmarks.read.gpu.cases import BFLOAT16, FLOAT32, OPERATIONS, STM, TOY, each
 from benchmarks.read.gpu.stages import rehearsing
+from stm_fast.kernels.operands import Operands
 from stm_fast.ops import memory_read
-from stm_fast.ops.operands import Operands
 
 CALLS = 3
 

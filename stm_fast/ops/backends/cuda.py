@@ -5,51 +5,40 @@ With STM_FAST_EMULATE_CUDA=1 in the environment the kernels are emulated, on CPU
 
 import os
 from functools import cache
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from stm_fast.ops import compiled
-from stm_fast.ops.backends.registry import Call
-from stm_fast.ops.operands import Gradients, Operands, empty_gradients, empty_outputs, empty_top_k_outputs
+from stm_fast.ops.calls import Call, Outputs, TopKRead, TopKReadBackward, Usage
+from stm_fast.ops.compiled.structs import Choices, Machine
 
 MIN_CAPABILITY = (8, 0)
 MAX_BLOCKS = 65535
-"""Along the second and third dimension of a grid: batches, channels, rows of values."""
+"""Along the second and third dimension of a grid: batches, key channels, value channels."""
 MAX_ITEMS = 2**31 - 2**20
 """Queries, or memory tokens: they are counted in 32 bits."""
 MAX_CHOSEN = 128
 """Candidates that a warp keeps for a query, in registers."""
 
 
-class Machine(NamedTuple):
-    """Where kernels are launched.
-
-    Attributes:
-        processors: multiprocessors of the GPU.
-        shared_bytes: of shared memory that a block may have.
-    """
-
-    processors: int
-    shared_bytes: int
-
-
 EMULATED = Machine(processors=2, shared_bytes=163 * 1024)
+"""The GPU that is emulated."""
 
 
+@cache
 def emulating() -> bool:
-    """Whether kernels are emulated on the CPU."""
+    """Return whether kernels are emulated on the CPU; the environment is read once."""
     return os.environ.get("STM_FAST_EMULATE_CUDA") == "1"
 
 
 def device_type() -> str:
-    """It reads GPU tensors, or CPU tensors where kernels are emulated."""
+    """Return the type of device whose tensors it reads: the CPU's where kernels are emulated."""
     return "cpu" if emulating() else "cuda"
 
 
 def unavailable(device: torch.device | None = None) -> str | None:
-    """Why the kernels cannot run on a GPU, or None; without one, on any of this machine."""
+    """Return why the kernels cannot run on a GPU, or None; without one, on any of this machine."""
     if emulating():
         return compiled.failure("cuda_emulated")
     if reason := _without_gpu():
@@ -69,115 +58,63 @@ def _without_gpu() -> str | None:
 
 @cache
 def _unusable(device: torch.device) -> str | None:
-    """Why the kernels do not run on a GPU, or None. The library is had only for a GPU that may run it."""
+    """Return why the kernels do not run on a GPU, or None; the library is built only for a GPU that may run it."""
     capability = torch.cuda.get_device_capability(device)
     if capability < MIN_CAPABILITY:
-        least, seen = (".".join(map(str, version)) for version in (MIN_CAPABILITY, capability))
-        return f"it needs compute capability {least}; {torch.cuda.get_device_name(device)} has {seen}"
+        needed, seen = (".".join(map(str, version)) for version in (MIN_CAPABILITY, capability))
+        return f"it needs compute capability {needed}; {torch.cuda.get_device_name(device)} has {seen}"
     if reason := compiled.failure("cuda"):
         return reason
     with torch.cuda.device(device):
         return compiled.cuda_unusable()
 
 
-def supports(call: Call) -> str | None:
-    """It serves tensors of any strides, up to the limits of a grid."""
-    operands, other = call.operands, call.arguments[0]
+def refusal(call: Call) -> str | None:
+    """Refuse more than a grid has room for, or than a warp keeps."""
+    operands = call.operands
     batch, channels, queries = operands.query.shape
-    rows = 1 if call.operation == "usage" else other.shape[1] * other.shape[2]
-    for name, size, most in (
+    value_channels = 1 if isinstance(call, Usage) else call.value.shape[1] * call.value.shape[2]
+    for name, size, limit in (
         ("batches", batch, MAX_BLOCKS),
         ("key channels", channels, MAX_BLOCKS),
-        ("value channels of all objects", rows, MAX_BLOCKS),
+        ("value channels of all objects", value_channels, MAX_BLOCKS),
         ("queries", queries, MAX_ITEMS),
         ("memory tokens", operands.key.shape[2], MAX_ITEMS),
     ):
-        if size > most:
-            return f"it reads at most {most} {name}, not {size}"
-    if call.operation == "top_k_read" and not 1 <= call.arguments[1] <= MAX_CHOSEN:
-        return f"it reads the best 1 to {MAX_CHOSEN} tokens, not {call.arguments[1]}"
+        if size > limit:
+            return f"it reads at most {limit} {name}, not {size}"
+    if isinstance(call, TopKRead) and not 1 <= call.top_k <= MAX_CHOSEN:
+        return f"it reads the best 1 to {MAX_CHOSEN} tokens, not {call.top_k}"
     return None
 
 
-def read(operands: Operands, value: Tensor) -> tuple[Tensor, Tensor]:
-    """Softmax over all memory tokens; see the reference."""
-    out, lse = empty_outputs(operands, value)
-    _launch("read", *operands, value, out, lse)
-    return out, lse
+def fill(call: Call, outputs: Outputs) -> None:
+    """Queue what a call asks for on the current stream of its device."""
+    choices = None
+    if isinstance(call, TopKReadBackward) and (call.wanted.key or call.wanted.value):
+        choices = _choices_by_token(call.indices, call.operands.key.shape[2])
+    if emulating():
+        compiled.run_on_gpu(call, outputs, EMULATED, choices, emulated=True)
+        return
+    device = call.operands.query.device
+    with torch.cuda.device(device):
+        compiled.run_on_gpu(call, outputs, _machine(device, torch.cuda.current_stream().cuda_stream), choices)
 
 
-def read_backward(
-    operands: Operands,
-    value: Tensor,
-    out: Tensor,
-    lse: Tensor,
-    grad_out: Tensor,
-    grad_lse: Tensor,
-    query_side: bool,
-    key_side: bool,
-    value_side: bool,
-) -> Gradients:
-    """Gradients of `read`; see the reference."""
-    gradients = empty_gradients(operands, value, query_side, key_side, value_side)
-    upstream = grad_out.to(out.dtype), grad_lse.to(lse.dtype)
-    _launch("read_backward", *operands, value, out, lse.contiguous(), *upstream, *gradients)
-    return gradients
-
-
-def usage(operands: Operands, lse: Tensor) -> Tensor:
-    """How much each memory token is read; see the reference."""
-    result = lse.new_empty(operands.key.shape[0], operands.key.shape[2])
-    _launch("usage", *operands, lse.contiguous(), result)
-    return result
-
-
-def top_k_read(operands: Operands, value: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Softmax over the best memory tokens of each query; see the reference."""
-    out, lse, indices, weights = empty_top_k_outputs(operands, value, top_k)
-    _launch("top_k_read", *operands, value, out, lse, indices, weights)
-    return out, lse, indices, weights
-
-
-def top_k_read_backward(
-    operands: Operands,
-    value: Tensor,
-    out: Tensor,
-    indices: Tensor,
-    weights: Tensor,
-    grad_out: Tensor,
-    grad_lse: Tensor,
-    query_side: bool,
-    key_side: bool,
-    value_side: bool,
-) -> Gradients:
-    """Gradients of `top_k_read` through the chosen tokens; see the reference."""
-    gradients = empty_gradients(operands, value, query_side, key_side, value_side)
-    upstream = grad_out.to(out.dtype), grad_lse.to(weights.dtype)
-    chosen = indices.contiguous(), weights.contiguous()
-    nothing = indices.new_empty(0), indices.new_empty(0)
-    by_token = _sorted_by_token(indices, operands.key.shape[2]) if key_side or value_side else nothing
-    _launch("top_k_read_backward", *operands, value, out, *chosen, *upstream, *gradients, *by_token)
-    return gradients
-
-
-def _sorted_by_token(indices: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
-    """Places of choices `(B, Nq, k)` in the order of their tokens `(B, Nq · k)`, and where each token's begin."""
+def _choices_by_token(indices: Tensor, tokens: int) -> Choices:
+    """Sort choices `(B, Nq, k)` by token, so that a token's gradients are added in one order."""
     chosen, order = indices.flatten(1).sort(dim=1, stable=True)
     bounds = torch.arange(tokens + 1, device=indices.device).expand(len(indices), -1).contiguous()
-    return order, torch.searchsorted(chosen, bounds)
-
-
-def _launch(operation: str, query: Tensor, *arguments: Tensor | float | None) -> None:
-    """Queue an op on the current stream of the query's device."""
-    op = getattr(compiled.ops("cuda"), operation)
-    if emulating():
-        op(query, *arguments, *EMULATED, 0)
-        return
-    with torch.cuda.device(query.device):
-        op(query, *arguments, *_machine(query.device), torch.cuda.current_stream().cuda_stream)
+    return Choices(order, torch.searchsorted(chosen, bounds))
 
 
 @cache
-def _machine(device: torch.device) -> Machine:
+def _properties(device: torch.device) -> tuple[int, int]:
+    """Return the multiprocessors of a GPU and the bytes of shared memory that a block may have."""
     properties = torch.cuda.get_device_properties(device)
-    return Machine(properties.multi_processor_count, properties.shared_memory_per_block_optin)  # type: ignore[attr-defined]
+    return properties.multi_processor_count, properties.shared_memory_per_block_optin  # type: ignore[attr-defined]
+
+
+def _machine(device: torch.device, stream: int) -> Machine:
+    processors, shared_bytes = _properties(device)
+    return Machine(processors, shared_bytes, stream)

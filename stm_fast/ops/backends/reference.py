@@ -15,8 +15,19 @@ import torch
 from torch import Tensor
 from torch.nn.functional import hardshrink
 
-from stm_fast.ops.backends.registry import Call
-from stm_fast.ops.operands import Gradients, Operands, empty_gradients, empty_outputs, statistics_dtype
+from stm_fast.kernels.operands import Gradients, Operands, statistics_dtype
+from stm_fast.ops.calls import (
+    Call,
+    Outputs,
+    Read,
+    ReadBackward,
+    ReadOutputs,
+    TopKOutputs,
+    TopKRead,
+    TopKReadBackward,
+    Usage,
+    UsageOutputs,
+)
 
 CPU_TILE_SCORES = 1 << 19
 """Scores in a tile: 2 MB, which stay in a second-level cache while the softmax passes over them."""
@@ -33,38 +44,42 @@ NEGLIGIBLE = 1e-20
 
 
 def device_type() -> None:
-    """It reads tensors on every device, of every floating dtype."""
+    """Return None: it reads tensors on every device, of every floating dtype."""
 
 
 def unavailable(device: torch.device | None = None) -> str | None:
-    """Torch is all it needs."""
+    """Return None: torch is all it needs."""
     return None
 
 
-def supports(call: Call) -> str | None:
-    """It serves every call."""
+def refusal(call: Call) -> str | None:
+    """Return None: it serves every call."""
     return None
 
 
-def read(operands: Operands, value: Tensor) -> tuple[Tensor, Tensor]:
-    """Softmax over all memory tokens.
+def fill(call: Call, outputs: Outputs) -> None:
+    """Do what a call asks for, in tiles."""
+    match call, outputs:
+        case Read(), ReadOutputs():
+            _read(call, outputs)
+        case ReadBackward(), Gradients():
+            _read_backward(call, outputs)
+        case Usage(), UsageOutputs():
+            _usage(call, outputs.usage)
+        case TopKRead(), TopKOutputs():
+            _top_k_read(call, outputs)
+        case TopKReadBackward(), Gradients():
+            _top_k_read_backward(call, outputs)
 
-    Args:
-        operands: operands of the scores.
-        value: `(B, O, Cv, Nk)`, floating point.
 
-    Returns:
-        out `(B, O, Cv, Nq)` of the value's dtype and lse `(B, Nq)` of the statistics' dtype. A query without tokens has
-        zeros and −inf.
-    """
-    batches, queries, tokens = _tiles(operands, TILE_QUERIES)
-    out, lse = empty_outputs(operands, value)
+def _read(call: Read, outputs: ReadOutputs) -> None:
+    batches, queries, tokens = _tiles(call.operands, TILE_QUERIES)
     for batch in batches:
-        part, part_value = _part(operands, batch), value[batch]
+        part, value = _part(call.operands, batch), call.value[batch]
         for query in queries:
-            readout, lse[batch, query] = _read_rows(_rows(part, query), part, part_value, tokens)
-            out[batch, ..., query] = readout.view_as(out[batch, ..., query])
-    return out, lse
+            out = outputs.out[batch, ..., query]
+            readout, outputs.lse[batch, query] = _read_rows(_rows(part, query), part, value, tokens)
+            out.copy_(readout.view_as(out))
 
 
 def _read_rows(rows: Tensor, operands: Operands, value: Tensor, tokens: list[slice]) -> tuple[Tensor, Tensor]:
@@ -85,81 +100,32 @@ def _read_rows(rows: Tensor, operands: Operands, value: Tensor, tokens: list[sli
     return readout, (maximum + total.log()).squeeze(-1)
 
 
-def read_backward(
-    operands: Operands,
-    value: Tensor,
-    out: Tensor,
-    lse: Tensor,
-    grad_out: Tensor,
-    grad_lse: Tensor,
-    query_side: bool,
-    key_side: bool,
-    value_side: bool,
-) -> Gradients:
-    """Gradients of `read`.
-
-    Args:
-        operands: operands of the scores.
-        value: `(B, O, Cv, Nk)`.
-        out: what `read` returned.
-        lse: what `read` returned.
-        grad_out: gradient of out.
-        grad_lse: gradient of lse.
-        query_side: whether the gradients of query and offset are wanted.
-        key_side: whether those of key, gain and bias are.
-        value_side: whether that of value is.
-
-    Returns:
-        Gradients of query, key, gain, offset, bias and value with the shapes and dtypes of these; an empty tensor for
-        one that is not wanted or whose operand is None.
-    """
-
+def _read_backward(call: ReadBackward, gradients: Gradients) -> None:
     def weights(batch: slice, query: slice, token: slice, rows: Tensor, columns: Tensor) -> Tensor:
-        return _weights(rows, columns, lse[batch, query])
+        return _weights(rows, columns, call.lse[batch, query])
 
-    return _gradients(operands, value, out, grad_out, grad_lse, (query_side, key_side, value_side), weights)
+    _fill_gradients(call, gradients, weights)
 
 
-def usage(operands: Operands, lse: Tensor) -> Tensor:
-    """How much each memory token is read: its softmax weight, summed over the queries.
-
-    Args:
-        operands: operands of the scores.
-        lse: what `read` returned.
-
-    Returns:
-        `(B, Nk)` of lse's dtype.
-    """
-    batches, queries, tokens = _tiles(operands, TILE_QUERIES)
-    result = lse.new_zeros(operands.key.shape[0], operands.key.shape[2])
+def _usage(call: Usage, usage: Tensor) -> None:
+    batches, queries, tokens = _tiles(call.operands, TILE_QUERIES)
+    usage.zero_()
     for batch in batches:
-        part = _part(operands, batch)
+        part = _part(call.operands, batch)
         for query in queries:
             rows = _rows(part, query)
             for token in tokens:
-                result[batch, token] += _weights(rows, _columns(part, token), lse[batch, query]).sum(1)
-    return result
+                usage[batch, token] += _weights(rows, _columns(part, token), call.lse[batch, query]).sum(1)
 
 
-def top_k_read(operands: Operands, value: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Softmax over the best memory tokens of each query; of equal ones the lower index is better.
-
-    Args:
-        operands: operands of the scores.
-        value: `(B, O, Cv, Nk)`.
-        top_k: number of tokens, at least 1.
-
-    Returns:
-        out and lse as from `read`, indices `(B, Nq, top_k)` int64 and weights `(B, Nq, top_k)` of lse's dtype. Places
-        that a small memory leaves free have index 0 and weight 0.
-    """
-    batches, queries, tokens = _tiles(operands, TOP_K_TILE_QUERIES)
-    out, lse = empty_outputs(operands, value)
-    indices = lse.new_zeros(*lse.shape, top_k, dtype=torch.int64)
-    weights = lse.new_zeros(*lse.shape, top_k)
-    chosen = min(top_k, value.shape[-1])
+def _top_k_read(call: TopKRead, outputs: TopKOutputs) -> None:
+    batches, queries, tokens = _tiles(call.operands, TOP_K_TILE_QUERIES)
+    out, lse, indices, weights = outputs
+    indices.zero_()
+    weights.zero_()
+    chosen = min(call.top_k, call.value.shape[-1])
     for batch in batches:
-        part, part_value = _part(operands, batch), value[batch]
+        part, value = _part(call.operands, batch), call.value[batch]
         for query in queries:
             scores, best = _best(_rows(part, query), part, tokens, chosen)
             maximum = scores.amax(-1, keepdim=True).clamp_min(torch.finfo(scores.dtype).min)
@@ -168,32 +134,19 @@ def top_k_read(operands: Operands, value: Tensor, top_k: int) -> tuple[Tensor, T
             lse[batch, query] = (maximum + total.log()).squeeze(-1)
             scores.div_(total.masked_fill(total == 0, 1))
             indices[batch, query, :chosen], weights[batch, query, :chosen] = best, scores
-            out[batch, ..., query] = _gather(part_value, best, scores)
-    return out, lse, indices, weights
+            out[batch, ..., query] = _gather(value, best, scores)
 
 
-def top_k_read_backward(
-    operands: Operands,
-    value: Tensor,
-    out: Tensor,
-    indices: Tensor,
-    weights: Tensor,
-    grad_out: Tensor,
-    grad_lse: Tensor,
-    query_side: bool,
-    key_side: bool,
-    value_side: bool,
-) -> Gradients:
-    """Gradients of `top_k_read` through the chosen tokens; `indices` and `weights` are its own, the rest as above."""
-
+def _top_k_read_backward(call: TopKReadBackward, gradients: Gradients) -> None:
     def scattered(batch: slice, query: slice, token: slice, rows: Tensor, columns: Tensor) -> Tensor:
-        place, weight, size = indices[batch, query] - token.start, weights[batch, query], columns.shape[2]
+        weight, size = call.weights[batch, query], columns.shape[2]
+        place = call.indices[batch, query] - token.start
         inside = (place >= 0) & (place < size) & (weight != 0)
         # One more column takes what is not of this tile.
         tile = rows.new_zeros(rows.shape[0], rows.shape[1], size + 1)
         return tile.scatter_(-1, place.where(inside, size), weight)[..., :size]
 
-    return _gradients(operands, value, out, grad_out, grad_lse, (query_side, key_side, value_side), scattered)
+    _fill_gradients(call, gradients, scattered)
 
 
 def _tiles(operands: Operands, max_queries: int) -> tuple[list[slice], list[slice], list[slice]]:
@@ -266,69 +219,63 @@ def _exponential(x: Tensor) -> Tensor:
     return hardshrink(x.clamp_min_(math.log(NEGLIGIBLE) - 1).exp_(), NEGLIGIBLE)
 
 
-def _gradients(
-    operands: Operands,
-    value: Tensor,
-    out: Tensor,
-    grad_out: Tensor,
-    grad_lse: Tensor,
-    wanted: tuple[bool, bool, bool],
+def _fill_gradients(
+    call: ReadBackward | TopKReadBackward,
+    gradients: Gradients,
     weights: Callable[[slice, slice, slice, Tensor, Tensor], Tensor],
-) -> Gradients:
-    """Gradients of a read whose softmax comes tile by tile from `weights(batch, query, token, rows, columns)`."""
-    query_side, key_side, value_side = wanted
-    gradients = empty_gradients(operands, value, *wanted)
-    batches, queries, tokens = _tiles(operands, TILE_QUERIES)
+) -> None:
+    """Fill the gradients of a read whose softmax comes in tiles from `weights(batch, query, token, rows, columns)`."""
+    wanted, value = gradients.wanted, call.value
+    batches, queries, tokens = _tiles(call.operands, TILE_QUERIES)
     for batch in batches:
-        part = _part(operands, batch)
+        part = _part(call.operands, batch)
         rows = _rows(part, slice(None))
-        grad = _channels(grad_out[batch], rows.dtype)
-        delta = (grad * _channels(out[batch], rows.dtype)).sum(1) - grad_lse[batch]
-        rows_grad = torch.zeros_like(rows)
-        columns_grad = rows.new_zeros(rows.shape[0], rows.shape[2], value.shape[3] if key_side else 0)
-        value_grad = rows.new_zeros(rows.shape[0], grad.shape[1], value.shape[3] if value_side else 0)
+        grad = _channels(call.grad_out[batch], rows.dtype)
+        delta = (grad * _channels(call.out[batch], rows.dtype)).sum(1) - call.grad_lse[batch]
+        grad_rows = torch.zeros_like(rows)
+        grad_columns = rows.new_zeros(rows.shape[0], rows.shape[2], value.shape[3] if wanted.key else 0)
+        grad_value = rows.new_zeros(rows.shape[0], grad.shape[1], value.shape[3] if wanted.value else 0)
         for token in tokens:
             columns = _columns(part, token)
             channels = _channels(value[batch, ..., token], rows.dtype)
             for query in queries:
                 tile = weights(batch, query, token, rows[:, query], columns)
-                if value_side:
-                    value_grad[..., token].baddbmm_(grad[..., query], tile)
-                if not (query_side or key_side):
+                if wanted.value:
+                    grad_value[..., token].baddbmm_(grad[..., query], tile)
+                if not (wanted.query or wanted.key):
                     continue
                 tile *= (grad[..., query].mT @ channels).sub_(delta[:, query, None])
-                if query_side:
-                    rows_grad[:, query].baddbmm_(tile, columns.mT)
-                if key_side:
-                    columns_grad[..., token].baddbmm_(rows[:, query].mT, tile)
-        _store(gradients, batch, part, rows_grad, columns_grad, value_grad)
-    return gradients
+                if wanted.query:
+                    grad_rows[:, query].baddbmm_(tile, columns.mT)
+                if wanted.key:
+                    grad_columns[..., token].baddbmm_(rows[:, query].mT, tile)
+        _store(gradients, batch, part, grad_rows, grad_columns, grad_value)
 
 
 def _store(
-    gradients: Gradients, batch: slice, operands: Operands, rows_grad: Tensor, columns_grad: Tensor, value_grad: Tensor
+    gradients: Gradients, batch: slice, operands: Operands, grad_rows: Tensor, grad_columns: Tensor, grad_value: Tensor
 ) -> None:
     """Turn gradients of the factors of a batch's scores into those of its operands, where there is room for them."""
     query, key, gain, offset, bias, value = gradients
     size = operands.key.shape[1]
-    if query.numel():
-        query[batch] = rows_grad[..., :size].mT * operands.scale
-    if offset.numel():
-        offset[batch] = rows_grad[..., size]
-    if value.numel():
-        value[batch] = value_grad.view(value_grad.shape[0], *value.shape[1:])
-    if bias.numel():
-        bias[batch] = columns_grad[:, -1]
-    if not key.numel():
+    if query is not None:
+        query[batch] = grad_rows[..., :size].mT * operands.scale
+    if offset is not None:
+        offset[batch] = grad_rows[..., size]
+    if value is not None:
+        value[batch] = grad_value.view(grad_value.shape[0], *value.shape[1:])
+    if bias is not None:
+        bias[batch] = grad_columns[:, -1]
+    if key is None:
         return
-    channels_grad = columns_grad[:, :size]
-    if operands.gain is None:
-        key[batch] = channels_grad
+    grad_channels = grad_columns[:, :size]
+    if operands.gain is None or gain is None:
+        key[batch] = grad_channels
         return
-    gain[batch] = (channels_grad * operands.key).sum(1)
+    gain[batch] = (grad_channels * operands.key).sum(1)
     if operands.offset is not None:
-        gain[batch] += columns_grad[:, size]
-    key[batch] = channels_grad * operands.gain[:, None]
+        gain[batch] += grad_columns[:, size]
+    key[batch] = grad_channels * operands.gain[:, None]
 
 
 def _best(rows: Tensor, operands: Operands, tokens: list[slice], top_k: int) -> tuple[Tensor, Tensor]:

@@ -10,18 +10,25 @@ import subprocess
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
-from stm_fast.ops.backends.registry import Call
+from stm_fast.kernels.operands import Gradients
 from stm_fast.ops.cache import cache_folder
+from stm_fast.ops.calls import (
+    Call,
+    Outputs,
+    Read,
+    ReadBackward,
+    ReadOutputs,
+    TopKOutputs,
+    TopKRead,
+    TopKReadBackward,
+    Usage,
+    UsageOutputs,
+    inputs_of,
+)
 from stm_fast.ops.failures import in_a_line
-from stm_fast.ops.operands import Gradients, Operands, empty_gradients, empty_outputs, empty_top_k_outputs
-
-if TYPE_CHECKING:
-    from stm_fast.kernels import launch
 
 MIN_VERSION = (3, 6)
 MAX_CHANNELS = 512
@@ -98,22 +105,22 @@ def interpreting() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-def supports(call: Call) -> str | None:
-    """It serves tensors of any strides, up to the limits of a grid and of what a program holds."""
-    operands = call.operands
-    if interpreting() and torch.bfloat16 in (operands.query.dtype, call.arguments[0].dtype):
+def refusal(call: Call) -> str | None:
+    """Refuse more than a grid has room for, or than a program holds."""
+    query, key, value = inputs_of(call)
+    if interpreting() and torch.bfloat16 in (query.dtype, value.dtype):
         return "triton's interpreter multiplies torch.bfloat16 wrongly; it reads float32 and float16"
-    batch, channels, queries = operands.query.shape
-    for name, size, most in (
+    batch, channels, queries = query.shape
+    for name, size, limit in (
         ("batches", batch, MAX_BATCHES),
         ("key channels (with selection, twice those of the keys)", channels, MAX_CHANNELS),
         ("queries", queries, MAX_ITEMS),
-        ("memory tokens", operands.key.shape[2], MAX_ITEMS),
+        ("memory tokens", key.shape[2], MAX_ITEMS),
     ):
-        if size > most:
-            return f"it reads at most {most} {name}, not {size}"
-    if call.operation == "top_k_read" and not 1 <= call.arguments[1] <= MAX_CHOSEN:
-        return f"it reads the best 1 to {MAX_CHOSEN} tokens, not {call.arguments[1]}"
+        if size > limit:
+            return f"it reads at most {limit} {name}, not {size}"
+    if isinstance(call, TopKRead) and not 1 <= call.top_k <= MAX_CHOSEN:
+        return f"it reads the best 1 to {MAX_CHOSEN} tokens, not {call.top_k}"
     return None
 
 
@@ -135,77 +142,24 @@ def _prepare(device: torch.device) -> None:
             tiles.use_tuned(device, tuned_tiles(device))
 
 
-def _launchable(operands: Operands) -> "launch.Operands":
-    from stm_fast.kernels import launch
+def fill(call: Call, outputs: Outputs) -> None:
+    """Launch the kernels of a call on the current stream of its device."""
+    from stm_fast.kernels import backward, forward, top_k, top_k_backward, usage
 
-    _prepare(operands.query.device)
-    return launch.Operands(*operands)
-
-
-def read(operands: Operands, value: Tensor) -> tuple[Tensor, Tensor]:
-    """Softmax over all memory tokens; see the reference."""
-    from stm_fast.kernels import forward
-
-    out, lse = empty_outputs(operands, value)
-    forward.read(_launchable(operands), value, out, lse)
-    return out, lse
-
-
-def read_backward(
-    operands: Operands,
-    value: Tensor,
-    out: Tensor,
-    lse: Tensor,
-    grad_out: Tensor,
-    grad_lse: Tensor,
-    query_side: bool,
-    key_side: bool,
-    value_side: bool,
-) -> Gradients:
-    """Gradients of `read`; see the reference."""
-    from stm_fast.kernels import backward
-
-    gradients = empty_gradients(operands, value, query_side, key_side, value_side)
-    upstream = grad_out.to(out.dtype), grad_lse.to(lse.dtype)
-    backward.read_backward(_launchable(operands), value, out, lse.contiguous(), *upstream, gradients)
-    return gradients
-
-
-def usage(operands: Operands, lse: Tensor) -> Tensor:
-    """How much each memory token is read; see the reference."""
-    from stm_fast.kernels import usage as kernels
-
-    result = lse.new_empty(operands.key.shape[0], operands.key.shape[2])
-    kernels.usage(_launchable(operands), lse.contiguous(), result)
-    return result
-
-
-def top_k_read(operands: Operands, value: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Softmax over the best memory tokens of each query; see the reference."""
-    from stm_fast.kernels import top_k as kernels
-
-    out, lse, indices, weights = empty_top_k_outputs(operands, value, top_k)
-    kernels.top_k_read(_launchable(operands), value, out, lse, indices, weights)
-    return out, lse, indices, weights
-
-
-def top_k_read_backward(
-    operands: Operands,
-    value: Tensor,
-    out: Tensor,
-    indices: Tensor,
-    weights: Tensor,
-    grad_out: Tensor,
-    grad_lse: Tensor,
-    query_side: bool,
-    key_side: bool,
-    value_side: bool,
-) -> Gradients:
-    """Gradients of `top_k_read` through the chosen tokens; see the reference."""
-    from stm_fast.kernels import top_k_backward as kernels
-
-    gradients = empty_gradients(operands, value, query_side, key_side, value_side)
-    upstream = grad_out.to(out.dtype), grad_lse.to(weights.dtype)
-    chosen = indices.contiguous(), weights.contiguous()
-    kernels.top_k_read_backward(_launchable(operands), value, out, *chosen, *upstream, gradients)
-    return gradients
+    _prepare(call.operands.query.device)
+    match call, outputs:
+        case Read(), ReadOutputs():
+            forward.read(call.operands, call.value, outputs.out, outputs.lse)
+        case ReadBackward(), Gradients():
+            saved = call.value, call.out, call.lse
+            backward.read_backward(call.operands, *saved, call.grad_out, call.grad_lse, outputs)
+        case Usage(), UsageOutputs():
+            usage.usage(call.operands, call.lse, outputs.usage)
+        case TopKRead(), TopKOutputs():
+            best = outputs.indices, outputs.weights
+            top_k.top_k_read(call.operands, call.value, outputs.out, outputs.lse, *best)
+        case TopKReadBackward(), Gradients():
+            chosen = call.indices, call.weights
+            top_k_backward.top_k_read_backward(
+                call.operands, call.value, call.out, *chosen, call.grad_out, call.grad_lse, outputs
+            )

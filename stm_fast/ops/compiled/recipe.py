@@ -1,4 +1,4 @@
-"""How the compiled libraries are built. Imports nothing of the package and no torch: setup.py runs this file alone."""
+"""How the compiled libraries are built. Imports neither the package nor torch: setup.py imports this file."""
 
 import hashlib
 import os
@@ -12,9 +12,6 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
-
-TORCH_TARGET_VERSION = "0x020a000000000000"
-"""Torch 2.10: what is built runs with it and with all later ones."""
 
 COMMON_FLAGS = ("-std=c++20", "-O3", "-fPIC", "-fvisibility=hidden", "-fno-math-errno")
 WARNING_FLAGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unknown-warning-option", "-Wno-maybe-uninitialized")
@@ -37,10 +34,6 @@ INSTRUCTION_SETS: dict[str, dict[str, tuple[str, ...]]] = {
 
 LIBRARIES = {"cpu": "_cpu.abi3.so", "cuda": "_cuda.abi3.so", "cuda_emulated": "_cuda_emulated.abi3.so"}
 """File of each library. The emulated one does on CPU tensors what that for CUDA does on a GPU; it is for tests."""
-STAND_IN = "libtorch_cpu.so"
-"""An empty library that is linked in place of torch's, so that torch need not be installed. What is built finds its
-symbols in torch's own of this name, which the process has loaded by then."""
-
 CUDA_FLAGS = (
     "-std=c++20",
     "-O3",
@@ -202,7 +195,7 @@ def ninja_file(csrc: Path, toolchain: Toolchain, library: str) -> str:
     # The key is in the flags of all files: an older object file does not pass for one of these sources.
     key = f'-DSTM_SOURCE_KEY="{source_key(csrc, engine)}"'
     common: tuple[str, ...] = (*common_flags(csrc), key)
-    link: tuple[str, ...] = ("-shared", "-Xlinker", "--no-as-needed", "-L.", "-ltorch_cpu")
+    link: tuple[str, ...] = ("-shared",)
     linker = toolchain.compiler
     if library == "cpu":
         kernels = kernel_objects(csrc, platform.machine())
@@ -216,14 +209,8 @@ def ninja_file(csrc: Path, toolchain: Toolchain, library: str) -> str:
         link = (*link, "-cudart", "static")
         command = shlex.join((*nvcc, *cuda_flags(csrc), key))
         kernels = [Object(f"{source.stem}.o", source, command=command) for source in cuda_sources(csrc)]
-    binding = binding_flags(csrc / "third_party" / "torch")
-    objects = [*kernels, Object("binding.o", csrc / "bindings" / f"{engine}.cpp", binding)]
+    objects = [*kernels, Object("binding.o", csrc / "bindings" / f"{engine}.cpp")]
     return ninja_rules(toolchain.compiler, common, objects, link, LIBRARIES[library], linker)
-
-
-def binding_flags(torch_include: Path) -> tuple[str, ...]:
-    """Flags of the only files that include headers of torch, and where those are."""
-    return f"-DTORCH_TARGET_VERSION={TORCH_TARGET_VERSION}", "-isystem", str(torch_include)
 
 
 def cuda_sources(csrc: Path) -> list[Path]:
@@ -284,7 +271,7 @@ def ninja_rules(
     target: str,
     linker: str | None = None,
 ) -> str:
-    """A build.ninja that compiles `objects` and links them to `target`; `STAND_IN` is there if `link` asks for it."""
+    """Return a build.ninja that compiles `objects` and links them to `target`."""
     lines = [
         "rule compile",
         "  command = $compiler $flags -MMD -MF $out.d -c $in -o $out",
@@ -292,17 +279,13 @@ def ninja_rules(
         "  deps = gcc",
         "rule link",
         f"  command = {(linker or compiler).replace('$', '$$')} $in {_shell(link)} -o $out",
-        "rule stand_in",
-        f"  command = {compiler.replace('$', '$$')} -shared -Wl,-soname,$out -x c++ /dev/null -o $out",
-        f"build {STAND_IN}: stand_in",
     ]
     everyones = f"{compiler} {_shell(common)}"
     for item in objects:
         command = everyones if item.command is None else item.command.replace("$", "$$")
         lines += [f"build {item.name}: compile {_path(item.source)}"]
         lines += [f"  compiler = {command}", f"  flags = {_shell(item.flags)}"]
-    needed = f" | {STAND_IN}" if "-ltorch_cpu" in link else ""
-    lines += [f"build {target}: link {' '.join(item.name for item in objects)}{needed}", f"default {target}"]
+    lines += [f"build {target}: link {' '.join(item.name for item in objects)}", f"default {target}"]
     return "\n".join(lines) + "\n"
 
 

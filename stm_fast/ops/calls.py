@@ -1,0 +1,221 @@
+"""The five operations, each with its arguments, and the outputs that it fills.
+
+`allocate` makes the outputs of a call, uninitialized. It serves as the fake of the op as well, so real and traced
+outputs cannot differ. Backends fill what it made and allocate no outputs of their own.
+"""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from stm_fast.kernels.operands import Gradients, Operands, Wanted, statistics_dtype
+
+ALL_GRADIENTS = Wanted(True, True, True)
+
+
+class ReadOutputs(NamedTuple):
+    """Outputs of `Read`.
+
+    Attributes:
+        out: `(B, O, Cv, Nq)`, of the value's dtype. Zeros for a query without tokens.
+        lse: `(B, Nq)`, of `statistics_dtype`. −inf for a query without tokens.
+    """
+
+    out: Tensor
+    lse: Tensor
+
+
+class UsageOutputs(NamedTuple):
+    """Outputs of `Usage`.
+
+    Attributes:
+        usage: `(B, Nk)`, of lse's dtype.
+    """
+
+    usage: Tensor
+
+
+class TopKOutputs(NamedTuple):
+    """Outputs of `TopKRead`.
+
+    Attributes:
+        out: as of `Read`.
+        lse: as of `Read`, of the chosen tokens.
+        indices: `(B, Nq, k)` int64. Places that a small memory leaves free have index 0 and weight 0.
+        weights: `(B, Nq, k)`, of lse's dtype.
+    """
+
+    out: Tensor
+    lse: Tensor
+    indices: Tensor
+    weights: Tensor
+
+
+@dataclass(frozen=True)
+class Read:
+    """Softmax over all memory tokens.
+
+    Attributes:
+        operands: operands of the scores.
+        value: `(B, O, Cv, Nk)`.
+    """
+
+    operation: ClassVar = "read"
+    operands: Operands
+    value: Tensor
+
+    def allocate(self) -> ReadOutputs:
+        """Return uninitialized outputs."""
+        batch, _, queries = self.operands.query.shape
+        out = self.value.new_empty(*self.value.shape[:3], queries)
+        return ReadOutputs(out, self.value.new_empty(batch, queries, dtype=statistics_dtype(self.operands.key)))
+
+
+@dataclass(frozen=True)
+class ReadBackward:
+    """Gradients of `Read`.
+
+    Attributes:
+        operands: operands of the scores.
+        value: `(B, O, Cv, Nk)`.
+        out: what `Read` returned.
+        lse: what `Read` returned, contiguous.
+        grad_out: gradient of out, of its dtype.
+        grad_lse: gradient of lse, of its dtype.
+        wanted: which gradients are.
+    """
+
+    operation: ClassVar = "read_backward"
+    operands: Operands
+    value: Tensor
+    out: Tensor
+    lse: Tensor
+    grad_out: Tensor
+    grad_lse: Tensor
+    wanted: Wanted = ALL_GRADIENTS
+
+    def allocate(self) -> Gradients:
+        """Return uninitialized gradients; None for those that are not wanted."""
+        return _gradients(self.operands, self.value, self.wanted)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """How much each memory token is read: its softmax weight, summed over the queries.
+
+    Attributes:
+        operands: operands of the scores.
+        lse: what `Read` returned, contiguous.
+    """
+
+    operation: ClassVar = "usage"
+    operands: Operands
+    lse: Tensor
+
+    def allocate(self) -> UsageOutputs:
+        """Return an uninitialized output."""
+        return UsageOutputs(self.lse.new_empty(self.operands.key.shape[0], self.operands.key.shape[2]))
+
+
+@dataclass(frozen=True)
+class TopKRead:
+    """Softmax over the best memory tokens of each query; of equal ones the lower index is better.
+
+    Attributes:
+        operands: operands of the scores.
+        value: `(B, O, Cv, Nk)`.
+        top_k: number of tokens, at least 1.
+    """
+
+    operation: ClassVar = "top_k_read"
+    operands: Operands
+    value: Tensor
+    top_k: int
+
+    def allocate(self) -> TopKOutputs:
+        """Return uninitialized outputs."""
+        out, lse = Read(self.operands, self.value).allocate()
+        indices = lse.new_empty(*lse.shape, self.top_k, dtype=torch.int64)
+        return TopKOutputs(out, lse, indices, lse.new_empty(*lse.shape, self.top_k))
+
+
+@dataclass(frozen=True)
+class TopKReadBackward:
+    """Gradients of `TopKRead` through the chosen tokens.
+
+    Attributes:
+        operands: operands of the scores.
+        value: `(B, O, Cv, Nk)`.
+        out: what `TopKRead` returned.
+        indices: what `TopKRead` returned, contiguous.
+        weights: what `TopKRead` returned, contiguous.
+        grad_out: gradient of out, of its dtype.
+        grad_lse: gradient of lse, of its dtype.
+        wanted: which gradients are.
+    """
+
+    operation: ClassVar = "top_k_read_backward"
+    operands: Operands
+    value: Tensor
+    out: Tensor
+    indices: Tensor
+    weights: Tensor
+    grad_out: Tensor
+    grad_lse: Tensor
+    wanted: Wanted = ALL_GRADIENTS
+
+    def allocate(self) -> Gradients:
+        """Return uninitialized gradients; None for those that are not wanted."""
+        return _gradients(self.operands, self.value, self.wanted)
+
+
+Call: TypeAlias = Read | ReadBackward | Usage | TopKRead | TopKReadBackward
+Outputs: TypeAlias = ReadOutputs | UsageOutputs | TopKOutputs | Gradients
+
+OPERATIONS: dict[str, type[Call]] = {
+    kind.operation: kind for kind in (Read, ReadBackward, Usage, TopKRead, TopKReadBackward)
+}
+
+
+def prepared(call: Call) -> Call:
+    """Return the call as backends take it: gradients of their outputs' dtypes, statistics and choices contiguous."""
+    match call:
+        case ReadBackward():
+            return replace(
+                call,
+                lse=call.lse.contiguous(),
+                grad_out=call.grad_out.to(call.out.dtype),
+                grad_lse=call.grad_lse.to(call.lse.dtype),
+            )
+        case Usage():
+            return replace(call, lse=call.lse.contiguous())
+        case TopKReadBackward():
+            return replace(
+                call,
+                indices=call.indices.contiguous(),
+                weights=call.weights.contiguous(),
+                grad_out=call.grad_out.to(call.out.dtype),
+                grad_lse=call.grad_lse.to(call.weights.dtype),
+            )
+    return call
+
+
+def inputs_of(call: Call) -> tuple[Tensor, Tensor, Tensor]:
+    """Return query, key and value of a call; usage reads no values, and has lse in their place."""
+    return call.operands.query, call.operands.key, call.lse if isinstance(call, Usage) else call.value
+
+
+def _gradients(operands: Operands, value: Tensor, wanted: Wanted) -> Gradients:
+    def like(tensor: Tensor | None, is_wanted: bool) -> Tensor | None:
+        return tensor.new_empty(tensor.shape) if tensor is not None and is_wanted else None
+
+    return Gradients(
+        query=like(operands.query, wanted.query),
+        key=like(operands.key, wanted.key),
+        gain=like(operands.gain, wanted.key),
+        offset=like(operands.offset, wanted.query),
+        bias=like(operands.bias, wanted.key),
+        value=like(value, wanted.value),
+    )
