@@ -1,11 +1,22 @@
 """Every implementation of the read that this machine can run."""
 
+from pathlib import Path
+
 import pytest
 
-from stm_fast.ops import compiled
+from stm_fast.ops import cache, compiled, cpu_engines
 from stm_fast.ops.backends import reference, registry
 
 INSTRUCTION_SETS = compiled.instruction_sets()
+
+
+@pytest.fixture
+def no_engine_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that has chosen no engine, with an empty cache folder."""
+    monkeypatch.setenv("STM_FAST_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("STM_FAST_CPU_ISA", raising=False)
+    monkeypatch.setattr(cpu_engines, "_chosen", {})
+    monkeypatch.setattr(cpu_engines, "cache_folder", cache.cache_folder)
 
 
 @pytest.fixture
