@@ -1,1 +1,1 @@
-"""Datasets of annotated clips, and clips made here."""
+"""Datasets of annotated clips, and synthetic clips."""

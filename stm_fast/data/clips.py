@@ -1,4 +1,4 @@
-"""Datasets: clips with frames, masks to start from and masks to score against."""
+"""Datasets: clips with frames, prompts and masks to score against."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ class Clip:
     """One annotated clip.
 
     Attributes:
-        name: the clip's name in its dataset, and of the folder its results go to.
+        name: the clip's name in its dataset and the name of its folder of results.
         frames: a folder of images or a video file.
-        prompts: masks by frame name that a segmenter is given; an object is followed from the first one that shows it.
-        truth: masks by frame name to score against; frames without one are not scored. Where they show nothing but the
-            first appearance of each object there is nothing to score, see `stm_fast.data.truth`.
+        prompts: masks for the segmenter, by frame name; an object is followed from the first one that shows it.
+        truth: masks to score against, by frame name; frames without one are not scored. If they show only the first
+            appearance of each object, nothing can be scored; see `stm_fast.data.truth`.
         wanted: names of the frames whose masks are results; None for all.
     """
 
@@ -38,10 +38,10 @@ class Dataset:
 
     Attributes:
         name: dataset and set, for reports.
-        clips: in the order of the set.
+        clips: the clips, in the order of the set.
         masks_folder: where this layout keeps masks, one folder per clip, relative to the dataset's root.
-        submission: what a server that scores such a set accepts, in words that follow "send" and with `{masks}` for the
-            folder of results; None where no server is known.
+        submission: what to send to the server that scores the set, as the object of "send", with `{masks}` for the
+            folder of results; None if no server is known.
     """
 
     name: str
@@ -58,12 +58,12 @@ class Dataset:
 
 @dataclass(frozen=True)
 class SetSummary:
-    """One of the sets that a dataset on disk has.
+    """A set of a dataset on disk.
 
     Attributes:
-        name: the `subset` that its readers accept.
-        clips: how many clips it names.
-        missing: how many of them have no frames or no masks here.
+        name: the `subset` argument of the dataset's reader.
+        clips: number of clips in the set.
+        missing: number of clips without frames or masks on disk.
         has_truth: whether the first clips have masks to score against.
     """
 

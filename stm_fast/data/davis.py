@@ -1,4 +1,4 @@
-"""DAVIS 2016 and 2017 in the layout they are distributed in."""
+"""DAVIS 2016 and 2017, in their original layout."""
 
 from collections.abc import Sequence
 from pathlib import Path, PurePath
@@ -15,19 +15,19 @@ SUBMISSION = "the folders of clips in {masks}, zipped without a folder around th
 def davis(root: str | Path, subset: str, year: int, resolution: str = "480p") -> Dataset:
     """Open one set of DAVIS (Perazzi et al., CVPR 2016; Pont-Tuset et al., arXiv 1704.00675).
 
-    The mask of the first frame is the prompt, and all masks are the truth; "test-dev" and "test-challenge" have the
-    first mask alone. The 0/255 masks of 2016 are read as object 1.
+    The mask of the first frame is the prompt, and all masks are the truth; "test-dev" and "test-challenge" have only
+    the first mask. The 0/255 masks of 2016 are read as object 1.
 
     Args:
         root: folder that holds `JPEGImages`, `Annotations` and `ImageSets`.
-        subset: name of a list in `ImageSets/<year>`, for instance "val"; or in `ImageSets/<resolution>`, where the
-            first release of 2016 keeps them.
+        subset: name of a list in `ImageSets/<year>`, for instance "val", or in `ImageSets/<resolution>` in the first
+            release of 2016.
         year: 2016 or 2017.
         resolution: folder below `JPEGImages` and `Annotations`.
 
     Raises:
-        MediaError: the layout is missing, or clips of the list have no frames or no first mask; the message
-            names all of them.
+        MediaError: the layout is different, or clips of the list have no frames or no first mask; the message names all
+            of them.
     """
     root = Path(root)
     masks_folder = PurePath("Annotations", resolution)
@@ -36,7 +36,7 @@ def davis(root: str | Path, subset: str, year: int, resolution: str = "480p") ->
     name = f"DAVIS {year} {subset}"
     faults = Faults(
         f"{name} of {root}",
-        f"put them there, or list the clips that are whole in a file of {lists} and name that as the set",
+        f"put them there, or list the complete clips in a file in {lists} and use that as the set",
     )
     clips = []
     for clip in names:
@@ -50,7 +50,7 @@ def davis(root: str | Path, subset: str, year: int, resolution: str = "480p") ->
 
 
 def davis_sets(root: str | Path, year: int, resolution: str = "480p") -> list[SetSummary]:
-    """List the sets that are listed for a year, in the order of their names; see `davis`.
+    """List the sets of a year in the order of their names; see `davis`.
 
     Raises:
         MediaError: there is no list, or a mask cannot be read.
@@ -65,13 +65,13 @@ def davis_sets(root: str | Path, year: int, resolution: str = "480p") -> list[Se
 
 
 def lists_folder(root: Path, year: int, resolution: str = "480p") -> Path:
-    """Return the folder where a release of DAVIS keeps the lists of its sets, whether it is there or not."""
+    """Return the folder of a release's lists of sets, which need not exist."""
     of_year, of_2016 = root / "ImageSets" / str(year), root / "ImageSets" / resolution
     return of_2016 if year == 2016 and not of_year.is_dir() and of_2016.is_dir() else of_year
 
 
 def _read_list(folder: Path, subset: str) -> Sequence[str]:
-    """Read the clip names of a set. A line of a 2016 list is a frame and its mask, of a 2017 list a clip's name."""
+    """Read the clip names of a set. A line is a frame and its mask in 2016, and a clip's name in 2017."""
     file = folder / f"{subset}.txt"
     if not file.is_file():
         there = ", ".join(sorted(path.stem for path in folder.glob("*.txt"))) or "none"

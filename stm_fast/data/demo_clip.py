@@ -1,7 +1,7 @@
-"""The demo's clip: a cup of coffee in orbit round a cat, before a launch pad.
+"""The demo's clip: a cup of coffee that circles a cat in front of a launch pad.
 
-Cut from photographs that ship inside scikit-image, so that every pixel's object is known. Chelsea the cat
-(Stéfan van der Walt) and the coffee cup (Rachel Michetti) are CC0, the Falcon 9 (SpaceX) is in the public domain.
+Objects are cut from photographs that ship with scikit-image, so that the masks are exact. Chelsea the cat (Stéfan van
+der Walt) and the coffee cup (Rachel Michetti) are CC0, the Falcon 9 (SpaceX) is in the public domain.
 """
 
 import math
@@ -25,7 +25,7 @@ SIZE = (270, 480)
 CAT, CUP = 1, 2
 _SUPERSAMPLING = 2
 
-# Outlines in the pixels of the photographs; a closed curve is drawn through them.
+# Points of outlines, in pixels of the photographs. A closed curve goes through them.
 # fmt: off
 _CAT_OUTLINE = (
     (46, 4), (60, 1), (84, 5), (105, 13), (150, 15), (200, 15), (250, 15), (300, 13), (320, 8), (338, 3), (362, 1),
@@ -43,14 +43,14 @@ _CUP_OUTLINE = (
 
 
 class DemoFrame(NamedTuple):
-    """A rendered frame: RGB uint8 `(270, 480, 3)`, and its true ids uint8 `(270, 480)`: 1 the cat, 2 the cup."""
+    """A rendered frame: RGB uint8 `(270, 480, 3)`, and its true ids uint8 `(270, 480)`: 1 is the cat, 2 is the cup."""
 
     image: NDArray[np.uint8]
     mask: NDArray[np.uint8]
 
 
 def render() -> Iterator[DemoFrame]:
-    """Yield the 40 frames of the clip, always the same.
+    """Yield the 40 frames of the clip; they are the same every time.
 
     Raises:
         StmFastError: scikit-image is not installed.
@@ -76,7 +76,7 @@ def write(folder: str | Path) -> None:
 
 
 class _Place(NamedTuple):
-    """Where a cut-out is: centre in frame pixels, width in frame pixels, angle in degrees, brightness."""
+    """Placement of a cut-out: centre and width in pixels of the frame, angle in degrees, brightness."""
 
     x: float
     y: float
@@ -86,7 +86,7 @@ class _Place(NamedTuple):
 
 
 def _placed(cat: Image.Image, cup: Image.Image, time: float) -> list[tuple[int, Image.Image, _Place]]:
-    """Return both objects at a time in [0, 1], the farther one first."""
+    """Return the placement of both objects at a time in [0, 1], the farther one first."""
     sway = math.sin(2 * math.pi * time)
     cat_place = _Place(215 + 60 * time + 12 * sway, 146 - 8 * sway, 205 - 20 * math.cos(math.pi * time), -7 * sway, 1.0)
     phase = math.radians(-20 + 365 * time)
@@ -103,7 +103,7 @@ def _placed(cat: Image.Image, cup: Image.Image, time: float) -> list[tuple[int, 
 
 
 def _background(picture: Image.Image, time: float) -> Image.Image:
-    """Return the background panned and slowly zoomed, at the supersampled size."""
+    """Return the background, which pans and slowly zooms, at the supersampled size."""
     height, width = (side * _SUPERSAMPLING for side in SIZE)
     window_width = 600 - 60 * time
     window_height = window_width * height / width
@@ -130,7 +130,7 @@ def _paste(canvas: Image.Image, picture: Image.Image, place: _Place) -> Image.Im
 
 
 def _ids(masks: list[tuple[int, Image.Image]]) -> NDArray[np.uint8]:
-    """Return the ids of the coverages, nearer ones over farther ones, at the clip's size."""
+    """Return ids at the clip's size; nearer coverages hide farther ones."""
     ids = np.zeros(SIZE, np.uint8)
     for identity, coverage in masks:
         ids[np.asarray(coverage.resize(SIZE[::-1], Image.Resampling.BOX)) > 127] = identity

@@ -1,4 +1,4 @@
-"""Collect what a dataset on disk lacks and report it all at once."""
+"""Collect the faults of a dataset on disk and report them together."""
 
 import warnings
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ MAX_NAMES = 5
 
 
 class Faults:
-    """Collects what is wrong with the clips of a dataset.
+    """Collects the faults of a dataset's clips.
 
     Args:
         dataset: name of the dataset, for the message.
-        remedy: what to do, a sentence without a full stop.
+        remedy: what the user can do, a sentence without a full stop.
     """
 
     def __init__(self, dataset: str, remedy: str) -> None:
@@ -25,30 +25,30 @@ class Faults:
         self._clips: dict[str, list[str]] = {}
 
     def add(self, clip: str, what: str) -> None:
-        """Note that something is wrong with a clip; `what` is the same for all clips that have the same fault."""
+        """Add a fault of a clip. Clips with the same `what` are reported in one line."""
         self._clips.setdefault(what, []).append(clip)
 
     def check(self) -> None:
-        """Raise `MediaError` with a line for each kind of fault, and the remedy, if any was noted."""
+        """If there are faults, raise `MediaError` with one line per kind of fault, and the remedy."""
         if self._clips:
             lines = [f"  clips {what}: {name_some(clips)}" for what, clips in self._clips.items()]
             raise MediaError("\n".join([f"{self._dataset} cannot be evaluated as it is:", *lines, self._remedy]))
 
 
 def check_clips(dataset: Dataset, void: int | None = None) -> None:
-    """Open every clip and compare its masks with its frames, before hours of segmenting.
+    """Check every clip before a long run: open it and compare its masks with its frames.
 
-    Id 255 beside others, which many datasets mean as void, gets a notice if `void` is None.
+    If `void` is None, give a notice of id 255 beside other ids: in many datasets it means void.
 
     Args:
-        dataset: the clips.
+        dataset: the dataset to check.
         void: see `stm_fast.media.masks.read_mask`.
 
     Raises:
-        MediaError: frames or masks cannot be read, masks that are given show no object or have another aspect than the
-            frames, or masks or frames that are wanted have no frame of their name. The message names all clips.
+        MediaError: frames or masks cannot be read, prompts show no object or differ from the frames in aspect, or a
+            mask or a wanted frame has no frame of its name. The message names all clips.
     """
-    faults = Faults(dataset.name, "mend these files, or leave the clips out")
+    faults = Faults(dataset.name, "fix these files, or leave the clips out")
     white = []
     for clip in dataset:
         try:
@@ -77,10 +77,10 @@ def check_clips(dataset: Dataset, void: int | None = None) -> None:
 
 
 def _first_objects(clip: Clip, size: tuple[int, int], void: int | None) -> tuple[int, ...]:
-    """The objects of the first given mask that has any; masks up to that one are compared with the frames."""
+    """Return the objects of the first prompt that has any; compare prompts up to that one with the frames."""
     colours: dict[Colour, int] = {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", MediaNotice)  # given when the masks are used
+        warnings.simplefilter("ignore", MediaNotice)  # they are given when the masks are used
         for path in clip.prompts.values():
             if objects := object_ids(fit_mask(read_mask(path, colours, void=void), size, path)):
                 return objects

@@ -1,4 +1,4 @@
-"""Clips in plain folders: `frames` (or a video) and `masks`, for one clip or a folder of each for several."""
+"""Plain folders: `frames` (or a video) and `masks` of one clip, or of several clips with a folder each."""
 
 from pathlib import Path, PurePath
 
@@ -11,17 +11,17 @@ VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ts
 
 
 def folder(root: str | Path, clip: str | None = None) -> Dataset:
-    """Open the clips of a plain folder. An object is followed from the first mask it is in.
+    """Open the clips of a plain folder. An object is followed from the first mask that shows it.
 
     - several clips: `ROOT/frames/<clip>` holds images (or `ROOT/frames/<clip>.mp4` is a video), `ROOT/masks/<clip>`
       masks;
     - one clip: `ROOT/frames` holds images, or a single video lies in `ROOT`, and `ROOT/masks` holds masks.
 
-    Masks carry the names of their frames; a video's frames are called 00000, 00001 and so on.
+    Masks have the names of their frames; frames of a video are named 00000, 00001 and so on.
 
     Args:
         root: the folder.
-        clip: only this one.
+        clip: name of the only clip to open; None for all.
 
     Raises:
         MediaError: no clip is found, or clips have no frames or no masks; the message names all of them.
@@ -29,7 +29,7 @@ def folder(root: str | Path, clip: str | None = None) -> Dataset:
     root = Path(root)
     clips = _several(root, clip) if _is_several(root) else [_single(root)]
     if clip is not None and clip not in {each.name for each in clips}:
-        raise MediaError(f"{root} has no clip {clip}: there is {clips[0].name}")
+        raise MediaError(f"{root} has no clip {clip}: its clip is {clips[0].name}")
     return Dataset(root.resolve().name, tuple(clips), PurePath("masks"))
 
 
@@ -44,7 +44,7 @@ def _several(root: Path, only: str | None) -> list[Clip]:
     names = sorted(path.name for path in (root / "masks").iterdir() if path.is_dir() and path.name[0] != ".")
     if only is not None and only not in names:
         raise MediaError(f"{root} has no clip {only}: there are {', '.join(names)}")
-    faults = Faults(str(root), "put them there, or take the folders of these clips out of masks")
+    faults = Faults(str(root), "put them there, or remove the folders of these clips from masks")
     clips = []
     for name in names if only is None else [only]:
         frames = _named_frames(root / "frames", name)

@@ -1,4 +1,4 @@
-"""Masks to score against: whether a clip has them, and which of their pixels count."""
+"""Decide whether a clip has masks to score against."""
 
 import warnings
 from collections.abc import Iterable, Sequence
@@ -10,12 +10,12 @@ from stm_fast.media.masks import Colour, object_ids, read_mask
 from stm_fast.media.notices import MediaNotice
 
 MIN_ANNOTATED_FRAMES = 3
-"""The first annotated frame, which is given, the last, and one between them to score."""
+"""The first annotated frame, which is the prompt, the last one, and one between them to score."""
 _LOOKED_AT = 3
 
 
 def unscored_because(clip: Clip, void: int | None = None) -> str | None:
-    """Return why a clip cannot be scored, in some words, or None if it can be.
+    """Return in a few words why a clip cannot be scored, or None if it can be.
 
     Args:
         clip: any clip.
@@ -25,21 +25,21 @@ def unscored_because(clip: Clip, void: int | None = None) -> str | None:
         MediaError: a mask cannot be read.
     """
     if not has_truth(clip.truth.values(), void):
-        return "masks of first appearances alone"
+        return "only masks of first appearances"
     if len(clip.truth) < MIN_ANNOTATED_FRAMES:
         return f"fewer than {MIN_ANNOTATED_FRAMES} annotated frames"
     return None
 
 
 def has_truth(masks: Iterable[Path], void: int | None = None) -> bool:
-    """Return whether there is a mask to score against: one with objects, all of which appeared before.
+    """Return whether there is a mask to score against: a mask all of whose objects appeared before.
 
-    Test sets give the masks in which objects appear, which may show earlier objects as well, and keep the rest. Masks
-    are read up to the first that decides, usually the second one where there is truth.
+    Test sets publish only the masks in which objects first appear; these may show earlier objects too. Masks are read
+    until one decides, which is usually the second one if there is truth.
 
     Args:
         masks: files in the order of their frames.
-        void: id that is no object, or None.
+        void: id of pixels that are no object, or None.
 
     Raises:
         MediaError: a mask cannot be read.
@@ -57,10 +57,10 @@ def has_truth(masks: Iterable[Path], void: int | None = None) -> bool:
 
 
 def summarize(name: str, clips: Sequence[str], frames: Path, masks: Path) -> SetSummary:
-    """Summarise a set of clips; whether it has truth is decided by the masks of the first three.
+    """Summarise a set of clips. The masks of the first three decide whether it has truth.
 
     Args:
-        name: of the set.
+        name: name of the set.
         clips: names of its clips.
         frames: folder of the clips' folders of frames.
         masks: folder of the clips' folders of masks.

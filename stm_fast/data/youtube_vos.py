@@ -1,4 +1,4 @@
-"""YouTube-VOS, and MOSE, LVOS and others that keep frames and masks of a set as it does."""
+"""YouTube-VOS, and datasets in the same layout, such as MOSE and LVOS."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -21,19 +21,19 @@ _Meta = Mapping[str, Mapping[str, Sequence[str]]]
 def youtube_vos(root: str | Path, subset: str | None = None, *, name: str = "YouTube-VOS", submission: str) -> Dataset:
     """Open one set of YouTube-VOS (Xu et al., arXiv 1809.03327), or of a dataset in the same layout.
 
-    `JPEGImages/<clip>` holds frames and `Annotations/<clip>` masks. An object is followed from the first mask it is in;
-    test sets have no other. Where `meta.json` lists frames of objects, the masks of these frames are results, else
-    those of all frames. The set `valid_all_frames` has the frames that `valid` leaves out, and takes masks and list
-    from there.
+    `JPEGImages/<clip>` holds frames and `Annotations/<clip>` masks. An object is followed from the first mask that
+    shows it; test sets have no other masks. If `meta.json` lists frames of objects, results are the masks of these
+    frames, otherwise those of all frames. The set `valid_all_frames` also has the frames that `valid` leaves out; its
+    masks and its list are those of `valid`.
 
     Args:
-        root: folder of a set, or with `subset` the folder that holds it, also below `all_frames`.
+        root: folder of a set; with `subset`, the folder that holds the set, directly or in `all_frames`.
         subset: name of the set's folder, or of a list of clips `ImageSets/<subset>.txt` in `root`.
-        name: of the dataset.
+        name: name of the dataset.
         submission: see `Dataset`.
 
     Raises:
-        MediaError: the layout is missing, `meta.json` cannot be read, or clips have no frames or no masks; the
+        MediaError: the layout is different, `meta.json` cannot be read, or clips have no frames or no masks; the
             message names all of them.
     """
     root = Path(root)
@@ -47,8 +47,8 @@ def youtube_vos(root: str | Path, subset: str | None = None, *, name: str = "You
     meta = _read_meta(meta_file)
     names = listed or sorted({*_folders(masks), *meta})
     if not names:
-        raise MediaError(f"{masks} holds no folder of masks: it has one for each clip")
-    clips, faults = [], Faults(f"{name} in {folder}", f"put them there, or take the clips out of {masks} and {META}")
+        raise MediaError(f"{masks} holds no folder of masks: it needs one for each clip")
+    clips, faults = [], Faults(f"{name} in {folder}", f"put them there, or remove the clips from {masks} and {META}")
     for clip in names:
         made = _clip(clip, folder / FRAMES / clip, masks / clip, meta.get(clip, {}))
         if isinstance(made, str):
@@ -80,19 +80,19 @@ def youtube_vos_sets(root: str | Path) -> list[SetSummary]:
 
 
 def is_set(folder: Path) -> bool:
-    """Return whether a folder is one set, and not that of several."""
+    """Return whether a folder is a single set."""
     return (folder / FRAMES).is_dir() and not any((folder / "ImageSets").glob("*.txt"))
 
 
 def looks_like_youtube_vos(root: Path) -> bool:
-    """Return whether a folder holds a set or folders of sets; not with a folder for each resolution, as DAVIS has."""
+    """Return whether a folder is or holds sets. One with a folder per resolution, as in DAVIS, does not count."""
     return any(
         (each / FRAMES).is_dir() and not (each / FRAMES / "480p").is_dir() for each in (root, *_set_folders(root))
     )
 
 
 def _find(root: Path, subset: str | None) -> tuple[Path, Sequence[str]]:
-    """Return the folder of a set, and its clips where a list names them."""
+    """Return the folder of a set, and its clips if there is a list of them."""
     if subset is not None:
         file = root / "ImageSets" / f"{subset}.txt"
         if file.is_file():
@@ -114,7 +114,7 @@ def _set_folders(root: Path) -> list[Path]:
 
 
 def _with_masks_of(folder: Path) -> Path:
-    """Return the set that has the masks for a set of all frames."""
+    """Return the set that holds the masks: for a set of all frames it is the one without the suffix."""
     parent = folder.parent.parent if folder.parent.name == "all_frames" else folder.parent
     return parent / folder.name.removesuffix(ALL_FRAMES)
 
@@ -130,7 +130,7 @@ def _read_list(file: Path) -> list[str]:
 
 
 def _read_meta(file: Path) -> _Meta:
-    """Read `meta.json`: frames by object by clip. That of LVOS has objects, but no frames."""
+    """Read `meta.json`: frames by object by clip. In LVOS it lists objects without frames."""
     if not file.is_file():
         return {}
     try:
@@ -141,13 +141,13 @@ def _read_meta(file: Path) -> _Meta:
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise MediaError(
-            f"{file} has not the layout of YouTube-VOS, videos with objects and frames ({error!r}): correct it, or "
-            "move it away to have the masks of all frames"
+            f"{file} lacks the layout of YouTube-VOS, videos with objects and frames ({error!r}): correct it, or "
+            "move it away to write masks of all frames"
         ) from error
 
 
 def _notice_gaps(file: Path, meta: _Meta, clips: Sequence[Clip]) -> None:
-    """Give notice of objects that `meta.json` lists and no mask shows, and of clips that it does not list."""
+    """Give notices of clips that `meta.json` does not list, and of objects whose first listed frame has no mask."""
     if not any(any(objects.values()) for objects in meta.values()):
         return
     if unlisted := [clip.name for clip in clips if clip.wanted is None]:
@@ -159,7 +159,7 @@ def _notice_gaps(file: Path, meta: _Meta, clips: Sequence[Clip]) -> None:
         if frames and min(frames) not in clip.prompts
     ]
     if late:
-        notice(f"{file} lists objects from frames that have no mask on: {name_some(late)}")
+        notice(f"{file} lists objects whose first frame has no mask: {name_some(late)}")
 
 
 def _clip(name: str, frames: Path, masks: Path, listed: Mapping[str, Sequence[str]]) -> Clip | str:

@@ -129,7 +129,7 @@ def test_never_writes_into_the_dataset(stm, clip, colour_model):
 def test_a_set_without_truth_is_segmented_and_not_scored(run, davis, tmp_path):
     result = run(davis, "--dataset", "davis2017", "--set", "test-dev")
     assert result.exit_code == 0, result.output
-    assert "DAVIS 2017 test-dev has nothing to score (masks of first appearances alone in bb, cc)" in said(result)
+    assert "DAVIS 2017 test-dev has nothing to score (only masks of first appearances in bb, cc)" in said(result)
     assert "there is nothing to score; masks are in out/Annotations/480p" in said(result)
     assert "send the folders of clips in out/Annotations/480p, zipped without a folder around them" in said(result)
     assert "J&F" not in result.output
@@ -161,10 +161,10 @@ def test_a_set_without_truth_is_resumed(run, davis, tmp_path):
 def test_clips_with_too_little_truth_are_told_of_beside_those_that_are_scored(run, davis, tmp_path):
     result = run(davis, "--dataset", "davis2017", "--set", "val")
     assert result.exit_code == 0, result.output
-    assert "1 of 2 clips were segmented but not scored: masks of first appearances alone in bb" in said(result)
+    assert "1 of 2 clips were segmented but not scored: only masks of first appearances in bb" in said(result)
     report = json.loads((tmp_path / "out" / "scores.json").read_text())
     assert report["mean"]["jf"] == report["clips"]["aa"]["mean"]["jf"] == 1.0
-    assert report["clips"]["bb"]["unscored"] == "masks of first appearances alone"
+    assert report["clips"]["bb"]["unscored"] == "only masks of first appearances"
     assert (tmp_path / "out/Annotations/480p/bb/00003.png").exists()
 
 

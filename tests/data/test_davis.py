@@ -60,7 +60,7 @@ def test_all_that_is_missing_is_told_at_once(root):
         f"  clips without a folder in {root / 'JPEGImages/480p'}: dog, fox",
         f"  clips without a mask of the first frame in {root / 'Annotations/480p'}: bear",
     ]
-    assert "list the clips that are whole in a file of" in remedy
+    assert "list the complete clips in a file in" in remedy
 
 
 def test_clips_of_a_set_without_truth(root):

@@ -31,7 +31,7 @@ def told(*clips, void=None):
         check_clips(Dataset("set", clips, PurePath("masks")), void)
     first, *lines, remedy = str(caught.value).splitlines()
     assert first == "set cannot be evaluated as it is:"
-    assert remedy == "mend these files, or leave the clips out"
+    assert remedy == "fix these files, or leave the clips out"
     return lines
 
 

@@ -70,5 +70,5 @@ def test_one_clip_by_a_wrong_name(tmp_path, image):
     image(tmp_path / "chair" / "frames" / "0.jpg")
     image(tmp_path / "chair" / "masks" / "0.png", 1)
     assert len(folder(tmp_path / "chair", "chair")) == 1
-    with pytest.raises(MediaError, match="has no clip table: there is chair"):
+    with pytest.raises(MediaError, match="has no clip table: its clip is chair"):
         folder(tmp_path / "chair", "table")

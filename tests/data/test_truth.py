@@ -59,7 +59,7 @@ def test_masks_are_read_no_further_than_needed(masks):
     [
         (([1], [1], [1]), None),
         (([1], [1]), "fewer than 3 annotated frames"),
-        (([1], [2], [3]), "masks of first appearances alone"),
+        (([1], [2], [3]), "only masks of first appearances"),
     ],
 )
 def test_why_a_clip_is_not_scored(masks, shown, reason):

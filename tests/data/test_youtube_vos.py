@@ -96,7 +96,7 @@ def test_clips_that_are_not_listed_are_told_of(root):
 
 def test_objects_whose_first_mask_is_missing_are_told_of(root):
     (root / "valid/Annotations/0a/00005.png").unlink()
-    with pytest.warns(MediaNotice, match=r"lists objects from frames that have no mask on: 0a object 2 in 00005"):
+    with pytest.warns(MediaNotice, match=r"lists objects whose first frame has no mask: 0a object 2 in 00005"):
         read(root, "valid")
 
 
@@ -109,7 +109,7 @@ def test_hidden_folders_are_no_clips(root):
 @pytest.mark.parametrize("text", ["{", "[]", '{"videos": {"0a": {"objects": [1]}}}', '{"videos": {"0a": {}}}'])
 def test_a_list_that_cannot_be_read(root, text):
     (root / "valid" / "meta.json").write_text(text)
-    with pytest.raises(MediaError, match=r"meta.json has not the layout of YouTube-VOS.*move it away"):
+    with pytest.raises(MediaError, match=r"meta.json lacks the layout of YouTube-VOS.*move it away"):
         read(root, "valid")
 
 
@@ -122,7 +122,7 @@ def test_all_that_is_missing_is_told_at_once(root):
     told = str(caught.value).splitlines()
     assert f"  clips without frames in {root / 'valid/JPEGImages'}: 0a" in told
     assert f"  clips without masks in {root / 'valid/Annotations'}: 0b" in told
-    assert told[-1].startswith("put them there, or take the clips out")
+    assert told[-1].startswith("put them there, or remove the clips from")
 
 
 def test_clips_without_masks_are_left_out_with_a_notice(root, image):

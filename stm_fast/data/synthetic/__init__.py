@@ -1,1 +1,1 @@
-"""Clips synthesised from still pictures, with exact masks: what the compact model is trained on."""
+"""Synthetic clips made from still pictures, with exact masks. The compact model is trained on them."""

@@ -1,4 +1,4 @@
-"""Appearance: what light, lens and codec do to a frame."""
+"""Appearance: how light, lens and codec change a frame."""
 
 import cv2
 import numpy as np
@@ -11,7 +11,7 @@ Floats = NDArray[np.float32]
 
 
 class Light:
-    """Brightness, contrast and colour that drift over a clip; applied to colours in [0, 1]."""
+    """Changes brightness, contrast and colour slowly over a clip."""
 
     def __init__(self, frames: int, amount: float, rng: Rng) -> None:
         self.gain = np.exp(
@@ -22,19 +22,19 @@ class Light:
         self.gamma = np.clip(self.gamma, 0.6, 1.7)
 
     def apply(self, frame: int, colour: Floats) -> Floats:
-        """Colours `(H, W, 3)` in [0, 1] as they look in this light."""
+        """Return colours `(H, W, 3)` in [0, 1] as they look in this light."""
         return np.asarray(np.power(np.clip(colour * self.gain[frame], 0, 1), self.gamma[frame]), np.float32)
 
 
 def shading(size: int, rng: Rng) -> Floats:
-    """A smooth multiplicative pattern `(size, size, 1)` around 1: uneven light over a sprite or a scene."""
+    """Return a smooth pattern `(size, size, 1)` around 1. Colours multiplied by it look unevenly lit."""
     coarse = rng.normal(0, 0.18, (3, 3)).astype(np.float32)
     smooth = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
     return np.asarray(np.exp(smooth)[..., None], np.float32)
 
 
 def motion_blur(layer: Floats, dx: float, dy: float) -> Floats:
-    """Blur along (dx, dy) pixels, for premultiplied layers."""
+    """Blur a premultiplied layer along (dx, dy) pixels."""
     length = int(min(np.hypot(dx, dy), 25))
     if length < 3:
         return layer
@@ -47,7 +47,7 @@ def motion_blur(layer: Floats, dx: float, dy: float) -> Floats:
 
 
 class Camera:
-    """Lens and codec of one clip: defocus, low resolution, noise, JPEG compression."""
+    """Lens and codec of one clip: defocus, low resolution, noise and JPEG compression."""
 
     def __init__(self, rng: Rng) -> None:
         self.defocus = rng.uniform(0.5, 1.6) if rng.random() < 0.25 else 0.0
@@ -57,7 +57,7 @@ class Camera:
         self.grey = rng.random() < 0.04
 
     def capture(self, colour: Floats, rng: Rng) -> NDArray[np.uint8]:
-        """A frame `(H, W, 3)` uint8 from colours in [0, 1]."""
+        """Return a frame `(H, W, 3)` uint8 from colours in [0, 1]."""
         height, width = colour.shape[:2]
         if self.defocus:
             colour = cv2.GaussianBlur(colour, (0, 0), self.defocus)

@@ -1,4 +1,4 @@
-"""The asset library: cut-outs with alpha and photographs, brought to one size and format on disk."""
+"""The asset library: cut-outs and photographs in one size and format on disk."""
 
 import io
 import shutil
@@ -24,7 +24,7 @@ Picture = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class AssetLibrary:
-    """Paths of prepared pictures: RGBA cut-outs, RGBA clip art, RGB photographs."""
+    """Paths of prepared pictures: RGBA cut-outs, RGBA clip art and RGB photographs."""
 
     cutouts: tuple[Path, ...]
     clipart: tuple[Path, ...]
@@ -33,25 +33,25 @@ class AssetLibrary:
 
     @classmethod
     def open(cls, root: Path) -> "AssetLibrary":
-        """Open a library that `prepare_assets` made."""
+        """Open a library made by `prepare_assets`."""
         cutouts, clipart, photos = (tuple(sorted((root / kind).glob("*"))) for kind in ("cutout", "clipart", "photo"))
         if not cutouts or not photos:
             raise StmFastError(f"{root} holds no cut-outs or no photographs; `stm-fast train synthetic` prepares them")
         return cls(cutouts, clipart, photos)
 
     def load(self, path: Path) -> Picture:
-        """The picture as uint8 `(H, W, 3 or 4)`, kept in memory after the first call."""
+        """Return a picture as uint8 `(H, W, 3 or 4)`; keep it in memory for later calls."""
         if path not in self._cache:
             self._cache[path] = _read(path)
         return self._cache[path]
 
 
 def prepare_assets(sources: Path, out: Path) -> AssetLibrary:
-    """Bring every usable picture under `sources` to one size and format under `out`, and open the result.
+    """Convert every usable picture under `sources` to one size and format under `out`, and open the library.
 
     Args:
-        sources: folder of unpacked packages, as `fetch_sources` leaves it.
-        out: appears when all pictures are ready.
+        sources: folder of unpacked packages, from `fetch_sources`.
+        out: folder of the library. It appears when all pictures are ready.
 
     Raises:
         StmFastError: a package is missing, or there are no cut-outs or no photographs.
@@ -94,7 +94,7 @@ def _pictures(kind: str, paths: Iterator[Path]) -> Iterator[Image.Image]:
 
 
 def carve_webp(data: bytes) -> Iterator[bytes]:
-    """WebP pictures stored uncompressed inside another file, found by their RIFF header."""
+    """Yield WebP pictures that are stored uncompressed inside another file; their RIFF headers show where."""
     start = data.find(b"RIFF")
     while start >= 0:
         if data[start + 8 : start + 12] == b"WEBP":
@@ -104,7 +104,7 @@ def carve_webp(data: bytes) -> Iterator[bytes]:
 
 
 def _prepare_cutout(image: Image.Image) -> Image.Image | None:
-    """Crop to the object and shrink; None for pictures that are no clean cut-out."""
+    """Crop a picture to its object and shrink it; return None if it is not a clean cut-out."""
     if image.mode != "RGBA":
         return None
     box = image.getchannel("A").point(lambda a: 255 * (a > 127)).getbbox()
@@ -119,7 +119,7 @@ def _prepare_cutout(image: Image.Image) -> Image.Image | None:
 
 
 def _prepare_photo(image: Image.Image) -> Image.Image | None:
-    """Shrink; None for pictures too small or too flat to be a background."""
+    """Shrink a picture; return None if it is too small or too flat for a background."""
     image = image.convert("RGB")
     if min(image.size) < 2 * MIN_SIDE:
         return None

@@ -1,4 +1,4 @@
-"""Synthetic clips: sprites moving over a moving photograph, with exact masks."""
+"""Synthetic clips: sprites that move over a moving photograph, with exact masks."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ MIN_VISIBLE = 0.004
 
 @dataclass(frozen=True)
 class SyntheticClip:
-    """Frames `(T, S, S, 3)` and masks `(T, S, S)`, both uint8; ids 1..`objects` are on the first frame."""
+    """Frames `(T, S, S, 3)` and masks `(T, S, S)`, both uint8; ids 1..`objects` are visible in the first frame."""
 
     frames: NDArray[np.uint8]
     masks: NDArray[np.uint8]
@@ -34,7 +34,7 @@ class Layer:
 
     Attributes:
         sprite: RGBA uint8.
-        path: its pose in the scene, the camera's motion not included.
+        path: its pose in the scene, without the camera's motion.
         warp: its deformation.
         light: its own light.
         target: whether its mask is wanted.
@@ -48,13 +48,13 @@ class Layer:
     target: bool
 
     def pose(self, size: int, view: Floats | None) -> Floats:
-        """Maps from the sprite to the frame `(T, 2, 3)`, seen by a camera, or by one that follows it if None."""
+        """Return maps from the sprite to the frame `(T, 2, 3)`, seen by the camera `view`; by one at rest if None."""
         matrices = self.path.matrices(size)
         return matrices if view is None else compose(view, matrices)
 
 
 def synthesise(library: AssetLibrary, rng: Rng, frames: int = 5, size: int = 384) -> SyntheticClip:
-    """Make one clip; redrawn until at least one target is visible on the first frame."""
+    """Make one clip; retry until at least one target is visible in the first frame."""
     while True:
         clip = _attempt(library, rng, frames, size)
         if clip.objects:
@@ -92,7 +92,7 @@ def _attempt(library: AssetLibrary, rng: Rng, frames: int, size: int) -> Synthet
 
 
 def _keep_first_frame_objects(frames: NDArray[np.uint8], masks: NDArray[np.uint8]) -> SyntheticClip:
-    """Renumber so that ids 1..n are the objects that the first frame shows well; others become background."""
+    """Give ids 1..n to the objects that are clearly visible in the first frame; the others become background."""
     area = np.bincount(masks[0].ravel(), minlength=256) / masks[0].size
     shown = [index for index in range(1, 256) if area[index] > MIN_VISIBLE]
     table = np.zeros(256, np.uint8)
@@ -101,7 +101,7 @@ def _keep_first_frame_objects(frames: NDArray[np.uint8], masks: NDArray[np.uint8
 
 
 def _cast(library: AssetLibrary, rng: Rng, frames: int, size: int, speed: float) -> list[Layer]:
-    """The layers from back to front: targets, distractors (some look like a target), at times an occluder."""
+    """Return the layers from back to front: targets, distractors that may look like a target, at times an occluder."""
     targets = int(rng.choice([1, 2, 3], p=[0.4, 0.4, 0.2]))
     others = int(rng.choice([0, 1, 2, 3], p=[0.35, 0.3, 0.2, 0.15]))
     layers = [_layer(random_sprite(library, rng), rng, frames, size, speed, target=True) for _ in range(targets)]
@@ -138,7 +138,7 @@ def _layer(sprite: Picture, rng: Rng, frames: int, size: int, speed: float, targ
 
 
 def _leave(path: Path, rng: Rng) -> None:
-    """Put the object outside the frame for a while after the first frame."""
+    """Move the object out of the frame for a while after the first frame."""
     frames = len(path.x)
     first = int(rng.integers(1, frames))
     last = int(rng.integers(first, frames))
@@ -147,7 +147,7 @@ def _leave(path: Path, rng: Rng) -> None:
 
 
 def _cross(front: Path, back: Path, rng: Rng) -> None:
-    """Lead `front` over `back` at some frame after the first."""
+    """Move `front` over `back` in some frame after the first."""
     meet = int(rng.integers(1, len(front.x)))
     for axis in ("x", "y"):
         values, goal = getattr(front, axis), getattr(back, axis)[meet]
@@ -156,7 +156,7 @@ def _cross(front: Path, back: Path, rng: Rng) -> None:
 
 
 def _hide_some_in_the_scene(layers: list[Layer], poses: list[Floats], scene: "_Scene", rng: Rng) -> None:
-    """Give some sprites, or a part of them, the colours of the background where they start."""
+    """Give some sprites, or parts of them, the colours of the background where they start."""
     for layer, pose in zip(layers, poses, strict=True):
         if rng.random() < 0.2:
             x, y = np.clip(pose[0, :, 2], 0, scene.size - 1).astype(int)
@@ -168,7 +168,7 @@ def _hide_some_in_the_scene(layers: list[Layer], poses: list[Floats], scene: "_S
 def _screens(
     library: AssetLibrary, rng: Rng, layers: list[Layer], poses: list[Floats], scene: "_Scene"
 ) -> list[Screen]:
-    """At times posts that a target passes behind, and spray around targets."""
+    """Return the screens of a clip, if any: posts that a target passes behind, and spray around targets."""
     screens: list[Screen] = []
     targets = [index for index, layer in enumerate(layers) if layer.target]
     frames, size = len(scene.view), scene.size
@@ -209,7 +209,7 @@ class _Scene:
         self.shade = cv2.resize(shading(32, rng), (size, size))[..., None]
 
     def render(self, frame: int) -> Floats:
-        """The background of one frame `(S, S, 3)` in [0, 1]."""
+        """Return the background of one frame `(S, S, 3)` in [0, 1]."""
         picture = cv2.warpAffine(
             self.photo,
             self.place[frame],
@@ -221,7 +221,7 @@ class _Scene:
 
 
 def _about_centre(camera: Path, size: int) -> Floats:
-    """Camera matrices that rotate and scale about the frame's centre `(T, 2, 3)`."""
+    """Return camera matrices `(T, 2, 3)` that rotate and scale about the frame's centre."""
     matrices = camera.matrices(size)
     matrices[:, :, :2] /= 0.5 * size
     centre = np.full(2, size / 2, np.float32)
@@ -230,7 +230,7 @@ def _about_centre(camera: Path, size: int) -> Floats:
 
 
 def _draw(layer: Layer, pose: Floats, frame: int, blur: Floats | None, colour: Floats) -> Floats:
-    """Draw a layer over `colour` in place; returns how much it covers each pixel `(S, S)`."""
+    """Draw a layer over `colour` in place; return its coverage of each pixel `(S, S)`."""
     size = len(colour)
     height, width = layer.sprite.shape[:2]
     longest = max(height, width)
@@ -257,7 +257,7 @@ def _draw(layer: Layer, pose: Floats, frame: int, blur: Floats | None, colour: F
 
 
 def _sprite_map(pose: Floats, layer: Layer, frame: int, size: int) -> Floats:
-    """For each pixel the point of the sprite it shows, in sprite units `(S, S, 2)`; interpolated from a coarse grid."""
+    """Return the point of the sprite that each pixel shows, in sprite units `(S, S, 2)`; interpolate a coarse grid."""
     steps = size // FIELD_STEP + 1
     axis = np.linspace(0, size - 1, steps, dtype=np.float32)
     pixels = np.stack(np.meshgrid(axis, axis), -1)

@@ -10,7 +10,7 @@ Floats = NDArray[np.float32]
 
 
 def smooth_walk(frames: int, start: float, step: float, rng: Rng, persistence: float = 0.7) -> Floats:
-    """A random walk with momentum: `frames` values from `start`, moving about `step` a frame."""
+    """Return a random walk with momentum: `frames` values from `start`, which change by about `step` per frame."""
     velocity = rng.normal(0, step)
     values = [start]
     for _ in range(frames - 1):
@@ -21,13 +21,13 @@ def smooth_walk(frames: int, start: float, step: float, rng: Rng, persistence: f
 
 @dataclass
 class Path:
-    """The pose of something over the frames of a clip, in units of the frame's side.
+    """Poses in the frames of a clip, in units of the frame's side.
 
     Attributes:
-        x, y: position of its centre `(T,)`, 0..1 inside the frame.
-        log_scale: logarithm of its size as a fraction of the frame `(T,)`.
+        x, y: position of the centre `(T,)`, 0..1 inside the frame.
+        log_scale: logarithm of the size as a fraction of the frame `(T,)`.
         angle: rotation in radians `(T,)`.
-        shear, stretch: shape changes `(T,)`.
+        shear, stretch: changes of shape `(T,)`.
     """
 
     x: Floats
@@ -38,7 +38,7 @@ class Path:
     stretch: Floats
 
     def matrices(self, side: int) -> Floats:
-        """Maps from the thing's own coordinates ([-1, 1] along its longer side) to pixels `(T, 2, 3)`."""
+        """Return maps `(T, 2, 3)` from an object's coordinates, [-1, 1] along its longer side, to pixels."""
         half = 0.5 * np.exp(self.log_scale) * side
         cos, sin = np.cos(self.angle), np.sin(self.angle)
         wide, tall = np.exp(self.stretch), np.exp(-self.stretch)
@@ -53,7 +53,7 @@ class Path:
 
 
 def object_path(frames: int, speed: float, rng: Rng) -> Path:
-    """An object's path. `speed` 1 crosses about a tenth of the frame between frames."""
+    """Return an object's path. At `speed` 1 it moves by about a tenth of the frame's side per frame."""
     size = rng.uniform(np.log(0.14), np.log(0.9))
     scale_speed = speed * (rng.uniform(0.10, 0.30) if rng.random() < 0.3 else 0.06)
     margin = 0.12
@@ -68,7 +68,7 @@ def object_path(frames: int, speed: float, rng: Rng) -> Path:
 
 
 def camera_path(frames: int, speed: float, rng: Rng) -> Path:
-    """The camera's path: what it does to everything, in the same units (identity is x = y = 0, log_scale = 0)."""
+    """Return the camera's path: how it moves all layers, in the same units; zeros are the identity."""
     return Path(
         x=smooth_walk(frames, 0, 0.06 * speed, rng),
         y=smooth_walk(frames, 0, 0.03 * speed, rng),
@@ -80,7 +80,7 @@ def camera_path(frames: int, speed: float, rng: Rng) -> Path:
 
 
 def compose(outer: Floats, inner: Floats) -> Floats:
-    """`outer` after `inner`, both `(T, 2, 3)`."""
+    """Return the map that applies `inner`, then `outer`, both `(T, 2, 3)`."""
     result = np.empty_like(inner)
     result[:, :, :2] = outer[:, :, :2] @ inner[:, :, :2]
     result[:, :, 2] = np.einsum("tij,tj->ti", outer[:, :, :2], inner[:, :, 2]) + outer[:, :, 2]
@@ -90,12 +90,12 @@ def compose(outer: Floats, inner: Floats) -> Floats:
 class ThinPlate:
     """Thin-plate deformations that change smoothly from frame to frame.
 
-    A 4 × 4 grid of control points over [-1, 1]² wanders; between them the thin-plate spline bends least.
+    A 4 × 4 grid of control points over [-1, 1]² moves at random. A thin-plate spline interpolates between them.
 
     Args:
         frames: number of frames T.
         amount: standard deviation of a control point's offset, in the same units.
-        speed: how much of it changes between frames, 0..1.
+        speed: how much of the offset changes between frames, 0..1.
     """
 
     def __init__(self, frames: int, amount: float, speed: float, rng: Rng) -> None:
@@ -112,7 +112,7 @@ class ThinPlate:
         self.weights = np.linalg.solve(system[None], right).astype(np.float32)
 
     def displace(self, frame: int, where: Floats) -> Floats:
-        """Displacements `(..., 2)` of points `(..., 2)` in one frame."""
+        """Return displacements `(..., 2)` of points `(..., 2)` in one frame."""
         flat = np.clip(where.reshape(-1, 2), -1.5, 1.5)
         basis = np.concatenate([_radial(flat, self.points), np.ones((len(flat), 1), np.float32), flat], 1)
         return np.asarray(basis @ self.weights[frame], np.float32).reshape(where.shape)

@@ -1,4 +1,4 @@
-"""Sprites: what moves in a synthetic clip. Each is an RGBA picture whose alpha is the object's shape."""
+"""Sprites: the objects of a synthetic clip. Each is an RGBA picture whose alpha is the object's shape."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,10 +14,10 @@ Rng = np.random.Generator
 
 
 def random_sprite(library: AssetLibrary, rng: Rng) -> Picture:
-    """A sprite `(h, w, 4)` uint8.
+    """Return a sprite `(h, w, 4)` uint8.
 
-    A cut-out, clip art, a silhouette with a photograph's texture, a photograph's segment, or two cut-outs in one; at
-    times with limbs that do not look like the rest.
+    It is a cut-out, clip art, a silhouette filled with a photograph, a segment of a photograph, or two cut-outs joined.
+    Sometimes it has limbs that look different from the rest.
     """
     draw = rng.random()
     if draw < 0.55:
@@ -37,7 +37,7 @@ def random_sprite(library: AssetLibrary, rng: Rng) -> Picture:
 
 
 def retexture(sprite: Picture, texture: Picture) -> Picture:
-    """The sprite's shape filled with a photograph, keeping some of the sprite's own shading."""
+    """Fill the sprite's shape with a photograph; keep some of the sprite's own shading."""
     height, width = sprite.shape[:2]
     texture = cv2.resize(texture, (width, height), interpolation=cv2.INTER_AREA)
     shade = cv2.cvtColor(sprite[..., :3], cv2.COLOR_RGB2GRAY).astype(np.float32)[..., None] / 255
@@ -46,7 +46,7 @@ def retexture(sprite: Picture, texture: Picture) -> Picture:
 
 
 def photo_segment(crop: Picture, rng: Rng) -> Picture:
-    """A piece of a photograph: a felzenszwalb region where one of useful size exists, else a random smooth shape."""
+    """Cut a Felzenszwalb region of useful size out of a photograph, or a random smooth shape if there is none."""
     mask = _region(crop, rng) if rng.random() < 0.5 else None
     if mask is None:
         mask = smooth_shape(crop.shape[:2], rng)
@@ -77,7 +77,7 @@ def _largest_part(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def smooth_shape(size: tuple[int, int], rng: Rng) -> NDArray[np.bool_]:
-    """A random star-shaped blob, its outline a short Fourier series: round to spiky, squat to long."""
+    """Return a random star-shaped blob, round to spiky and squat to long. Its outline is a short Fourier series."""
     height, width = size
     angles = np.linspace(0, 2 * np.pi, 128, endpoint=False)
     radius = np.ones_like(angles)
@@ -93,7 +93,7 @@ def smooth_shape(size: tuple[int, int], rng: Rng) -> NDArray[np.bool_]:
 
 
 def join(first: Picture, second: Picture, rng: Rng) -> Picture:
-    """Two cut-outs as one object: a rider on a horse, a thing held."""
+    """Join two cut-outs into one object, such as a rider on a horse."""
     scale = rng.uniform(0.4, 0.9) * max(first.shape[:2]) / max(second.shape[:2])
     size = tuple(max(8, round(side * scale)) for side in second.shape[1::-1])
     second = cv2.resize(second, size, interpolation=cv2.INTER_AREA)
@@ -111,7 +111,7 @@ def join(first: Picture, second: Picture, rng: Rng) -> Picture:
 
 
 def tint(sprite: Picture, rng: Rng) -> Picture:
-    """Another colouring of the same sprite: hue turned, saturation and brightness scaled."""
+    """Recolour a sprite: shift the hue, scale saturation and brightness."""
     hsv = cv2.cvtColor(sprite[..., :3], cv2.COLOR_RGB2HSV).astype(np.float32)
     hsv[..., 0] = (hsv[..., 0] + rng.normal(0, 25)) % 180
     hsv[..., 1] *= rng.uniform(0.3, 1.3)
@@ -121,7 +121,7 @@ def tint(sprite: Picture, rng: Rng) -> Picture:
 
 
 def camouflage(sprite: Picture, background: NDArray[np.float32], rng: Rng) -> Picture:
-    """The sprite, or what lies on one side of a line through it, in the mean colour and contrast of a background.
+    """Give a sprite, or the part on one side of a line, the mean colour and contrast of a background.
 
     Args:
         background: `(h, w, 3)` in [0, 1].
@@ -147,7 +147,7 @@ def _cutout(library: AssetLibrary, rng: Rng) -> Picture:
 
 
 def photo_crop(library: AssetLibrary, rng: Rng, side: int) -> Picture:
-    """A square of a photograph, `side` pixels or what it has `(s, s, 3)` uint8."""
+    """Return a square of a photograph `(s, s, 3)` uint8, where s is `side` or the shorter side of the photograph."""
     photo = library.load(_choice(library.photos, rng))
     side = min(side, *photo.shape[:2])
     top = int(rng.integers(0, photo.shape[0] - side + 1))

@@ -12,11 +12,11 @@ SUBPIXEL_BITS = 4
 
 
 def add_limbs(sprite: Picture, texture: Picture, rng: Rng) -> Picture:
-    """The sprite with one to four thin parts that grow out of it: legs, poles, ropes.
+    """Add one to four thin parts to a sprite: legs, poles or ropes.
 
-    They are bent or straight, scattered, side by side or from one point, in a colour of the sprite, a colour of their
-    own or `texture` `(h, w, 3)`; at times thin lines that run far, as those of kites and fishing rods do. The canvas
-    grows by what they need.
+    Parts are bent or straight. They start anywhere, side by side or at one point, and have a colour of the sprite, a
+    colour of their own or `texture` `(h, w, 3)`. Some are long thin lines, as on kites and fishing rods. The canvas
+    grows to hold them.
     """
     lines = rng.random() < 0.4
     reach = float(rng.uniform(0.8, 1.8) if lines else rng.uniform(0.3, 1.1)) * max(sprite.shape[:2])
@@ -39,7 +39,7 @@ def add_limbs(sprite: Picture, texture: Picture, rng: Rng) -> Picture:
 def _stroke(
     canvas: NDArray[np.uint8], start: NDArray[np.intp], direction: float, length: float, width: float, rng: Rng
 ) -> None:
-    """Draw a line from `start` (x, y) whose direction turns slowly or, as limbs do, once or twice."""
+    """Draw a line from `start` (x, y) that curves slowly or, like a limb, bends once or twice."""
     steps = 12
     bend = rng.normal(0, 0.08) if rng.random() < 0.6 else 0.0
     turns = bend + (rng.random(steps) < 0.12) * rng.normal(0, 0.7, steps)
@@ -51,7 +51,7 @@ def _stroke(
 
 
 def _paint(canvas: Picture, solid: NDArray[np.intp], texture: Picture, rng: Rng) -> NDArray[np.float32]:
-    """What limbs are painted with, `(H, W, 3)` or one colour."""
+    """Return the paint of limbs, `(H, W, 3)` or one colour."""
     draw = rng.random()
     if draw < 0.4:
         return np.asarray(cv2.resize(texture, canvas.shape[1::-1], interpolation=cv2.INTER_LINEAR), np.float32)
@@ -61,7 +61,7 @@ def _paint(canvas: Picture, solid: NDArray[np.intp], texture: Picture, rng: Rng)
 
 
 def _over(sprite: Picture, cover: NDArray[np.uint8], paint: NDArray[np.float32], behind: bool) -> Picture:
-    """`paint`, where `cover` is, in front of the sprite or behind it."""
+    """Draw `paint` where `cover` is, in front of the sprite or behind it."""
     front, under = cover[..., None].astype(np.float32) / 255, sprite[..., 3:].astype(np.float32) / 255
     weight = front * (1 - under) if behind else front
     alpha = np.maximum(front, under)

@@ -1,4 +1,4 @@
-"""A pool of synthetic clips on disk: made once by all cores, read back at no cost while training."""
+"""A pool of synthetic clips on disk, made once with all cores and memory-mapped in training."""
 
 import multiprocessing
 import shutil
@@ -21,13 +21,13 @@ CLIPS_PER_SHARD = 32
 
 @dataclass(frozen=True)
 class PoolSpec:
-    """What a pool holds. The same spec and assets make the same clips.
+    """The contents of a pool. The same spec and assets give the same clips.
 
     Attributes:
         clips: number of clips, rounded up to whole shards.
-        frames: frames a clip.
+        frames: frames per clip.
         size: side of a frame in pixels.
-        seed: of the clips.
+        seed: seed of the clips.
     """
 
     clips: int
@@ -37,15 +37,15 @@ class PoolSpec:
 
     @property
     def shards(self) -> int:
-        """Number of files the clips are spread over."""
+        """Number of files that hold the clips."""
         return -(-self.clips // CLIPS_PER_SHARD)
 
 
 def make_pool(assets: Path, out: Path, spec: PoolSpec, workers: int | None = None) -> Generator[int]:
-    """Write the shards that `out` lacks, with `workers` processes (default: all cores); yields shards done so far.
+    """Write missing shards to `out` with `workers` processes (default: all cores); yield the number of shards written.
 
     Raises:
-        StmFastError: a process was killed, mostly for want of memory.
+        StmFastError: a process was killed, usually because memory ran out.
     """
     missing = [shard for shard in range(spec.shards) if not _shard_folder(out, shard).exists()]
     out.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,9 @@ def make_pool(assets: Path, out: Path, spec: PoolSpec, workers: int | None = Non
             done += 1
             yield done
     except BrokenProcessPool as error:
-        raise StmFastError("a process that synthesises clips was ended from outside; fewer need less memory") from error
+        raise StmFastError(
+            "a process that makes clips was killed: use fewer processes, which need less memory"
+        ) from error
     finally:
         processes.shutdown(cancel_futures=True)
 
@@ -89,7 +91,7 @@ def _make_shard(assets: Path, out: Path, spec: PoolSpec, shard: int) -> None:
 
 
 class ClipPool:
-    """The clips of a pool, memory-mapped. Indexing gives a `SyntheticClip`."""
+    """Memory-mapped clips of a pool. Indexing returns a `SyntheticClip`."""
 
     def __init__(self, root: Path) -> None:
         shards = sorted(root.glob("shard_*"))

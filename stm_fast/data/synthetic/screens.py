@@ -1,4 +1,4 @@
-"""Screens: what hides parts of an object without being one, posts and fences of the scene, spray and dust."""
+"""Screens, which hide parts of objects: posts and fences in the scene, spray and dust."""
 
 from typing import Protocol
 
@@ -13,19 +13,19 @@ Floats = NDArray[np.float32]
 
 
 class Screen(Protocol):
-    """Something in front of all layers."""
+    """A screen in front of all layers."""
 
     def draw(self, frame: int, colour: Floats) -> Floats:
-        """Draw it over `colour` `(S, S, 3)` in place; returns how much it covers each pixel `(S, S)`."""
+        """Draw it over `colour` `(S, S, 3)` in place; return its coverage of each pixel `(S, S)`."""
         ...
 
 
 class Posts:
-    """One to six poles or rails that stand in the scene, of one colour or with a photograph's texture.
+    """One to six poles or rails in the scene, in one colour or with a photograph's texture.
 
     Args:
-        view: the camera `(T, 2, 3)`, from the first frame's pixels to each frame's.
-        meets: the point of the frame `(x, y)` that the first one covers at frame `time`.
+        view: maps `(T, 2, 3)` of the camera from pixels of the first frame to those of each frame.
+        meets: the point `(x, y)` that the first post covers in frame `time`.
         texture: `(h, w, 3)` uint8.
     """
 
@@ -70,13 +70,13 @@ class Posts:
 
 
 class Spray:
-    """A cloud of foam and dust, or of drops, that goes with an object and never looks the same twice.
+    """A cloud of foam and dust, or of drops, that follows an object and changes in every frame.
 
-    Foam hides; between drops most of the object still shows, in pieces of a few pixels.
+    Foam hides the object. Between drops most of it is still visible, in pieces of a few pixels.
 
     Args:
-        where: centre of the cloud in pixels `(T, 2)`.
-        extent: its radius in pixels.
+        where: centre of the cloud `(T, 2)`, in pixels.
+        extent: radius of the cloud in pixels.
     """
 
     def __init__(self, where: Floats, extent: float, size: int, rng: Rng) -> None:
@@ -91,7 +91,7 @@ class Spray:
         self.grain = _fractal_noise(size, rng)
 
     def draw(self, frame: int, colour: Floats) -> Floats:
-        """Draw the cloud of this frame."""
+        """Draw the cloud in this frame."""
         size = len(colour)
         axis = np.arange(size, dtype=np.float32)
         across = (axis - self.where[frame, 0]) / self.radii[0]
@@ -107,7 +107,7 @@ class Spray:
 
 
 def _fractal_noise(size: int, rng: Rng, coarsest: int = 4) -> Floats:
-    """Noise `(S, S)` of variance about 1, its detail from a `coarsest`-th of the frame down to about two pixels."""
+    """Return noise `(S, S)` of variance about 1. Details range from 1/`coarsest` of the frame to two pixels."""
     total = np.zeros((size, size), np.float32)
     cells, weight, power = coarsest, 1.0, 0.0
     while cells <= size // 2:

@@ -1,4 +1,4 @@
-"""Where the still pictures come from: freely licensed photographs and cut-outs that Debian packages carry."""
+"""Sources of still pictures: freely licensed photographs and cut-outs in Debian packages."""
 
 import shutil
 import subprocess
@@ -16,10 +16,10 @@ class Source:
 
     Attributes:
         package: the package's name.
-        patterns: globs of its files, relative to the unpacked package.
+        patterns: globs of picture files, relative to the unpacked package.
         kind: "cutout" or "clipart" (alpha separates object from background), "photo", or "archive" (pictures inside
             a resource file).
-        exclude: folder or file name fragments to leave out.
+        exclude: parts of folder or file names to leave out.
     """
 
     package: str
@@ -50,12 +50,12 @@ SOURCES = (
 
 
 def fetch_sources(root: Path) -> None:
-    """Download and unpack every source package under `root/<package>`; packages already there are kept.
+    """Download every source package and unpack it to `root/<package>`; skip packages that are there.
 
-    Nothing is installed and no privileges are needed: `apt-get download` and `dpkg-deb` do the work.
+    This runs `apt-get download` and `dpkg-deb`. It installs nothing and needs no privileges.
 
     Raises:
-        StmFastError: a tool is missing or a download fails; the message carries the tool's last line.
+        StmFastError: a tool is missing or a download fails; the message has the tool's last line.
     """
     for tool in ("apt-get", "dpkg-deb"):
         if shutil.which(tool) is None:
@@ -84,7 +84,7 @@ def _run(command: list[str], cwd: str) -> None:
 
 
 def source_files(source: Source, root: Path) -> Iterator[Path]:
-    """The files of one unpacked source, sorted, symbolic links and excluded names left out."""
+    """Return the files of one unpacked source, sorted, without symbolic links and excluded names."""
     base = root / source.package
     found = {path for pattern in source.patterns for path in base.glob(pattern)}
     for path in sorted(found):
