@@ -18,17 +18,17 @@ from stm_fast.memory.stores import Store
 from stm_fast.memory.tokens import TokenBlock
 
 _GROUP = "arena"
-"""What groups are called in saved states."""
+"""Name of groups in saved states."""
 _VALUE_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.int8)
 
 
 class MemoryBank:
     """Keys and values of O objects in past frames, kept by a policy.
 
-    Objects are rows in the order in which they joined. Those that joined in one frame share an `ObjectGroup`, one block
-    that a read sees without a copy; an object that joined later has no memory of earlier frames and takes no room for
-    them. With a policy that looks at more than the numbers of frames each object has a group of its own: an object that
-    is away or uncertain does not decide what others remember.
+    Objects are rows in the order in which they joined. Objects that joined in the same frame share an `ObjectGroup`:
+    one block that is read without a copy. An object that joined later has no memory of earlier frames and takes no room
+    for them. With a policy that looks at more than frame numbers, each object has a group of its own, so that an object
+    that is away or uncertain does not decide what others remember.
 
     Args:
         policy: which frames stay.
@@ -36,12 +36,12 @@ class MemoryBank:
         value_dtype: dtype in which values are stored; None for their own. For a network in float32, `torch.bfloat16`
             halves the bytes. `torch.int8`, with one scale per token, halves them again, but each read then decodes the
             values, some frames at a time.
-        split_bytes: keys and values that are gathered before they move to the store.
-        reader: how the memory is read; None if this process has it for itself. See
+        split_bytes: bytes of keys and values that are gathered before they move to the store.
+        reader: how the memory is read; None if it is not shared with other processes. See
             `stm_fast.memory.distributed.ShardedMemory`.
 
     Attributes:
-        frozen: while True, only annotated and permanent frames are memorised.
+        frozen: if True, only annotated and permanent frames are memorised.
 
     Raises:
         TypeError: values cannot be stored in `value_dtype`.
@@ -78,7 +78,7 @@ class MemoryBank:
 
     @property
     def part(self) -> str | None:
-        """Which part of a memory that several processes share this is, such as "0 of 2"; None for a whole."""
+        """The part of a shared memory that this process holds, such as "0 of 2"; None if the memory is not shared."""
         return self._reader.part
 
     @property
@@ -123,29 +123,28 @@ class MemoryBank:
         presence: Tensor | None = None,
         uncertainty: Tensor | None = None,
     ) -> None:
-        """Put a frame into memory, in place of the previous frame unless the policy keeps that one.
+        """Put a frame into memory. It replaces the previous frame unless the policy keeps that one.
 
-        The last frame can be memorised again, and takes its own place then. This also holds if the first attempt was
-        interrupted.
+        The last frame can be memorised again and replaces itself, even if the first attempt was interrupted.
 
         Args:
-            index: number of the frame, not below those memorised before.
-            keys: `(O, Ck, h, w)`, of one dtype and device in all frames. Rows beyond the objects known so far are
+            index: number of the frame, at least that of the last frame memorised.
+            keys: `(O, Ck, h, w)`, with the same dtype and device in all frames. Rows beyond the known objects are
                 objects that join.
             values: `(O, Cv, h, w)`, likewise.
             annotated: whether the frame's masks were given, not predicted; or one truth value for each object. Only
-                policies that give each object a group of its own tell objects apart; otherwise one annotated object is
-                enough for all.
+                policies that give each object a group of its own distinguish objects; with others, a frame is annotated
+                if one object is.
             permanent: whether the frame stays as annotated ones do, whatever the policy says of them.
             presence: share of each location that the object covers, `(O, h, w)` in [0, 1]. Policies weight tokens by
                 it; without it, all count alike.
-            uncertainty: of each object `(O,)`, see `stm_fast.memory.policies.uncertainty`; NaN where unknown, None if
-                it is unknown for all.
+            uncertainty: uncertainty of each object `(O,)`, see `stm_fast.memory.policies.uncertainty`; NaN where
+                unknown, None if unknown for all.
 
         Raises:
-            TypeError: the dtype is not that of the frames in memory, or an argument is of a wrong type.
-            ValueError: shapes do not fit one another or the memory, the device is not that of the memory, the index is
-                below the last one, or frames are too large for a bound of the policy.
+            TypeError: the dtype differs from that of the frames in memory, or an argument has a wrong type.
+            ValueError: shapes do not match one another or the memory, the device differs from the memory's, the index
+                is below the last one, or frames are too large for a bound of the policy.
             OSError: the store has no room.
         """
         check_frame(keys, values, presence, uncertainty, min_objects=max(self.objects, 1))
@@ -176,7 +175,7 @@ class MemoryBank:
             else:
                 group.fit()
             row += group.objects
-        # Last: the others have made room within a bound in bytes.
+        # Last, because the others have made room within a bound in bytes.
         for first, last in self._joining(joined, len(keys)):
             of_group = frame.of_rows(first, last)
             group = ObjectGroup.empty(
@@ -214,7 +213,7 @@ class MemoryBank:
         """Forget a frame, permanent or not.
 
         Raises:
-            ValueError: the frame is not in memory, has moved to a store, or is all that an object remembers.
+            ValueError: the frame is not in memory, has moved to a store, or is the only one that an object remembers.
         """
         holding = [group for group in self.groups if frame in group.frames]
         if not holding:
@@ -227,11 +226,11 @@ class MemoryBank:
             group.forget(frame)
 
     def read(self, query_key: Tensor, *, top_k: int | None = None, backend: str = "auto") -> Tensor:
-        """Read each object's memory by the keys of a frame (STM paper, section 3.2).
+        """Read each object's memory with the keys of a frame (STM paper, section 3.2).
 
         Args:
             query_key: `(1, Ck, h, w)`, shared by all objects.
-            top_k: softmax over the k best memory tokens of each location; None for all of them.
+            top_k: number of best memory tokens per location that the softmax is taken over; None for all.
             backend: see `stm_fast.memory_read`.
 
         Returns:
@@ -247,7 +246,7 @@ class MemoryBank:
         return self._reader.read(self.groups, query_key, last=self._last, top_k=top_k, backend=backend)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return what makes an equal memory by `restore`: tensors by name, and all else as JSON has it."""
+        """Return the state that `restore` takes over: tensors by name, and the rest in types of JSON."""
         tensors: dict[str, Tensor] = {}
         groups = []
         for number, group in enumerate(self.groups):
@@ -260,17 +259,17 @@ class MemoryBank:
     def restore(
         self, tensors: dict[str, Tensor], rest: dict[str, Any], device: torch.device | str | None = None
     ) -> None:
-        """Take over what another memory of this policy held.
+        """Take over the state of another memory with the same policy.
 
         Args:
-            tensors: of its `state`.
-            rest: likewise.
-            device: where the memory is to be; None for the device of the tensors.
+            tensors: tensors of its `state`.
+            rest: the rest of its `state`.
+            device: device of the memory; None for that of the tensors.
 
         Raises:
             RunStateError: the other memory had a store and this one has none.
             OSError: the store has no room.
-            ValueError: the state is that of another part of a memory that processes share.
+            ValueError: the state belongs to another part of a shared memory.
         """
         if rest.get("part") != self.part:
             raise ValueError(f"rest must be the state of part {self.part}, got that of part {rest.get('part')}")
@@ -289,31 +288,31 @@ class MemoryBank:
         self.groups, self._last, self.frozen = groups, rest["last"], rest["frozen"]
 
     def renumber(self, by: int) -> None:
-        """Add a number to those of all frames, so that another video can continue where this one ended."""
+        """Add `by` to the numbers of all frames, so that another video can continue where this one ended."""
         for group in self.groups:
             group.renumber(by)
         self._last += by
 
     def commit_read(self) -> None:
-        """Keep what the last read added to usage: what it was for has succeeded."""
+        """Keep what the last read added to usage, after its frame has succeeded."""
         for group in self.groups:
             group.counters.commit()
 
     def roll_back_read(self) -> None:
-        """Undo what the last read added to usage, exactly: what it was for has failed and will be repeated."""
+        """Undo exactly what the last read added to usage, after its frame has failed and before it is repeated."""
         for group in self.groups:
             group.counters.roll_back()
 
     @property
     def is_full(self) -> bool:
-        """Whether the next frame that stays takes the place of others, for some object."""
+        """Whether the next frame that stays evicts others, for some object."""
         return any(group.is_full for group in self.groups)
 
     def table(self, names: Sequence[object] | None = None) -> MemoryTable:
-        """Return what is in memory: a row for each frame, and one for prototypes, of objects that share a group.
+        """Return what is in memory: for each group of objects one row per frame, and one for prototypes.
 
         Args:
-            names: what to call the objects, such as `Segmenter.objects`; None for their rows. Further names are for
+            names: names of the objects, such as `Segmenter.objects`; None for their row numbers. Extra names are for
                 objects that will join.
 
         Raises:
@@ -329,14 +328,14 @@ class MemoryBank:
         return MemoryTable(tuple(rows))
 
     def _put(self, frame: IncomingFrame, group: ObjectGroup) -> None:
-        """Put those rows of a frame into a group that are of its objects."""
+        """Put the rows of a frame that belong to a group's objects into the group."""
         annotated = any(frame.annotated)
         permanent = frame.permanent or self.policy.pins(annotated=annotated)
         kept = permanent or self.policy.keeps(frame.number, annotated=annotated)
         group.memorise(frame.number, frame.tokens, permanent=permanent, kept=kept, uncertainty=frame.uncertainty[0])
 
     def _joining(self, first: int, last: int) -> list[tuple[int, int]]:
-        """Return where the rows of each new group begin and end, of rows that join."""
+        """Return where the rows of each new group begin and end, for rows that join."""
         if self.policy.looks_at_tokens:
             return [(row, row + 1) for row in range(first, last)]
         return [(first, last)] if first < last else []

@@ -20,19 +20,19 @@ class ShardedMemory(MemoryBank):
 
     Every rank follows the same video in step: all of them call the same methods in the same order, `memorise` with the
     same frame's keys and values and `read` with the same query key, as they do if each runs the same network on the
-    same frames. Each frame in memory is held by one rank, the previous frame too: no token counts twice. Ranks take
-    turns, so that T frames of objects that joined together take the room of T / size on each, to a frame.
+    same frames. Each frame in memory, including the previous one, is held by a single rank, so that no token counts
+    twice. Ranks take turns: of T frames of objects that joined together, each holds T / size, up to rounding.
 
-    Each rank reads its own part, and parts are merged by their log-sum-exp in float32 at least. What travels has the
-    size of one readout, whatever the size of the memory. All ranks get the same readout, which equals that of an
-    unsharded memory to rounding; it has no gradients.
+    Each rank reads its own part, and parts are merged by their log-sum-exp in float32 at least. Ranks exchange as much
+    data as one readout has, whatever the size of the memory. All ranks get the same readout, which equals that of an
+    unsharded memory up to rounding; it has no gradients.
 
     `frames`, `tokens` and `table()` describe the whole memory, `nbytes` and `frames_here` this rank's part. Every rank
-    decides alike which frames stay, by their numbers: a policy may bound the memory with `Oldest` as its eviction, but
-    one that looks at usage or tokens is refused, since other ranks hold most of them. `max_frames` bounds the whole
-    memory, `max_tokens` and `max_bytes` what each rank holds.
+    makes the same decision on which frames stay, by their numbers. So a policy may bound the memory with `Oldest` as
+    its eviction; one that looks at usage or tokens is refused, since other ranks hold most of them. `max_frames` bounds
+    the whole memory, `max_tokens` and `max_bytes` what each rank holds.
 
-    A rank that raises or ends while others wait for it leaves them waiting until the group's timeout.
+    If a rank raises or ends while others wait for it, they wait until the group's timeout.
 
     Args:
         policy: which frames stay: no admission, and `Oldest` as its eviction.
@@ -46,7 +46,7 @@ class ShardedMemory(MemoryBank):
     Raises:
         RuntimeError: no process group is initialised.
         TypeError: values cannot be stored in `value_dtype`.
-        ValueError: a policy that needs more than the numbers of frames, a store, or a group without this process.
+        ValueError: the policy needs more than frame numbers, a store is given, or this process is not in the group.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class ShardedReader:
         self._ranks = ranks
 
     def shard(self, group: int) -> Shard:
-        """See `Reader.shard`: groups begin with one rank after the other."""
+        """See `Reader.shard`. Each group begins with the next rank."""
         return Shard(self._ranks.rank, self._ranks.size, begin=group % self._ranks.size)
 
     @torch.no_grad()
@@ -97,7 +97,7 @@ class ShardedReader:
         """See `Reader.read`. All ranks call it with the same query key.
 
         Raises:
-            RuntimeError: ranks do not remember the same frames and objects, or read queries of other shapes.
+            RuntimeError: ranks remember different frames or objects, or their queries differ in shape.
             ValueError: `top_k` is given: the best tokens of parts are not those of the whole.
         """
         if top_k is not None:
@@ -115,8 +115,8 @@ class Ranks:
     """The processes of a `torch.distributed` group, as one of them sees them.
 
     Args:
-        group: a process group of a backend that reduces tensors where the memory is: gloo for a CPU, nccl for GPUs;
-            None for the default group.
+        group: a process group whose backend reduces tensors on the memory's device: gloo for CPUs, nccl for GPUs; None
+            for the default group.
 
     Attributes:
         rank: number of this process in the group, from 0.
@@ -142,8 +142,8 @@ class Ranks:
     def merge(self, value: Tensor, lse: Tensor) -> Tensor:
         """Merge reads of the same queries over all ranks' parts of a memory into the read of the whole, exactly.
 
-        This is `merge_reads` with its maximum and its sums taken over the group: what travels has the size of one read,
-        whatever the number of ranks, and no rank sees another's part.
+        This is `merge_reads` with its maximum and its sums taken over the group. Ranks exchange as much data as one
+        read has, whatever their number, and none sees another's part.
 
         Args:
             value: read of this rank's part `(O, Cv, *grid)`, float32 or float64; zeros if it has none.
@@ -164,12 +164,12 @@ class Ranks:
         """Begin to compare what must be the same on all ranks.
 
         Args:
-            facts: 64-bit numbers by what they are called in an error; the same names on all ranks.
-            device: a device that the group reduces on.
+            facts: 64-bit numbers by name, which errors show; all ranks have the same names.
+            device: a device on which the group reduces.
 
         Returns:
-            A function that waits for the end of the comparison. It raises a `RuntimeError` on all ranks alike if they
-            differ in any fact.
+            A function that waits for the end of the comparison. It raises a `RuntimeError` on all ranks if any fact
+            differs.
         """
         here = torch.tensor(list(facts.values()), device=device)
         extremes = torch.cat([here, -here])
@@ -192,7 +192,7 @@ class Ranks:
 
 
 def _facts(groups: Sequence[ObjectGroup], query_key: Tensor, last: int) -> dict[str, int]:
-    """Return what is the same on all ranks, unless they follow different videos or are out of step."""
+    """Return numbers that differ between ranks only if these follow different videos or are out of step."""
     held = [[(slot.frame, slot.role.value, slot.rank) for slot in group.slots] for group in groups]
     return {
         "the number of the last frame memorised": last,

@@ -29,7 +29,7 @@ class Slot:
     Attributes:
         frame: its number.
         role: why it is in memory.
-        rank: the process that holds its tokens, see `Shard`.
+        rank: number of the process that holds its tokens, see `Shard`.
     """
 
     frame: int
@@ -39,12 +39,12 @@ class Slot:
 
 @dataclass(frozen=True)
 class Shard:
-    """Which part of a memory this process holds, if several processes share one.
+    """The part of a shared memory that this process holds.
 
     Attributes:
         rank: number of this process.
         size: number of processes.
-        begin: the rank that takes the first frame.
+        begin: rank that takes the first frame.
     """
 
     rank: int = 0
@@ -53,15 +53,15 @@ class Shard:
 
 
 WHOLE = Shard()
-"""A memory that one process has for itself."""
+"""The whole of a memory that is not shared."""
 
 
 class FrameTable:
     """Which frames are in memory, in which role, and what policies note about them.
 
-    Frames are in slots, in no order of time. If several processes share a memory, each of them has the same table. A
-    new frame goes to the process that holds fewest, so that processes take turns: of F slots, none holds more than
-    F / size, rounded up. A process can hold more for a while only after the bound has shrunk.
+    Frames are in slots, not ordered by time. Processes that share a memory have the same table. A new frame goes to the
+    process that holds fewest, so that processes take turns: of F slots, none holds more than F / size, rounded up. A
+    process can hold more only for a while after the bound has shrunk.
 
     Args:
         shard: which of the frames this process holds.
@@ -70,9 +70,10 @@ class FrameTable:
     Attributes:
         slots: the frame in each slot.
         keeps_temporary: whether the temporary frame may stay when the next one comes.
-        uncertainty: of the object in the last frame, see `stm_fast.memory.policies.uncertainty`; NaN where unknown.
-        distances: between pairs of frames, by their numbers, see `stm_fast.memory.policies.distance`.
-        notes: other numbers that a policy keeps, by names of its own.
+        uncertainty: uncertainty of the object in the last frame, see `stm_fast.memory.policies.uncertainty`; NaN where
+            unknown.
+        distances: distances between pairs of frames, by their numbers, see `stm_fast.memory.policies.distance`.
+        notes: other numbers that a policy keeps, by name.
     """
 
     def __init__(self, shard: Shard = WHOLE, max_slots: int | None = None) -> None:
@@ -112,11 +113,11 @@ class FrameTable:
         return [number for number, slot in enumerate(self.slots) if slot.role is role]
 
     def slot_of(self, frame: int) -> int | None:
-        """Return the slot of a frame; None if it is in none."""
+        """Return the slot of a frame; None if it has none."""
         return next((number for number, slot in enumerate(self.slots) if slot.frame == frame), None)
 
     def place_of(self, slot: int) -> int | None:
-        """Return the place of a slot's frame among those that this process holds; None if another one holds it."""
+        """Return the place of a slot's frame among those that this process holds; None if another process holds it."""
         if self.shard.size == 1:
             return slot
         if self.slots[slot].rank != self.shard.rank:
@@ -124,7 +125,7 @@ class FrameTable:
         return sum(other.rank == self.shard.rank for other in self.slots[:slot])
 
     def successor_of(self, slot: int) -> int:
-        """Return the slot whose frame takes the place of this one's when it is removed: the last of the same rank."""
+        """Return the slot whose frame replaces this one's when it is removed: the last slot of the same rank."""
         rank = self.slots[slot].rank
         return max(number for number, other in enumerate(self.slots) if other.rank == rank)
 
@@ -146,7 +147,7 @@ class FrameTable:
     def remove(self, slot: int) -> None:
         """Remove the frame in a slot; the frame of `successor_of` takes the slot.
 
-        The table changes at once: after an interruption each frame is in one slot.
+        The change is atomic: even after an interruption, each frame is in one slot.
         """
         successor = self.successor_of(slot)
         slots = list(self.slots)
@@ -164,12 +165,12 @@ class FrameTable:
         self.slots = []
 
     def renumber(self, by: int) -> None:
-        """Add a number to those of all frames."""
+        """Add `by` to the numbers of all frames."""
         self.slots = [replace(slot, frame=slot.frame + by) for slot in self.slots]
         self.distances = {(one + by, other + by): far for (one, other), far in self.distances.items()}
 
     def state(self) -> dict[str, Any]:
-        """Return what `from_state` needs, as JSON has it."""
+        """Return what `from_state` needs, in types of JSON."""
         state = {
             "slots": [{"frame": slot.frame, "role": slot.role.value} for slot in self.slots],
             "distances": [[*pair, far] for pair, far in self.distances.items()],
@@ -198,7 +199,7 @@ class FrameTable:
         return table
 
     def _forget_distances(self, staying: Iterable[int]) -> None:
-        """Keep distances between these frames alone."""
+        """Keep only the distances between these frames."""
         if self.distances:
             here = frozenset(staying)
             self.distances = {pair: far for pair, far in self.distances.items() if here.issuperset(pair)}

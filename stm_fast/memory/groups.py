@@ -1,4 +1,4 @@
-"""What an object remembers, or several that joined in one frame."""
+"""The memory of an object, or of several that joined in one frame."""
 
 import math
 from collections.abc import Sequence
@@ -62,7 +62,7 @@ class ObjectGroup:
 
         Args:
             policy: which frames stay.
-            first: tokens of the first frame, which is not written yet.
+            first: tokens of the first frame. They are not written yet.
             grid: height and width of a frame in tokens.
             value_dtype: dtype in which values are stored; None for their own.
             max_slots: bound on the number of slots; None for no bound.
@@ -87,14 +87,14 @@ class ObjectGroup:
         store: Store | None,
         split_bytes: int,
     ) -> "ObjectGroup":
-        """Return the group whose `state` this is, on a device; the tensors may be on another one.
+        """Return the group whose `state` this is, on a device. The tensors may be on another device.
 
         Args:
             policy: which frames stay.
-            tensors: of `state`.
+            tensors: tensors of `state`.
             rest: likewise.
-            device: where the group is to be.
-            store: see `OffloadedFrames`. The state can be that of a group without one.
+            device: device of the group.
+            store: see `OffloadedFrames`. The state may come from a group without one.
             split_bytes: likewise.
 
         Raises:
@@ -122,7 +122,7 @@ class ObjectGroup:
 
     @property
     def frames(self) -> tuple[int, ...]:
-        """Numbers of the frames in memory; the last ones are those in the slots, in their order."""
+        """Numbers of the frames in memory; those in slots come last, in the order of the slots."""
         return (*self.offloaded.frames, *self.table.frames)
 
     @property
@@ -142,14 +142,14 @@ class ObjectGroup:
 
     @property
     def is_full(self) -> bool:
-        """Whether the next frame that stays takes the place of others."""
+        """Whether the next frame that stays evicts others."""
         return self.table.max_slots is not None and len(self.slots) >= self.table.max_slots
 
     def listing(self, objects: Sequence[object]) -> list[MemoryRow]:
         """Return what is in memory, in order of time, prototypes last.
 
         Args:
-            objects: what the objects are called.
+            objects: names of the objects.
         """
         stored = [self._row(frame, Role.stored, objects) for frame in sorted(self.offloaded.frames)]
         slots = sorted(range(len(self.slots)), key=lambda slot: self.slots[slot].frame)
@@ -169,7 +169,7 @@ class ObjectGroup:
         return [*stored, *held, self._row(None, Role.long_term, objects, self.storage.prototypes, usage)]
 
     def limit(self, max_slots: int | None) -> None:
-        """Set the bound on the number of slots. Frames beyond it go with the next frame, or by `fit`."""
+        """Set the bound on the number of slots. The next frame or `fit` evicts frames beyond it."""
         self.table.max_slots = max_slots
 
     def fit(self) -> None:
@@ -180,7 +180,7 @@ class ObjectGroup:
     def memorise(
         self, index: int, tokens: Tokens, *, permanent: bool, kept: bool, uncertainty: float = math.nan
     ) -> None:
-        """Put a frame into memory. Whether the previous one stays is decided now.
+        """Put a frame into memory, and decide whether the previous one stays.
 
         Args:
             index: number of the frame, not below that of the last one.
@@ -232,12 +232,12 @@ class ObjectGroup:
             self.drop(slot)
 
     def renumber(self, by: int) -> None:
-        """Add a number to those of all frames."""
+        """Add `by` to the numbers of all frames."""
         self.table.renumber(by)
         self.offloaded.renumber(by)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return what makes an equal group by `from_state`: tensors, and all else as JSON has it."""
+        """Return the state from which `from_state` makes an equal group: tensors, and the rest in types of JSON."""
         with self._mode():
             self._finish_consolidation()
         block, tokens = self.storage.block, slice(self.storage.begin, self.storage.end)
@@ -251,7 +251,7 @@ class ObjectGroup:
         }
         return tensors | stored, self.table.state() | rest | offloaded
 
-    # What policies see and do, see `stm_fast.memory.policies.ObjectMemory`.
+    # What policies see and change; see `stm_fast.memory.policies.ObjectMemory`.
 
     @property
     def slots(self) -> Sequence[Slot]:
@@ -265,7 +265,7 @@ class ObjectGroup:
 
     @property
     def distances(self) -> dict[tuple[int, int], float]:
-        """Distances that were measured between frames, by pairs of their numbers."""
+        """Measured distances between frames, by pairs of frame numbers."""
         return self.table.distances
 
     @property
@@ -309,14 +309,14 @@ class ObjectGroup:
         self.storage.remove(slot)
 
     def consolidate(self, slots: Sequence[int], prototypes: Tokens) -> None:
-        """Evict the frames in some slots, and keep these prototypes in place of all that there are."""
+        """Evict the frames in some slots, and replace all prototypes by these."""
         self._consolidating = prototypes, [self.slots[slot].frame for slot in sorted(slots, reverse=True)]
         self._finish_consolidation()
 
     def _finish_consolidation(self) -> None:
-        """Write new prototypes and evict the frames that they are made of, as far as this is not done yet.
+        """Write new prototypes and evict the frames that they are made of, unless this is done.
 
-        After an interruption, by a lack of memory or by the user, the same frames must not become prototypes twice.
+        After an interruption, by the user or because memory ran out, the same frames must not become prototypes twice.
         """
         if self._consolidating is None:
             return
@@ -331,7 +331,7 @@ class ObjectGroup:
     def _settle(self) -> None:
         """Keep the temporary frame if the policy wants it, and evict it otherwise."""
         for slot in self.slots_of(Role.temporary):
-            # An admission may count the frames that it judges: after an interruption this one is not judged again.
+            # An admission may count the frames that it judges, so this one is not judged again after an interruption.
             self.table.keeps_temporary = self.table.keeps_temporary and self.policy.admits(self, slot)
             if self.table.keeps_temporary:
                 self.table.assign(slot, Role.working)
@@ -339,7 +339,7 @@ class ObjectGroup:
                 self.drop(slot)
 
     def _make_room(self, coming: int, *, permanent: bool = False) -> bool:
-        """Make room for so many more frames; return False if only permanent frames could go and those are not."""
+        """Make room for `coming` frames; return False if only a permanent frame is left and these are not permanent."""
         while self.table.max_slots is not None and len(self.slots) + coming > self.table.max_slots:
             held = len(self.slots)
             if self.slots_of(Role.working):
@@ -361,7 +361,7 @@ class ObjectGroup:
         return self.tokens_per_frame * self.objects * self.storage.block.bytes_per_token
 
     def _mode(self) -> torch.inference_mode:
-        """Return the mode in which the block was made: inference tensors can be changed in no other."""
+        """Return the mode in which the block was made: inference tensors can be changed only in inference mode."""
         return torch.inference_mode(self.storage.block.keys.is_inference())
 
     def _row(
@@ -372,7 +372,7 @@ class ObjectGroup:
         tokens: int | None = None,
         usage: float | None = None,
     ) -> MemoryRow:
-        """Return a row of `listing`, of so many tokens of each object; None for those of a frame."""
+        """Return a row of `listing` with so many tokens per object; by default those of a frame."""
         tokens = self.tokens_per_frame if tokens is None else tokens
         nbytes = tokens * self.objects * self.storage.block.bytes_per_token
         return MemoryRow(frame, role.value, tuple(objects), tokens, nbytes, usage)

@@ -1,4 +1,4 @@
-"""A frame on its way into memory: checked, and as tokens."""
+"""Check frames that come into memory, and turn them into tokens."""
 
 from typing import NamedTuple
 
@@ -15,8 +15,8 @@ class IncomingFrame(NamedTuple):
         number: of the frame.
         tokens: of O objects.
         annotated: for each object, whether its mask was given.
-        permanent: whether the frame stays, whatever the policy says.
-        uncertainty: of each object; NaN where unknown.
+        permanent: whether the frame stays whatever the policy says.
+        uncertainty: uncertainty of each object; NaN where unknown.
     """
 
     number: int
@@ -26,7 +26,7 @@ class IncomingFrame(NamedTuple):
     uncertainty: list[float]
 
     def of_rows(self, first: int, last: int) -> "IncomingFrame":
-        """Return the frame as some of the objects have it."""
+        """Return the frame's rows from `first` up to `last`."""
         tokens = Tokens(*(part[first:last] for part in self.tokens))
         return IncomingFrame(
             self.number, tokens, self.annotated[first:last], self.permanent, self.uncertainty[first:last]
@@ -36,10 +36,10 @@ class IncomingFrame(NamedTuple):
 def check_frame(
     keys: Tensor, values: Tensor, presence: Tensor | None, uncertainty: Tensor | None, min_objects: int
 ) -> None:
-    """Raise if these do not fit one another; arguments as those of `MemoryBank.memorise`.
+    """Raise if these do not match one another; see `MemoryBank.memorise` for the arguments.
 
     Raises:
-        TypeError: an argument is no tensor of floating-point numbers.
+        TypeError: an argument is not a tensor of floating-point numbers.
         ValueError: shapes or devices differ, or there are fewer than `min_objects` rows.
     """
     for name, given in (("keys", keys), ("values", values), ("presence", presence), ("uncertainty", uncertainty)):
@@ -66,11 +66,11 @@ def check_frame(
 
 
 def check_fits(keys: Tensor, values: Tensor, block: TokenBlock, grid: tuple[int, int]) -> None:
-    """Raise if keys and values `(O, C, h, w)` are not of the kind that a block holds.
+    """Raise if keys and values `(O, C, h, w)` do not match a block.
 
     Raises:
-        TypeError: another dtype.
-        ValueError: another number of channels, another grid or another device.
+        TypeError: the dtype differs.
+        ValueError: the number of channels, the grid or the device differs.
     """
     for name, given, held, dtype in (
         ("keys", keys, block.keys, block.keys.dtype),
@@ -86,11 +86,11 @@ def check_fits(keys: Tensor, values: Tensor, block: TokenBlock, grid: tuple[int,
 
 
 def truth_values(annotated: object, objects: int) -> list[bool]:
-    """Return a truth value for each object, from one for all or one for each.
+    """Return a truth value for each object, given one for all or one for each.
 
     Raises:
-        TypeError: these are no truth values.
-        ValueError: there is another number of them.
+        TypeError: these are not truth values.
+        ValueError: their number is not that of the objects.
     """
     try:
         flags = torch.as_tensor(annotated)
@@ -105,7 +105,7 @@ def truth_values(annotated: object, objects: int) -> list[bool]:
 
 
 def tokens_of(keys: Tensor, values: Tensor, presence: Tensor | None) -> Tokens:
-    """Return the tokens of a frame that is new to the memory; arguments as those of `MemoryBank.memorise`."""
+    """Return the tokens of a new frame; see `MemoryBank.memorise` for the arguments."""
     zeros = torch.zeros(len(keys), keys.shape[2] * keys.shape[3], device=keys.device)
     present = torch.ones_like(zeros) if presence is None else presence.flatten(1).float()
     return Tokens(keys.flatten(2), values.flatten(2), zeros, zeros, present)

@@ -1,4 +1,4 @@
-"""What is in a memory, for people to look at."""
+"""A table of what is in a memory, for people to read."""
 
 from dataclasses import dataclass
 
@@ -12,10 +12,10 @@ class MemoryRow:
     Attributes:
         frame: its number; None for prototypes.
         role: why it is in memory, see `stm_fast.memory.frames.Role`.
-        objects: whose memory it is in.
+        objects: names of the objects that remember it.
         tokens: number of tokens of each object.
-        nbytes: bytes of all these objects.
-        usage: share of what a location reads that comes from here, averaged over objects and over the reads since it
+        nbytes: bytes, for all these objects together.
+        usage: share of what a location reads that comes from this row, averaged over objects and over reads since it
             came; None if the policy does not measure it.
     """
 

@@ -25,7 +25,7 @@ class StoredSplit:
 
     Attributes:
         frames: their numbers.
-        rows: which of the objects each row belongs to, by their first numbers.
+        rows: the object of each row, by its number before any object was removed.
         keys: `(O, Ck, aligned(n))` on the CPU, of which the first n are tokens of these frames.
         values: `(O, Cv, aligned(n))`, likewise.
     """
@@ -37,11 +37,11 @@ class StoredSplit:
 
 
 class OffloadedFrames:
-    """The frames of a memory that have moved to a store; none if there is no store.
+    """The frames of a memory that have moved to a store; without a store there are none.
 
     Args:
         store: where frames move; None to keep all of them on the device.
-        split_bytes: keys and values that are gathered before they move.
+        split_bytes: bytes of keys and values that are gathered before they move.
         objects: number of objects O.
         tokens_per_frame: number of tokens of a frame, of one object.
     """
@@ -64,7 +64,7 @@ class OffloadedFrames:
         return sum(split.keys.nbytes + split.values.nbytes for split in self.stored)
 
     def takes(self, nbytes: int) -> bool:
-        """Return whether so many bytes on the device are enough to move."""
+        """Return whether this number of bytes on the device is enough to move."""
         return self.store is not None and nbytes >= self.split_bytes
 
     def move(self, table: FrameTable, storage: TokenStorage) -> None:
@@ -85,13 +85,13 @@ class OffloadedFrames:
         self.stored = [self._without_removed(split) for split in self.stored]
 
     def renumber(self, by: int) -> None:
-        """Add a number to those of all frames."""
+        """Add `by` to the numbers of all frames."""
         self.stored = [replace(split, frames=tuple(frame + by for frame in split.frames)) for split in self.stored]
 
     def splits(self, device: torch.device) -> Iterator[Split]:
-        """Yield what is stored on the device of the read.
+        """Yield the stored splits on the device of the read.
 
-        A CPU reads it where it lies. For a GPU the next split is copied while one is read.
+        A CPU reads them in place. For a GPU, the next split is copied while one is read.
         """
         if device.type != "cuda":
             for (rows, keys, values), tokens in self._runs():
@@ -109,9 +109,9 @@ class OffloadedFrames:
             yield Split(rows, keys, values)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return tensors and all else as JSON has it.
+        """Return tensors, and the rest in types of JSON.
 
-        The tensors lie where they are, with rows of removed objects if there are any.
+        The tensors are not copied. They may have rows of removed objects.
         """
         tensors, stored = {}, []
         for number, split in enumerate(self.stored):
@@ -122,9 +122,9 @@ class OffloadedFrames:
         return tensors, {} if self.store is None else {"stored": stored}
 
     def restore(self, tensors: dict[str, Tensor], rest: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Take over a memory's state, and return the state of what stays on the device, less than a split.
+        """Take over a memory's state; return the state of what stays on the device, which is less than a split.
 
-        The state can be that of a memory without a store: its frames go to the store, split by split.
+        The state may come from a memory without a store: its frames move to the store, split by split.
 
         Args:
             tensors: of `ObjectGroup.state`.
@@ -145,7 +145,7 @@ class OffloadedFrames:
             on_device[name].element_size() * on_device[name].shape[1] * len(self._rows) for name in ("keys", "values")
         )
         at_once = max(1, self.split_bytes // frame_bytes)
-        # The last frame can be memorised once more, in its own place.
+        # The last frame can be memorised again and then replaces itself.
         newest = max((slot["frame"] for slot in slots), default=None)
         movable = sum(1 for _ in itertools.takewhile(lambda slot: slot["frame"] != newest, slots))
         moved = movable - movable % at_once
@@ -162,11 +162,11 @@ class OffloadedFrames:
         self.stored.append(StoredSplit(tuple(frames), tuple(self._rows), *stored))
 
     def _rows_left(self, split: StoredSplit) -> list[int]:
-        """Rows of a split that are of objects still here."""
+        """Return the rows of a split whose objects have not been removed."""
         return [row for row, found in enumerate(split.rows) if found in self._rows]
 
     def _without_removed(self, split: StoredSplit) -> StoredSplit:
-        """Return the split, stored again without the rows of removed objects once these are most of it."""
+        """Return the split; store it again without the rows of removed objects once these are most of it."""
         left = self._rows_left(split)
         if self.store is None or 2 * len(left) >= len(split.rows):
             return split
@@ -177,9 +177,9 @@ class OffloadedFrames:
         return replace(split, rows=tuple(split.rows[row] for row in left), keys=keys, values=values)
 
     def _runs(self) -> Iterator[tuple[Split, int]]:
-        """Yield what is stored of the objects, and its number of tokens: rows that lie side by side are one view.
+        """Yield the stored splits of the objects, and their number of tokens. Adjacent rows are one view.
 
-        Its rows include what lies behind the last token: only whole rows move to a device at once and stay aligned.
+        Rows include the padding after the last token: only whole rows move to a device in one copy and stay aligned.
         """
         for split in self.stored:
             for _, run in itertools.groupby(enumerate(self._rows_left(split)), key=lambda pair: pair[1] - pair[0]):
@@ -191,7 +191,7 @@ class OffloadedFrames:
 
 @cache
 def _copy_stream(device: torch.device) -> torch.cuda.Stream:
-    """Return the stream on which splits are copied: one a device, since what it allocates is kept for it."""
+    """Return the stream on which splits are copied. There is one per device, which reuses the memory it frees."""
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
@@ -206,6 +206,6 @@ def _prefetch(run: tuple[Split, int] | None, device: torch.device, stream: torch
 
 
 def _with_aligned_rows(tensor: Tensor) -> Tensor:
-    """Pad the rows of a tensor with zeros behind the last token to an aligned length."""
+    """Pad the rows of a tensor with zeros to an aligned length."""
     tokens = tensor.shape[-1]
     return tensor if tokens == aligned(tokens) else F.pad(tensor, (0, aligned(tokens) - tokens))

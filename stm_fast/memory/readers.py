@@ -1,4 +1,4 @@
-"""How a memory is read where it lies: on one device, or partly in a store."""
+"""Readers of memories that lie on one device, or partly in a store."""
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -16,18 +16,18 @@ _FRAMES_AT_ONCE = 8
 
 
 class Reader(Protocol):
-    """Reads what groups of objects remember, for processes that share a memory or for one.
+    """Reads the memories of groups of objects, in one process or in several that share them.
 
     Attributes:
         processes: number of processes.
-        part: which part of the memory this process has, such as "0 of 2"; None if it is not shared.
+        part: the part of the memory that this process holds, such as "0 of 2"; None if it is not shared.
     """
 
     processes: int
     part: str | None
 
     def shard(self, group: int) -> Shard:
-        """Return which of the frames of a new group this process holds, by the number of the group."""
+        """Return the shard of a new group's frames that this process holds, given the group's number."""
         ...
 
     def read(
@@ -36,7 +36,7 @@ class Reader(Protocol):
         """Return the readout of all objects, and count the read.
 
         Args:
-            groups: at least one.
+            groups: the groups, at least one.
             query_key: `(1, Ck, h, w)`.
             last: number of the last frame memorised.
             top_k: see `MemoryBank.read`.
@@ -46,7 +46,7 @@ class Reader(Protocol):
 
 
 class LocalReader:
-    """Reads a memory that this process has for itself."""
+    """Reads a memory that is not shared with other processes."""
 
     processes = 1
     part: str | None = None
@@ -78,7 +78,7 @@ def read_part(group: ObjectGroup, query_key: Tensor, backend: str) -> tuple[Tens
 
 
 def _read(group: ObjectGroup, query_key: Tensor, top_k: int | None, backend: str) -> Tensor:
-    """Read a group by the reader that suits what it holds, and count the read."""
+    """Read a group in the way that suits what it holds, and count the read."""
     query_key = query_key.expand(group.objects, -1, -1, -1)
     if group.offloaded.frames:
         if top_k is not None:
@@ -95,7 +95,7 @@ def _read(group: ObjectGroup, query_key: Tensor, top_k: int | None, backend: str
 
 
 def _read_dense(group: ObjectGroup, query_key: Tensor, top_k: int | None, backend: str) -> tuple[Tensor, Tensor | None]:
-    """Read the block as it lies; return value and usage, None if it is not tracked."""
+    """Read the block in place; return value and usage, which is None if not tracked."""
     value, usage, _ = memory_read(
         query_key,
         group.keys,
@@ -109,7 +109,7 @@ def _read_dense(group: ObjectGroup, query_key: Tensor, top_k: int | None, backen
 
 
 def _read_int8(group: ObjectGroup, query_key: Tensor, backend: str) -> tuple[Tensor, Tensor | None]:
-    """Decode and read some frames at a time; return value and usage, None if it is not tracked."""
+    """Decode and read some frames at a time; return value and usage, which is None if not tracked."""
     value, lse = read_part(group, query_key, backend)
     if not group.policy.tracks_usage:
         return value, None
@@ -125,7 +125,7 @@ def _read_offloaded(group: ObjectGroup, query_key: Tensor, backend: str) -> Tens
 
 
 def _splits(group: ObjectGroup) -> Iterator[Split]:
-    """Yield what is on the device: all at once, or some frames at a time if values must be decoded."""
+    """Yield the tokens on the device: all at once, or some frames at a time if values must be decoded."""
     storage = group.storage
     if storage.block.scales is not None:
         for keys, values in storage.ranges(_FRAMES_AT_ONCE):

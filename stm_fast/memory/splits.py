@@ -13,7 +13,7 @@ class Split(NamedTuple):
     """Tokens of some objects, on the device of the read.
 
     Attributes:
-        rows: which objects.
+        rows: rows of the objects.
         keys: `(rows, Ck, n)`.
         values: `(rows, Cv, n)`.
     """
@@ -24,7 +24,7 @@ class Split(NamedTuple):
 
 
 def read_splits(query_key: Tensor, value_channels: int, splits: Iterable[Split], backend: str) -> tuple[Tensor, Tensor]:
-    """Read one split after the other and merge the reads by their log-sum-exp.
+    """Read splits one after another and merge the reads by their log-sum-exp.
 
     Args:
         query_key: `(O, Ck, h, w)`.

@@ -1,4 +1,4 @@
-"""Where the tokens of a memory lie: prototypes and frames in one block, so that all of them are one read."""
+"""Storage of a memory's tokens: prototypes and frames in one block, so that one read sees all of them."""
 
 from collections.abc import Iterator
 
@@ -15,11 +15,11 @@ _GROWTH = 1.5
 class TokenStorage:
     """The tokens of the frames in a table, of O objects, and their prototypes.
 
-    Frames lie one after the other, in the order of the table. Prototypes lie before the first frame, the last of them
-    next to it. Both together are one range of tokens, which a read sees without a copy.
+    Frames follow one another in the order of the table. Prototypes are directly before the first frame. Both are one
+    range of tokens, which is read without a copy.
 
-    The block begins with room for a few frames and grows by half when it is full, up to the bound of the table: a frame
-    costs one copy of itself and, on average, at most three more.
+    The block starts with room for a few frames and grows by half when it is full, up to the bound of the table. So a
+    frame is written once and copied at most three more times, on average.
 
     Args:
         table: which frames this process holds.
@@ -74,7 +74,7 @@ class TokenStorage:
         prototypes: int,
         device: torch.device,
     ) -> "TokenStorage":
-        """Return storage on a device, of a block that holds these prototypes and the frames of the table, no more."""
+        """Return storage on a device, given a block with just these prototypes and the frames of the table."""
         frames = max(_first_frames(table), table.held_here)
         first = prototype_room - prototypes
         capacity = prototype_room + frames * grid[0] * grid[1]
@@ -122,7 +122,7 @@ class TokenStorage:
         return self.block.usage[..., self.begin : self.end]
 
     def range_of(self, slot: int) -> slice:
-        """Return where in the block the frame in a slot lies, which this process holds."""
+        """Return the range of tokens of the frame in a slot, which this process holds."""
         place = self._place(slot)
         assert place is not None, f"slot {slot} is of a frame that another process holds"
         return slice(place, place + self.tokens_per_frame)
@@ -137,7 +137,7 @@ class TokenStorage:
         return self.block.get(self.begin, self.prototype_room)
 
     def ranges(self, frames: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield keys and values of so many tokens at a time as that number of frames has."""
+        """Yield keys and values, the tokens of `frames` frames at a time."""
         step = frames * self.tokens_per_frame
         for first in range(self.begin, self.end, step):
             last = min(first + step, self.end)
@@ -150,12 +150,12 @@ class TokenStorage:
             self.block.put(place, tokens)
 
     def write_prototypes(self, tokens: Tokens) -> None:
-        """Write prototypes in place of all others."""
+        """Replace all prototypes by these."""
         self.block.put(self.prototype_room - tokens.number, tokens)
         self._prototypes = tokens.number
 
     def remove(self, slot: int) -> None:
-        """Remove the frame in a slot, from the table as well; the last one that lies with it takes its place."""
+        """Remove the frame in a slot, also from the table; the last frame of the same process replaces it."""
         successor = self._table.successor_of(slot)
         source, target = self._place(successor), self._place(slot)
         if source != target:
@@ -165,11 +165,11 @@ class TokenStorage:
         self._table.remove(slot)
 
     def keep_objects(self, rows: list[int]) -> None:
-        """Keep these objects alone."""
+        """Keep only these objects."""
         self.block = self.block.of_rows(rows)
 
     def reserve(self, more: int = 0) -> None:
-        """Make room for the frames that this process holds and some more, and give back what is beyond the bound.
+        """Make room for the frames that this process holds and some more; free what is beyond the bound.
 
         Args:
             more: number of further frames.
@@ -185,15 +185,15 @@ class TokenStorage:
         self.block = self.block.resized(self.begin, self.end, self.begin, self._capacity(wanted))
 
     def _place(self, slot: int) -> int | None:
-        """First token of the frame in a slot; None if another process holds it."""
+        """Return the first token of the frame in a slot; None if another process holds it."""
         place = self._table.place_of(slot)
         return None if place is None else self._capacity(place)
 
     def _capacity(self, frames: int) -> int:
-        """Tokens of a block of so many frames."""
+        """Return the tokens of a block for this number of frames."""
         return self.prototype_room + frames * self.tokens_per_frame
 
 
 def _first_frames(table: FrameTable) -> int:
-    """Frames that a new block has room for."""
+    """Return the number of frames that a new block has room for."""
     return _FIRST_FRAMES if table.max_here is None else min(_FIRST_FRAMES, table.max_here)

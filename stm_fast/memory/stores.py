@@ -1,4 +1,4 @@
-"""Where frames of a memory are kept that move off its device."""
+"""Stores, which keep frames that a memory moves off its device."""
 
 import errno
 import os
@@ -15,10 +15,10 @@ _ALIGNMENT = 64
 
 
 class Store(Protocol):
-    """Where splits of a memory are kept."""
+    """Keeps splits of a memory."""
 
     def put(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Return copies of both on the CPU, which stay as long as they are referenced.
+        """Return copies of both on the CPU, which are kept as long as they are referenced.
 
         Raises:
             OSError: there is no room.
@@ -38,13 +38,15 @@ class HostStore:
 
 
 class DiskStore:
-    """Keeps splits in memory-mapped files, which the system prefetches, and drops from its cache when memory is short.
+    """Keeps splits in memory-mapped files.
 
-    A file has no name once it is mapped: its room is free again when its split is dropped or when the process ends,
-    even if it is killed.
+    The system prefetches them, and drops them from its cache when memory is short.
+
+    A file has no name once it is mapped, so its space is freed when its split is dropped or when the process ends, even
+    if it is killed.
 
     Args:
-        folder: on a file system with room for the memory; created if it is missing.
+        folder: folder on a file system with room for the memory; created if missing.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -65,7 +67,7 @@ class DiskStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=".stm-fast-memory-", dir=self.folder)
         try:
-            # A mapped file without allocated blocks kills the process when the disk is full.
+            # Writing to a mapped file without allocated blocks kills the process when the disk is full.
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(descriptor, 0, size)
             else:

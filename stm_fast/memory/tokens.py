@@ -1,4 +1,4 @@
-"""Memory tokens: keys, values and what is known of each token, side by side in one block."""
+"""Memory tokens: keys, values and numbers about each token, in one block."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ _MAX_INT8 = 127
 _MIN_SCALE = torch.finfo(torch.float32).tiny
 
 TOKEN_ALIGNMENT = 8
-"""Number of tokens that take 16 bytes in the smallest dtype that is read: GPUs copy 16 bytes at once, and their tensor
-descriptors require it of strides and addresses."""
+"""Number of tokens in 16 bytes of the smallest dtype that is read. GPUs copy 16 bytes at once, and their tensor
+descriptors require strides and addresses that are multiples of that."""
 
 
 def aligned(tokens: int, step: int = TOKEN_ALIGNMENT) -> int:
@@ -21,14 +21,15 @@ def aligned(tokens: int, step: int = TOKEN_ALIGNMENT) -> int:
 
 
 class Tokens(NamedTuple):
-    """Some tokens of O objects; the last dimension counts them.
+    """Tokens of O objects. The last dimension is that of tokens.
 
     Attributes:
         keys: `(O, Ck, n)`.
         values: `(O, Cv, n)`, in the dtype of the network.
-        usage: how much each was read so far, its softmax weights summed over locations and reads; float32 `(O, n)`.
-        born: number of reads before it came, float32 `(O, n)`.
-        presence: share of its location that the object covers, in [0, 1], float32 `(O, n)`.
+        usage: how much each token was read so far: its softmax weights, summed over locations and reads;
+            float32 `(O, n)`.
+        born: number of reads before the token came, float32 `(O, n)`.
+        presence: share of the token's location that the object covers, in [0, 1], float32 `(O, n)`.
     """
 
     keys: Tensor
@@ -55,7 +56,7 @@ class TokenBlock:
         usage: float32 `(O, capacity)`; this and the next two as in `Tokens`.
         born: likewise.
         presence: likewise.
-        scales: float32 `(O, capacity)`, by which the int8 values of a token are multiplied; None for other dtypes.
+        scales: float32 `(O, capacity)`, factors of the int8 values of each token; None for other dtypes.
         read_dtype: dtype of the values that were put in.
     """
 
@@ -85,13 +86,13 @@ class TokenBlock:
 
     @classmethod
     def of(cls, tensors: dict[str, Tensor], read_dtype: torch.dtype) -> "TokenBlock":
-        """Return the block whose `tensors` these are."""
+        """Return the block that has these `tensors`."""
         others = {name: part for name, part in tensors.items() if name != "scales"}
         return cls(**others, scales=tensors.get("scales"), read_dtype=read_dtype)
 
     @property
     def capacity(self) -> int:
-        """Number of tokens of an object that there is room for."""
+        """Number of tokens per object that there is room for."""
         return self.keys.shape[2]
 
     @property
@@ -105,7 +106,7 @@ class TokenBlock:
         return self.nbytes // (len(self.keys) * self.capacity)
 
     def put(self, first: int, tokens: Tokens) -> None:
-        """Write tokens from place `first` on."""
+        """Write tokens, starting at index `first`."""
         place = slice(first, first + tokens.number)
         values = tokens.values
         if self.scales is not None:
@@ -118,7 +119,7 @@ class TokenBlock:
         self.usage[..., place], self.born[..., place], self.presence[..., place] = tokens[2:]
 
     def get(self, first: int, last: int) -> Tokens:
-        """Return the tokens from `first` up to `last`; views, except for values stored in another dtype."""
+        """Return the tokens from `first` up to `last`, as views except for values that are stored in another dtype."""
         place = slice(first, last)
         values = self.values_to_read(first, last).to(self.read_dtype)
         return Tokens(
@@ -129,25 +130,25 @@ class TokenBlock:
         """Return values `(O, Cv, n)` for a read; a view if they are stored in floating point."""
         if self.scales is None:
             return self.values[..., first:last]
-        # Up to the next multiple of the alignment, and cut off again, so that rows are aligned.
+        # Rows reach to the next multiple of the alignment and are cut off again, so that they are aligned.
         place = slice(first, first + aligned(last - first))
         values = self.values[..., place].to(self.read_dtype) * self.scales[:, None, place].to(self.read_dtype)
         return values[..., : last - first]
 
     def copy(self, source: int, target: int, count: int) -> None:
-        """Copy tokens from one place to another that does not overlap it."""
+        """Copy tokens from one range to another, which does not overlap it."""
         for part in self.tensors().values():
             part[..., target : target + count] = part[..., source : source + count]
 
     def of_rows(self, rows: Sequence[int]) -> "TokenBlock":
-        """Return a block of some objects."""
+        """Return a block with some of the objects."""
         index = torch.tensor(rows, dtype=torch.long, device=self.keys.device)
         return TokenBlock.of({name: part[index] for name, part in self.tensors().items()}, self.read_dtype)
 
     def resized(
         self, first: int, last: int, target: int, capacity: int, device: torch.device | None = None
     ) -> "TokenBlock":
-        """Return a block of at least this capacity with the tokens from `first` up to `last` from place `target` on.
+        """Return a block of at least this capacity with the tokens from `first` up to `last` from index `target` on.
 
         It is on the same device unless another one is given.
         """
@@ -163,7 +164,7 @@ class TokenBlock:
 
 
 def gathered(tokens: Tokens, index: Tensor) -> Tokens:
-    """Return the tokens at `index` `(O, n)`, which differs between objects."""
+    """Return the tokens at `index` `(O, n)`, which may differ between objects."""
 
     def take(part: Tensor) -> Tensor:
         if part.ndim == 2:

@@ -1,4 +1,4 @@
-"""How much the tokens of a memory are used, in reads that are committed or rolled back."""
+"""Usage of a memory's tokens, counted by reads that are committed or rolled back."""
 
 import torch
 from torch import Tensor
@@ -8,12 +8,12 @@ from stm_fast.memory.tokens import Tokens
 
 
 class UsageCounters:
-    """Counts reads, and how much each of them used each token.
+    """Counts reads and the usage of each token.
 
-    `add` counts a read. `roll_back` undoes it exactly, until `commit` or the next `add`.
+    `add` counts a read. `roll_back` undoes that exactly, up to `commit` or the next `add`.
 
     Args:
-        storage: the tokens, with their usage and the number of the read before which each came.
+        storage: the tokens, with their usage and the number of reads before each came.
         reads: number of reads so far.
     """
 
@@ -26,7 +26,7 @@ class UsageCounters:
         """Count a read.
 
         Args:
-            usage: of each token `(O, N)`; None if it is not measured.
+            usage: usage of each token `(O, N)`; None if not measured.
         """
         counted = self._storage.usage
         self._uncommitted = self.reads, None if usage is None else counted.clone()
@@ -53,7 +53,7 @@ class UsageCounters:
         return self._rates(tokens.usage, tokens.born)
 
     def share(self, tokens: slice) -> float:
-        """Return the share of what a location reads that comes from a range of the block.
+        """Return the share of what a location reads that comes from a range of tokens.
 
         It is averaged over objects, and over the reads since the tokens came.
         """

@@ -24,7 +24,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Add the weights after a step. Early steps count more, so that the start is soon forgotten."""
+        """Add the weights after a step. Early steps have a smaller decay, so that the initial weights soon vanish."""
         decay = min(self.decay, (1 + step) / (10 + step))
         for name, weight in _trained(model):
             self.state[name].lerp_(weight, 1 - decay)

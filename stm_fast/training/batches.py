@@ -26,7 +26,7 @@ class Batch:
         frames: `(B, T, 3, S, S)` float32 in [0, 1].
         masks: `(B, T, S, S)` int64; 0 is background, 1..K the clip's objects.
         clip: the clip of each object `(N,)` int64.
-        slot: its id in that clip's masks, less one `(N,)` int64.
+        slot: its id in that clip's masks minus one `(N,)` int64.
     """
 
     frames: Tensor
@@ -64,14 +64,14 @@ class Sampling:
 
 
 class BatchSampler:
-    """Draws batches from a pool. A batch depends on the seed and on its step alone, so that a run can resume."""
+    """Draws batches from a pool. A batch depends only on the seed and the step, so that a run can resume."""
 
     def __init__(self, pool: ClipPool, seed: int) -> None:
         self.pool = pool
         self.seed = seed
 
     def draw(self, step: int, sampling: Sampling) -> list[Example]:
-        """Draw the examples of one step, for `collate`; without torch, so that a thread can draw while a step runs."""
+        """Draw the examples of one step for `collate`, without torch, so that a thread can do it while a step runs."""
         rng = np.random.default_rng([self.seed, step])
         drawn: list[Example] = []
         while len(drawn) < sampling.clips:

@@ -17,7 +17,7 @@ class Stage:
 class Round:
     """Stages with one cycle of the learning rate, which rises, stays, and falls to zero.
 
-    Every round after the first ends halfway between its first and its last weights, which segments better than either.
+    Every round after the first ends with the mean of its first and its last weights, which segments better than either.
 
     Attributes:
         stages: in order.
@@ -41,11 +41,11 @@ class Recipe:
 
     Attributes:
         rounds: in order.
-        learning_rate: of heads and decoder.
-        trunk_learning_rate: of the pretrained trunks.
+        learning_rate: learning rate of heads and decoder.
+        trunk_learning_rate: learning rate of the pretrained trunks.
         warmup: steps over which the rate rises at the beginning of every round.
         weight_decay: AdamW's.
-        gradient_norm: gradients are clipped to it.
+        gradient_norm: norm to which gradients are clipped.
         ema: decay of the averaged weights, which are validated and kept.
     """
 

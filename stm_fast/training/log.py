@@ -7,7 +7,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Progress:
-    """State of a run after a step.
+    """Progress of a run after a step.
 
     Attributes:
         step: steps done.

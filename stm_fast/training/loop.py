@@ -24,7 +24,7 @@ from stm_fast.training.validation import Validation, validate
 
 
 class Trainer:
-    """Trains an STM on a pool of clips; all state is in `folder`, and a run resumes from there.
+    """Trains an STM on a pool of clips. All state is in `folder`, from which a run resumes.
 
     Files: `checkpoint.pt` (all state), `best.safetensors` (averaged weights with the best validation J),
     `round_1.safetensors` and so on (the weights at the end of a round; the last are the recipe's result),
@@ -36,9 +36,9 @@ class Trainer:
         recipe: stages and rates.
         pool: clips to train on.
         validation_pool: clips that `best.safetensors` is chosen by.
-        folder: of the run.
-        seed: of batches.
-        dtype: of activations (autocast); weights and optimiser stay float32.
+        folder: folder of the run.
+        seed: seed of the batches.
+        dtype: dtype of activations (autocast); weights and optimiser stay float32.
 
     Attributes:
         step: steps done.

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from stm_fast.training.batches import Batch
 
 HARDEST = 0.2
-"""Share of a frame's pixels, those of highest loss, whose cross-entropy counts; the others are mostly learned early."""
+"""Share of a frame's pixels whose cross-entropy counts: those of highest loss. The others are mostly learned early."""
 
 
 def segmentation_loss(logits: Tensor, batch: Batch) -> Tensor:

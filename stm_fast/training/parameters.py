@@ -14,10 +14,10 @@ _PRETRAINED = (".trunk.", ".stages.", ".stem.")
 
 
 def freeze(model: nn.Module) -> None:
-    """Freeze weights that pretraining learns better, and weights that are slow to train on a CPU.
+    """Freeze weights that are better left as pretrained, and weights that are slow to train on a CPU.
 
-    Batch norm is frozen, as in the paper, by staying in evaluation mode. So are depthwise kernels, which are few and
-    have a slow backward pass, and the layers of a compact trunk up to stride 4.
+    Batch norm is frozen, as in the paper, by staying in evaluation mode. Depthwise kernels, which are few and have a
+    slow backward pass, and the layers of a compact trunk up to stride 4 are frozen too.
     """
     model.eval()
     for module in model.modules():

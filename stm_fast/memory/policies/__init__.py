@@ -1,4 +1,4 @@
-"""Which frames a memory keeps: policies and the parts that they are made of."""
+"""Policies, which decide which frames a memory keeps, and their parts."""
 
 from stm_fast.memory.policies.admission import Certain, Novel, WhenFull, uncertainty
 from stm_fast.memory.policies.base import Admission, Eviction, ObjectMemory

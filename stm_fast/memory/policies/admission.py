@@ -11,9 +11,9 @@ from stm_fast.memory.policies.base import Admission, ObjectMemory
 from stm_fast.memory.policies.novelty import distance
 
 _FIRST = 5
-"""Frames that set the usual uncertainty together, whether or not they are near one another."""
+"""Number of first frames that set the usual uncertainty together, however far apart."""
 _NEAR = 20
-"""About how many frames the usual uncertainty is a mean of."""
+"""Number of frames, roughly, that the usual uncertainty is a mean of."""
 _FAR = 200
 """The same for frames that are far from it."""
 _USUAL, _COUNTED, _FULL = "usual uncertainty", "frames near it", "memory was full"
@@ -24,15 +24,15 @@ def uncertainty(probabilities: Tensor) -> Tensor:
 
     This is Σ p(1 − p) / √Σ p, where p is the probability that a pixel is the object's. Unsure pixels lie along the
     outline, and an outline grows with the square root of the area: an object that only comes nearer or moves away is as
-    uncertain as before. Long and ragged shapes are more uncertain than round ones, a bar of one to four 1.4 times. What
-    the network hesitates to take for an object at all is several times as uncertain, unless it is hardly wider than its
+    uncertain as before. Long and ragged shapes are more uncertain than round ones: a 1:4 bar 1.4 times. A region that
+    the network hesitates to call an object at all is several times as uncertain, unless it is hardly wider than its
     outline.
 
     Args:
-        probabilities: of O objects, `(O, H, W)`.
+        probabilities: probabilities of O objects, `(O, H, W)`.
 
     Returns:
-        `(O,)`, float32 at least; NaN for an object without a pixel of a probability above 0.5.
+        `(O,)`, float32 at least; NaN for an object without a pixel of probability above 0.5.
     """
     probabilities = probabilities.to(torch.promote_types(probabilities.dtype, torch.float32))
     area = probabilities.sum((1, 2))
@@ -44,12 +44,12 @@ def uncertainty(probabilities: Tensor) -> Tensor:
 class Certain:
     """Keeps a frame only if the network was about as certain of it as usual.
 
-    When an object has gone, the network often finds something else with some hesitation; once that is remembered, it is
-    found with less hesitation, again and again. A frame whose `uncertainty` is more than `most` times the usual one
-    does not stay when it is no longer the previous frame. The usual uncertainty is a running geometric mean over the
-    frames that might have stayed. The first few set it together, so that none of them is the standard alone. Later
-    frames that are more than `most` times above or below it have little weight, but some: what lasts for a few hundred
-    frames becomes the usual.
+    When an object is gone, the network often takes something else for it, with some hesitation; once that is in memory,
+    it does so again with less hesitation. A frame whose `uncertainty` is more than `most` times the usual one is
+    evicted when it is no longer the previous frame. The usual uncertainty is a running geometric mean over the frames
+    that might have stayed. The first few set it together, so that no single one is the standard. Later frames that are
+    more than `most` times above or below it have little weight; a level that lasts for a few hundred frames becomes the
+    usual one.
 
     Frames of unknown uncertainty stay: those without the object, and those whose masks were given.
 
@@ -81,9 +81,9 @@ class Certain:
 
 @dataclass(frozen=True)
 class WhenFull:
-    """Asks another admission once a memory has been full; until then every frame stays.
+    """Admits every frame until a memory has been full, and then asks another admission.
 
-    The other admission sees all frames, so that it knows what is usual when its answer begins to count.
+    The other admission sees all frames from the start, so that it knows what is usual.
 
     Attributes:
         admission: the other admission.

@@ -1,4 +1,4 @@
-"""What policies see of a memory, and the parts that they are made of."""
+"""Protocols: what policies see of a memory, and their parts."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -27,12 +27,12 @@ class ObjectMemory(Protocol):
 
     @property
     def distances(self) -> dict[tuple[int, int], float]:
-        """Distances that were measured between frames in memory, by pairs of their numbers; part of a saved state."""
+        """Measured distances between frames in memory, by pairs of frame numbers; part of a saved state."""
         ...
 
     @property
     def notes(self) -> dict[str, float]:
-        """Other numbers that the policy keeps, by names of its own; part of a saved state."""
+        """Other numbers that the policy keeps, by name; part of a saved state."""
         ...
 
     @property
@@ -71,15 +71,15 @@ class ObjectMemory(Protocol):
         ...
 
     def consolidate(self, slots: Sequence[int], prototypes: Tokens) -> None:
-        """Evict the frames in some slots, and keep these prototypes in place of all that there are."""
+        """Evict the frames in some slots, and replace all prototypes by these."""
         ...
 
 
 class Admission(Protocol):
-    """Decides whether a frame that may stay does."""
+    """Decides whether a frame that may stay is kept."""
 
     def admits(self, memory: ObjectMemory, slot: int) -> bool:
-        """Return whether the frame in a slot, the last that came, is worth its room."""
+        """Return whether the frame in a slot, which is the last one that came, is worth its room."""
         ...
 
 
@@ -88,7 +88,7 @@ class Eviction(Protocol):
 
     @property
     def tracks_usage(self) -> bool:
-        """Whether reads measure how much each token is used, which costs a fifth of their time."""
+        """Whether reads measure the usage of each token, which takes a fifth of their time."""
         ...
 
     @property
@@ -97,5 +97,5 @@ class Eviction(Protocol):
         ...
 
     def make_room(self, memory: ObjectMemory) -> None:
-        """Evict at least one working frame of a memory that has some, and no frame of another role."""
+        """Evict at least one working frame, and no frame of another role. The memory has a working frame."""
         ...

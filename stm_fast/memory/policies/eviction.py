@@ -1,4 +1,4 @@
-"""Evictions: which frame goes when a memory is full."""
+"""Evictions: which frame is evicted when a memory is full."""
 
 from dataclasses import dataclass
 from numbers import Integral
@@ -10,7 +10,7 @@ from stm_fast.memory.policies.novelty import distance
 
 @dataclass(frozen=True)
 class Oldest:
-    """Evicts the oldest frame, so that a window slides over the last ones."""
+    """Evicts the oldest frame, so that memory is a sliding window over the last ones."""
 
     tracks_usage = False
     long_term_frames = 0.0
@@ -22,7 +22,7 @@ class Oldest:
 
 @dataclass(frozen=True)
 class LeastUsed:
-    """Evicts the frame whose tokens were read least, on average over the reads since it came; of equals the oldest."""
+    """Evicts the frame whose tokens were read least, on average over reads since it came; among equals, the oldest."""
 
     tracks_usage = True
     long_term_frames = 0.0
@@ -67,7 +67,7 @@ class MostAlike:
 
 
 def check_recent(recent: object) -> None:
-    """Raise if this is no number of frames."""
+    """Raise if this is not a number of frames."""
     if not isinstance(recent, Integral):
         raise TypeError(f"recent must be a whole number, got {recent!r}")
     if recent < 0:
@@ -75,6 +75,6 @@ def check_recent(recent: object) -> None:
 
 
 def older_frames(memory: ObjectMemory, recent: int) -> list[int]:
-    """Return the slots of the working frames without the most recent ones, at least one, in order of time."""
+    """Return the slots of working frames in order of time, without the most recent ones but at least one."""
     working = sorted(memory.slots_of(Role.working), key=lambda slot: memory.slots[slot].frame)
     return working[: max(1, len(working) - recent)]

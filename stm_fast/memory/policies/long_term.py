@@ -17,17 +17,17 @@ from stm_fast.ops import memory_read
 class LongTerm:
     """Turns the older working frames into prototypes when the memory is full.
 
-    The tokens of these frames that were used most become prototypes, each with the value that its key reads from all of
-    the frames. When there are more prototypes than there is room for, the least used ones go.
+    The most used tokens of these frames become prototypes, each with the value that its key reads from all of these
+    frames. When there is no room for all prototypes, the least used ones are dropped.
 
-    XMem chooses by usage alone. Most locations are background, and an object that is away is not used at all: here a
-    share of the prototypes is reserved for tokens of the object. XMem has 128 prototypes and room for 10,000 beside
-    1,620 tokens per frame, at 480p. Here these numbers scale with the size of frames.
+    XMem chooses by usage alone. But most locations are background, and tokens of an absent object are not used at all.
+    So here a share of the prototypes is reserved for tokens of the object. XMem has 128 prototypes and room for 10,000
+    beside 1,620 tokens per frame, at 480p. Here these numbers are proportional to the tokens per frame.
 
     Attributes:
         recent: number of working frames that stay.
-        prototypes: made by one consolidation, for each object, as a share of the tokens of a frame; numbers above 8 are
-            rounded down to a multiple of 8.
+        prototypes: number made for each object by one consolidation, as a share of the tokens of a frame. If it is
+            above 8, it is rounded down to a multiple of 8.
         long_term_frames: room for prototypes, for each object, in frames.
         object_share: share of the prototypes reserved for tokens where the object is.
 
@@ -63,13 +63,13 @@ class LongTerm:
 
 
 def _consolidated(memory: ObjectMemory, slots: Sequence[int], prototypes: int, object_share: float) -> Tokens:
-    """Return the prototypes of some frames, and those there are as far as there is room.
+    """Return the prototypes of some frames and, as far as there is room, the existing ones.
 
     Args:
         memory: holds the frames.
         slots: of the frames.
-        prototypes: number of new ones for each object. Above `TOKEN_ALIGNMENT` it is rounded down to a multiple, so
-            that reads begin at an aligned token.
+        prototypes: number of new ones for each object. If it is above `TOKEN_ALIGNMENT`, it is rounded down to a
+            multiple of that, so that reads begin at an aligned token.
         object_share: share of the prototypes reserved for tokens where the object is, as long as there are any.
     """
     frames = joined([memory.tokens_of(slot) for slot in slots])

@@ -6,15 +6,15 @@ from stm_fast.memory.policies.base import ObjectMemory
 from stm_fast.ops import memory_read
 
 _MIN_PRESENCE = 1.0
-"""Tokens. An object that covers less than one location says little of itself, however different that is."""
+"""Minimum area in tokens. An object that covers less than one location says little about itself."""
 
 
 def distance(memory: ObjectMemory, slot: int, other: int) -> float:
-    """Return how differently two frames answer: what the keys of one read from the other and from their own frame.
+    """Return how differently the keys of a frame read from another frame and from their own.
 
-    The relative squared difference of the two readouts is averaged over the tokens where the object is. It is zero for
-    a frame that says the same of the object, about one or two for a frame that says something else, and zero for a
-    frame that does not show the object.
+    The relative squared difference of the two readouts is averaged over the tokens where the object is. It is zero if
+    the other frame says the same about the object, about one or two if it says something else, and zero if the frame
+    does not show the object.
 
     Args:
         memory: holds both frames, and keeps the distances that were measured.

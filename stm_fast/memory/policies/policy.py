@@ -11,31 +11,31 @@ from stm_fast.memory.tokens import TOKEN_ALIGNMENT, aligned
 
 @dataclass(frozen=True)
 class MemoryPolicy:
-    """Decides which frames stay in memory, and how many.
+    """Decides which frames stay in memory and how many.
 
     Two kinds of frames are *kept*: annotated ones, whose masks were given rather than predicted (above all the first
     frame), and every `every`-th one. The previous frame is in memory as well, until the next one takes its place.
 
-    Objects that join later have a memory of their own, with bounds of its own except for `max_bytes`. With an admission
-    or an eviction other than `Oldest`, each object has one.
+    Objects that join later have a separate memory with separate bounds, except for `max_bytes`. With an admission, or
+    an eviction other than `Oldest`, each object has its own.
 
-    In a full memory, `eviction` chooses which periodic frame goes. Annotated frames are evicted only when there are no
-    others and the bound is reached nevertheless, the very first one last.
+    When a memory is full, `eviction` chooses a periodic frame to evict. Annotated frames are evicted only if there are
+    no others and the bound is still reached; the very first one is evicted last.
 
     Attributes:
         every: distance between periodic frames, counted from frame 0; None for no periodic frames.
-        keep_first: annotated frames stay. Otherwise they are treated as all others.
-        keep_previous: the previous frame is always in memory.
+        keep_first: whether annotated frames stay; otherwise they are treated like all others.
+        keep_previous: whether the previous frame is always in memory.
         max_frames: bound on the number of frames of an object, the previous one included; None for no bound.
         max_tokens: bound on the number of memory tokens of an object, prototypes included.
         max_bytes: bound on the bytes of all objects together.
         admission: which periodic frames are worth keeping; None for all.
-        eviction: which of them goes when the memory is full.
+        eviction: which of them is evicted when the memory is full.
 
     Raises:
         TypeError: a number is not whole.
-        ValueError: a number is below its minimum, or both `keep_first` and `keep_previous` are False: an object that
-            appears later would not be remembered.
+        ValueError: a number is below its minimum, or `keep_first` and `keep_previous` are both False, so that an object
+            that appears later would not be remembered.
     """
 
     every: int | None = 5
@@ -82,7 +82,7 @@ class MemoryPolicy:
 
     @property
     def looks_at_tokens(self) -> bool:
-        """Whether more than the numbers of frames decides what stays, for each object by itself."""
+        """Whether the policy looks at more than frame numbers, and so decides for each object separately."""
         return self.admission is not None or not isinstance(self.eviction, Oldest)
 
     def long_term_tokens(self, tokens_per_frame: int) -> int:

@@ -8,17 +8,17 @@ from stm_fast.memory.policies.long_term import LongTerm
 from stm_fast.memory.policies.policy import MemoryPolicy
 
 AUTO_FRAMES = 25
-"""Frames that `auto` keeps before it consolidates: no clip of DAVIS, of at most 104 frames, reaches it, and all of them
+"""Frames that `auto` keeps before it consolidates. Clips of DAVIS, which have at most 104 frames, do not reach it and
 are read as in the paper."""
 LONG_TERM_FRAMES = 20
 DIVERSE_FRAMES = 20
 
 
 def auto(frames: int = AUTO_FRAMES, every: int = 5, max_bytes: int | None = None) -> MemoryPolicy:
-    """Return a policy that is `official` for a short video and `long_term` for the rest of a longer one.
+    """Return a policy that acts as `official` on a short video and as `long_term` on the rest of a longer one.
 
-    Nothing is evicted until an object has `frames` frames in memory. From then on the older half of the working frames
-    becomes prototypes whenever the memory is full, and frames that the network is unsure of no longer stay: memory and
+    Nothing is evicted until an object has `frames` frames in memory. From then on, the older half of the working frames
+    becomes prototypes whenever the memory is full, and frames that the network is unsure of are not kept. So memory and
     time per frame are bounded.
     """
     policy = long_term(frames, every, max_bytes)
@@ -26,7 +26,7 @@ def auto(frames: int = AUTO_FRAMES, every: int = 5, max_bytes: int | None = None
 
 
 def official(every: int = 5, max_bytes: int | None = None) -> MemoryPolicy:
-    """Return the policy of the paper (STM, section 3.5): the first frame, every n-th and the previous one stay."""
+    """Return the policy of the paper (STM, section 3.5): keep the first frame, every n-th and the previous one."""
     return MemoryPolicy(every=every, max_bytes=max_bytes)
 
 
@@ -36,14 +36,14 @@ def window(frames: int, every: int = 5, max_bytes: int | None = None) -> MemoryP
 
 
 def least_used(frames: int, every: int = 5, max_bytes: int | None = None) -> MemoryPolicy:
-    """Return a policy of at most `frames` frames that evicts the one that was read least."""
+    """Return a policy of at most `frames` frames that evicts the least read one."""
     return MemoryPolicy(every=every, max_frames=frames, max_bytes=max_bytes, eviction=LeastUsed())
 
 
 def long_term(frames: int = LONG_TERM_FRAMES, every: int = 5, max_bytes: int | None = None) -> MemoryPolicy:
-    """Return a policy that turns the older half of `frames` frames into prototypes when the memory is full, as XMem.
+    """Return a policy that, like XMem, turns the older half of `frames` frames into prototypes when the memory is full.
 
-    Frames that the network is unsure of do not stay and do not become prototypes.
+    Frames that the network is unsure of are not kept and do not become prototypes.
     """
     eviction = LongTerm(recent=max(frames, 0) // 2)
     return MemoryPolicy(every=every, max_frames=frames, max_bytes=max_bytes, admission=Certain(), eviction=eviction)
@@ -52,7 +52,7 @@ def long_term(frames: int = LONG_TERM_FRAMES, every: int = 5, max_bytes: int | N
 def diverse(frames: int = DIVERSE_FRAMES, every: int = 5, max_bytes: int | None = None) -> MemoryPolicy:
     """Return a policy of at most `frames` frames that evicts the one most like another.
 
-    The most recent quarter, at most five frames, stays. Frames that the network is unsure of do not.
+    The most recent quarter, at most five frames, stays. Frames that the network is unsure of are not kept.
     """
     eviction = MostAlike(recent=min(MostAlike.recent, max(frames, 0) // 4))
     return MemoryPolicy(every=every, max_frames=frames, max_bytes=max_bytes, admission=Certain(), eviction=eviction)
