@@ -1,10 +1,10 @@
-"""How colours lie in a mask: which there are, and which pixels are inside flat areas."""
+"""The colours of a mask, and which of its pixels are in flat areas."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 MAX_REGIONS = 32
-"""Colours of its own, background aside, that a mask may have."""
+"""Maximum number of colours outside the DAVIS palette that a mask may have, without the background."""
 MAX_THIN = 8
 """More colours than that are the middle of a wide edge rather than thin things."""
 
@@ -23,7 +23,7 @@ def index_colours(picture: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArra
 
 
 def compact(labels: NDArray[np.integer]) -> tuple[NDArray[np.integer], NDArray[np.intp]]:
-    """Number labels `(H, W)` anew without gaps; return them and the old labels, ascending."""
+    """Renumber labels `(H, W)` without gaps; return them and the old labels, ascending."""
     used = np.flatnonzero(np.bincount(labels.ravel()))
     places = np.zeros(used[-1] + 1, np.uint8 if len(used) <= 256 else np.int32)
     places[used] = np.arange(len(used))
@@ -31,17 +31,17 @@ def compact(labels: NDArray[np.integer]) -> tuple[NDArray[np.integer], NDArray[n
 
 
 def is_scattered(labels: NDArray[np.integer], colours: int) -> bool:
-    """Return whether labels of so many colours lie mostly outside flat areas."""
+    """Return whether labels with this number of colours are mostly outside flat areas."""
     return colours > MAX_THIN and bool(filled(labels).mean() < 0.5)
 
 
 def is_picture(labels: NDArray[np.integer], colours: int) -> bool:
-    """Return whether labels of so many colours are a picture rather than a mask."""
+    """Return whether labels with this number of colours are a picture rather than a mask."""
     return colours > MAX_REGIONS + 1 or is_scattered(labels, colours)
 
 
 def filled(labels: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """Return which pixels have one label in all of the 3×3 pixels around them that are in the picture."""
+    """Return which pixels have the same label as all of the 3×3 pixels around them that are in the picture."""
     row = np.ones(labels.shape, bool)
     same = labels[:, 1:] == labels[:, :-1]
     row[:, 1:] &= same

@@ -8,13 +8,13 @@ from stm_fast.media.palette import DAVIS_PALETTE, MAX_INDEX
 DARK, BRIGHT = (12, 12, 14), (250, 250, 250)
 _LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
 _FLOOR = 64
-"""The minimum of red, green and blue in a colour at full brightness, which makes it lighter than the pure one."""
+"""Minimum of red, green and blue in a colour at full brightness, which makes it paler than the pure hue."""
 _USUAL = 128
-"""The brightest of red, green and blue in the DAVIS colours of the first objects."""
+"""Maximum of red, green and blue in the DAVIS colours of the first objects."""
 
 
 def _colours() -> NDArray[np.uint8]:
-    """Brighten the DAVIS colours; ids that share a hue, such as 1, 8 and 9, differ in brightness, then in paleness."""
+    """Brighten the DAVIS colours. Ids with the same hue, such as 1, 8 and 9, differ in brightness, then in paleness."""
     davis = DAVIS_PALETTE.astype(np.float64)
     peak = davis.max(axis=1, keepdims=True)
     hue = davis / np.maximum(peak, 1)
@@ -28,14 +28,16 @@ def _colours() -> NDArray[np.uint8]:
 
 
 COLOURS = _colours()
-"""Of the objects 0 to 255, uint8 `(256, 3)`."""
+"""Colours of objects 0 to 255, uint8 `(256, 3)`."""
 
 GREY = (DAVIS_PALETTE[:, :1] == DAVIS_PALETTE).all(axis=1)
-"""Which objects have no hue, as 7, 56 and 63; they are striped."""
+"""Which objects have no hue, such as 7, 56 and 63; they are striped."""
 GREY[0] = False
 
 CONTRAST = np.where((COLOURS @ _LUMINANCE > 110)[:, None], DARK, BRIGHT).astype(np.uint8)
-"""Dark or bright, what differs most from each colour, uint8 `(256, 3)`: on any frame one of the two stands out."""
+"""Dark or bright, whichever contrasts more with each colour, uint8 `(256, 3)`.
+
+One of the two stands out on any frame."""
 
 TEXT = (COLOURS + (255 - COLOURS) * 0.65).round().astype(np.uint8)
 """Each colour, light enough for text with a dark halo, uint8 `(256, 3)`."""

@@ -1,4 +1,4 @@
-"""A contact sheet: a clip at a glance, as one picture."""
+"""A contact sheet: one picture that shows frames of a whole clip."""
 
 import math
 from pathlib import Path
@@ -21,7 +21,7 @@ LEGEND_TEXT, LEGEND_HEIGHT = 16, 120
 class ContactSheet:
     """Collects frames of a clip of unknown length and lays out evenly spaced ones as a grid.
 
-    Keeps thumbnails of every n-th frame, where n doubles whenever there are four times as many as the sheet shows.
+    Keeps thumbnails of every n-th frame. n doubles whenever there are four times as many as the sheet shows.
 
     Args:
         tiles: maximum number of frames shown.
@@ -43,7 +43,7 @@ class ContactSheet:
         Args:
             label: its name.
             image: RGB uint8 `(H, W, 3)`.
-            mask: ids `(H, W)` of objects to draw over it, with their ids, at the thumbnail's size.
+            mask: ids `(H, W)` of objects, which are drawn over the thumbnail with their ids.
         """
         if self._seen % self._every == 0:
             height = max(1, round(image.shape[0] * self.tile_width / image.shape[1]))
@@ -102,7 +102,7 @@ def _labelled(thumbnail: Image.Image, label: str) -> Image.Image:
 
 
 def _shrunk(mask: NDArray[np.integer], size: tuple[int, int]) -> NDArray[np.integer]:
-    """Shrink a mask to a width and height; an object that falls between the pixels keeps one."""
+    """Shrink a mask to a width and height; an object that would vanish keeps one pixel."""
     width, height = size
     rows = (np.arange(height) * 2 + 1) * mask.shape[0] // (2 * height)
     columns = (np.arange(width) * 2 + 1) * mask.shape[1] // (2 * width)
@@ -115,7 +115,7 @@ def _shrunk(mask: NDArray[np.integer], size: tuple[int, int]) -> NDArray[np.inte
 
 
 def _legend(objects: list[int], width: int) -> Image.Image:
-    """Draw ids beside their colours; the height is 0 if there are none."""
+    """Draw ids beside their colours; the picture's height is 0 if there are none."""
     strip = np.full((LEGEND_HEIGHT, width, 3), BACKGROUND, np.uint8)
     covered = draw_legend(strip, objects, LEGEND_TEXT, max_share=1.0)
     return Image.fromarray(strip[: covered.bottom])

@@ -1,4 +1,4 @@
-"""The display matrix: how a video's frames are turned and mirrored to stand upright."""
+"""The display matrix, which says how a video's frames are turned and mirrored to be upright."""
 
 from fractions import Fraction
 from math import atan2, degrees, hypot

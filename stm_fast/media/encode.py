@@ -29,7 +29,7 @@ def video_writer(path: str | Path, fps: Fraction | float, pixel_aspect: Fraction
 
     Args:
         path: the mp4 file.
-        fps: frames per second; for frames with time stamps, their approximate average.
+        fps: frames per second; approximate average if frames have time stamps.
         pixel_aspect: width of a pixel divided by its height; players stretch the picture by it.
 
     Yields:
@@ -88,8 +88,8 @@ class VideoEncoder:
 
         Args:
             image: RGB uint8 `(H, W, 3)`. H.264 needs even sizes: an odd one has its last row or column doubled.
-            time: seconds from the first frame, rounded to 1/90000. A frame that is not later than the one before it is
-                moved one tick after it. None spaces frames by the rate. Either all frames have a time, or none.
+            time: seconds from the first frame, rounded to 1/90000; None to space frames by the rate. Either all frames
+                have a time or none. A frame that is not later than the one before is moved to one tick after it.
 
         Raises:
             ValueError: some frames have a time and others do not.
@@ -123,7 +123,7 @@ class VideoEncoder:
             self._stream.codec_context.time_base = self._stream.time_base = Fraction(1, TICKS_PER_SECOND)
 
     def _encode_held(self, duration: int) -> None:
-        """Encode the frame that was waiting for its duration, which is in units of the time base."""
+        """Encode the frame that was waiting for its duration, given in units of the time base."""
         if self._held is None:
             return
         self._last_duration = self._durations[self._last_tick] = duration
@@ -131,7 +131,7 @@ class VideoEncoder:
         self._held = None
 
     def _encode(self, frame: "VideoFrame | None") -> None:
-        """Encode a frame, or for None what the encoder holds back."""
+        """Encode a frame; None flushes the encoder."""
         with self._os_errors():
             for packet in self._stream.encode(frame):
                 packet.duration = self._durations.pop(packet.pts or 0, 0)
@@ -139,7 +139,7 @@ class VideoEncoder:
 
     @contextmanager
     def _os_errors(self) -> Iterator[None]:
-        """Raise failures of FFmpeg as `OSError`, which most of them are."""
+        """Raise failures of FFmpeg as `OSError`."""
         from av.error import FFmpegError
 
         try:

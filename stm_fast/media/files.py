@@ -1,4 +1,4 @@
-"""Files appear on the user's disk whole or not at all."""
+"""Write files so that they appear on disk complete or not at all."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,11 +9,11 @@ from pathlib import Path
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; rename it to `path` when the block ends, delete it if the block fails.
 
-    The temporary name keeps the suffix, from which writers choose their format. It is the same in every run: a killed
-    process leaves at most one such file, which the next run replaces. Missing parent folders are made.
+    The temporary name keeps the suffix, from which writers choose their format. It is the same in every run, so that a
+    killed process leaves at most one such file, which the next run replaces. Missing parent folders are made.
 
     Args:
-        path: of the file; an existing file is replaced only by a complete one.
+        path: path of the file; an existing file is replaced only by a complete one.
 
     Yields:
         The path to write to.
@@ -33,7 +33,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def discard(path: str | Path) -> None:
-    """Delete a file if it exists, and what a killed process left of one that would have replaced it."""
+    """Delete a file if it exists, and the temporary file that a killed process may have left beside it."""
     for each in (Path(path), _partial(Path(path))):
         each.unlink(missing_ok=True)
 

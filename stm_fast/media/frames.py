@@ -16,7 +16,7 @@ class Frame(NamedTuple):
     """One frame of a clip.
 
     Attributes:
-        name: what its mask is called, without a suffix: the image's stem, or the frame's number as five digits.
+        name: name of its mask without a suffix: the image's stem, or the frame's number in five digits.
         image: RGB uint8 `(H, W, 3)`.
         time: seconds from the first frame, strictly increasing; None for images.
     """
@@ -35,9 +35,9 @@ class FrameSource(ABC):
     Attributes:
         path: the file or folder as a `Path`; a URL or pattern as the string that was given, or "standard input".
         size: height and width of every frame, in pixels, upright.
-        fps: frames per second; None for images, and if the file does not say. Frames may be spaced differently, see
+        fps: frames per second; None for images, or if the file does not say. Frames may be spaced differently, see
             `Frame.time`.
-        count: number of frames, if the source says without being decoded; otherwise None.
+        count: number of frames; None if it is unknown before decoding.
         first_name: name of the first frame.
         pixel_aspect: width of a pixel divided by its height. Frames are as stored; players stretch them by it.
         seekable: whether it can be iterated again; False for a pipe, a camera or a live stream.
@@ -53,7 +53,7 @@ class FrameSource(ABC):
 
     @abstractmethod
     def _decode(self) -> Iterator[Frame]:
-        """Yield all frames in order, of whatever size."""
+        """Yield all frames in order, whatever their size."""
 
     def __iter__(self) -> Iterator[Frame]:
         for frame in self._decode():
@@ -75,10 +75,10 @@ class FrameSource(ABC):
 
 
 def numbered(index: int) -> str:
-    """Return the name of a frame that has only its number, from 0."""
+    """Return the name of a frame, given its number from 0."""
     return f"{index:05d}"
 
 
 def is_number(name: str, count: int | None) -> bool:
-    """Return whether `numbered` gives this name to one of `count` frames; None for any number of frames."""
+    """Return whether `numbered` gives this name to one of `count` frames; None means any number of frames."""
     return name.isdecimal() and name == numbered(int(name)) and (count is None or int(name) < count)

@@ -1,4 +1,4 @@
-"""Images as frames: files of a folder, pages of a stack, pictures of an animation."""
+"""Images as frames: files in a folder, pages of a stack or pictures of an animation."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -27,8 +27,8 @@ class ImageFiles(FrameSource):
     """Images, each of them a frame.
 
     Args:
-        path: their folder or pattern, for messages.
-        files: by the names of the frames, in order.
+        path: folder or pattern of the files, for messages.
+        files: image files by the name of their frame, in order.
 
     Raises:
         MediaError: there is no image, or the first one is unreadable or has several pages.
@@ -62,9 +62,9 @@ class ImageFiles(FrameSource):
 
 
 class ImageStack(FrameSource):
-    """The pages of a TIFF, or the pictures of an animated WebP, PNG or GIF; a picture alone is a clip of one frame.
+    """The pages of a TIFF, or the pictures of an animated WebP, PNG or GIF. A single picture is a clip of one frame.
 
-    Skips pages that are marked as thumbnails or masks of others. Animations have time stamps.
+    Pages that are marked as thumbnails or masks of others are skipped. Animations have time stamps.
 
     Args:
         path: the file.
@@ -102,7 +102,7 @@ class ImageStack(FrameSource):
         return is_number(name, self.count)
 
     def has_file(self, path: Path) -> bool:
-        """Return whether it is this file."""
+        """Return whether a file is this one."""
         return path.resolve() == Path(self.path).resolve()
 
 
@@ -148,7 +148,7 @@ def by_stem(files: Iterable[Path]) -> dict[str, Path]:
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:
-    """Return a key that sorts digits by their value, and names that differ only in leading zeros by their text."""
+    """Return a key that sorts digits by value, and names that differ only in leading zeros by text."""
     return [(int(part), part) if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 

@@ -1,4 +1,4 @@
-"""Ids at their objects, and the legend of a picture."""
+"""Draw ids on objects, and a legend of ids on a picture."""
 
 import itertools
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ from PIL import Image, ImageDraw, ImageFont
 from stm_fast.media.colours import BRIGHT, COLOURS, CONTRAST, DARK, GREY, TEXT, place
 
 _GRID = 120
-"""Number of places along the shorter side at which objects are looked for, roughly."""
+"""Approximate number of places along the shorter side at which objects are looked for."""
 _ROOM = 1.6
-"""An object carries its label inside if it is this many times as wide and high as the label."""
+"""An object has its label inside if it is this many times as wide and high as the label."""
 _MIN_TEXT_HEIGHT = 9
 """In pixels."""
 _PANEL_OPACITY = 0.62
@@ -44,7 +44,7 @@ class Sprite(NamedTuple):
         return height, width
 
     def lay(self, picture: NDArray[np.uint8], top: int, left: int) -> None:
-        """Draw the sprite over a picture, uint8 `(H, W, 3)`, cut off at the picture's edges."""
+        """Draw the sprite over a picture, uint8 `(H, W, 3)`; parts beyond its edges are cut off."""
         height, width = self.size
         rows = slice(max(top, 0), max(0, min(top + height, picture.shape[0])))
         columns = slice(max(left, 0), max(0, min(left + width, picture.shape[1])))
@@ -86,7 +86,7 @@ NOWHERE = Box(0, 0, 0, 0)
 def draw_labels(
     picture: NDArray[np.uint8], mask: NDArray[np.integer], legend: Box = NOWHERE, height: int | None = None
 ) -> None:
-    """Write the id of each object inside it, or beside it if it is small; off other labels if there is room.
+    """Write the id of each object inside it, or beside it if it is small. Labels do not overlap if there is room.
 
     Args:
         picture: RGB uint8 `(H, W, 3)`, changed in place.
@@ -128,7 +128,7 @@ def draw_legend(
 
 
 def _sites(mask: NDArray[np.integer]) -> dict[int, Site]:
-    """Find each object on a coarse grid; look for those that the grid misses in all pixels."""
+    """Find each object on a coarse grid; search all pixels for those that the grid misses."""
     step = max(1, min(mask.shape) // _GRID)
     offset = step // 2
     coarse = mask[offset::step, offset::step]
@@ -169,7 +169,7 @@ def _area(box: Box) -> int:
 
 
 def _candidates(site: Site, size: tuple[int, int], height: int) -> list[Box]:
-    """Return where a label may go, the best place first: inside a large object, then above, below, right and left."""
+    """Return places for a label, the best one first: inside a large object, then above, below, right and left."""
     high, wide = size
     box, gap = site.box, max(1, height // 6)
     inside = (site.row - high // 2, site.column - wide // 2)
@@ -185,7 +185,7 @@ def _candidates(site: Site, size: tuple[int, int], height: int) -> list[Box]:
 
 
 def _free(candidates: Sequence[Box], taken: Sequence[Box], legend: Box, size: tuple[int, ...]) -> Box:
-    """Return the first place in the picture that meets neither the legend nor another label; else one on other labels.
+    """Return the first place that overlaps neither the legend nor another label; if there is none, one on other labels.
 
     Places that reach beyond the left or right edge are moved inside. The last resort is below the legend.
     """
@@ -220,7 +220,7 @@ def _text(text: str, height: int, colour: tuple[int, int, int]) -> Sprite:
 
 @lru_cache(8)
 def _legend(objects: tuple[int, ...], height: int, width: int, max_height: int) -> Sprite | None:
-    """Draw swatches and ids in lines on a dark panel; end with the number of those for which there is no room."""
+    """Draw swatches and ids in lines on a dark panel; the last entry is the number of ids without room."""
     font, gap = _font(height), max(2, height // 3)
     line = height + gap
     texts = [str(object_id) for object_id in objects]

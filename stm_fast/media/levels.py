@@ -1,4 +1,4 @@
-"""Pixels of any depth as RGB of 8 bits, all frames of a clip alike."""
+"""Convert pixels of any depth to 8-bit RGB, in the same way in all frames of a clip."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -30,11 +30,11 @@ class Scaler:
     """Scaling of the pixels of one clip to RGB uint8.
 
     Pixels of 8 bits are unchanged. Deeper ones are scaled by the whole range of the dtype if at least half of it is
-    used, otherwise by the range in use: sensors of 12 bits write files of 16. The range is found in a sample of the
-    frames and used for the whole clip. Transparent pixels are drawn over black. Notices tell of both.
+    used, otherwise by the range in use, since 12-bit sensors write 16-bit files. The range is found in a sample of the
+    frames and used for the whole clip. Transparent pixels are drawn over black. Both give a notice.
 
     Args:
-        path: of the clip, for notices.
+        path: path of the clip, for notices.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -43,7 +43,7 @@ class Scaler:
         self._notice = Notices()
 
     def look(self, frames: Iterable[Pixels]) -> None:
-        """Fix the levels by a sample of the clip's frames, except for 8 bits and dtypes that have levels."""
+        """Set the levels from a sample of the clip's frames. Dtypes of 8 bits or with known levels need none."""
         used: dict[np.dtype[Any], Levels] = {}
         for pixels in frames:
             if pixels.dtype == np.uint8 or pixels.dtype in self._levels:
@@ -92,7 +92,7 @@ def _colour(pixels: Pixels) -> Pixels:
 
 
 def _in_use(pixels: Pixels) -> Levels:
-    """Return the lowest and highest values that fill a patch of 2×2 pixels: single pixels may be dead ones."""
+    """Return the lowest and highest values that fill a patch of 2×2 pixels; single pixels may be dead."""
     if np.issubdtype(pixels.dtype, np.floating):
         pixels = np.where(np.isfinite(pixels), pixels, np.nan)
     rows, columns = (slice(size > 1, None) for size in pixels.shape[:2])
@@ -105,7 +105,7 @@ def _in_use(pixels: Pixels) -> Levels:
 
 
 def _whole(dtype: np.dtype[Any], used: Levels) -> Levels | None:
-    """Return the whole range of a dtype; None if files use any part of it."""
+    """Return the whole range of a dtype; None if files may use any part of it."""
     if dtype == np.uint16:
         return Levels(0, 65535)
     if np.issubdtype(dtype, np.floating) and used.low >= 0 and used.high <= 1:

@@ -1,4 +1,4 @@
-"""What the colours of a mask mean: ids of a palette, or objects that are numbered in the order they appear."""
+"""Read masks by colour: ids of a palette, or objects that are numbered in the order they appear."""
 
 from collections.abc import Iterable
 
@@ -13,9 +13,9 @@ from stm_fast.media.palette import BLACK, DAVIS_IDS, DAVIS_PALETTE, MAX_INDEX, W
 from stm_fast.media.soft_edges import harden
 
 SNAP = 24
-"""How far JPEG moves black, white or a colour of an earlier mask, in one channel."""
+"""How far JPEG changes black, white or a colour of an earlier mask, in one channel."""
 BORDER_SHARE = 2 / 3
-"""Part of a picture's border that the background fills, if no colour says which it is."""
+"""Part of a picture's border that the background fills, if its colour does not say that it is background."""
 
 
 def ids_of_colours(
@@ -102,7 +102,7 @@ def _order(colour: Colour) -> tuple[int, ...]:
 
 
 def notice_surrounding(mask: NDArray[np.uint8], path: object) -> None:
-    """Give a notice of an object that surrounds the background, as if the two were swapped."""
+    """Give a notice if an object surrounds the background: the two may be swapped."""
     label, share = border_colour(mask)
     covered = float((mask == label).mean())
     if label and share > 0.9 and covered > 0.5 and not mask.all():
@@ -122,7 +122,7 @@ def border_colour(labels: NDArray[np.integer]) -> tuple[int, float]:
 def _background(
     labels: NDArray[np.integer], colours: list[Colour], path: object, known: dict[Colour, int]
 ) -> set[Colour]:
-    """Return new colours of the background: black, or else what surrounds everything; none if earlier masks have it."""
+    """Return new colours of the background: black, or what surrounds everything; none if earlier masks had one."""
     if 0 in known.values():
         return set()
     if BLACK in colours:
@@ -137,7 +137,7 @@ def _background(
 
 
 def _is_davis(colours: Iterable[Colour]) -> bool:
-    """Return whether colours are those of the DAVIS palette, and not greys alone, which are values, not colours."""
+    """Return whether colours are in the DAVIS palette and not all greys, which are values rather than colours."""
     return all(colour in DAVIS_IDS for colour in colours) and any(len(set(colour)) > 1 for colour in colours)
 
 
@@ -162,7 +162,7 @@ def _davis_ids(colours: list[Colour], known: dict[Colour, int]) -> list[int] | N
 def _without_blends(
     hard: NDArray[np.integer], table: NDArray[np.uint8], path: object
 ) -> tuple[NDArray[np.integer], NDArray[np.uint8]]:
-    """Drop the colours of soft edges that no pixel has any more, with a notice."""
+    """Drop the colours of soft edges that no pixel has any longer, with a notice."""
     labels, used = compact(hard)
     notice(
         f"{path} has soft edges: pixels of {len(table) - len(used)} blended colours were given to the nearest of "
@@ -203,7 +203,7 @@ def _snapped(colour: Colour, known: dict[Colour, int]) -> Colour:
 
 
 def _near_davis(colour: Colour) -> Colour | None:
-    """Return the colour at most 10 away among the first 64 of DAVIS, which lie 64 apart."""
+    """Return the colour at most 10 away among the first 64 of DAVIS, which are 64 apart."""
     for other in as_colours(DAVIS_PALETTE[:64]):
         if max(abs(a - b) for a, b in zip(colour, other, strict=True)) <= 10:
             return other

@@ -1,4 +1,4 @@
-"""What the indices of a palette mask mean: ids, or nothing if the palette was made for the picture."""
+"""Read masks by palette index: indices are ids unless the palette was made for the picture."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from stm_fast.media.soft_edges import harden
 def ids_of_palette(
     indices: NDArray[np.uint8], palette: NDArray[np.uint8], path: object, known: dict[Colour, int], void: int | None
 ) -> NDArray[np.uint8] | None:
-    """Return the ids of a palette picture, if they do not depend on its colours.
+    """Return the ids of a palette picture if they can be read without its colours.
 
     Indices are ids in the DAVIS (and PASCAL VOC) palette, and in any other whose index 0 is background: black, or what
     surrounds everything.
@@ -60,7 +60,7 @@ def _holds_ids(
     colours = {int(i): as_colours(palette[i : i + 1, :3])[0] for i in used}
     objects = {i: colour for i, colour in colours.items() if i > 0}
     ground = colours.get(0)
-    repeated = len(set(colours.values())) < len(colours)  # in a palette made for a picture, each colour is there once
+    repeated = len(set(colours.values())) < len(colours)  # a palette made for a picture has each colour once
     if ground not in {None, BLACK} and palette[0, 3] > 0:
         if BLACK in objects.values() and not repeated:
             return False

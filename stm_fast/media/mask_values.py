@@ -1,4 +1,4 @@
-"""What the numbers of a one-channel mask mean: ids, black and white, or levels of grey."""
+"""Read masks of one channel: ids, black and white, or levels of grey."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,7 @@ def ids_of_values(
         values: `(H, W)` of any number type.
         path: of the file, for messages.
         known: ids of the colours of earlier masks; white is added.
-        void: pixels of this value keep it, and are ignored in finding what the others mean.
+        void: pixels of this value keep it, and do not count in finding out what the others mean.
         lossy: whether the format changes values.
 
     Returns:
@@ -114,7 +114,7 @@ def _without_noise(values: NDArray[np.uint8], path: object, known: dict[Colour, 
 
 
 def _black_and_white(white: NDArray[np.generic], path: object, known: dict[Colour, int]) -> NDArray[np.uint8]:
-    """Return one object where it is white: 1, unless white was another object before."""
+    """Return one object where the mask is white: object 1, unless white was another object before."""
     ids = np.where(white, known.setdefault(WHITE, 1) or 1, 0).astype(np.uint8)
     notice_surrounding(ids, path)
     return ids
@@ -136,7 +136,7 @@ def _whole(values: NDArray[np.generic], path: object) -> NDArray[np.generic]:
 
 
 def _as_bytes(values: NDArray[np.generic], path: object) -> NDArray[np.uint8]:
-    """Convert values of more than 8 bits to bytes: ids, one object, or bytes that were widened."""
+    """Convert values of more than 8 bits to bytes: ids, one object, or widened bytes."""
     if values.dtype == np.uint8:
         return values.astype(np.uint8, copy=False)
     wide = values.astype(np.int64)
@@ -163,6 +163,6 @@ def _levels(values: NDArray[np.uint8]) -> list[int]:
 
 
 def _counted(levels: list[int]) -> bool:
-    """Return whether levels are ids that count from 1 without a gap, white (void) aside."""
+    """Return whether levels are ids from 1 without a gap, except for white (void)."""
     between = [level for level in levels if 0 < level < MAX_INDEX]
     return between == list(range(1, len(between) + 1)) and len(between) <= MAX_REGIONS

@@ -1,4 +1,4 @@
-"""Masks on disk: any image is read as object ids, and palette PNGs are written."""
+"""Masks on disk: read object ids from any image, and write palette PNGs."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 VOID = 255
-"""Id that datasets and PASCAL VOC usually give to pixels of no object."""
+"""Id that PASCAL VOC and most datasets give to pixels of no object."""
 ASPECT_TOLERANCE = 0.02
 _LOSSY = frozenset({"JPEG", "MPO"})
 
@@ -40,11 +40,12 @@ def read_mask(
 
     - The indices of a palette are ids if it is that of DAVIS (or PASCAL VOC), or its index 0 is background. A palette
       that was made for the picture, whose index 0 can be anything, is read by its colours.
-    - Grey values are ids; but if white (255, or 65535 in 16 bits) is the only value beside 0, it is one object, id 1.
-      A palette of black and white is read in the same way, whichever of them is index 0.
+    - Grey values are ids, but if white (255, or 65535 in 16 bits) is the only value besides 0, it is object 1. A
+      palette of black and white is read in the same way, whichever is index 0.
     - A colour image whose colours are all in the DAVIS palette holds the ids of that palette. A colour image of greys
       is read as a grey one. Up to 32 other colours are numbered, with a notice, in the order of that palette: red,
-      green and yellow before blue. Black is background; without black, what surrounds everything is, with a notice.
+      green and yellow before blue. Black is background. Without black, the colour that surrounds everything is
+      background, with a notice.
     - Transparent pixels are background. If all others are black, or show a photograph, they are object 1.
     - Pixels of soft edges and of JPEG noise take the nearest colour of the flat areas beside them, with a notice. A
       black-and-white image is cut at one half.
@@ -143,7 +144,7 @@ def fit_mask(mask: NDArray[np.uint8], size: tuple[int, int], path: str | Path) -
     Args:
         mask: ids `(H, W)`.
         size: height and width of the frames.
-        path: of the mask, for messages.
+        path: path of the mask, for messages.
 
     Raises:
         MediaError: the mask's aspect differs from the frames' by more than 2 %.
@@ -192,13 +193,13 @@ def _ids(
 
 
 def _known_greys(picture: NDArray[np.uint8], known: dict[Colour, int]) -> bool:
-    """Return whether the greys of a colour picture are colours of earlier masks, rather than values."""
+    """Return whether the greys of a colour picture are colours of earlier masks rather than values."""
     levels = [int(level) for level in np.unique(picture) if 0 < level < MAX_INDEX]
     return bool(levels) and all((level, level, level) in known for level in levels)
 
 
 def _notice_davis_greys(mask: NDArray[np.uint8], greys: NDArray[np.uint8], path: str | Path) -> None:
-    """Give a notice of greys that became ids but might be colours; those of soft edges became none."""
+    """Give a notice of greys that became ids but might be colours; greys of soft edges did not become ids."""
     for level in np.unique(mask[mask == greys]).tolist():
         if 0 < level < MAX_INDEX and (davis := DAVIS_IDS.get((level, level, level))):
             notice(f"{path} is grey: {level} is used as an id, though it is the colour of id {davis} of DAVIS")
@@ -241,7 +242,7 @@ def _palette(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _upright(image: Image.Image, path: str | Path) -> Image.Image:
-    """Turn a picture as viewers show it."""
+    """Turn a picture as its EXIF orientation says."""
     if image.getexif().get(ORIENTATION, 1) not in range(2, 9):
         return image
     notice(f"{path} was turned as its EXIF orientation says")

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 def to_nearest(
     labels: NDArray[np.integer], colours: NDArray[np.uint8], region: NDArray[np.bool_], reach: int
 ) -> NDArray[np.integer]:
-    """Give every pixel outside the regions to the nearest colour: of the regions within reach, or of all if none is."""
+    """Give every pixel outside the regions the nearest colour of the regions within reach, or of all if none is."""
     soft = ~region[labels]
     here = labels[soft]
     indices = np.flatnonzero(region)

@@ -9,7 +9,7 @@ from stm_fast.media.nearest import channel_distances, distances, to_nearest
 _REACH = 4
 """How far, in pixels, a noisy pixel may be from the flat area that it is given to."""
 _FLAT, _SPREAD, _APART = 24, 16, 40
-"""Differences of a channel: in a flat area of JPEG, between pixels of one colour, and between two colours."""
+"""Differences in a channel: within a flat area of a JPEG, between pixels of one colour, and between two colours."""
 
 
 def flatten(picture: NDArray[np.uint8]) -> tuple[NDArray[np.integer], NDArray[np.uint8]] | None:

@@ -1,23 +1,23 @@
-"""Notices: what a reader assumed of an input, or did to make it usable, as warnings of their own class."""
+"""Notices: warnings that say what was assumed of an input, or what was done to make it usable."""
 
 import sys
 import warnings
 
 _PASSED_OVER = (__name__.partition(".")[0], "collections", "contextlib")
-"""Packages between a reader and the user's line; `next` of a track is in `collections.abc`."""
+"""Packages to skip in search of the user's line; `next` of a track is in `collections.abc`."""
 
 
 class MediaNotice(UserWarning):
-    """An input could not be used as it is; the message says in one sentence what was done."""
+    """Warns that an input could not be used as it is. The message says in one sentence what was done."""
 
 
 def notice(message: str) -> None:
-    """Give a notice of one sentence; the command line prints it, users of the library can filter it as a warning."""
+    """Give a notice of one sentence. The command line prints it; users of the library can filter it as a warning."""
     _warn(message)
 
 
 def _warn(message: str) -> None:
-    """Warn at the first line outside this package: the user's, which shows the input that it reads."""
+    """Warn at the first line outside this package, which is the user's and shows the input."""
     frame, level = sys._getframe(), 1
     while frame.f_globals.get("__name__", "").partition(".")[0] in _PASSED_OVER:
         if frame.f_back is None:

@@ -9,9 +9,9 @@ from stm_fast.media.colours import COLOURS, CONTRAST, GREY, places
 from stm_fast.media.labels import NOWHERE, draw_labels, draw_legend
 
 _LINE, _SECOND_LINE = 1 / 200, 1 / 400
-"""Widths of an outline and of the line inside it, as parts of the frame's shorter side."""
+"""Widths of an outline and of the line inside it, as fractions of the frame's shorter side."""
 _STRIPE = 1 / 40
-"""Width of the stripes of objects without a hue, as part of the frame's shorter side."""
+"""Width of the stripes of objects without a hue, as a fraction of the frame's shorter side."""
 _FIRST_GREY = 7
 """The first object without a hue; the stripes of the others slant the other way."""
 
@@ -26,8 +26,8 @@ def blend(
 ) -> NDArray[np.uint8]:
     """Tint and outline the objects of a frame.
 
-    An outline has two lines, one in the object's colour and one that contrasts with it, so that one of them shows on
-    any frame. Objects whose colour is a grey have stripes.
+    An outline has two lines, one in the object's colour and one that contrasts with it, so that one of them is visible
+    on any frame. Grey objects have stripes.
 
     Args:
         frame: RGB uint8 `(H, W, 3)`.
@@ -58,7 +58,7 @@ def blend(
 def _tint(
     picture: NDArray[np.uint8], ids: NDArray[np.uint8], opacity: int, stripe: int, corner: tuple[int, int]
 ) -> None:
-    """Mix `opacity` of 256 parts of the objects' colours into the part of a frame that starts at a corner."""
+    """Mix the objects' colours into the part of a frame that starts at a corner, with an opacity of `opacity` / 256."""
     pixels = picture.reshape(-1, 3)
     inside = np.flatnonzero(ids)
     own = ids.reshape(-1)[inside]
@@ -88,7 +88,7 @@ def _near_edge(ids: NDArray[np.uint8], width: int) -> NDArray[np.bool_]:
 
 
 def _spread(changes: NDArray[np.bool_], width: int, length: int) -> NDArray[np.bool_]:
-    """Return the lines `(length, ...)` within `width` of a change, which lies between a line and the next."""
+    """Return the lines `(length, ...)` within `width` of a change between a line and the next."""
     span = 2 * width
     window = np.zeros((length + span - 1, *changes.shape[1:]), np.bool_)
     window[width : width + len(changes)] = changes

@@ -1,4 +1,4 @@
-"""The DAVIS palette, by which masks on disk show object ids as colours."""
+"""The DAVIS palette, which gives the object ids of masks on disk their colours."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 Colour = tuple[int, int, int]
 
 MAX_INDEX = 255
-"""The largest index of a palette, and so the largest object id that a mask file holds."""
+"""The largest index of a palette, and so the largest object id in a mask file."""
 BLACK: Colour = (0, 0, 0)
 WHITE: Colour = (255, 255, 255)
 

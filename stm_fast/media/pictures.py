@@ -1,4 +1,4 @@
-"""One image file: which of its pages are frames, and their pixels with all the bits in the file."""
+"""One image file: which of its pages are frames, and their pixels in full depth."""
 
 import re
 import struct
@@ -31,7 +31,7 @@ UNREADABLE = (
     struct.error,
     Image.DecompressionBombError,
 )
-"""What Pillow raises for damaged files, and for files whose tags are missing or of the wrong type."""
+"""Errors that Pillow raises for damaged files, and for files whose tags are missing or of the wrong type."""
 
 
 @contextmanager
@@ -74,7 +74,7 @@ def frame_pages(image: Image.Image, path: Path | str) -> list[int]:
 
 
 def check_hyperstack(image: Image.Image, pages: int, path: Path) -> None:
-    """Compare the pages with the number that ImageJ notes: it writes most of a large stack outside them.
+    """Compare the pages with the number that ImageJ states: it writes most of a large stack outside the pages.
 
     Raises:
         MediaError: there are more images than pages.
@@ -91,7 +91,7 @@ def check_hyperstack(image: Image.Image, pages: int, path: Path) -> None:
 
 
 def read_pixels(image: Image.Image, page: int, path: Path | str) -> Pixels:
-    """Read a page upright, as grey `(H, W)`, RGB or RGBA `(H, W, C)`, with all the bits in the file."""
+    """Read a page upright and in full depth, as grey `(H, W)`, RGB or RGBA `(H, W, C)`."""
     with _as_media_errors(path):
         image.seek(page)
         stored = _stored(image)
@@ -125,7 +125,7 @@ def _upright(pixels: Pixels, orientation: int | None) -> Pixels:
 
 
 def _integers(image: Image.Image, stored: str) -> Pixels:
-    """Return pixels of Pillow's integer modes in the type of the file: Pillow may hold 16 bits in 32."""
+    """Return pixels of Pillow's integer modes in the file's dtype: Pillow may hold 16 bits in 32."""
     pixels = np.asarray(image)
     if ";16" in stored and "S" in stored:
         return pixels.astype(np.int16)

@@ -1,4 +1,4 @@
-"""Soft edges: pixels that blend the colours of two regions are given to one of them."""
+"""Soft edges: give pixels that blend the colours of two regions to one of them."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -12,11 +12,11 @@ from stm_fast.media.nearest import channel_distances, distances, near, to_neares
 MAX_SOFT = 0.25
 """Part of a picture that soft edges may fill."""
 REACHES = (4, 16, 64)
-"""How far, in pixels, a blend may be from the colours it blends: narrow edges first, then wide ones."""
+"""How far a blend may be from the colours it blends, in pixels: narrow edges first, then wide ones."""
 MAX_UNEXPLAINED = 0.02
-"""Part of a picture that may have rare colours which are not blends."""
+"""Part of a picture that may have rare colours that are not blends."""
 MIN_FILLED = 0.2
-"""Part of a region's pixels that lie in squares of its colour, if there are many colours."""
+"""Part of a region's pixels that must be in squares of its colour, if there are many colours."""
 ON_LINE = 16
 CLOSE = 8
 _SIMILAR = 40
@@ -30,7 +30,7 @@ def harden(
 
     The colour of a region fills a square of 3×3 pixels somewhere. Any other colour is a blend if nearly all its pixels
     lie near two regions and have a colour between theirs. Colours that are neither, such as those of thin lines, are
-    regions as well; but if there are more colours than a mask has, rare ones go to the regions nearby.
+    regions too; but if there are more colours than a mask has, rare ones go to regions nearby.
 
     Args:
         labels: indices of colours `(H, W)`.
@@ -55,7 +55,7 @@ def harden(
             break
     while (thin := left & (counts >= max(16, 0.02 * soft) if rich else left)).any():
         apart = distances(colours, colours[region]).min(1, initial=np.inf)
-        region[np.argmax(np.where(thin, apart, -1))] = True  # the farthest first: thin things have soft edges too
+        region[np.argmax(np.where(thin, apart, -1))] = True  # the farthest first, since thin things have soft edges too
         if region.sum() > MAX_REGIONS:
             return None
         blends = (_blends(labels, colours, region, REACHES[0]) | blends) & ~region
@@ -66,7 +66,7 @@ def harden(
 
 
 def _is_rich(colours: NDArray[np.uint8]) -> bool:
-    """Return whether there are more colours than a mask has, so that some must be of soft edges."""
+    """Return whether there are more colours than a mask has, so that some must belong to soft edges."""
     return len(colours) > MAX_REGIONS + 1
 
 

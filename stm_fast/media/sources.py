@@ -1,4 +1,4 @@
-"""What a user can give as a video: a file, a folder, a stack, a pattern, a URL, a pipe or a camera."""
+"""Open what a user gives as a video: a file, folder, stack, pattern, URL, pipe or camera."""
 
 import os
 import re
@@ -26,11 +26,11 @@ def open_frames(path: str | Path) -> FrameSource:
     Args:
         path: one of
             - a file that FFmpeg reads;
-            - a TIFF of several pages, an animated WebP, PNG or GIF; or an image, which is a clip of one frame;
+            - a TIFF with several pages, an animated WebP, PNG or GIF, or an image, which is a clip of one frame;
             - a folder of images, in natural order of their names: `frame_2` comes before `frame_10`;
             - a pattern of images, `folder/%05d.png` or `folder/*.png`;
-            - a URL; "-" for standard input; a named pipe; a camera such as `/dev/video0`. These are opened once, and
-              of them only files behind URLs can be iterated again.
+            - a URL; "-" for standard input; a named pipe; a camera such as `/dev/video0`. These are opened once. Of
+              them, only files behind URLs can be iterated again.
 
     Raises:
         MediaError: nothing is there, or what is there cannot be read.
@@ -80,7 +80,7 @@ def _pattern(path: Path) -> FrameSource:
 
 
 def _numbered(path: Path, number: re.Match[str]) -> list[Path]:
-    """Return the files that the ffmpeg program would name by this pattern, by number, with a notice of gaps."""
+    """Return the files of a pattern by number, as the ffmpeg program finds them, with a notice of gaps."""
     before, after = path.name[: number.start()], path.name[number.end() :]
     wanted = re.compile(f"{re.escape(before)}(\\d+){re.escape(after)}")
     found: dict[int, Path] = {}
@@ -94,7 +94,7 @@ def _numbered(path: Path, number: re.Match[str]) -> list[Path]:
 
 
 def _url(scheme: re.Match[str], name: str) -> Location:
-    """Restore a URL, of which a `Path` has lost one slash."""
+    """Return the URL, even if it lost a slash as a `Path`."""
     kind = scheme[1].lower()
     url = f"{kind}:{'///' if kind == 'file' else '//'}{name[scheme.end() :]}"
     return Location(url, url, once=True, again=kind in FILE_SERVERS)

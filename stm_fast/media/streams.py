@@ -1,4 +1,4 @@
-"""Open videos with FFmpeg: files, URLs, pipes and cameras, and the video stream in them."""
+"""Open videos with FFmpeg (files, URLs, pipes and cameras) and choose their video stream."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-OPEN_SECONDS, READ_SECONDS = 20.0, 60.0  # for what lies behind a network or a camera
-CLOCK_RATE = 1000  # containers that count milliseconds state this rate if they know none
+OPEN_SECONDS, READ_SECONDS = 20.0, 60.0  # for networks and cameras
+CLOCK_RATE = 1000  # containers that count milliseconds state this rate if they know no other
 PQ = 16  # transfer function of HDR10 and Dolby Vision
 PIPE_HINT = " (a pipe is read from front to end: mp4 files whose index comes last must be given as files)"
 
@@ -27,7 +27,7 @@ class Location:
     Attributes:
         path: for messages.
         target: what FFmpeg opens: a name or URL; or a pipe or an open file, which is read from front to end.
-        format: of the input; None to detect it.
+        format: format of the input; None to detect it.
         once: whether it is opened only once, so that the first frame must be kept.
         again: whether it can be opened again if it turns out to have an end.
     """
@@ -40,14 +40,14 @@ class Location:
 
     @property
     def hint(self) -> str:
-        """What to add to a message that it cannot be read."""
+        """What to add to a message that the video cannot be read."""
         return "" if isinstance(self.target, str) else PIPE_HINT
 
 
 class _Pipe:
-    """An input that FFmpeg reads from front to end, as soon as data arrives.
+    """An input that FFmpeg reads from front to end as data arrives.
 
-    FFmpeg's callback cannot raise: an interruption ends the input, and `check` raises it.
+    FFmpeg's callback cannot raise. An interruption ends the input, and `check` raises it.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -73,7 +73,7 @@ def open_container(location: Location) -> Iterator[tuple["InputContainer", Calla
     """Open a video.
 
     Yields:
-        The container, and a function to call after each of its packets, which raises what stopped the input.
+        The container, and a function to call after each packet, which raises the error that stopped the input.
 
     Raises:
         MediaError: FFmpeg cannot read it.
@@ -145,7 +145,7 @@ def stated_seconds(container: "InputContainer", stream: "VideoStream") -> Fracti
 
 
 def stated_packets(container: "InputContainer", stream: "VideoStream") -> int | None:
-    """Return the number of packets in a complete file, if it says, as mp4 and its relatives do; otherwise None."""
+    """Return the number of packets in a complete file if it states that, as mp4 does; otherwise None."""
     if not stream.frames or "mp4" not in container.format.name:
         return None
     return len(stream.index_entries) if hasattr(stream, "index_entries") else None

@@ -1,4 +1,4 @@
-"""summary.json: what a run did, and with what."""
+"""summary.json: what a run did and with which inputs, settings and versions."""
 
 import json
 import platform
@@ -18,15 +18,15 @@ class RunSummary:
         frames: frames with a mask on disk.
         objects: ids of all objects that were followed.
         complete: whether the run reached the end of the input.
-        resumed_frames: frames kept from an earlier run.
+        resumed_frames: number of frames kept from an earlier run.
         seconds: wall time of each stage of this run, and `total`.
         frames_per_second: frames segmented by this run per second of wall time, decoding and writing included.
         memory_tokens: tokens in memory at the end, for one object.
-        backend: that read the memory; for "auto", the one that was chosen.
+        backend: backend that read the memory; for "auto", the one that was chosen.
         settings: options that determine the result.
-        inputs: what the masks were made from; a resumed run must have the same.
-        uncertainty: of each object by frame name, if known; see `stm_fast.memory.policies.uncertainty`.
-        versions: of this package, the libraries that matter and Python.
+        inputs: inputs of the run; a resumed run must have the same.
+        uncertainty: uncertainty of each object by frame name, if known; see `stm_fast.memory.policies.uncertainty`.
+        versions: versions of this package, the libraries that matter and Python.
     """
 
     frames: int

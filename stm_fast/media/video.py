@@ -29,17 +29,18 @@ if TYPE_CHECKING:
 
 USUAL_RATE = Fraction(25)
 TICK = Fraction(1, 1000)  # seconds between frames with the same time stamp
-JITTER = 2  # frames by which a time stamp may go back; more starts another recording
+JITTER = 2  # frames by which a time stamp may go back; a larger step starts another recording
 
 
 class VideoFile(FrameSource):
     """A video decoded by FFmpeg, turned and mirrored as its display matrix says.
 
-    Damaged packets are skipped, as in players, and counted in a notice. Frames that differ in size from the first are
+    Damaged packets are skipped, as in players, and a notice counts them. Frames that differ in size from the first are
     scaled to it.
 
     Args:
-        location: a file, URL, pipe or camera. One that is opened only once keeps its first frame for the iteration.
+        location: a file, URL, pipe or camera. A source that can be opened only once keeps its first frame for the
+            iteration.
 
     Raises:
         MediaError: it is unreadable, or has no video stream or no frame that can be decoded.
@@ -154,7 +155,7 @@ class VideoFile(FrameSource):
 
 
 class _Clock:
-    """Seconds from the first frame, strictly increasing, by the time stamps as far as they are valid."""
+    """Counts seconds from the first frame, strictly increasing, by time stamps as far as they are valid."""
 
     def __init__(self, rate: Fraction) -> None:
         self._step = 1 / rate
@@ -163,7 +164,7 @@ class _Clock:
 
     @property
     def end(self) -> Fraction:
-        """When the last frame ends, if it is shown for as long as the rate says."""
+        """End of the last frame if it is shown for as long as the rate says."""
         return self._last + self._step
 
     def time(self, frame: "VideoFrame") -> Fraction:
