@@ -1,4 +1,4 @@
-"""A clip rendered in code, so that the examples need no file: two shapes that cross on a drifting background."""
+"""Render a clip, so that the examples need no file: two shapes cross on a drifting background."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ class Clip(NamedTuple):
 
     Attributes:
         frames: RGB `(T, H, W, 3)` uint8.
-        masks: object ids `(T, H, W)` uint8: 0 background, 1 ball, 2 card.
+        masks: object ids `(T, H, W)` uint8: 0 is background, 1 the ball, 2 the card.
     """
 
     frames: NDArray[np.uint8]
@@ -20,7 +20,7 @@ class Clip(NamedTuple):
 
 
 def render_clip(length: int = 16, height: int = 192, width: int = 320) -> Clip:
-    """A red ball rolling right and a blue card sliding left, which hides the ball while they cross."""
+    """Render a red ball that rolls right and a blue card that slides left and hides the ball while they cross."""
     rng = np.random.default_rng(0)
     scenery = texture(rng, height, width + 4 * length, colour=(90, 130, 80), grain=24)
     ball_surface = texture(rng, height, width, colour=(200, 60, 40), grain=8)
@@ -44,20 +44,20 @@ def render_clip(length: int = 16, height: int = 192, width: int = 320) -> Clip:
 def texture(
     rng: np.random.Generator, height: int, width: int, colour: tuple[int, int, int], grain: int
 ) -> NDArray[np.uint8]:
-    """Smooth noise around a colour, `(height, width, 3)` uint8, with blobs about `grain` pixels wide."""
+    """Return smooth noise around a colour, `(height, width, 3)` uint8, with blobs about `grain` pixels wide."""
     coarse = rng.normal(size=(height // grain + 2, width // grain + 2))
     noise = np.asarray(Image.fromarray(coarse.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC))
     return (np.asarray(colour) + 35 * noise[..., None]).clip(0, 255).astype(np.uint8)
 
 
 def moved(surface: NDArray[np.uint8], x: int, y: int) -> NDArray[np.uint8]:
-    """The surface with its centre at (x, y), wrapped around."""
+    """Move the centre of a surface to (x, y), and wrap the rest around."""
     height, width, _ = surface.shape
     return np.roll(surface, (y - height // 2, x - width // 2), axis=(0, 1))
 
 
 def intersection_over_union(mask: NDArray[np.integer], truth: NDArray[np.integer], object_id: int) -> float:
-    """J of one object; 1 where it is in neither mask."""
+    """Return J of one object; 1 if it is in neither mask."""
     seen, true = mask == object_id, truth == object_id
     union = (seen | true).sum()
     return float((seen & true).sum() / union) if union else 1.0

@@ -1,7 +1,8 @@
-"""Give Cutie the fused read, and see what becomes of its memory.
+"""Give Cutie the fused read, and compare the memory that it takes.
 
-Cutie's own functions read 20 frames at 480p for three objects, once as they are and once patched, each in a process of
-its own, whose peak memory is printed. Its `InferenceCore` is patched the same way: `with patched(processor): ...`.
+Cutie's own functions read 20 frames at 480p for three objects, once unchanged and once patched. Each read runs in its
+own process, and the peak memory of both is printed. Patch an `InferenceCore` in the same way: `with patched(processor):
+...`.
 
 Run: pip install rf-cutie; python examples/drop_in.py
 """
@@ -47,7 +48,7 @@ def memory_in_use() -> float:
 
 
 def main() -> None:
-    """Read both ways, compare, and print the memory that each took."""
+    """Read both ways, compare the results, and print the memory that each took."""
     if find_spec("cutie") is None:
         sys.exit("this example patches Cutie: pip install rf-cutie")
     if not sys.platform.startswith("linux"):

@@ -1,4 +1,4 @@
-"""Follow objects through a long video with a memory that stays small, in a run that can be killed at any time.
+"""Follow objects through a long video with a small memory, in a run that can be killed and resumed at any time.
 
 Run: python examples/long_video.py [STATE]; a second run resumes from the STATE that the first one left.
 """
@@ -16,7 +16,7 @@ SAVED_EVERY = 10
 
 
 def main(state: Path, stop: int | None = None) -> None:
-    """Segment a clip; `stop` is the frame before which the run is cut off. At frame 20 the card hides the ball."""
+    """Segment a clip; end the run before frame `stop`. The card hides the ball at frame 20."""
     clip = render_clip(length=32)
     segmenter = Segmenter(load_model("compact"), policy=presets.long_term(frames=6, every=2))
     if state.exists():

@@ -1,7 +1,7 @@
-"""Read a memory that does not lie in one place: part by part, merged exactly.
+"""Read a memory that is not in one place, part by part, and merge the reads exactly.
 
 The parts may be on disk, on other devices, or of different kinds (working and long-term memory). Only one part is
-needed at a time, and what is carried from part to part has the size of one readout.
+needed at a time. What is kept between parts has the size of one readout.
 
 Run: python examples/merge_parts.py
 """
@@ -15,7 +15,7 @@ from stm_fast import memory_read, merge_reads
 
 
 def stored_parts(parts: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Keys `(1, 64, T, H, W)` and values `(1, 256, T, H, W)` of one part after the other, as if loaded from a store."""
+    """Yield keys `(1, 64, T, H, W)` and values `(1, 256, T, H, W)` part by part, as if loaded from a store."""
     for seed in range(parts):
         generator = torch.Generator().manual_seed(seed)
         yield (

@@ -1,4 +1,4 @@
-"""Segment frames one by one, as they come from a camera or a decoder, from the mask of the first.
+"""Segment frames one by one, as they come from a camera or a decoder, given the mask of the first.
 
 Run: python examples/segment_frames.py
 """

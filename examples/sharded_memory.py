@@ -1,4 +1,4 @@
-"""Share a memory between processes: each holds and reads a part of it, and all find the same masks.
+"""Share a memory between processes: each holds and reads a part of it, and all predict the same masks.
 
 Run: torchrun --nproc-per-node 2 examples/sharded_memory.py
  or: python examples/sharded_memory.py, alone in a group of one
@@ -16,7 +16,7 @@ from stm_fast.memory import ShardedMemory
 
 
 def join_group() -> torch.device:
-    """Joins the processes that torchrun started, if it did; the device of this one."""
+    """Join the processes that torchrun started, if any; return this process's device."""
     if "LOCAL_RANK" not in os.environ:
         dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
         return torch.device("cpu")
@@ -30,7 +30,7 @@ def join_group() -> torch.device:
 
 
 def main() -> None:
-    """Follow both objects of the clip on all ranks, and tell which frames each of them holds."""
+    """Follow both objects of the clip on all ranks, and print which frames each of them holds."""
     device = join_group()
     clip = render_clip()
     segmenter = Segmenter(load_model("compact", device=device), policy=MemoryPolicy(every=3), memory=ShardedMemory)

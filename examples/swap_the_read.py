@@ -1,6 +1,6 @@
 """Replace the memory read of STCN- and XMem-style code by `memory_read`, without the matrix of queries × memory.
 
-Each pair of functions below computes the same thing: first as that family writes it, then with one call.
+Each pair of functions computes the same, first as the family writes it, then with one call.
 
 Run: python examples/swap_the_read.py
 """
@@ -14,7 +14,7 @@ from stm_fast import MemoryReadout, memory_read
 
 
 def stcn_plain(query_key: Tensor, memory_key: Tensor, memory_value: Tensor, top_k: int) -> Tensor:
-    """One affinity for all objects; each query reads its `top_k` most similar memory tokens.
+    """Read with one affinity for all objects; each query reads its `top_k` most similar memory tokens.
 
     Args:
         query_key: `(1, Ck, H, W)`.
@@ -33,14 +33,14 @@ def stcn_plain(query_key: Tensor, memory_key: Tensor, memory_value: Tensor, top_
 
 
 def stcn_fused(query_key: Tensor, memory_key: Tensor, memory_value: Tensor, top_k: int) -> Tensor:
-    """As `stcn_plain`."""
+    """Do the same as `stcn_plain`."""
     return memory_read(query_key, memory_key, memory_value, similarity="l2", top_k=top_k)
 
 
 def xmem_plain(
     query_key: Tensor, selection: Tensor, memory_key: Tensor, shrinkage: Tensor, memory_value: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Anisotropic L2 similarity, and the usage of each memory token for the memory's housekeeping.
+    """Read with the anisotropic L2 similarity; also return the usage of each memory token.
 
     Args:
         query_key: `(1, Ck, H, W)`.
@@ -62,7 +62,7 @@ def xmem_plain(
 def xmem_fused(
     query_key: Tensor, selection: Tensor, memory_key: Tensor, shrinkage: Tensor, memory_value: Tensor
 ) -> MemoryReadout:
-    """As `xmem_plain`."""
+    """Do the same as `xmem_plain`."""
     return memory_read(
         query_key,
         memory_key,

@@ -1,4 +1,4 @@
-"""Track objects through a video in one call: iterate, correct a frame on the way, and save a folder of results.
+"""Track objects through a video: iterate over frames, correct one on the way, and save a folder of results.
 
 Run: python examples/track.py
 """
@@ -12,7 +12,7 @@ import stm_fast
 
 
 def main() -> None:
-    """Follow both objects of the clip, show frame 8 its true mask, and print what was written."""
+    """Follow both objects of the clip, correct frame 8 with its true mask, and print what was written."""
     clip = render_clip()
     tracker = stm_fast.track(clip.frames, clip.masks[0])
     for frame in tracker:

@@ -1,1 +1,1 @@
-"""What developers run and users never need. Not in the wheel."""
+"""Tools for developers, which are not in the wheel."""

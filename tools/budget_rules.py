@@ -13,7 +13,7 @@ MAX_WAITS = {
     "key_gradient_kernel": 4,
     "value_gradient_kernel": 4,
 }
-"""Maximum number of waits for asynchronous products in one turn of the main loop."""
+"""Maximum number of waits for asynchronous products per iteration of the main loop."""
 EXTREME = ("widest", "far, channels last")
 """Reads that need only compile and fit. Forward kernels of all other reads must not spill."""
 SPILLING = {
@@ -23,8 +23,8 @@ SPILLING = {
     "STM, T = 20": ("sm_100",),
     "STCN": ("sm_100",),
 }
-"""Reads and chips whose candidates may spill. 128 channels of float32, on Hopper as split bf16, fill the registers next
-to the maxima of 64 groups. On Hopper, multiply-adds would not spill less, and need 30 times the instructions. On
+"""Reads and chips whose candidates may spill. 128 channels of float32 (split bf16 on Hopper) and the maxima of 64
+groups fill the registers. On Hopper, multiply-adds would not spill less and would need 30 times the instructions. On
 sm_100, one of the two versions of triton spills with every tile tried."""
 HALF = ("STM", "STM, T = 20", "STCN", "best 128", "packed", "odd offset")
 """Reads of 16-bit keys and values."""

@@ -1,10 +1,10 @@
-"""What the CUDA kernels need on every chip, held against tools/cuda_budgets.json. No GPU is needed, but nvcc.
+"""The resources of every CUDA kernel on every chip, compared with `cuda_budgets.json`. This needs nvcc but no GPU.
 
     python -m tools.cuda_budgets            compile everything and compare with the file
     python -m tools.cuda_budgets --write    compile everything and write the file
     python -m tools.cuda_budgets --table    print the file as a table
 
-Shared memory is not in the binaries: `csrc/cuda/plan.h` takes for every read the kernel that fits the GPU.
+The binaries do not state shared memory: for every read, `csrc/cuda/plan.h` takes a kernel that fits the GPU.
 """
 
 import argparse
@@ -25,9 +25,9 @@ ROOT = Path(__file__).parents[1]
 FILE = ROOT / "tools" / "cuda_budgets.json"
 RECIPE = runpy.run_path(str(ROOT / "stm_fast" / "ops" / "compiled" / "recipe.py"))
 WIDTHS = (16, 8, 4)
-"""Bytes of an asynchronous copy from global to shared memory."""
+"""Widths in bytes of an asynchronous copy from global to shared memory."""
 LOOP_MAY_GROW = 1.03
-"""The loop over tiles, in instructions, to its budget: compilers and small changes make it differ a little."""
+"""Factor by which the instructions of the loop over tiles may exceed their budget: compilers differ a little."""
 
 COLUMNS = {
     "registers": "registers",
@@ -37,17 +37,17 @@ COLUMNS = {
     "copies_16": "copies of 16 bytes",
     "copies_8": "of 8",
     "copies_4": "of 4",
-    "per_copy": "instructions a copy",
+    "per_copy": "instructions per copy",
     "loop": "instructions of the tile loop",
-    "barriers": "barriers a tile",
+    "barriers": "barriers per tile",
     "divisions": "divisions in the loop",
 }
-"""What is recorded of a kernel. `matrix` are products on tensor cores; `per_copy` counts instructions of the loop that
-copies 16 bytes at once, the shortest; the tile loop is the outermost that has products."""
+"""Recorded numbers of a kernel and their headings. `matrix` counts products on tensor cores. `per_copy` is the minimum over
+loops of instructions per 16-byte copy. The tile loop is the outermost loop with products."""
 
 
 def measure(nvcc: str) -> dict[str, Any]:
-    """What each kernel needs, by chip: see `COLUMNS`."""
+    """Return the resources of each kernel by chip; see `COLUMNS`."""
     table: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         for source in RECIPE["cuda_sources"](ROOT / "csrc"):
@@ -64,7 +64,7 @@ def measure(nvcc: str) -> dict[str, Any]:
 
 
 def read(binary: str) -> dict[str, dict[str, dict[str, float]]]:
-    """What the kernels of an object file need, by chip and mangled name."""
+    """Return the resources of the kernels in an object file, by chip and mangled name."""
     table: dict[str, dict[str, dict[str, float]]] = {}
     chip = kernel = ""
     for line in _run(_tool("cuobjdump"), "--dump-resource-usage", binary).splitlines():
@@ -80,7 +80,7 @@ def read(binary: str) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def instructions_of(code: list[sass.Instruction]) -> dict[str, float]:
-    """What is recorded of a kernel's instructions."""
+    """Return the recorded numbers of a kernel's instructions."""
     all_loops = sass.loops(code)
     tiles = sass.main_loop(code, all_loops, "HMMA")
     copies = sass.widths(code)
@@ -98,12 +98,12 @@ def instructions_of(code: list[sass.Instruction]) -> dict[str, float]:
 
 
 def _short(signature: str) -> str:
-    """`dense<float, float, 256>` of a kernel's signature."""
+    """Shorten a kernel's signature, as to `dense<float, float, 256>`."""
     return re.sub(r"^void |stm::cuda::|stm::|_kernel|\([\w:]+\)$", "", signature).replace("> >", ">>")
 
 
 def _tool(name: str) -> str:
-    """One of CUDA's tools: beside nvcc, or in triton's package."""
+    """Return the path of one of CUDA's tools, beside nvcc or in triton's package."""
     nvcc = shutil.which(RECIPE["find_nvcc"]())
     beside = Path(nvcc or "").with_name(name)
     if beside.exists():
@@ -121,7 +121,7 @@ def _run(*command: str) -> str:
 
 
 def faults(found: dict[str, Any], budgets: dict[str, Any]) -> Iterator[str]:
-    """What is worse than the budgets allow, or missing, one sentence each."""
+    """Yield one sentence for each exceeded or missing budget and each missing kernel."""
     for chip, kernels in budgets.items():
         if chip != "nvcc":
             yield from (f"{kernel} on {chip} is missing" for kernel in kernels if kernel not in found.get(chip, {}))
@@ -142,7 +142,7 @@ def faults(found: dict[str, Any], budgets: dict[str, Any]) -> Iterator[str]:
 
 
 def table_of(budgets: dict[str, Any]) -> str:
-    """The budgets as a Markdown table."""
+    """Return the budgets as a Markdown table."""
     lines = ["| chip | kernel | " + " | ".join(COLUMNS.values()) + " |", "|---|---|" + "---|" * len(COLUMNS)]
     lines += [
         f"| {chip} | {kernel} | " + " | ".join(str(needs[name]) for name in COLUMNS) + " |"
@@ -154,7 +154,7 @@ def table_of(budgets: dict[str, Any]) -> str:
 
 
 def text_of(budgets: dict[str, Any]) -> str:
-    """The budgets as JSON, a kernel a line."""
+    """Return the budgets as JSON, one kernel per line."""
     chips = [
         f" {json.dumps(chip)}: {{\n"
         + ",\n".join(f"  {json.dumps(kernel)}: {json.dumps(needs)}" for kernel, needs in kernels.items())
@@ -166,7 +166,7 @@ def text_of(budgets: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true", help="write tools/cuda_budgets.json")
     parser.add_argument("--table", action="store_true", help="print tools/cuda_budgets.json as a table")

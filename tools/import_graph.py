@@ -2,9 +2,9 @@
 
     python -m tools.import_graph [--check]
 
-Writes the blocks between `<!-- made by tools.import_graph: NAME -->` and `<!-- end -->` anew; with --check it fails if
-one of them is not what the code says. The way of a read is traced: a small read is run with a backend, and the Python
-files of this package are noted in the order in which the call enters them, up to the launch of the kernel.
+Rewrites the blocks between `<!-- made by tools.import_graph: NAME -->` and `<!-- end -->`; with --check it fails if a
+block is outdated. To trace the way of a read, it runs a small read with a backend and notes the Python files of this
+package in the order in which the call enters them, up to the launch of the kernel.
 """
 
 import argparse
@@ -24,9 +24,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "architecture.md"
 PACKAGES = {"stm_fast": ROOT / "stm_fast", "stm_fast.kernels": ROOT / "kernels", "tools": ROOT / "tools"}
 BACKENDS = {"cpu": {}, "triton": {"TRITON_INTERPRET": "1"}}
-"""Backends whose way is traced, and the environment that they need on a machine without a GPU."""
+"""Backends that are traced, and the environment that they need on a machine without a GPU."""
 MAX_FILES = 6
-"""From `memory_read` to the launch of a kernel."""
+"""Maximum number of files from `memory_read` to the launch of a kernel."""
 BLOCK = r"(<!-- made by tools\.import_graph: ([\w ]+) -->\n).*?(<!-- end -->)"
 
 
@@ -42,7 +42,7 @@ def modules() -> dict[str, Path]:
 
 
 def imported_names(path: Path) -> Iterator[str]:
-    """Yield the dotted names that a file imports from this repository, wherever in the file."""
+    """Yield the dotted names that a file imports from this repository, anywhere in the file."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -54,7 +54,7 @@ def imported_names(path: Path) -> Iterator[str]:
 
 @cache
 def imports() -> dict[str, set[str]]:
-    """Return the modules that every module imports; names of the package itself are those of their modules."""
+    """Return the modules that every module imports. Names of the package itself count as their modules."""
     known = modules()
     graph: dict[str, set[str]] = {}
     for name, path in known.items():
@@ -90,7 +90,7 @@ def rooms() -> dict[str, set[str]]:
 
 
 def picture() -> str:
-    """Return the rooms as a Mermaid flowchart; an arrow that follows from others is left out."""
+    """Return the rooms as a Mermaid flowchart, without arrows that follow from others."""
     graph = {name: targets for name, targets in rooms().items() if name != "__main__"}
     lines = ["```mermaid", "flowchart TD"]
     for name in sorted(graph):
@@ -109,7 +109,7 @@ def way(backend: str) -> list[str]:
 
 
 def trace(backend: str) -> list[str]:
-    """Do what `way` says in this process."""
+    """Trace the way in this process; see `way`."""
     import torch
 
     from stm_fast.ops import memory_read
@@ -150,7 +150,7 @@ BLOCKS = {"imports": picture, "way of a read": ways}
 
 
 def page(text: str) -> str:
-    """Return a page with its blocks made anew.
+    """Return a page with its blocks rewritten.
 
     Raises:
         ValueError: a block has a name that is unknown.

@@ -1,7 +1,7 @@
-"""Compiling the kernels for chips that are not present, and reading the resources they need from the binaries.
+"""Compile the kernels for chips that are not present, and read their resources from the binaries.
 
-The launchers themselves run, on tensors without storage. What they would launch is compiled for the target, with the
-same specialization as for a launch, and nothing is launched.
+The launchers run on tensors without storage. Kernels that they would launch are compiled for the target, with the same
+specialization as for a launch, but not launched.
 """
 
 import re
@@ -22,7 +22,7 @@ from tools import sass
 MATRIX_INSTRUCTIONS = ("HMMA", "IMMA", "QMMA", "HGMMA", "UTCHMMA", "UTCQMMA", "UTCIMMA")
 """Products on tensor cores: mma.sync, wgmma, tcgen05."""
 DESCRIPTOR_BYTES = 128
-"""Bytes that count for a copy by a tensor descriptor (TMA)."""
+"""Width that a copy by a tensor descriptor (TMA) counts as."""
 STREAMED = {
     "dense_kernel": ("key", "value"),
     "query_gradient_kernel": ("key", "value"),
@@ -33,25 +33,25 @@ STREAMED = {
 }
 """Tensors that a kernel loads for every tile of its main loop."""
 MAX_STATISTICS = 4
-"""Maximum number of 4-byte copies in a loop that count as copies of gain, bias, lse and delta."""
+"""Maximum number of 4-byte copies in a loop that are taken for copies of gain, bias, lse and delta."""
 NVIDIA_TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 
 
 class Resources(NamedTuple):
-    """Resources of one launch of a kernel, and instructions of one turn of its main loop.
+    """Resources of one launch of a kernel, and instructions of one iteration of its main loop.
 
     Attributes:
         kernel: name of the kernel.
-        registers: registers of a thread.
-        spilled: bytes that a thread spills to memory.
-        shared: bytes of shared memory of a program.
-        warps: warps of a program.
+        registers: registers per thread.
+        spilled: bytes that each thread spills to memory.
+        shared: bytes of shared memory per program.
+        warps: warps per program.
         instructions: instructions of the main loop; on AMD, of the whole kernel.
         matrix: matrix products among them.
         waits: waits for asynchronous products among them.
         barriers: barriers of all warps among them.
-        copy_bytes: bytes of the narrowest asynchronous copy of a thread among them, 0 without one,
-            `DESCRIPTOR_BYTES` if descriptors copy.
+        copy_bytes: bytes of a thread's narrowest asynchronous copy among them; 0 if there is none, `DESCRIPTOR_BYTES`
+            if descriptors copy.
         code: instructions of the whole kernel.
         serialized: 1 if ptxas serializes asynchronous products (remarks C7510 to C7519), else 0.
     """
@@ -71,7 +71,7 @@ class Resources(NamedTuple):
 
 
 class _AbsentGPU:
-    """A driver of a GPU that is not present, sufficient for compiling."""
+    """A driver for a GPU that is not present, which suffices for compiling."""
 
     def __init__(self, target: GPUTarget) -> None:
         self.target = target
@@ -89,7 +89,7 @@ class _AbsentGPU:
 
 @contextmanager
 def compiling_for(target: GPUTarget) -> Iterator[list[Any]]:
-    """Return a context in which kernels are compiled for `target` instead of launched, with the list of them."""
+    """Return a context that compiles kernels for `target` instead of launching them, and yields the list of them."""
     compiled: list[Any] = []
     launch = JITFunction.run
 
@@ -131,14 +131,14 @@ def _nvidia(kernel: Any) -> dict[str, int]:
 
 
 def _streams_by_descriptors(kernel: Any) -> bool:
-    """Return whether descriptors read all tensors that a kernel loads tile by tile, except statistics."""
+    """Return whether descriptors read all tensors, except statistics, that a kernel loads tile by tile."""
     streamed = STREAMED.get(kernel.metadata.name, ())
     signature = kernel.src.signature
     return bool(streamed) and all(signature[f"{name}_descriptor"] != "constexpr" for name in streamed)
 
 
 def _of_main_loop(code: list[sass.Instruction]) -> dict[str, int]:
-    """Count the instructions of the main loop: the one with most products, the innermost of several."""
+    """Count the instructions of the main loop, which is the innermost loop with most products."""
     loop = max(
         sass.loops(code), key=lambda body: (_products(body), -len(body) if _products(body) else len(body)), default=code
     )
@@ -156,7 +156,7 @@ def _products(code: list[sass.Instruction]) -> int:
 
 
 def _narrowest_copy(loop: list[sass.Instruction]) -> int:
-    """Return the bytes of the narrowest copy of tiles. A few 4-byte copies among wider ones are of statistics."""
+    """Return the bytes of the narrowest copy of tiles. A few 4-byte copies among wider ones are statistics."""
     widths = {**sass.widths(loop), DESCRIPTOR_BYTES: sass.count(loop, "UTMALDG")}
     found = [width for width, copies in widths.items() if copies]
     wider = [width for width in found if width > 4]
@@ -164,7 +164,7 @@ def _narrowest_copy(loop: list[sass.Instruction]) -> int:
 
 
 def _is_serialized(kernel: Any) -> bool:
-    """Return whether ptxas remarks that it serializes products, which triton does not pass on."""
+    """Return whether ptxas remarks that it serializes products. Triton does not pass these remarks on."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "kernel.ptx"
         source.write_text(kernel.asm["ptx"])

@@ -1,4 +1,4 @@
-"""Reading the machine code of NVIDIA GPUs, as `cuobjdump -sass` prints it: instructions of kernels and their loops."""
+"""Read machine code of NVIDIA GPUs as `cuobjdump -sass` prints it: instructions of kernels, and their loops."""
 
 import re
 from collections import Counter
@@ -15,10 +15,10 @@ class Instruction(NamedTuple):
     """One instruction.
 
     Attributes:
-        address: of its first byte in the kernel.
-        guarded: whether a predicate decides what it does.
-        name: with its suffixes, such as `LDGSTS.E.BYPASS.128`.
-        target: the address that it branches to, or calls: what is called need not return.
+        address: address of its first byte in the kernel.
+        guarded: whether a predicate decides if it is executed.
+        name: name with suffixes, such as `LDGSTS.E.BYPASS.128`.
+        target: the address that it branches to or calls; a call need not return.
     """
 
     address: int
@@ -28,7 +28,7 @@ class Instruction(NamedTuple):
 
 
 def kernels_of(listing: str) -> Iterator[tuple[str, str, list[Instruction]]]:
-    """Chip, mangled name and instructions of each kernel of a listing."""
+    """Yield chip, mangled name and instructions of each kernel in a listing."""
     chip = kernel = ""
     code: list[Instruction] = []
     for line in listing.splitlines():
@@ -49,18 +49,18 @@ def kernels_of(listing: str) -> Iterator[tuple[str, str, list[Instruction]]]:
 
 
 def count(code: list[Instruction], mnemonic: str) -> int:
-    """How many instructions begin with a name."""
+    """Return the number of instructions whose name begins with `mnemonic`."""
     return sum(item.name.startswith(mnemonic) for item in code)
 
 
 def main_loop(code: list[Instruction], of_loops: list[list[Instruction]], mnemonic: str) -> list[Instruction]:
-    """The outermost loop with the most instructions of a name, or all code if none is in a loop."""
+    """Return the outermost loop with most instructions of a name, or all code if none is in a loop."""
     best = max(of_loops, key=lambda loop: (count(loop, mnemonic), len(loop)), default=[])
     return best if count(best, mnemonic) else code
 
 
 def loops(code: list[Instruction]) -> list[list[Instruction]]:
-    """The natural loops of a kernel: of a branch back to a block that always comes before it, all between the two."""
+    """Return the natural loops of a kernel: all blocks between a backward branch and its target, which dominates it."""
     blocks = _blocks(code)
     successors = _successors(blocks)
     predecessors: dict[int, list[int]] = {index: [] for index in successors}
@@ -84,7 +84,7 @@ def loops(code: list[Instruction]) -> list[list[Instruction]]:
 
 
 def _blocks(code: list[Instruction]) -> list[list[Instruction]]:
-    """The instructions between branches and what they branch to."""
+    """Return the basic blocks: instructions between branches and targets of branches."""
     heads = {item.target for item in code}
     blocks: list[list[Instruction]] = [[]]
     for item in code:
@@ -110,7 +110,7 @@ def _successors(blocks: list[list[Instruction]]) -> dict[int, list[int]]:
 
 
 def _in_order(successors: dict[int, list[int]]) -> list[int]:
-    """Blocks that are reached from the first, each after one that leads to it (reverse postorder)."""
+    """Return the blocks that are reached from the first, each after one that leads to it (reverse postorder)."""
     finished: list[int] = []
     seen = {0}
     stack = [(0, iter(successors[0]))]
@@ -127,7 +127,7 @@ def _in_order(successors: dict[int, list[int]]) -> list[int]:
 
 
 def _dominators(order: list[int], predecessors: dict[int, list[int]]) -> dict[int, int]:
-    """The immediate dominator of each block (Cooper, Harvey, Kennedy: A Simple, Fast Dominance Algorithm)."""
+    """Return the immediate dominator of each block (Cooper, Harvey, Kennedy: A Simple, Fast Dominance Algorithm)."""
     rank = {index: place for place, index in enumerate(order)}
     dominator = {order[0]: order[0]}
     changed = True
@@ -155,7 +155,7 @@ def _dominates(dominator: dict[int, int], head: int, index: int) -> bool:
 
 
 def widths(code: list[Instruction]) -> Counter[int]:
-    """How many asynchronous copies there are of each width in bytes."""
+    """Return the number of asynchronous copies of each width in bytes."""
     return Counter(map(_width, filter(_is_copy, code)))
 
 

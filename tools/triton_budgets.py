@@ -31,10 +31,10 @@ FILE = Path(__file__).parent / "triton_budgets.json"
 VERSIONS = "3.6.0", "3.7.1"
 """Versions of triton: the oldest supported one and the pinned one."""
 QUERIES = 1620
-LOOP_HEADS = "instructions", "matrix", "waits", "barriers", "bytes a copy"
-"""Columns of the table for one turn of the main loop."""
+LOOP_HEADS = "instructions", "matrix", "waits", "barriers", "bytes per copy"
+"""Columns of the table for one iteration of the main loop."""
 INSTRUCTIONS_MARGIN = 1.03
-"""Factor by which a kernel and its main loop may grow without a fault."""
+"""Factor by which the instructions of a kernel and its main loop may exceed their budget."""
 
 
 class Shape(NamedTuple):

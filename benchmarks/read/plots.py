@@ -31,7 +31,7 @@ def draw(report: dict[str, Any], out: Path) -> None:
             times[dtype][name].append((int(frames), 1e3 * seconds))
         for unit, fraction in result["fractions"].items():
             peaks[f"{dtype} read, of {unit}"].append((int(frames), 100 * fraction))
-    _save(out / "read_time.png", [(f"{dtype}, keys 128, values 512", times[dtype]) for dtype in dtypes], "ms a read")
+    _save(out / "read_time.png", [(f"{dtype}, keys 128, values 512", times[dtype]) for dtype in dtypes], "ms per read")
     _save(out / "read_peak.png", [("fraction of the peak in registers", peaks)], "%", log=False)
     lines = report["memory_by_frames"].items()
     memory: Lines = {name: [(int(t), mb) for t, mb in line.items()] for name, line in lines}
@@ -51,7 +51,7 @@ def draw_gpu(results: list[dict[str, Any]], frames: tuple[int, ...], out: Path) 
                             (count, 1e3 * seconds)
                         )
         panels.append((f"{dtype}, keys 128, values 512", lines))
-    _save(out / "gpu_time.png", panels, "ms a read")
+    _save(out / "gpu_time.png", panels, "ms per read")
 
 
 def _save(path: Path, panels: list[tuple[str, Lines]], unit: str, log: bool = True, floor: float = 0.0) -> None:

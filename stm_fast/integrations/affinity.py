@@ -1,8 +1,8 @@
 """Lazy stand-ins for the matrices of other people's reads.
 
-A family's code first computes the similarity of all memory tokens with all queries, takes slices of it, turns them
-into an affinity by softmax and multiplies values with that. With `LazySimilarity` and `FusedAffinity` in place of the
-first two, the product is the fused read.
+A family's code first computes the similarity of all memory tokens to all queries and takes slices of it. It turns these
+into an affinity by softmax, and multiplies values by that. With `LazySimilarity` and `FusedAffinity` in place of
+similarity and affinity, the product is the fused read.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ MAX_VALUE_CHANNELS = 1024
 class LazySimilarity:
     """Holds the inputs of `(B, N, Q)` similarities. Slices and concatenations of it are lazy too.
 
-    Where its matrix may be built after all, it supports everything else that a matrix does.
+    If its matrix may be built after all, it supports everything else that a matrix does.
 
     Args:
         memory_key: `(B, Ck, N)`.
@@ -29,7 +29,8 @@ class LazySimilarity:
         query_key: `(B, Ck, Q)`.
         selection: `(B, Ck, Q)` or None for ones.
         parts: ranges of memory tokens that take part, in order; None for all.
-        matrix_of: the function of the first four that builds the matrix, or returns None while it must not be built.
+        matrix_of: a function of the first four arguments that builds the matrix, or returns None as long as it must not
+            be built.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class LazySimilarity:
         return torch.Size((self.memory_key.shape[0], sum(map(len, self.parts)), self.query_key.shape[2]))
 
     def affinity(self, top_k: int | None = None) -> "FusedAffinity":
-        """Return its softmax over the memory, or over the `top_k` best tokens of each query."""
+        """Return the softmax over the memory, or over the `top_k` best tokens of each query."""
         key = self._of_parts(self.memory_key)
         shrinkage = None if self.shrinkage is None else self._of_parts(self.shrinkage)
         return FusedAffinity(
@@ -61,7 +62,7 @@ class LazySimilarity:
         )
 
     def __getitem__(self, index: Any) -> "LazySimilarity | Tensor":
-        """`similarity[:, a:b]` or `similarity[:, a:b, queries]`."""
+        """Return `similarity[:, a:b]` or `similarity[:, a:b, queries]`."""
         batch, tokens, *rest = index if isinstance(index, tuple) else (index, slice(None))
         queries = rest[0] if rest else slice(None)
         if batch != slice(None) or not isinstance(tokens, slice) or tokens.step not in (None, 1) or len(rest) > 1:
@@ -80,13 +81,13 @@ class LazySimilarity:
         )
 
     def is_slice_of_the_same(self, other: "LazySimilarity") -> bool:
-        """Return whether both are of the same numbers, perhaps of other memory tokens."""
+        """Return whether both have the same inputs; their memory tokens may differ."""
         own = (self.memory_key, self.shrinkage, self.query_key, self.selection)
         theirs = (other.memory_key, other.shrinkage, other.query_key, other.selection)
         return all(_same(one, two) for one, two in zip(own, theirs, strict=True))
 
     def matrix(self) -> Tensor | None:
-        """Return the similarities themselves, built once, or None while they must not be built."""
+        """Return the similarities as a matrix, built once, or None as long as it must not be built."""
         if self._matrix is None and self._matrix_of is not None:
             shrinkage = None if self.shrinkage is None else self._of_parts(self.shrinkage)
             key = self._of_parts(self.memory_key)
@@ -130,7 +131,7 @@ class LazySimilarity:
 
 
 class FusedAffinity:
-    """A softmax affinity `(B, N, Q)` that is never built. Values multiplied with it are read by `memory_read`.
+    """A softmax affinity `(B, N, Q)` that is never built. Values multiplied by it are read by `memory_read`.
 
     `values @ affinity`, `torch.matmul` and `torch.bmm` take values `(B, C, N)`, or `(O, C, N)` of O objects
     that share an affinity with B = 1. The read is as differentiable as `memory_read` is.
@@ -138,7 +139,7 @@ class FusedAffinity:
     Args:
         memory_key: `(B, Ck, N)`.
         query_key: `(B, Ck, Q)`.
-        similarity: and the options below, see `stm_fast.memory_read`.
+        similarity: see `stm_fast.memory_read`, also for the options below.
         scale: see there.
         shrinkage: `(B, 1, N)`.
         selection: `(B, Ck, Q)`.
@@ -177,7 +178,7 @@ class FusedAffinity:
         return expanded
 
     def usage(self) -> Tensor:
-        """Return the weight that each memory token is read with, summed over queries, `(B, N)`; without gradients."""
+        """Return the weight of each memory token, summed over queries, `(B, N)`; without gradients."""
         with torch.no_grad():
             nothing = self.memory_key.new_zeros(1).expand(self.memory_key.shape[0], 1, self.memory_key.shape[2])
             usage = self._readout(nothing, return_usage=True).usage
@@ -191,7 +192,7 @@ class FusedAffinity:
         return self.usage()
 
     def read(self, values: Tensor) -> Tensor:
-        """Multiply values `(O or B, C, N)` or `(C, N)` with the affinity; return `(O or B, C, Q)`."""
+        """Multiply values `(O or B, C, N)` or `(C, N)` by the affinity; return `(O or B, C, Q)`."""
         product = f"values {tuple(values.shape)} times an affinity {tuple(self.shape)}"
         if values.ndim not in (2, 3) or values.shape[-1] != self.shape[1]:
             _refuse(product, "(objects, C, N) or (B, C, N)")
@@ -203,7 +204,7 @@ class FusedAffinity:
         return self._readout(_in_groups(shared)).value.reshape(objects, values.shape[1], -1)
 
     def __rmatmul__(self, values: Tensor) -> Tensor:
-        """Return `values @ affinity`; a tensor calls it again where the product is refused, and so gets the reason."""
+        """Return `values @ affinity`. A tensor calls this again if the product is refused, and so raises the reason."""
         return self.read(values)
 
     def _readout(self, values: Tensor, *, return_usage: bool = False) -> MemoryReadout:
@@ -274,7 +275,7 @@ def _sliced(parts: Sequence[range], start: int, stop: int) -> list[range]:
 
 
 def _joined(parts: Sequence[range]) -> list[range]:
-    """Return the same tokens in fewer ranges, without empty ones and with neighbours joined."""
+    """Return the same tokens without empty ranges and with adjacent ranges joined."""
     joined: list[range] = []
     for part in parts:
         if joined and len(part) and joined[-1].stop == part.start:

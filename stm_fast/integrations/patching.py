@@ -12,16 +12,16 @@ from stm_fast.integrations.targets import Target
 FAMILIES = (stm, stcn, xmem, aot)
 
 _LOCK = threading.RLock()
-"""Held while reads are searched, checked, replaced and restored."""
+"""Held while reads are searched for, checked, replaced and restored."""
 
 _HELD: dict[tuple[object, ...], Replacement] = {}
-"""Replacements in place, by their place."""
+"""Installed replacements, by their place."""
 
 
 class Patch:
     """Functions and methods of other people's code that the fused read replaces, until `undo`.
 
-    Several patches may hold the same ones; the originals return when the last patch is undone.
+    Several patches may hold the same ones. The originals return when the last patch is undone.
 
     Attributes:
         replaced: the dotted names of what is replaced.
@@ -32,9 +32,9 @@ class Patch:
         self.replaced = tuple(replacement.label for replacement in replacements)
 
     def undo(self) -> None:
-        """Restore what no other patch holds, everywhere, also in modules that were imported since.
+        """Restore everywhere what no other patch holds, also in modules that were imported since.
 
-        A read under way, in this thread or in another, completes. Undoing twice is harmless.
+        Reads that are running, in this thread or in others, complete. Undoing twice is harmless.
         """
         with _LOCK:
             replacements, self._replacements = self._replacements, ()
@@ -47,9 +47,9 @@ class Patch:
 def patch(target: object) -> Patch:
     """Patch the code that `target` belongs to with the fused read, for the whole process.
 
-    It knows the reads of the official STM and of code that took over its `Memory` module, of STCN, XMem and Cutie, and
+    Known reads are those of the official STM and of code that copied its `Memory` module, of STCN, XMem and Cutie, and
     the long-term and self-attention of AOT and DeAOT. Each is first compared with the fused read on small tensors; code
-    that does something else is refused. Two patches may hold the same code. Threads may patch at the same time.
+    that gives other results is refused. Two patches may hold the same code. Threads may patch at the same time.
 
     Args:
         target: a module that reads, a package whose modules are loaded, a class, a network (also one in
@@ -57,8 +57,8 @@ def patch(target: object) -> Patch:
             `InferenceCore`.
 
     Raises:
-        IntegrationError: `target` has no known read, a read gives other results than the known one, or `target` would
-            still read as before.
+        IntegrationError: `target` has no known read, the results of a read differ from those of the known one, or
+            `target` would still read as before.
     """
     with _LOCK:
         looked_at = Target(target)
@@ -85,7 +85,7 @@ def patched(target: object) -> Iterator[Patch]:
 
 
 def _hold(found: Sequence[Replacement]) -> list[Replacement]:
-    """Install replacements, or take those that are installed in their places; return what is held."""
+    """Install replacements, or take those already installed in their places; return those held."""
     held = [_HELD.setdefault(replacement.place, replacement) for replacement in found]
     for replacement in held:
         replacement.holders += 1
@@ -95,14 +95,14 @@ def _hold(found: Sequence[Replacement]) -> list[Replacement]:
     except BaseException:
         _release(held)
         raise
-    # Not before all are installed: threads that read meanwhile find all of them in place.
+    # Only after all are installed, so that threads that read meanwhile find all of them.
     for replacement in held:
         replacement.in_force = True
     return held
 
 
 def _release(replacements: Sequence[Replacement]) -> None:
-    """Remove one holder from each, and restore those that have none left."""
+    """Remove one holder from each, and restore those without holders."""
     for replacement in replacements:
         replacement.holders -= 1
     unheld = [replacement for replacement in reversed(replacements) if not replacement.holders]

@@ -16,12 +16,12 @@ from stm_fast.ops import memory_read
 class STM(nn.Module):
     """The network of seoungwugoh/STM as its evaluation script calls it, without the matrix of queries × memory.
 
-    Memory travels as the script passes it: tensors padded to K slots, of which slot 0 is the background's and stays
-    zero. Weights have the official names, with or without the `module.` prefix; a `state_dict` has them too.
+    The memory has the script's form: tensors padded to K slots, where slot 0 is the background's and stays zero.
+    Weights load by their official names, with or without the `module.` prefix, and a `state_dict` has these names too.
 
     Args:
-        backend: of the read; see `stm_fast.memory_read`.
-        top_k: softmax over the k best memory tokens of each location; the official network reads all.
+        backend: backend of the read; see `stm_fast.memory_read`.
+        top_k: number of best memory tokens per location that the softmax is taken over; the official network reads all.
     """
 
     def __init__(self, backend: str = "auto", top_k: int | None = None) -> None:
@@ -45,7 +45,7 @@ class STM(nn.Module):
         Args:
             frame: RGB `(1, 3, H, W)` in [0, 1].
             masks: soft masks, or hard ones of any dtype, `(1, K, H, W)`; slot 0 is the background.
-            num_objects: how many of the slots from 1 on are objects; a number or a tensor of one.
+            num_objects: number of objects, in the slots from 1; a number, or a tensor with one number.
 
         Returns:
             `(1, K, 128, 1, h, w)` and `(1, K, 512, 1, h, w)` at stride 16, zero in slots without an object.

@@ -16,7 +16,7 @@ from stm_fast.errors import IntegrationError
 from stm_fast.integrations.families.replacement import Replacement, original_of
 
 MAX_DEPTH = 6
-"""How deep a target is searched for the objects that it holds."""
+"""Depth to which a target is searched for the objects that it holds."""
 
 _LIBRARIES = frozenset({*sys.stdlib_module_names, "torch", "numpy", "omegaconf", "stm_fast"})
 
@@ -25,9 +25,9 @@ class Target:
     """A target and the code that belongs to it.
 
     Attributes:
-        label: its name in messages.
+        label: name of the target in messages.
         modules: modules in which its code may name a read.
-        parts: the objects that it consists of; none for a module or a class.
+        parts: the objects that it consists of; empty for a module or a class.
         kinds: their classes; for a module, those that it defines.
         notes: why reads that were found cannot be replaced, for messages.
     """
@@ -60,20 +60,20 @@ class Target:
         self.notes = [f"the code of its {kind.__name__} is fixed already" for kind in fixed]
 
     def classes(self, name: str) -> dict[type, None]:
-        """Return the classes that its modules name so, in order, each once, without those of libraries."""
+        """Return the classes of this name in its modules, in order, without duplicates and those of libraries."""
         found = [vars(module).get(name) for module in self.modules]
         found += [base for kind in self.kinds for base in kind.__mro__ if base.__name__ == name]
         return {value: None for value in found if isinstance(value, type) and not is_library(value.__module__)}
 
     def functions(self, name: str) -> dict[types.FunctionType, None]:
-        """Return the functions that its modules name so, in order, each once."""
+        """Return the functions of this name in its modules, in order and without duplicates."""
         found = [vars(module)[name] for module in self.modules if name in vars(module)]
         others = [type(value).__name__ for value in found if not isinstance(value, types.FunctionType)]
         self.notes += [f"its {name} is a {kind}, and only a function can be replaced" for kind in others]
         return {value: None for value in found if isinstance(value, types.FunctionType)}
 
     def uses(self, owner: type) -> bool:
-        """Return whether it uses a class of networks: a target that holds networks uses the classes of these alone."""
+        """Return whether it uses a class of networks. A target that holds networks uses only their classes."""
         networks = any(isinstance(part, nn.Module) for part in self.parts)
         used = not networks or any(issubclass(kind, owner) for kind in self.kinds)
         if not used:
@@ -81,7 +81,7 @@ class Target:
         return used
 
     def attributes(self, owner: type) -> set[str]:
-        """Return the names under which its networks hold modules of a class."""
+        """Return the names of attributes in which its networks hold modules of a class."""
         networks = [part for part in self.parts if isinstance(part, nn.Module)]
         return {name for part in networks for name, child in part._modules.items() if isinstance(child, owner)}
 
@@ -99,7 +99,7 @@ class Target:
         return relatives
 
     def with_overrides(self, owners: Iterable[type], name: str) -> Iterator[type]:
-        """Yield the owners of a method, and its classes that override the method without calling it."""
+        """Yield the owners of a method, and those of its classes that override the method without calling it."""
         for owner in owners:
             yield owner
             heirs = [kind for kind in self.kinds if issubclass(kind, owner)]
@@ -109,7 +109,7 @@ class Target:
                     yield definer
 
     def refuse_hidden(self, replacement: Replacement) -> None:
-        """Refuse an object whose own attribute hides the method that is replaced.
+        """Refuse an object that hides the replaced method by an attribute of its own.
 
         Raises:
             IntegrationError: there is one.
@@ -123,11 +123,11 @@ class Target:
                 )
 
     def refuse_bypasses(self, entries: Iterable[str], names: Iterable[str]) -> None:
-        """Refuse a class that overrides a method which reads by one that does not.
+        """Refuse a class that overrides a reading method by one that does not use a known read.
 
         Args:
-            entries: methods that read in the known classes.
-            names: functions and attributes that they read with.
+            entries: methods of the known classes that read.
+            names: functions and attributes with which they read.
 
         Raises:
             IntegrationError: there is one.
@@ -146,7 +146,7 @@ class Target:
 
 
 def is_library(name: str) -> bool:
-    """Return whether a module belongs to a library that has no read."""
+    """Return whether a module belongs to a library without reads."""
     return _package(name) in _LIBRARIES
 
 
@@ -172,7 +172,7 @@ def _root(module: ModuleType) -> Path | None:
 
 
 def _parts(target: object) -> Iterator[object]:
-    """Yield a target and what it holds, each once: modules of networks, items of containers, attributes of the rest."""
+    """Yield a target and what it holds, each once: modules of networks, items of containers, other attributes."""
     level, seen = [target], {id(target)}
     for _ in range(MAX_DEPTH):
         yield from level
@@ -199,7 +199,7 @@ def _may_hold(value: object) -> bool:
 
 
 def _mentions(kind: type, method: object, names: set[str]) -> bool:
-    """Return whether a method, or one of its class that it calls, uses one of `names`; True where code is hidden."""
+    """Return whether a method, or one that it calls on its class, uses one of `names`; True if code is hidden."""
     waiting, seen = [method], set[str]()
     while waiting:
         called: Any = waiting.pop()
@@ -217,6 +217,6 @@ def _mentions(kind: type, method: object, names: set[str]) -> bool:
 
 
 def _names(code: types.CodeType) -> set[str]:
-    """Return the names that a function uses, also in inner functions."""
+    """Return the names that a function and its inner functions use."""
     inner = [_names(constant) for constant in code.co_consts if isinstance(constant, types.CodeType)]
     return {*code.co_names, *code.co_freevars}.union(*inner)

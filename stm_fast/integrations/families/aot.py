@@ -1,6 +1,6 @@
 """AOT (Yang et al., NeurIPS 2021) and DeAOT (Yang and Yang, NeurIPS 2022): attention over the whole memory.
 
-Their short-term attention looks at a window and is left alone.
+Their short-term attention, which looks at a window, is not replaced.
 """
 
 import inspect
@@ -45,7 +45,7 @@ def _owners(target: Target, name: str, parameters: Sequence[str]) -> Iterator[ty
 
 
 def _refuse_unchanged(target: Target, replacement: Replacement) -> None:
-    """Refuse modules that would keep their own read, and warn of those that do while they train."""
+    """Refuse modules that would keep their own read, and warn about those that keep it while they train."""
     target.refuse_hidden(replacement)
     parts: list[Any] = [part for part in target.parts if isinstance(part, replacement.owner)]  # type: ignore[arg-type]
     for part in parts:
@@ -90,7 +90,7 @@ def _gated(replacement: Replacement) -> Function:
 
 
 def _needs_the_affinity(module: Any) -> bool:
-    """Dropout in training acts on the affinity itself; a `top_k` may be a share of the tokens, in either sense."""
+    """Return whether a module needs the affinity, for dropout in training or a `top_k` that is a share of tokens."""
     if module.training:
         return bool(module.drop_prob > 0)
     return _is_share(_top_k(module))
@@ -133,7 +133,7 @@ def _by_head(tokens: Tensor, heads: int) -> Tensor:
 
 
 def _halves(module: Any, tokens: Tensor, first: Function, second: Function) -> Tensor:
-    """Project both halves of the channels by their own layers, interleave them head by head, and apply SiLU."""
+    """Project both halves of the channels with their own layers, interleave them head by head, and apply SiLU."""
     halves = first(tokens[..., : module.d_vu // 2]), second(tokens[..., module.d_vu // 2 :])
     by_head = [half.view(*half.shape[:2], module.num_head, -1) for half in halves]
     return torch.nn.functional.silu(torch.cat(by_head, -1).flatten(2))

@@ -1,6 +1,6 @@
-"""Check that a read of other people's code gives what the fused read gives: both run on the same small tensors.
+"""Check that other people's read gives the same as the fused read: both run on the same small tensors.
 
-The process is left alone, its random state, default dtype and default device included: other threads may be at work.
+The process keeps its random state, default dtype and default device, since other threads may be running.
 """
 
 import inspect
@@ -15,14 +15,14 @@ from torch.overrides import TorchFunctionMode
 from stm_fast.errors import IntegrationError
 
 TOLERANCE = 1e-3
-"""Largest difference between their read and the fused one that counts as equal, relative to the largest number."""
+"""Largest difference between their read and ours that counts as equal, relative to the largest number."""
 
 _DRAWS = {
     *("rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like", "normal", "bernoulli"),
     *("multinomial", "poisson", "bernoulli_", "cauchy_", "exponential_", "geometric_", "log_normal_", "normal_"),
     *("random_", "uniform_", "kaiming_uniform_"),
 }
-"""Functions of torch that draw random numbers, of `torch.nn.init` those that a mode sees as one."""
+"""Functions of torch that draw random numbers, with those of `torch.nn.init` that a mode sees as one call."""
 
 _CONSTRUCTORS = {
     *(torch.arange, torch.as_tensor, torch.asarray, torch.bartlett_window, torch.blackman_window, torch.empty),
@@ -61,7 +61,7 @@ def takes(owner: type, name: str, known: Sequence[str]) -> bool:
     """Return whether a class has a method with these parameters, after the first.
 
     Raises:
-        IntegrationError: it has these and others.
+        IntegrationError: it has these and other parameters.
     """
     method = vars(owner).get(name)
     if method is None or not callable(method):
@@ -77,7 +77,7 @@ def takes(owner: type, name: str, known: Sequence[str]) -> bool:
 
 @contextmanager
 def _same_numbers() -> Iterator[None]:
-    """Compute in plain float32 on the CPU with the same random numbers each time, in this thread alone."""
+    """Compute in plain float32 on the CPU, with the same random numbers each time, in this thread only."""
     plain = torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext()
     with torch.no_grad(), plain, torch.device("cpu"), _OwnNumbers():
         yield

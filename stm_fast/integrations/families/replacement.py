@@ -9,21 +9,21 @@ from typing import Any
 Function = Callable[..., Any]
 
 _ORIGINALS: dict[int, Function] = {}
-"""The original of each of our functions, by its id; an attribute of it would be copied by `functools.wraps`."""
+"""The original of each of our functions, by its id. `functools.wraps` would copy an attribute of the function."""
 
 
 class Replacement:
-    """`name` of `owner` becomes `ours`, which calls `fused` while it is in force and the original otherwise.
+    """Replaces `name` of `owner` by `ours`, which calls `fused` while it is in force and the original otherwise.
 
-    So a reference to ours that other code kept, such as a bound method, is the original again after `restore`.
+    So references to ours that other code keeps, such as bound methods, call the original after `restore`.
 
     Attributes:
         owner: the class of a method, or the module that defines a function.
-        name: of the function or method.
+        name: name of the function or method.
         original: the function that is replaced.
         fused: the read that replaces it.
         ours: the function that is installed.
-        in_force: whether ours calls `fused`. Once restored it never does again.
+        in_force: whether ours calls `fused`; never again once restored.
         holders: how many patches hold it.
     """
 
@@ -67,7 +67,7 @@ class Replacement:
         _ORIGINALS.pop(id(self.ours), None)
 
     def _exchange(self, old: Function, new: Function) -> None:
-        # The owner first: a module that is being imported takes its functions from there.
+        # The owner comes first: a module that is being imported takes its functions from there.
         for place in self._places():
             for name, value in list(vars(place).items()):
                 if value is old:
@@ -80,5 +80,5 @@ class Replacement:
 
 
 def original_of(function: Function) -> Function:
-    """Return the original of a function of ours that is installed, and any other function itself."""
+    """Return the original if a function is ours and installed; return any other function unchanged."""
     return _ORIGINALS.get(id(function), function)

@@ -1,4 +1,4 @@
-"""STCN (Cheng et al., NeurIPS 2021): the affinity of its memory bank, and of its reader for training."""
+"""STCN (Cheng et al., NeurIPS 2021): the affinity of its memory bank, and of its memory reader in training."""
 
 from collections.abc import Iterator
 from typing import Any, TypeAlias
@@ -17,7 +17,7 @@ Shape: TypeAlias = tuple[int, ...]
 READS = "STCN's MemoryBank and MemoryReader"
 
 _EVALUATION = "segment_with_query"
-"""A method of the network for evaluation, which reads with a bank that it is given."""
+"""A method of the network for evaluation, which reads with a bank that is passed to it."""
 
 
 def find(target: Target) -> Iterator[Replacement]:
@@ -46,7 +46,7 @@ def find(target: Target) -> Iterator[Replacement]:
 
 
 def _checked(replacement: Replacement, memory_grid: Shape, query_grid: Shape, *arguments: int) -> Replacement:
-    """Return the replacement of a method, once an instance made with `arguments` reads as ours does."""
+    """Return the replacement of a method after checking that an instance made with `arguments` reads as ours does."""
 
     def reads(method: Function) -> list[Tensor]:
         key, query = torch.randn(1, 8, *memory_grid), torch.randn(1, 8, *query_grid)

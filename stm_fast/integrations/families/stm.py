@@ -1,4 +1,4 @@
-"""The official STM (Oh et al., ICCV 2019) and code that took over its `Memory` module."""
+"""The official STM (Oh et al., ICCV 2019) and code that copied its `Memory` module."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -30,7 +30,7 @@ def find(target: Target) -> Iterator[Replacement]:
         if home is None or not {"get_similarity", "do_softmax"} <= {*vars(home)}:
             continue
         target.refuse_bypasses(("match_memory", "read"), _KNOWN)
-        # In the order of installation: do_softmax takes both kinds of similarity before get_similarity returns ours.
+        # In order of installation: do_softmax must take both kinds of similarity before get_similarity returns ours.
         makers = {"do_softmax": _do_softmax, "get_similarity": _get_similarity, "get_affinity": _get_affinity}
         found = {name: Replacement(home, name, make) for name, make in makers.items() if name in vars(home)}
         _check(found)
@@ -44,7 +44,7 @@ def _get_similarity(replacement: Replacement) -> Function:
         mk: Tensor, ms: Tensor | None, qk: Tensor, qe: Tensor | None, add_batch_dim: bool = False
     ) -> LazySimilarity | Tensor:
         if ms is not None and qe is None:
-            # Their formula then leaves out |q|², which is not lost in the softmax: a shrinkage multiplies it.
+            # Their formula then leaves out |q|². The softmax does not cancel it, because a shrinkage multiplies it.
             options = {"add_batch_dim": True} if add_batch_dim else {}
             return original(mk, ms, qk, qe, **options)  # type: ignore[no-any-return]
         if add_batch_dim:
