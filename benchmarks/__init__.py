@@ -1,1 +1,1 @@
-"""What README and docs report, and the scripts that print it: `read`, whole systems, and the clips that they run on."""
+"""Scripts that print the numbers in README and docs, of the read and of whole systems, and the clips they use."""

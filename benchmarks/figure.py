@@ -10,7 +10,7 @@ from stm_fast.media.files import atomic_path
 
 @contextmanager
 def saved(path: Path, rows: int, columns: int, **options: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield matplotlib's figure and its array of axes `(rows, columns)`, and write them as PNG after the block."""
+    """Yield a figure and its array of axes `(rows, columns)`; write it as PNG after the block."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,7 +1,7 @@
-"""The one harness: check that several ways to do a thing agree, then time them in turns.
+"""The benchmark harness: check that several ways to do a thing agree, then time them in turns.
 
-A machine is not equally fast from one second to the next. All ways take turns, and what is compared are the ratios
-within a turn: medians of those say more than ratios of medians.
+The speed of a machine changes from one second to the next. So all ways take turns, and ratios are taken within a turn:
+their median says more than a ratio of medians.
 """
 
 import math
@@ -19,12 +19,12 @@ Seconds = dict[str, list[float]]
 
 @dataclass(frozen=True)
 class Turns:
-    """How many turns are taken; iterating yields their numbers.
+    """Number of turns to take. Iterating yields the number of each turn.
 
     Attributes:
-        rounds: at most so many.
-        min_rounds: at least so many.
-        seconds: after which `min_rounds` are enough.
+        rounds: maximum number of turns.
+        min_rounds: minimum number of turns.
+        seconds: time after which `min_rounds` turns are enough.
     """
 
     rounds: int | None = None
@@ -62,7 +62,7 @@ def in_turns(runs: Mapping[str, Run], turns: Turns, clock: Callable[[Run], float
 
 
 def rotated(runs: Mapping[str, Run], turn: int) -> dict[str, Run]:
-    """Return the runs in an order that begins with another one each turn."""
+    """Return the runs in an order that starts with a different one each turn."""
     names = list(runs)
     first = turn % len(names)
     return {name: runs[name] for name in names[first:] + names[:first]}
@@ -74,7 +74,7 @@ def medians(seconds: Seconds) -> dict[str, float]:
 
 
 def ratio(others: Iterable[float], ours: Iterable[float]) -> float:
-    """Return the median of the ratios of paired numbers, others' to ours."""
+    """Return the median of the ratios of paired numbers, others to ours."""
     return statistics.median(other / own for other, own in zip(others, ours, strict=True))
 
 
@@ -90,12 +90,12 @@ def relative_error(found: Iterable[Tensor], expected: Iterable[Tensor]) -> float
 
 
 def refusal(run: Run, expected: Tensor, allowed: float) -> str:
-    """Return why a run cannot be compared: it raises, or does something else; empty if it can.
+    """Return why a run cannot be compared: it raises, or its result differs. Return an empty text if it can.
 
     Args:
-        run: whose result is compared if it is a tuple, by its first tensor.
+        run: returns a result; if it is a tuple, its first tensor is compared.
         expected: what that tensor should be.
-        allowed: relative error that is no mistake.
+        allowed: largest relative error that is not a mistake.
     """
     try:
         answer = run()

@@ -1,4 +1,4 @@
-"""The machine that a benchmark runs on, and the line about it that heads every table."""
+"""Describe the machine that a benchmark runs on, in the line above every table."""
 
 import os
 import platform
@@ -15,11 +15,11 @@ PACKAGES = ("torch", "triton", "numpy")
 
 
 def line(*details: str, threads: str | None = None) -> str:
-    """Return processor, threads, what else matters, and versions.
+    """Return processor, threads, details and versions.
 
     Args:
-        *details: what else matters, such as a dtype.
-        threads: used by the benchmark; by default those of this process.
+        *details: other facts that matter, such as a dtype.
+        threads: number of threads of the benchmark; by default those of this process.
     """
     used = f"{torch.get_num_threads()} threads" if threads is None else threads
     packages = ", ".join(f"{package} {number}" for package, number in versions().items())
@@ -27,7 +27,7 @@ def line(*details: str, threads: str | None = None) -> str:
 
 
 def describe_gpu() -> dict[str, str]:
-    """Return names and versions of all that kernels on a GPU depend on, and the commit that is measured."""
+    """Return names and versions of everything that kernels on a GPU depend on, and the commit."""
     found = {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
     found["cores"] = str(os.cpu_count())
     if torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""What this process holds of the machine's memory, in bytes, as Linux counts it."""
+"""Memory of this process in bytes, as Linux counts it."""
 
 import re
 import threading
@@ -21,23 +21,23 @@ def resident() -> int:
 
 
 def peak() -> int:
-    """Return the peak of the resident memory; unlike `ru_maxrss`, a new process does not inherit its parent's."""
+    """Return the peak of the resident memory. Unlike `ru_maxrss`, it is not inherited from the parent process."""
     return held()["VmHWM"]
 
 
 def reset_peak() -> None:
-    """Let the peak begin anew."""
+    """Reset the peak."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
 def anonymous() -> int:
-    """Return the resident memory that is not of a file."""
+    """Return the resident memory that does not belong to a file."""
     return held()["RssAnon"]
 
 
 @contextmanager
 def anonymous_growth() -> Iterator[list[float]]:
-    """Watch the block; the list's one number becomes the peak of anonymous memory beyond that before the block."""
+    """Yield a list whose one number becomes the block's peak of anonymous memory, less that before the block."""
     before, growth, done = anonymous(), [0.0], threading.Event()
 
     def watch() -> None:

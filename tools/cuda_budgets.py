@@ -42,8 +42,8 @@ COLUMNS = {
     "barriers": "barriers per tile",
     "divisions": "divisions in the loop",
 }
-"""Recorded numbers of a kernel and their headings. `matrix` counts products on tensor cores. `per_copy` is the minimum over
-loops of instructions per 16-byte copy. The tile loop is the outermost loop with products."""
+"""Recorded numbers of a kernel and their headings. `matrix` counts products on tensor cores. `per_copy` is the
+minimum over loops of instructions per 16-byte copy. The tile loop is the outermost loop with products."""
 
 
 def measure(nvcc: str) -> dict[str, Any]:

@@ -1,11 +1,11 @@
-"""A video of any length on which memory policies are compared, rendered as it is read.
+"""A video of any length on which memory policies are compared. Frames are rendered when they are read.
 
-Solids wander before a changing background and turn slowly, so that each shows sides which look different from frame 0.
-They vanish, are gone for hundreds of frames, and are back all at once, somewhere else: with their first side, or with
-one that was last shown longer ago than a window of 20 frames, every fifth, reaches. While one is away, a distractor of
-the same shape with other pictures may take its place. Whoever remembered can know the objects again; apart from that,
-little changes from frame to frame, and objects at most touch, so that what is measured is memory and not how well
-crossings are told apart.
+Solids move in front of a changing background and turn slowly, so that their sides differ from those in frame 0. They
+vanish for hundreds of frames and then reappear somewhere else. They show their first side, or one last shown so long
+ago that a window of 20 frames, every fifth, no longer has it. While one is away, a distractor of the same shape with
+other pictures may take its place. A memory that kept these sides can recognise the objects. Otherwise little changes
+from frame to frame, and objects at most touch, so that the clip measures memory and not how well crossings are
+resolved.
 
     for image, mask in LongClip(10_000): ...
 """
@@ -30,13 +30,13 @@ Rng = np.random.Generator
 Size = tuple[int, int]
 
 _LATEST_START = 350  # of distractors
-_JITTER = 10  # pixels about the middle of a lane, in frame 0
+_JITTER = 10  # pixels around the middle of a lane, in frame 0
 _LANE = 142  # minimum width of an object's lane, pixels
-_MAX_OBJECTS = 5  # whose lanes are no wider than a scene's photograph
+_MAX_OBJECTS = 5  # their lanes are no wider than a scene's photograph
 _OVERLAP = 6  # pixels by which lanes reach into one another
 
 _BALL_AXES, _BOX_AXES = (28, 43), (19, 26)  # semi-axes, pixels
-_VISIBLE = 0.5  # share of a solid's full area above which it is back
+_VISIBLE = 0.5  # share of a solid's full area above which it counts as back
 _SCORED = 100  # frames of a return
 _MIN_SCORED = 40  # returns with fewer are left out
 
@@ -52,11 +52,11 @@ class Return(NamedTuple):
     """An object that comes back.
 
     Attributes:
-        object_id: which one.
+        object_id: id of the object.
         first: the first frame in which more than half of its full area is visible.
-        last: the frame after the last one to score: it shows the same side up to there.
-        absent: frames without a pixel of it before it entered.
-        view: "first" where it shows the side of frame 0, "other" where it shows another one that was seen earlier, for
+        last: the frame after the last one to score, up to which it shows the same side.
+        absent: number of frames without a pixel of it before it entered.
+        view: "first" if it shows the side of frame 0, "other" if it shows another side, which was visible earlier for
             about a hundred frames or more.
     """
 
@@ -68,17 +68,17 @@ class Return(NamedTuple):
 
 
 class LongClip:
-    """A rendered video of `frames` frames, always the same for a seed.
+    """A rendered video of `frames` frames, which depends only on the seed.
 
-    A shorter clip is the beginning of a longer one. Rendering takes scikit-image's pictures. Frames are square for one
-    object, and as wide as the lanes of several.
+    A shorter clip is the beginning of a longer one. Rendering needs scikit-image's pictures. Frames are square for one
+    object, and as wide as all lanes for several.
 
     Attributes:
         objects: ids of the objects; all are fully visible in frame 0.
         size: height and width of the frames.
 
     Raises:
-        ValueError: `frames` is below 1, or `objects` not in 1..5.
+        ValueError: `frames` is below 1, or `objects` is not in 1..5.
         StmFastError: scikit-image is not installed.
     """
 
@@ -100,7 +100,7 @@ class LongClip:
         return map(self.frame, range(self._frames))
 
     def frame(self, index: int) -> LongFrame:
-        """Any frame, from 0; the one that iteration gives."""
+        """Return a frame by its number from 0, the same as iteration yields."""
         if not 0 <= index < self._frames:
             raise IndexError(f"index must be in 0..{self._frames - 1}, got {index}")
         canvas = self._scenery.background(index)
@@ -115,7 +115,7 @@ class LongClip:
 
     @cached_property
     def returns(self) -> list[Return]:
-        """Every time that an object comes back and shows the side that it comes with for a while, in order."""
+        """Return in order every time that an object comes back and shows the same side for a while."""
         found = (
             self._return(actor, before, visit)
             for actor in self._actors[: len(self.objects)]
@@ -124,7 +124,7 @@ class LongClip:
         return sorted((each for each in found if each is not None), key=lambda each: each.first)
 
     def _return(self, actor: "_Actor", before: Visit, visit: Visit) -> Return | None:
-        """The return with which a visit begins; None where it is too short to score."""
+        """Return the return with which a visit begins; None if it is too short to score."""
         last = min(visit.turns, self._frames)
         entry = self._seen(actor, range(visit.start, last))
         first = self._seen(actor, range(entry, last), _VISIBLE)
@@ -135,36 +135,36 @@ class LongClip:
         return Return(actor.identity, first, min(last, first + _SCORED), entry - gone, view)
 
     def _seen(self, actor: "_Actor", indices: range, share: float = 0) -> int:
-        """The first of `indices` where more than a share of an object is seen, or else their end."""
+        """Return the first of `indices` at which more than a share of an object is visible, or else their end."""
         return next((index for index in indices if self._visible(actor, index) > share), indices.stop)
 
     def _visible(self, actor: "_Actor", index: int) -> float:
-        """Share of an object on stage that is neither outside the frame nor behind others."""
+        """Return the share of an object on stage that is neither outside the frame nor behind others."""
         present = [(each.identity, each.solid.form.silhouette(at.pose(index))) for each, at in self._on_stage(index)]
         whole = next(silhouette for identity, silhouette in present if identity == actor.identity)
         return float((_ids(present, self.size) == actor.identity).sum() / (whole.coverage > 0.5).sum())
 
     def _on_stage(self, index: int) -> list[tuple["_Actor", Visit]]:
-        """The solids of a frame, farther ones first."""
+        """Return the solids of a frame, farther ones first."""
         present = [(actor, visit) for actor in self._actors if (visit := actor.visit(index)) is not None]
         return sorted(present, key=lambda pair: pair[1].depth)
 
 
 class _Actor(NamedTuple):
-    """A solid, its id in masks, 0 for distractors, and its visits in order."""
+    """A solid, its id in masks (0 for distractors) and its visits in order."""
 
     solid: Solid
     identity: int
     visits: list[Visit]
 
     def visit(self, index: int) -> Visit | None:
-        """The visit that a frame is part of."""
+        """Return the visit that a frame is part of."""
         place = bisect_right(self.visits, index, key=lambda visit: visit.start) - 1
         return self.visits[place] if place >= 0 and index < self.visits[place].stop else None
 
 
 def _cast(frames: int, seed: int, objects: int, width: int) -> Iterator[_Actor]:
-    """Objects and then distractors, one a lane, which have the forms of the lanes' objects."""
+    """Return the objects, then one distractor per lane, which has the form of the lane's object."""
     common, *own = np.random.SeedSequence((seed, 1)).spawn(1 + 2 * objects)
     rng = np.random.default_rng(common)
     forms = _forms(rng, objects)
@@ -176,7 +176,7 @@ def _cast(frames: int, seed: int, objects: int, width: int) -> Iterator[_Actor]:
         solid = Solid(forms[which], photographs.sides(SIDES, rng))
         owns = number < objects
         start, place = (0, places[which]) if owns else (int(rng.integers(_LATEST_START)), None)
-        # Owners' visits after the end decide as well which of the distractors' begin before it.
+        # Visits of objects after the end also decide which visits of distractors begin before it.
         end = frames + LONGEST_VISIT if owns else frames
         all_visits = visits(solid.form.radius, rng, lanes[which], start, place)
         coming = takewhile(lambda visit, end=end: visit.start < end, all_visits)  # type: ignore[misc]
@@ -188,12 +188,12 @@ def _cast(frames: int, seed: int, objects: int, width: int) -> Iterator[_Actor]:
 
 
 def _meets(visit: Visit, others: list[Visit]) -> bool:
-    """Whether a visit and one of the others are at the same time."""
+    """Return whether a visit overlaps one of the others in time."""
     return any(visit.start < other.stop and other.start < visit.stop for other in others)
 
 
 def _forms(rng: Rng, objects: int) -> list[Form]:
-    """A form for each object, balls and boxes in turn."""
+    """Return a form for each object, balls and boxes in turn."""
     first = int(rng.integers(2))
     balls = [(first + number) % 2 == 0 for number in range(objects)]
     lengths = (rng.uniform(*(_BALL_AXES if ball else _BOX_AXES), 3).astype(np.float32) for ball in balls)
@@ -201,18 +201,18 @@ def _forms(rng: Rng, objects: int) -> list[Form]:
 
 
 def _lane(number: int, width: float) -> Lane:
-    """A lane, which reaches a little into its neighbours."""
+    """Return a lane, which reaches a little into its neighbours."""
     return Lane(number * width - _OVERLAP, (number + 1) * width + _OVERLAP)
 
 
 def _place(lane: Lane, rng: Rng) -> Floats:
-    """Centre of an object in frame 0, `(2,)`: about the middle of its lane."""
+    """Return the centre of an object in frame 0, `(2,)`, near the middle of its lane."""
     middle = ((lane.left + lane.right) / 2, HEIGHT / 2)
     return (middle + rng.uniform(-_JITTER, _JITTER, 2)).astype(np.float32)
 
 
 def _ids(silhouettes: list[tuple[int, Silhouette]], size: Size) -> NDArray[np.uint8]:
-    """Ids of what more than half of a pixel shows; of the silhouettes, farther ones come first."""
+    """Return the id that covers more than half of each pixel, given silhouettes with farther ones first."""
     shares: dict[int, Floats] = {}
     for identity, silhouette in silhouettes:
         within, part = _overlap(silhouette, size)
@@ -228,7 +228,7 @@ def _ids(silhouettes: list[tuple[int, Silhouette]], size: Size) -> NDArray[np.ui
 
 
 def _overlap(silhouette: Silhouette, size: Size) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """The part of a silhouette that is in the frame: where in the frame, and where in the silhouette."""
+    """Return where a silhouette and the frame overlap: in the frame, and in the silhouette."""
     within, part = [], []
     corner = (silhouette.top, silhouette.left)
     for first, length, side in zip(corner, silhouette.coverage.shape, size, strict=True):

@@ -1,4 +1,4 @@
-"""Photographs that ship inside scikit-image, in any colour: what the long clip's things and scenes are covered with.
+"""Photographs that ship with scikit-image, in any colour, for the objects and scenes of the long clip.
 
 All are CC0 or in the public domain: the astronaut and Hubble's deep field (NASA), bricks, grass and gravel
 (CC0Textures), the cameraman (Lav Varshney), Chelsea the cat (Stéfan van der Walt), coffee (Rachel Michetti), a retina
@@ -19,8 +19,9 @@ Rng = np.random.Generator
 
 COLOURED = ("astronaut", "chelsea", "coffee", "hubble_deep_field", "retina", "rocket")
 GREY = ("brick", "camera", "grass", "gravel")
-_PATTERNED = (*(name for name in COLOURED if name != "hubble_deep_field"), *GREY)  # more than black and points
-# What a grey photograph's dark and light parts look like where it is a scene.
+_PATTERNED = (*(name for name in COLOURED if name != "hubble_deep_field"), *GREY)  # without the black sky
+
+# Colours of a grey photograph's dark and light parts in a scene.
 _NATURAL = {
     "brick": ("#3a1a12", "#e0a88c"),
     "camera": ("#101820", "#d8dce0"),
@@ -29,17 +30,17 @@ _NATURAL = {
 }
 
 TEXELS = 112
-_CROP = (0.35, 0.6)  # side of a crop, of the photograph's shorter side
+_CROP = (0.35, 0.6)  # side of a crop, as a share of the photograph's shorter side
 _CANDIDATES = 5
-_SEAM = 0.03  # width of a side's dark rim, of the side
-_BLACK = 0.1  # brightness of a side's darkest parts: nothing is lost before a dark scene
+_SEAM = 0.03  # width of a side's dark rim, as a share of the side
+_BLACK = 0.1  # brightness of a side's darkest parts, so that they are visible in a dark scene
 
 SCENE_SIZE = (480, 720)
 _DEFOCUS = 1.2
 
 
 def scenes() -> list[Floats]:
-    """Every photograph as a scene, a little out of focus: float32 `(480, 720, 3)` in [0, 1]."""
+    """Return every photograph as a scene, a little out of focus: float32 `(480, 720, 3)` in [0, 1]."""
     pictures = {name: _photograph(name) for name in COLOURED}
     pictures |= {name: ImageOps.colorize(_photograph(name).convert("L"), *_NATURAL[name]) for name in GREY}
     fitted = (ImageOps.fit(picture, SCENE_SIZE[::-1], Image.Resampling.LANCZOS) for picture in pictures.values())
@@ -47,9 +48,9 @@ def scenes() -> list[Floats]:
 
 
 def sides(count: int, rng: Rng) -> Floats:
-    """Details of `count` different photographs in colours of their own, float32 `(count, 112, 112, 3)` in [0, 1].
+    """Return details of `count` different photographs, recoloured, float32 `(count, 112, 112, 3)` in [0, 1].
 
-    Each has a dark rim, as a seam where it meets its neighbours.
+    Each has a dark rim, which makes a seam between neighbours.
     """
     names = rng.choice(_PATTERNED, count, replace=False)
     edge = 1 - np.abs(2 * (np.arange(TEXELS, dtype=np.float32) + 0.5) / TEXELS - 1)
@@ -59,7 +60,7 @@ def sides(count: int, rng: Rng) -> Floats:
 
 
 def _detail(name: str, rng: Rng) -> Image.Image:
-    """The part of a photograph, among some drawn at random, that has most contrast."""
+    """Draw some parts of a photograph and return the one with most contrast."""
     picture = _photograph(name)
     crops = []
     for _ in range(_CANDIDATES):
@@ -71,7 +72,7 @@ def _detail(name: str, rng: Rng) -> Image.Image:
 
 
 def _recoloured(name: str, picture: Image.Image, rng: Rng) -> Image.Image:
-    """A coloured picture with its hues turned round the circle, a grey one in two colours."""
+    """Shift the hues of a coloured picture; give a grey one two colours."""
     if name in GREY:
         dark, light = rng.random(2)
         black, white = colorsys.hsv_to_rgb(dark, 0.7, 0.25), colorsys.hsv_to_rgb(light, 0.6, 1.0)

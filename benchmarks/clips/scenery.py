@@ -1,7 +1,7 @@
-"""What is behind the things of the long clip, and the camera that sees both.
+"""The background of the long clip, and its camera.
 
-The camera pans over one photograph after another; each fades into the next. Brightness and colour of the light drift,
-and the sensor has a little grain.
+The camera pans over one photograph after another, and each fades into the next. Brightness and colour of the light
+drift, and the sensor adds a little grain.
 """
 
 from bisect import bisect_right
@@ -19,14 +19,14 @@ _SCENE = (500, 900)  # frames from one fade to the next
 _FADE = 90
 _PAN_PERIOD = (1500, 2600)
 _DRIFT_PERIODS = (517, 1291, 2903)
-_BRIGHTNESS, _TINT = 0.07, 0.03  # of each period of the drift, as the logarithm of a gain
-_GRAIN = 1.6  # standard deviation, of 255
+_BRIGHTNESS, _TINT = 0.07, 0.03  # per period of the drift, as logarithm of a gain
+_GRAIN = 1.6  # standard deviation, in steps of 1/255
 
 
 class Scenery:
-    """Backgrounds and exposure of `frames` frames of `size` pixels, always the same for a seed.
+    """Backgrounds and exposure of `frames` frames of `size` pixels, which depend only on the seed.
 
-    Those of fewer frames are the first ones of those of more.
+    Fewer frames are the beginning of more frames.
     """
 
     def __init__(self, frames: int, size: tuple[int, int], seed: int) -> None:
@@ -42,7 +42,7 @@ class Scenery:
         self._grain = grain.normal(0, _GRAIN, (2 * size[0], 2 * size[1], 3)).astype(np.float32)
 
     def background(self, index: int) -> Floats:
-        """What the camera sees behind all things, float32 `(H, W, 3)` in [0, 1]."""
+        """Return the background of a frame, float32 `(H, W, 3)` in [0, 1]."""
         scene = bisect_right(self._cuts, index) - 1
         view = self._view(scene, index)
         faded = (index - self._cuts[scene]) / _FADE
@@ -52,7 +52,7 @@ class Scenery:
         return view
 
     def expose(self, canvas: Floats, index: int) -> NDArray[np.uint8]:
-        """The frame that the camera makes of colours `(H, W, 3)` in [0, 1]."""
+        """Return the camera's frame of colours `(H, W, 3)` in [0, 1]."""
         swing = np.sin(2 * np.pi * index / np.array(_DRIFT_PERIODS)[:, None] + self._light_phases).sum(0)
         gain = np.exp(_BRIGHTNESS * swing[0] + _TINT * swing[1:])
         height, width = self._size
@@ -62,7 +62,7 @@ class Scenery:
         return np.clip(values, 0, 255, out=values).astype(np.uint8)
 
     def _view(self, scene: int, index: int) -> Floats:
-        """A window onto a scene's photograph, between its pixels as the pan requires, `(H, W, 3)`."""
+        """Return the visible window of a scene's photograph, interpolated between pixels, `(H, W, 3)`."""
         which = self._order[scene]
         picture, (height, width) = self._pictures[which], self._size
         turn = 2 * np.pi * index / self._pan_periods[which] + self._pan_phases[which]
@@ -75,7 +75,7 @@ class Scenery:
 
 
 def _programme(frames: int, pictures: int, rng: Rng) -> tuple[list[int], list[int]]:
-    """Frames at which scenes begin, and which picture each shows; no two in a row are the same."""
+    """Return the frames at which scenes begin, and the picture of each; adjacent scenes differ."""
     cuts, order = [0], list[int]()
     for picture in _shuffled(pictures, rng):
         if not order or picture != order[-1]:

@@ -1,8 +1,8 @@
 """Solids with a picture on each of their six sides, drawn in parallel projection.
 
 A solid is a unit ball or a unit cube, stretched along its axes and turned. Pixels are mapped back into the unit solid,
-where the ray through a pixel is `near + z * along`, larger `z` being nearer to the viewer; the picture at a point is
-that of the side of the cube which the ray from the centre through it meets.
+where the ray through a pixel is `near + z * along`; larger `z` is nearer to the viewer. The ray from the centre through
+a point meets a side of the cube, whose picture the point shows.
 
 Coordinates are (x, y, z): right, down and towards the viewer, in pixels.
 """
@@ -32,7 +32,7 @@ class Pose(NamedTuple):
     angles: Floats
 
     def rotation(self) -> Floats:
-        """From the solid's axes to the viewer's, `(3, 3)`: yaw about y first, then pitch about x, roll about z."""
+        """Return the map `(3, 3)` from the solid's axes to the viewer's: yaw about y, pitch about x, roll about z."""
         (sy, sp, sr), (cy, cp, cr) = np.sin(self.angles), np.cos(self.angles)
         yaw = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
         pitch = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
@@ -41,7 +41,7 @@ class Pose(NamedTuple):
 
 
 class Silhouette(NamedTuple):
-    """How much of each pixel a solid covers: float32 `(h, w)`, its first pixel at row `top` and column `left`."""
+    """A solid's coverage of each pixel: float32 `(h, w)`, whose first pixel is at row `top` and column `left`."""
 
     top: int
     left: int
@@ -64,22 +64,22 @@ class Form(ABC):
     @property
     @abstractmethod
     def radius(self) -> float:
-        """No point is farther from the centre, in pixels."""
+        """Largest distance of a point from the centre, in pixels."""
 
     @abstractmethod
     def reach(self, axes: Floats) -> Floats:
-        """How far the solid goes to either side of its centre, `(n,)`, where its semi-axes become `axes` `(n, 3)`."""
+        """Return the solid's half extents `(n,)` in n directions, given its semi-axes in them `(n, 3)`."""
 
     @abstractmethod
     def hit(self, near: Floats, along: Floats) -> tuple[Bools, Floats]:
-        """Which rays `near + z * along` meet the unit solid, and the largest `z` that does, both `(h, w)`."""
+        """Return which rays `near + z * along` meet the unit solid, and the largest such `z`, both `(h, w)`."""
 
     @abstractmethod
     def normals(self, points: Floats) -> Floats:
-        """What stands upright on the unit solid at points of its surface, `(3, n)`."""
+        """Return the normals of the unit solid at points of its surface, `(3, n)`."""
 
     def trace(self, pose: Pose) -> "Trace":
-        """Cast the rays of all pixels that the solid may cover; also of those outside the frame."""
+        """Cast the rays of all pixels that the solid may cover, also outside the frame."""
         rotation = pose.rotation()
         reach = self.reach((rotation * self.semi_axes)[:2])
         left, top = np.floor(pose.centre - reach).astype(int).tolist()
@@ -91,7 +91,7 @@ class Form(ABC):
         return Trace(top, left, near, *self.hit(near, inverse[:, 2]), inverse)
 
     def silhouette(self, pose: Pose) -> Silhouette:
-        """What a solid of this form covers; also where that is outside the frame."""
+        """Return the silhouette of a solid of this form, also outside the frame."""
         trace = self.trace(pose)
         return Silhouette(trace.top, trace.left, _downsampled(trace.inside.astype(np.float32)))
 
@@ -137,13 +137,13 @@ class Box(Form):
 
 
 class Trace(NamedTuple):
-    """Where rays meet a solid.
+    """Intersections of rays with a solid.
 
     Attributes:
         top, left: row and column of the first pixel.
-        near: where the rays are at z = 0, in the unit solid, `(3, h * SUPERSAMPLING, w * SUPERSAMPLING)`.
-        inside: which of them meet it.
-        depth: the largest z where these do, anything for the others.
+        near: points of the rays at z = 0, in the unit solid, `(3, h * SUPERSAMPLING, w * SUPERSAMPLING)`.
+        inside: whether each ray meets the solid.
+        depth: the largest z at which it does; undefined for other rays.
         inverse: map from the viewer's coordinates into the unit solid, `(3, 3)`.
     """
 
@@ -163,7 +163,7 @@ class Solid:
     sides: Floats
 
     def render(self, pose: Pose) -> Layer:
-        """Draw the whole solid, also where it is outside the frame."""
+        """Draw the whole solid, also outside the frame."""
         trace = self.form.trace(pose)
         hits = np.flatnonzero(trace.inside)
         points = trace.near.reshape(3, -1)[:, hits] + trace.inverse[:, 2, None] * trace.depth.take(hits)
@@ -174,7 +174,7 @@ class Solid:
         return Layer(Silhouette(trace.top, trace.left, pixels[..., 3]), pixels[..., :3])
 
     def _pictures(self, points: Floats) -> Floats:
-        """Colours of points of the unit solid, `(n, 3)`."""
+        """Return colours of points of the unit solid, `(n, 3)`."""
         size = np.abs(points)
         largest = size.max(0)
         on_x, on_y = size[0] == largest, size[1] == largest
@@ -189,7 +189,7 @@ class Solid:
         return self.sides.reshape(-1, 3).take((2 * axis + (outer > 0)) * texels**2 + row * texels + column, axis=0)
 
     def _shading(self, points: Floats, inverse: Floats) -> Floats:
-        """Brightness of points of the unit solid, `(n,)`."""
+        """Return the brightness of points of the unit solid, `(n,)`."""
         upright = self.form.normals(points)
         normals = np.stack([_dot(column, upright) for column in inverse.T])
         normals /= np.sqrt((normals**2).sum(0))
@@ -206,12 +206,12 @@ def _dot(vector: Floats, field: Floats) -> Floats:
 
 
 def _samples(first: int, last: int) -> Floats:
-    """Coordinates of the samples of pixels `first` to `last`."""
+    """Return coordinates of the samples of pixels `first` to `last`."""
     return (np.arange(first * SUPERSAMPLING, last * SUPERSAMPLING, dtype=np.float32) + 0.5) / SUPERSAMPLING
 
 
 def _downsampled(samples: Floats) -> Floats:
-    """Means of the samples of each pixel: `(h * S, w * S, ...)` to `(h, w, ...)`."""
+    """Average the samples of each pixel: `(h * S, w * S, ...)` to `(h, w, ...)`."""
     step, total = SUPERSAMPLING, 0.0
     for row in range(step):
         for column in range(step):

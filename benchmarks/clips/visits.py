@@ -1,8 +1,7 @@
-"""When a solid is on stage, where, and which of its sides it shows.
+"""Visits: when and where a solid is on stage, and which of its sides it shows.
 
-A visit is a stretch of frames. In its first one a solid is there at once, as if it had come out of a door, and after
-the last one it is gone. It shows a side for a while, turns to a neighbouring one, shows that, and so on; it never
-leaves with the side of frame 0.
+A visit is a range of frames. The solid appears at once in the first one and is gone after the last one. It shows a side
+for a while, turns to an adjacent one, shows that, and so on. It never leaves while it shows the side of frame 0.
 """
 
 from collections.abc import Iterator
@@ -20,37 +19,37 @@ HEIGHT = 240
 FIRST_SIDE = 0
 _QUARTERS = 4
 
-_SHOWN = (70, 110)  # frames that a side is shown for
-_TURN = (70, 100)  # frames that a quarter of a turn takes
+_SHOWN = (70, 110)  # frames for which a side is shown
+_TURN = (70, 100)  # frames that a quarter turn takes
 _TURNS, _TURNS_ODDS = (1, 2, 3), (0.6, 0.3, 0.1)  # of a visit
 LONGEST_VISIT = (max(_TURNS) + 1) * _SHOWN[1] + max(_TURNS) * _TURN[1]
 _AWAY = (150, 500)  # frames between visits
 _AWAY_SKEW = 2.5  # short ones are likelier
 _FIRST_AGAIN = 0.3  # share of visits that begin with the first side
 
-_LEG = 100  # frames from a place to the next one, at least
+_LEG = 100  # minimum number of frames from a place to the next one
 _SMOOTH = 41  # frames over which a change of direction is spread
 
 _SWAY = np.radians([7, 8, 9])  # of yaw, pitch and roll
-_TILT = np.radians([15, -11, 0])  # that they sway about
+_TILT = np.radians([15, -11, 0])  # around which they sway
 _SWAY_PERIOD = (220, 420)
 
 
 class Lane(NamedTuple):
-    """Where a solid moves: between a left and a right bound in pixels, over the whole height."""
+    """The range in which a solid moves: between a left and a right bound in pixels, over the whole height."""
 
     left: float
     right: float
 
 
 class Visit(NamedTuple):
-    """A stretch of `n` frames on stage.
+    """A range of `n` frames on stage.
 
     Attributes:
         start: its first frame.
-        side: what it shows at first; 0 is the side of frame 0, the others come round in turn.
-        turns: the frame when it begins to turn away from that side.
-        depth: solids with larger ones are nearer to the viewer.
+        side: the side that it shows first; 0 is the side of frame 0, and the others follow in order.
+        turns: the frame in which it begins to turn away from that side.
+        depth: solids of larger depth are nearer to the viewer.
         centres: float32 `(n, 2)`, x and y in pixels.
         angles: float32 `(n, 3)`, yaw, pitch and roll in radians.
     """
@@ -68,19 +67,19 @@ class Visit(NamedTuple):
         return self.start + len(self.centres)
 
     def pose(self, index: int) -> Pose:
-        """Where the solid is in a frame of the visit."""
+        """Return the pose of the solid in a frame of the visit."""
         return Pose(self.centres[index - self.start], self.angles[index - self.start])
 
 
 def visits(radius: float, rng: Rng, lane: Lane, start: int = 0, place: Floats | None = None) -> Iterator[Visit]:
-    """The visits of a solid, without end.
+    """Yield the visits of a solid, without end.
 
     Args:
-        radius: of the solid, in pixels.
-        rng: where all that is random comes from.
-        lane: that the solid keeps to.
-        start: frame of the first visit, which begins with side 0.
-        place: centre `(2,)` at which it is at the start; otherwise it is anywhere in its lane.
+        radius: radius of the solid, in pixels.
+        rng: source of all random numbers.
+        lane: lane in which the solid stays.
+        start: first frame of the first visit, which begins with side 0.
+        place: centre `(2,)` at the start; None for anywhere in the lane.
     """
     side, shown = FIRST_SIDE, set[int]()
     while True:
@@ -96,7 +95,7 @@ def visits(radius: float, rng: Rng, lane: Lane, start: int = 0, place: Floats | 
 
 
 def _walk(side: int, rng: Rng) -> list[int]:
-    """Sides shown in a visit that begins with `side`, as quarters of a turn; the last one is not the first side."""
+    """Return the sides shown in a visit from `side` on, as quarter turns; the last one is not the first side."""
     while True:
         steps = rng.choice((-1, 1), rng.choice(_TURNS, p=_TURNS_ODDS))
         sides = [side, *(side + np.cumsum(steps)).tolist()]
@@ -105,7 +104,7 @@ def _walk(side: int, rng: Rng) -> list[int]:
 
 
 def _turning(sides: list[int], rng: Rng) -> tuple[list[int], Floats]:
-    """Frames at which a solid begins or ends to turn, from 0, and its yaws there in radians."""
+    """Return the frames, from 0, at which a solid starts or stops to turn, and its yaws there in radians."""
     shown = rng.integers(*_SHOWN, len(sides))
     durations = np.empty(2 * len(sides) - 1, int)
     durations[::2], durations[1::2] = shown, rng.integers(*_TURN, len(sides) - 1)
@@ -114,7 +113,7 @@ def _turning(sides: list[int], rng: Rng) -> tuple[list[int], Floats]:
 
 
 def _wander(frames: int, radius: float, rng: Rng, lane: Lane, place: Floats | None) -> Floats:
-    """Centres `(frames, 2)` of a solid that goes from place to place."""
+    """Return centres `(frames, 2)` of a solid that moves from place to place."""
     legs = max(1, (frames - 1) // _LEG)
     first = _within(radius, rng, lane) if place is None else place
     places = [first, *(_within(radius, rng, lane) for _ in range(legs))]
@@ -122,13 +121,13 @@ def _wander(frames: int, radius: float, rng: Rng, lane: Lane, place: Floats | No
 
 
 def _within(radius: float, rng: Rng, lane: Lane) -> Floats:
-    """A place of the lane where the whole solid is in the frame, `(2,)`."""
+    """Return a place in the lane where the whole solid is in the frame, `(2,)`."""
     low, high = (lane.left + radius, radius), (lane.right - radius, HEIGHT - radius)
     return rng.uniform(np.minimum(low, high), np.maximum(low, high)).astype(np.float32)
 
 
 def _sway(yaw: Floats, rng: Rng) -> Floats:
-    """Yaw, pitch and roll `(n, 3)` of a solid that never holds quite still."""
+    """Return yaw, pitch and roll `(n, 3)` of a solid that sways."""
     phases, periods = rng.uniform(0, 2 * np.pi, 3), rng.uniform(*_SWAY_PERIOD, 3)
     angles = _TILT + _SWAY * np.sin(2 * np.pi * np.arange(len(yaw))[:, None] / periods + phases)
     angles[:, 0] += yaw
@@ -136,7 +135,7 @@ def _sway(yaw: Floats, rng: Rng) -> Floats:
 
 
 def _glide(times: list[int], values: Floats) -> Floats:
-    """Values `(n, ...)` at `times`, the first of which is 0, joined by a smooth curve over all frames in between."""
+    """Interpolate values `(n, ...)` at `times`, the first of which is 0, by a smooth curve over all frames."""
     frames = np.arange(times[-1] + 1)
     columns = values.reshape(len(values), -1).T
     margin = _SMOOTH // 2

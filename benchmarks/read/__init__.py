@@ -1,1 +1,1 @@
-"""The memory read by itself, on CPUs and, in `gpu`, on GPUs."""
+"""Benchmarks of the memory read alone: on CPUs here, on GPUs in `gpu`."""

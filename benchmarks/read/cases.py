@@ -1,4 +1,4 @@
-"""The registry of reads that are measured: real shapes of the family at 480p."""
+"""The registry of measured reads: real shapes of the family at 480p."""
 
 import math
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ QUERIES = 1620
 TOP_K = 30
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 3e-3}
 TOP_K_TOLERANCE = 1e-2
-"""Where scores are nearly equal, two roundings choose other tokens."""
+"""Tolerance of top-k: if scores are nearly equal, different roundings choose different tokens."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Case:
 
     `operation` is read, backward, top_k, top_k_backward or usage. `dtype` is that of the keys, and of the values unless
     `value_dtype` is given. An affine read has gain, offset and bias, some of them −inf. With `channels_last` the
-    channels of a token lie side by side. A packed memory has no room between its channels; a bank has.
+    channels of a token are adjacent in memory. A packed memory has no room between its channels; a bank has.
     """
 
     operation: str
@@ -37,9 +37,9 @@ class Case:
 
     @property
     def flops(self) -> float:
-        """Operations of the two products; of scores alone for usage and top-k; of five products for backward.
+        """Operations of the two products; of the scores only for usage and top-k; of five products for backward.
 
-        The backward pass of top-k visits the chosen tokens alone, twice for keys and twice for values.
+        The backward pass of top-k visits only the chosen tokens, twice for keys and twice for values.
         """
         value_channels = self.objects * self.value_channels
         if self.operation == "top_k_backward":
@@ -53,7 +53,7 @@ class Case:
 
     @property
     def tolerance(self) -> float:
-        """Relative error that is no mistake."""
+        """Largest relative error that is not a mistake."""
         coarse = max(TOLERANCE[self.dtype], TOLERANCE[self.value_dtype or self.dtype])
         return max(coarse, TOP_K_TOLERANCE if self.operation.startswith("top_k") else 0.0)
 
@@ -73,7 +73,7 @@ class Case:
         )
 
     def vectors(self, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor, Tensor] | tuple[None, None, None]:
-        """Return gain (1, M), offset (1, N) and bias (1, M) of an affine read, or three times None."""
+        """Return gain (1, M), offset (1, N) and bias (1, M) of an affine read, or three Nones."""
         if not self.affine:
             return None, None, None
         random = torch.Generator(device).manual_seed(1)
@@ -104,7 +104,7 @@ REGISTRY: dict[str, tuple[Case, ...]] = {
     "backward": tuple(Case("backward", dtype, 128, 512, 1, 5) for dtype in DTYPES),
     "usage": tuple(Case("usage", dtype, 128, 512, 1, 20) for dtype in DTYPES),
 }
-"""Reads on a CPU, by what they stand for; `benchmarks.read.gpu.cases` has those on a GPU."""
+"""Reads on a CPU, by what they represent; `benchmarks.read.gpu.cases` has those on a GPU."""
 ALL = tuple(case for cases in REGISTRY.values() for case in cases)
 
 
@@ -112,7 +112,7 @@ def beginning(text: str) -> tuple[Case, ...]:
     """Return the cases whose name begins with a text, such as "read, float32".
 
     Raises:
-        ValueError: none does.
+        ValueError: there is none.
     """
     found = tuple(case for case in ALL if str(case).startswith(text))
     if not found:

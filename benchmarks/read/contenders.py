@@ -1,4 +1,4 @@
-"""Other ways to read a memory: the plain formula, torch's attention, and top-k as STCN's and XMem's papers have it.
+"""Other ways to read a memory: the plain formula, torch's attention, and the top-k read of STCN's and XMem's papers.
 
 Each takes query key (1, C, N), memory key (1, C, M) and memory value (1, O, V, M), and returns (1, O, V, N).
 """
@@ -13,25 +13,25 @@ from torch.nn import functional as F
 
 
 def plain(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """The three lines of the original: affinity, softmax over the memory, weighted sum."""
+    """Read with the three lines of the original: affinity, softmax over the memory, weighted sum."""
     affinity = torch.bmm(key.mT, query) / query.shape[1] ** 0.5
     readout = torch.bmm(value.flatten(1, 2), torch.softmax(affinity, dim=1).to(value.dtype))
     return readout.unflatten(1, value.shape[1:3])
 
 
 def products(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """The two matrix products of the plain read without the softmax between them: no read, but its practical limit."""
+    """Compute the plain read's two matrix products without the softmax: not a read, but its practical limit."""
     scores = torch.bmm(key.mT, query)
     return torch.bmm(value.flatten(1, 2), scores.to(value.dtype)).unflatten(1, value.shape[1:3])
 
 
 def sdpa(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """`scaled_dot_product_attention`, for whose CPU kernel keys and values are turned to tokens-first."""
+    """Read by `scaled_dot_product_attention`; its CPU kernel needs keys and values tokens-first."""
     return _attend(F.scaled_dot_product_attention, query, key, value)
 
 
 def padded_sdpa(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """The same with keys padded by zeros to the values' channels: the fused kernel wants them equal."""
+    """Do the same with keys zero-padded to the values' channels: the fused kernel requires equal numbers."""
     missing = value.shape[1] * value.shape[2] - key.shape[1]
     scale = query.shape[1] ** -0.5
     query, key = F.pad(query, (0, 0, 0, missing)), F.pad(key, (0, 0, 0, missing))
@@ -39,12 +39,12 @@ def padded_sdpa(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def flex(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """FlexAttention, compiled."""
+    """Read by FlexAttention, compiled."""
     return _attend(_compiled_flex(), query, key, value)
 
 
 def top_k(query: Tensor, key: Tensor, value: Tensor, k: int = 30) -> Tensor:
-    """XMem's read: L2 similarity, softmax over the best k, scattered into the affinity, one matrix product."""
+    """Read as XMem: L2 similarity, softmax over the best k, scattered into the affinity, one matrix product."""
     similarity = (2 * key.mT @ query - key.square().sum(1)[..., None]) / query.shape[1] ** 0.5
     values, indices = torch.topk(similarity, k, dim=1)
     weights = torch.softmax(values, dim=1)
@@ -53,12 +53,12 @@ def top_k(query: Tensor, key: Tensor, value: Tensor, k: int = 30) -> Tensor:
 
 
 def tokens_first(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """The same tensors with their channels side by side in memory, as fused attention wants them."""
+    """Return the tensors with their channels adjacent in memory, as fused attention requires."""
     return tuple(tensor.mT.contiguous().mT for tensor in tensors)
 
 
 def on_gpu() -> dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]]:
-    """Every attention of torch that a GPU may have, one by one."""
+    """Return every attention of torch that a GPU may have."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
     def forced(backend: SDPBackend) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
@@ -73,7 +73,7 @@ def on_gpu() -> dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]]:
 
 
 def others() -> dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]]:
-    """FlexAttention, compiled when it is first called, in tiles that fit, and xformers' attention if it is there."""
+    """Return FlexAttention in tiles that fit, compiled at the first call, and xformers' attention if installed."""
     ways = {"FlexAttention": lambda query, key, value: _attend(_flex_in_tiles(), query, key, value)}
     if find_spec("xformers") is not None:
         ways["xformers"] = _xformers
@@ -89,7 +89,7 @@ def _xformers(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def _flex_in_tiles() -> Callable[..., Tensor]:
-    """FlexAttention with tiles that leave room for 512 value channels; an error where it is not fused."""
+    """Return FlexAttention with tiles that leave room for 512 value channels; it raises if it is not fused."""
     torch._dynamo.config.fail_on_recompile_limit_hit = True
     return partial(_compiled_flex(), kernel_options={"BLOCK_M": 64, "BLOCK_N": 32, "num_stages": 2})
 

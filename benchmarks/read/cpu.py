@@ -1,10 +1,11 @@
-"""The memory read on this CPU beside other ways to do it, as docs/performance.md reports it.
+"""Compare the memory read on this CPU with other ways to read, as docs/performance.md reports.
 
     python -m benchmarks.read.cpu [OUT] [--cases "read, float32"]
 
-Every case checks the results first, then all contenders take turns, and medians are given. Speed is given beside what
-the machine can multiply and add in registers, and beside torch's own two matrix products of the same shapes without a
-softmax, measured in the same turns. Prints Markdown; with OUT writes report.md, report.json and plots there.
+For every case the results are checked first. Then all contenders take turns, and medians are reported. Speed is
+compared with the machine's peak of multiply-adds in registers, and with torch's own two matrix products of the same
+shapes without a softmax, measured in the same turns. Prints Markdown; with OUT, writes report.md, report.json and plots
+there.
 """
 
 import argparse
@@ -31,14 +32,14 @@ TURNS = Turns(rounds=9, min_rounds=3, seconds=20.0)
 
 MEMORY_FRAMES = (1, 5, 20, 100, 200)
 MAX_AFFINITY_FRAMES = 100
-"""Contenders that hold the affinity matrix, or copies of the memory, are not asked for more."""
+"""Maximum number of frames for contenders that hold the affinity matrix or copies of the memory."""
 
 
 @dataclass
 class Result:
     """Median seconds by contender, "stm-fast" among them, and medians of paired ratios of others' seconds to ours.
 
-    The two products are no contender; only a read has a ratio to them.
+    The two products are not a contender; only a read has a ratio to them.
     """
 
     case: str
@@ -51,7 +52,7 @@ class Result:
 
 
 def checked(case: Case) -> dict[str, Callable[[], Tensor]]:
-    """Return the contenders that can do a case, once all of them agree."""
+    """Return the contenders that can do a case, after checking that they agree."""
     usable: dict[str, Callable[[], Tensor]] = {}
     runs = runners(case)
     expected = runs[OURS]()
@@ -102,7 +103,7 @@ def measure(case: Case) -> Result:
 
 
 def memory_by_operation() -> dict[str, float]:
-    """Return the MB that each operation takes at the longest memory."""
+    """Return the MB that each operation takes with the longest memory."""
     base = replace(cases.REGISTRY["STM"][0], frames=MEMORY_FRAMES[-1])
     return {
         operation: extra_memory(replace(base, operation=operation))
@@ -150,7 +151,7 @@ def main() -> None:
     """Measure, print, and write files."""
     parser = argparse.ArgumentParser(prog="benchmarks.read.cpu", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("out", type=Path, nargs="?", help="folder for report.md, report.json and plots")
-    parser.add_argument("--cases", default="", help='only cases whose name begins so, such as "read, float32"')
+    parser.add_argument("--cases", default="", help='only cases whose name begins with this, such as "read, float32"')
     options = parser.parse_args()
     results = []
     for case in cases.beginning(options.cases):

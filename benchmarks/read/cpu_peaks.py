@@ -1,4 +1,4 @@
-"""What this CPU can do at best: multiply-adds in registers, bytes from memory."""
+"""Peaks of this CPU: multiply-adds in registers, and bytes from memory."""
 
 import ctypes
 import platform
@@ -25,7 +25,7 @@ CSRC = Path(__file__).parents[2] / "csrc"
 
 
 def flops(unit: int, threads: int) -> float:
-    """Return floating-point operations per second in registers, of all threads; zero where there is no such unit."""
+    """Return floating-point operations per second in registers, of all threads; zero if there is no such unit."""
     library = _library()
     done = [0.0] * threads
 
@@ -60,7 +60,7 @@ def _library() -> ctypes.CDLL:
 
 
 def bandwidth() -> float:
-    """Return bytes per second that a copy reads and writes."""
+    """Return the bytes per second that a copy reads and writes."""
     source = torch.ones(COPIED_BYTES // 4)
     target = torch.empty_like(source)
     seconds = in_turns({"copy": lambda: target.copy_(source)}, Turns(5))["copy"]

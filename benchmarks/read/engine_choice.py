@@ -1,11 +1,11 @@
-"""Whether "auto" is as fast as the best single engine of the CPU kernels, in every case of `make bench`.
+"""Check that "auto" is as fast as the best single engine of the CPU kernels, in every case of `make bench`.
 
     python -m benchmarks.read.engine_choice [--minutes 10] [--cases "read, float32"] [--json FILE]
 
-For some minutes, "auto", every engine by itself and, for reads, the plain formula take turns at every case: what a
-machine is good at changes from one minute to the next. Prints Markdown with medians, ratios, machine and versions.
-Fails if "auto" takes more than 1.1 times as long as the best single engine, or longer than the plain read at T >= 5.
-Set STM_FAST_CACHE to an empty folder to have the engines measured anew, as on a new machine.
+For some minutes, "auto", every single engine and, for reads, the plain formula take turns in every case, since the
+speed of engines changes from one minute to the next. Prints Markdown with medians, ratios, machine and versions. Fails
+if "auto" takes more than 1.1 times as long as the best single engine, or longer than the plain read at T >= 5. Set
+STM_FAST_CACHE to an empty folder to measure the engines again, as on a new machine.
 """
 
 import argparse
@@ -28,20 +28,20 @@ from stm_fast.ops import compiled, cpu_engines
 
 AUTO = "auto"
 MAX_RATIO = 1.1
-"""Of the time of "auto" to that of the best single engine."""
+"""Maximum ratio of the time of "auto" to that of the best single engine."""
 MIN_FRAMES = 5
-"""From so many memory frames on, "auto" must be no slower than the plain read."""
+"""Number of memory frames from which "auto" must be no slower than the plain read."""
 
 
 def single_engines() -> list[str]:
-    """Return the engines to compare with; the baseline, which takes minutes, only where there is no other."""
+    """Return the engines to compare with. The baseline, which takes minutes, is included only if there is no other."""
     known = compiled.instruction_sets()
     return [name for name in known if name != "baseline"] or known
 
 
 @contextmanager
 def forced(engine: str | None) -> Iterator[None]:
-    """Read with one engine inside; None leaves the choice to stm-fast."""
+    """Read with one engine during the block; None leaves the choice to stm-fast."""
     before = os.environ.pop(cpu_engines.VARIABLE, None)
     if engine is not None:
         os.environ[cpu_engines.VARIABLE] = engine
@@ -70,7 +70,7 @@ def contenders(case: Case) -> dict[str, Callable[[], Tensor]]:
 
 
 def chosen(run: Callable[[], Tensor]) -> str:
-    """Return the engines that "auto" takes for a case; the first call measures them."""
+    """Return the engines that "auto" takes for a case. The first call measures them."""
     engines: dict[str, str] = {}
     with cpu_engines.held(engines):
         run()
@@ -88,7 +88,7 @@ def take_turns(runs: dict[Case, dict[str, Callable[[], Tensor]]], turns: Turns) 
 
 
 def failures(case: Case, seconds: dict[str, float]) -> list[str]:
-    """Return the bars that a case misses."""
+    """Return the limits that a case exceeds."""
     best = min(seconds[engine] for engine in seconds if engine not in (AUTO, PLAIN))
     found = []
     if seconds[AUTO] > MAX_RATIO * best:
@@ -118,10 +118,10 @@ def report(found: dict[Case, dict[str, float]], choices: dict[Case, str], turns:
 
 
 def main() -> None:
-    """Measure, print, and fail if a bar is missed."""
+    """Measure, print, and fail if a limit is exceeded."""
     parser = argparse.ArgumentParser(prog="benchmarks.read.engine_choice", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=10.0, help="of turns; at least one turn is taken")
-    parser.add_argument("--cases", default="", help='only cases whose name begins so, such as "read, float32"')
+    parser.add_argument("--minutes", type=float, default=10.0, help="time for turns; at least one is taken")
+    parser.add_argument("--cases", default="", help='only cases whose name begins with this, such as "read, float32"')
     parser.add_argument("--json", type=Path, help="also write every time that was measured to this file")
     options = parser.parse_args()
     if reason := compiled.failure("cpu"):
@@ -139,7 +139,7 @@ def main() -> None:
     if options.json:
         write_text(options.json, json.dumps({str(case): each for case, each in seconds.items()}, indent=1))
     missed = [failure for case, each in found.items() for failure in failures(case, each)]
-    print("\n" + ("\n".join(missed) if missed else "auto holds both bars in every case"))
+    print("\n" + ("\n".join(missed) if missed else "auto is within both limits in every case"))
     sys.exit(bool(missed))
 
 

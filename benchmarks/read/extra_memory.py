@@ -1,6 +1,6 @@
 """Memory that a read needs beyond its inputs and outputs.
 
-The peak resident memory of a process that does nothing else, less that of one that makes the inputs and outputs only.
+This is the peak resident memory of a process that only reads, less that of one that only makes inputs and outputs.
 """
 
 import multiprocessing
@@ -34,7 +34,7 @@ def extra_memory(case: Case, contender: str = "stm-fast") -> float:
 
 
 def _peak_memory(case: Case, contender: str, run: bool) -> float:
-    """Return the peak resident MB of a process with inputs and outputs of an operation, which is done if `run`."""
+    """Return the peak resident MB of a process with an operation's inputs and outputs, which runs it if `run`."""
     read = READS[contender]
     options = OPTIONS.get(case.operation, {})
     inputs = list(case.tensors())

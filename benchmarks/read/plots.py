@@ -1,4 +1,4 @@
-"""Plots of the read: time, fraction of the peak and extra memory against T."""
+"""Plots of the read: time, fraction of the peak, and extra memory against T."""
 
 import re
 from collections import defaultdict

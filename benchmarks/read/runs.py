@@ -1,4 +1,4 @@
-"""What a case asks for, as calls of the public read and of other ways to do the same."""
+"""Cases as calls of the public read and of other ways to do the same."""
 
 from collections.abc import Callable
 
@@ -11,11 +11,11 @@ from stm_fast.ops import memory_read, similarity
 
 OURS, PLAIN = "stm-fast", "plain"
 MAX_FUSED_FRAMES = 20
-"""Fused attentions are slow on a CPU; they are not asked to read a longer memory."""
+"""Maximum number of memory frames for fused attention, which is slow on a CPU."""
 
 
 def runners(case: Case) -> dict[str, Callable[[], Tensor]]:
-    """Return the contenders of a case, ours first; each returns what can be compared with ours."""
+    """Return the contenders of a case, ours first. Each returns a result that can be compared with ours."""
     query, key, value = case.tensors()
     if case.operation == "top_k":
         return {
@@ -45,7 +45,7 @@ def runners(case: Case) -> dict[str, Callable[[], Tensor]]:
 
 
 def backward(function: Callable[..., Tensor], case: Case) -> Callable[[], Tensor]:
-    """Return a backward pass, its forward pass done before; of the gradients that of the keys is compared."""
+    """Return a backward pass whose forward pass is done. The gradient of the keys is compared."""
     query, key, value = (tensor.requires_grad_() for tensor in case.tensors())
     result = function(query, key, value)
     upstream = torch.randn(result.shape, generator=torch.Generator().manual_seed(1))

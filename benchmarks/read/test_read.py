@@ -10,7 +10,7 @@ from benchmarks.read.runs import OURS, runners
 
 @pytest.mark.parametrize("case", cases.ALL, ids=str)
 def test_read(benchmark: BenchmarkFixture, case: Case) -> None:
-    """One operation of stm-fast at one shape."""
+    """Time one operation of stm-fast at one shape."""
     benchmark.group = case.operation
     benchmark.extra_info["gflop"] = case.flops / 1e9
     run = runners(case)[OURS]
@@ -20,7 +20,7 @@ def test_read(benchmark: BenchmarkFixture, case: Case) -> None:
 
 @pytest.mark.parametrize("case", [case for case in cases.ALL if case.frames <= 20], ids=str)
 def test_plain(benchmark: BenchmarkFixture, case: Case) -> None:
-    """The same by the slowest way that gives it: the plain formula, or what stands for it."""
+    """Time the same by the plain formula, or by what stands for it."""
     benchmark.group = case.operation
     name, run = list(runners(case).items())[1]
     benchmark.extra_info["contender"] = name

@@ -1,1 +1,1 @@
-"""Whole videos and other people's programs: time, memory and accuracy with everything around the read."""
+"""Benchmarks of whole videos and other people's programs: time, memory and accuracy."""

@@ -1,10 +1,10 @@
-"""Accuracy and speed of a model on annotated clips, as README and the model card report them.
+"""Accuracy and speed of a model on annotated clips, as README and the model card report.
 
     STM_FAST_DATA=data python -m benchmarks.system.accuracy [MODEL]
 
-STM_FAST_DATA holds `davis2016/` (with a list `dev` of clips), `chair/` and `schoolgirls/`; what is missing is skipped.
-Prints Markdown: machine and versions, then a line per clip with J&F, J, F, frames per second, and the share of the time
-that the memory read takes. Masks go to a temporary folder.
+STM_FAST_DATA holds `davis2016/` (with a list `dev` of clips), `chair/` and `schoolgirls/`; missing ones are skipped.
+Prints Markdown: machine and versions, then a line per clip with J&F, J, F, frames per second, and the memory read's
+share of the time. Masks go to a temporary folder.
 """
 
 import os

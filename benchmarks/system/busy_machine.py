@@ -1,10 +1,10 @@
-"""Measure how other processes slow a segmentation, by how long idle threads wait in a loop before they sleep.
+"""Measure how other processes slow a segmentation, depending on how long idle threads spin before they sleep.
 
     python -m benchmarks.system.busy_machine [--rounds 3] [--busy 2] [--frames 10]
 
-Runs `stm-fast segment` on the first frames of the demo's clip in processes of their own, alone and beside processes
-that never wait: with OpenMP's own way of waiting, with the command line's (`stm_fast.cli.threads`), and with none. They
-take turns; medians are given. Prints Markdown. Takes some minutes; run it on an otherwise idle machine.
+Runs `stm-fast segment` on the first frames of the demo's clip in separate processes, alone and beside processes that
+never wait. Threads spin as OpenMP's default says, as the command line says (`stm_fast.cli.threads`), or not at all.
+Runs take turns, and medians are reported. Prints Markdown. Takes some minutes; run it on an otherwise idle machine.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Whether a long video without options takes the same time and memory in its last frames as in its first.
+"""Check that a long video with default options takes the same time and memory in its last frames as in its first.
 
     python -m benchmarks.system.default_memory [--frames 5000] [--side 160] [--memory auto]
 
-Frames of `benchmarks.clips.long_clip`, reduced, are tracked by `stm_fast.track` as a live source. Prints machine and
-versions, then for each tenth of the video the median time of a frame, the tokens and bytes of the memory and the
-resident memory of the process; at the end the ratio of the last tenth to the second.
+`stm_fast.track` tracks reduced frames of `benchmarks.clips.long_clip` as a live source. Prints machine and versions,
+then for each tenth of the video the median time of a frame, the tokens and bytes of the memory, and the resident memory
+of the process; at the end, the ratio of the last tenth to the second.
 """
 
 import argparse

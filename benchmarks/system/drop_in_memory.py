@@ -2,10 +2,10 @@
 
     pip install rf-cutie; python -m benchmarks.system.drop_in_memory
 
-Keys of 64 and values of 256 channels of three objects, float32, top-k 30, are read in a process of its own each, which
-has run a convolution and a matrix product before, as a network does. Own memory is the peak of what is not of a file,
-beyond inputs; code is what the process newly maps of libraries: pages that all processes share and that the system
-takes back when it is short of memory. A patch includes its check. Medians of three. Prints Markdown.
+Keys of 64 and values of 256 channels of three objects, float32, are read with top-k 30. Each read has its own process,
+which has run a convolution and a matrix product before, as a network does. Own memory is the peak of anonymous memory
+beyond inputs. Code is memory of libraries that the process newly maps: all processes share these pages, and the system
+takes them back when memory is short. A patch includes its check. Reports medians of three and prints Markdown.
 """
 
 import multiprocessing
@@ -24,7 +24,7 @@ WAYS = ("plain", "patched", "patch alone")
 
 
 class Memory(NamedTuple):
-    """MB that a read takes: of its own, and of libraries' code."""
+    """MB that a read takes: own memory, and libraries' code."""
 
     own: float
     code: float
@@ -49,7 +49,7 @@ def _median(way: str, queries: int, frames: int) -> Memory:
 
 
 def measure(way: str, queries: int, frames: int) -> Memory:
-    """Return what one read takes in this process, which must not have read before."""
+    """Return the memory that one read takes in this process, which must not have read before."""
     from cutie.inference import memory_manager
 
     torch.set_num_threads(THREADS)

@@ -1,10 +1,10 @@
-"""Time of a frame, and the share of it that the memory read takes, with short and long memories.
+"""Time of a frame and the memory read's share of it, with short and long memories.
 
     python -m benchmarks.system.frame_time [MODEL]
 
-One object of the demo's clip at the model's working size; the clip is played to and fro until the memory holds T
-frames. Then the compiled read and the reference take turns frame by frame, each on its memory, and medians are given.
-Prints Markdown.
+Follows one object of the demo's clip at the model's working size. The clip is played forwards and backwards until the
+memory holds T frames. Then the compiled read and the reference take turns frame by frame, each on its own memory, and
+medians are reported. Prints Markdown.
 """
 
 import statistics

@@ -1,16 +1,16 @@
-"""Memory policies on a long video: how right, how fast and how large each stays, as docs/long-video.md reports it.
+"""Memory policies on a long video: accuracy, speed and size of each, as docs/long-video.md reports.
 
     python -m benchmarks.system.long_video OUT [--frames 10000] [--objects 1] [--policies window,diverse,...] [--report]
 
-A rendered video whose objects turn, leave for hundreds of frames, and come back with a side that they showed before
-(`benchmarks.clips.long_clip`) is segmented by the compact model at 240 pixels. Each policy runs in a process of its
-own, on one thread, as many at a time as there are processors, and writes OUT/<policy>.npz while it runs; an interrupted
-one resumes, and a complete one is not run again. The official memory grows, and so does the time of a frame: its time
-is limited. Prints Markdown, and writes plots to OUT; `--report` does so from the logs that are there.
+The compact model segments a rendered video at 240 pixels (`benchmarks.clips.long_clip`). Objects turn, leave for
+hundreds of frames, and come back with a side that they showed before. Each policy runs in its own process on one
+thread, as many at a time as there are processors, and writes OUT/<policy>.npz while it runs. An interrupted one
+resumes, and a complete one is not run again. The official memory grows, and the time per frame with it, so its time is
+limited. Prints Markdown and writes plots to OUT; `--report` does only that, from existing logs.
 
-A machine, above all a shared one, is not equally fast throughout an hour. So every tenth frame a fixed piece of work is
-timed as well, the query encoder on one picture, and times are also scaled to what they would be had that always taken
-its median time. Run it on an idle machine nevertheless.
+The speed of a machine, above all of a shared one, changes within an hour. So at every tenth frame a fixed piece of work
+is timed too: the query encoder on one picture. Times are reported as measured, and scaled as if that work had always
+taken its median time. Still, run it on an idle machine.
 """
 
 import argparse
@@ -58,16 +58,16 @@ _SOON = 10
 
 @dataclass
 class Log:
-    """What was measured, a row per frame.
+    """Measurements, one row per frame.
 
     Attributes:
-        seconds: of the step, without rendering.
+        seconds: time of the step, without rendering.
         fixed_work: seconds that the fixed piece of work took when it was last timed.
-        jaccard: of each object, NaN where it is nowhere in the true mask.
-        false: pixels that were given to an object that is not there.
-        nbytes: of the memory.
-        anonymous: of the process, bytes.
-        made_of: the video and the policy; a log of others in its place is refused.
+        jaccard: J of each object, NaN if it is not in the true mask.
+        false: number of pixels assigned to objects that are not there.
+        nbytes: bytes of the memory.
+        anonymous: bytes of the process's anonymous memory.
+        made_of: the video and the policy; a log of others is refused.
     """
 
     made_of: str
@@ -167,7 +167,7 @@ def run_all(names: list[str], clip: LongClip, out: Path) -> None:
         shown = Thread(target=show)
         shown.start()
         try:
-            # A process of its own for each, whose memory is that of this policy alone.
+            # Each has its own process, so that its memory is that of one policy.
             with context.Pool(multiprocessing.cpu_count(), maxtasksperchild=1) as pool:
                 for done in [pool.apply_async(run, (name, clip, out, progress)) for name in names]:
                     done.get()
@@ -187,7 +187,7 @@ def _score(log: Log, objects: tuple[int, ...], truth: NDArray[np.uint8], mask: N
 
 
 def report(clip: LongClip, out: Path) -> None:
-    """Print tables and write plots of what is there."""
+    """Print tables and write plots of existing logs."""
     there = [name for name in POLICIES if (out / f"{name}.npz").exists()]
     if not there:
         raise SystemExit(f"{out} holds no log: leave out --report to make some")
@@ -222,7 +222,7 @@ def report(clip: LongClip, out: Path) -> None:
 
 
 def _report_returns(returns: list[Return], frames: int, logs: dict[str, Log]) -> None:
-    """Print J of the objects that came back, by policy: the mean over returns, all of which have the same weight."""
+    """Print J of the objects that came back, by policy: the mean over returns, with equal weights."""
     other = np.array([back.view == "other" for back in returns], bool)
     absent = [back.absent for back in returns] or [0]
     print(f"{frames} frames; {len(returns)} returns after {min(absent)} to {max(absent)} frames, ", end="")
@@ -250,7 +250,7 @@ def _report_each_return(returns: list[Return], logs: dict[str, Log]) -> None:
 
 
 def _after(returns: list[Return], log: Log, max_frames: int | None = None) -> NDArray[np.float64]:
-    """Return the mean J of each object that came back, over at most `max_frames`; NaN where the log ends before.
+    """Return the mean J of each object that came back, over at most `max_frames` frames; NaN if the log ends before.
 
     Row i of the log is frame i + 1.
     """
@@ -283,7 +283,7 @@ def _mean(column: NDArray[np.float64]) -> float:
 
 
 def main() -> None:
-    """Run what is asked for, then report."""
+    """Run the chosen policies, then report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--frames", type=int, default=FRAMES)

@@ -2,11 +2,11 @@
 
     python -m benchmarks.system.offload [FOLDER]
 
-FOLDER (default build/offload) must be on a disk, with 13 GB free. First 2,000 frames of the official network's size
-(480 × 854: 30 × 54 locations; 128 + 512 channels; bfloat16), on disk and in memory: both are read by the 1,620
-locations of a frame, in turns, once the file has been read before; results are compared, and medians given. Then ten
-million tokens on disk, checked at some queries against float64. Anonymous memory is what is not of a file.
-Prints Markdown.
+FOLDER (default build/offload) must be on a disk with 13 GB free. First, 2,000 frames of the official network's size
+(480 × 854: 30 × 54 locations; 128 + 512 channels; bfloat16) are put on disk and in memory. The 1,620 locations of a
+frame read both in turns, after the file has been read once; results are compared, and medians reported. Then ten
+million tokens on disk are read and checked at some queries against float64. Anonymous memory is memory that does not
+belong to a file. Prints Markdown.
 """
 
 import statistics
@@ -44,7 +44,7 @@ def main(folder: str = "build/offload") -> None:
 
 
 def beside_memory(store: DiskStore, query: Tensor) -> None:
-    """Compare 2,000 frames on disk with the same in memory."""
+    """Compare 2,000 frames on disk with the same frames in memory."""
     with anonymous_growth() as peak:
         stored = filled(MemoryBank(POLICY, store=store), FRAMES)
         first, on_disk = timed_read(stored, query)
@@ -88,7 +88,7 @@ def many_tokens(store: DiskStore, query: Tensor) -> None:
 
 
 def frame(index: int) -> tuple[Tensor, Tensor]:
-    """Return keys and values of a frame: one of a few kinds, shifted, so that no two are alike and all are cheap."""
+    """Return keys and values of a frame: one of a few, shifted, so that frames are cheap and no two are equal."""
     kind, shift = index % KINDS, index // KINDS
     if not _kinds:
         generator = torch.Generator().manual_seed(0)
@@ -109,7 +109,7 @@ def filled(bank: MemoryBank, frames: int) -> MemoryBank:
 
 
 def timed_read(bank: MemoryBank, query: Tensor) -> tuple[float, Tensor]:
-    """Return the seconds that a read takes, and what it reads."""
+    """Return the seconds that a read takes, and its readout."""
     begin = time.perf_counter()
     readout = bank.read(query)
     return time.perf_counter() - begin, readout

@@ -1,4 +1,4 @@
-"""Plots of `benchmarks.system.long_video`: accuracy, time and memory against the frame's number."""
+"""Plots of `benchmarks.system.long_video`: accuracy, time and memory against frame numbers."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -17,13 +17,13 @@ Lines = dict[str, list[tuple[int, float]]]
 
 
 class Panel(NamedTuple):
-    """Numbers by policy, against the frame's number.
+    """Numbers by policy, plotted against frame numbers.
 
     Attributes:
         unit: label of the axis.
         lines: the numbers.
-        begin: where the axis begins, or None to fit the numbers.
-        points: draw points rather than a line: the numbers are of single frames.
+        begin: start of the axis; None to fit the numbers.
+        points: whether to draw points rather than a line, for numbers of single frames.
     """
 
     unit: str

@@ -60,7 +60,7 @@ class Target:
         self.notes = [f"the code of its {kind.__name__} is fixed already" for kind in fixed]
 
     def classes(self, name: str) -> dict[type, None]:
-        """Return the classes of this name in its modules, in order, without duplicates and those of libraries."""
+        """Return the classes of this name in its modules, in order, without duplicates or classes of libraries."""
         found = [vars(module).get(name) for module in self.modules]
         found += [base for kind in self.kinds for base in kind.__mro__ if base.__name__ == name]
         return {value: None for value in found if isinstance(value, type) and not is_library(value.__module__)}
@@ -109,7 +109,7 @@ class Target:
                     yield definer
 
     def refuse_hidden(self, replacement: Replacement) -> None:
-        """Refuse an object that hides the replaced method by an attribute of its own.
+        """Refuse an object that hides the replaced method with an attribute of its own.
 
         Raises:
             IntegrationError: there is one.
@@ -123,7 +123,7 @@ class Target:
                 )
 
     def refuse_bypasses(self, entries: Iterable[str], names: Iterable[str]) -> None:
-        """Refuse a class that overrides a reading method by one that does not use a known read.
+        """Refuse a class that overrides a reading method with one that does not use a known read.
 
         Args:
             entries: methods of the known classes that read.

@@ -309,7 +309,7 @@ class ObjectGroup:
         self.storage.remove(slot)
 
     def consolidate(self, slots: Sequence[int], prototypes: Tokens) -> None:
-        """Evict the frames in some slots, and replace all prototypes by these."""
+        """Evict the frames in some slots, and replace all prototypes with these."""
         self._consolidating = prototypes, [self.slots[slot].frame for slot in sorted(slots, reverse=True)]
         self._finish_consolidation()
 

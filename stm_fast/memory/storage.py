@@ -150,7 +150,7 @@ class TokenStorage:
             self.block.put(place, tokens)
 
     def write_prototypes(self, tokens: Tokens) -> None:
-        """Replace all prototypes by these."""
+        """Replace all prototypes with these."""
         self.block.put(self.prototype_room - tokens.number, tokens)
         self._prototypes = tokens.number
 

@@ -1,1 +1,4 @@
-"""The memory read on a GPU: check, then time, one stage after another, each case in a process that may die."""
+"""Benchmarks of the memory read on a GPU, in stages that check first and then time.
+
+A case that crashes ends only its process.
+"""

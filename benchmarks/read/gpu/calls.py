@@ -1,4 +1,4 @@
-"""A case as calls of the ops with a backend."""
+"""Cases as calls of the ops with a backend."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +14,7 @@ from stm_fast.ops.dispatch import run_op
 
 
 def operands(case: Case, device: torch.device) -> tuple[Operands, Tensor]:
-    """Return the operands of a case and its values; the memory lies as in a bank."""
+    """Return the operands of a case and its values, with the memory's layout in a bank."""
     query, key, value = case.tensors(device)
     if not (case.packed or case.channels_last):
         key, value = in_bank(key), in_bank(value)
@@ -42,7 +42,7 @@ def launches(
         case: the operation.
         parts: operands of the scores.
         value: `(1, O, Cv, Nk)`.
-        backend: that is called.
+        backend: backend to call.
         upstream: gradient of the readout, for a backward pass.
     """
     run = partial(run_op, backend=backend)
@@ -76,6 +76,6 @@ class Problem:
         return launches(self.case, self.parts, self.value, backend, self.upstream)
 
     def exact(self) -> tuple[Tensor, ...]:
-        """Return the results of the reference in float64."""
+        """Return the reference's results in float64."""
         wide = Operands(*(part.double() if isinstance(part, Tensor) else part for part in self.parts))
         return launches(self.case, wide, self.value.double(), "reference", self.upstream.double())()

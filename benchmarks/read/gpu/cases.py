@@ -15,10 +15,10 @@ STM = Case("read", BFLOAT16, 128, 512, 1, 5)
 STCN = Case("read", BFLOAT16, 64, 512, 1, 5)
 CUTIE = Case("read", BFLOAT16, 64, 256, 1, 5)
 XMEM = Case("read", FLOAT32, 128, 512, 1, 5, value_dtype=BFLOAT16, affine=True)
-"""XMem's selection makes 128 channels of float32 of its 64; its values have 16 bits."""
+"""XMem's selection turns its 64 channels into 128 of float32; its values have 16 bits."""
 OBJECTS = replace(STCN, objects=4)
 TOY = Case("read", FLOAT16, 16, 16, 2, 2, queries=9, top_k=3)
-"""So small that kernels can be interpreted, and without bfloat16, which triton's interpreter multiplies wrongly."""
+"""Small enough to interpret kernels, and without bfloat16, which triton's interpreter multiplies wrongly."""
 
 
 def each(case: Case, operations: Iterable[str] = OPERATIONS, frames: Iterable[int] = (5,)) -> list[Case]:
@@ -46,7 +46,7 @@ def timed(toy: bool = False) -> list[Case]:
 
 
 def checked(toy: bool = False) -> list[Case]:
-    """Return those checked: all that are timed, which compiles them, and every op with every dtype and layout."""
+    """Return the cases to check: all timed ones, which compiles them, and every op with every dtype and layout."""
     if toy:
         mixed = replace(TOY, dtype=FLOAT32, value_dtype=FLOAT16, affine=True, channels_last=True)
         return [*timed(toy), *each(mixed, OPERATIONS[:2])]
@@ -67,10 +67,10 @@ def checked(toy: bool = False) -> list[Case]:
 
 
 def repeated(toy: bool = False) -> list[Case]:
-    """Return the cases that must give the same bits every time."""
+    """Return the cases whose results must have the same bits every time."""
     return each(TOY, OPERATIONS[:2]) if toy else [*each(STM), *each(replace(STM, dtype=FLOAT32))]
 
 
 def called(toy: bool = False) -> list[Case]:
-    """Return the cases whose time on the host is measured: short reads, where it matters."""
+    """Return the cases whose host time is measured: short reads, where it matters."""
     return each(TOY, OPERATIONS[:2]) if toy else [*each(STM, ["read"], (1, 5)), *each(STM, OPERATIONS[1:])]

@@ -1,4 +1,4 @@
-"""Check all results of an op against the reference in float64; outputs are poisoned before they are written."""
+"""Check all results of an op against the reference in float64, with outputs poisoned before they are written."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ def check(case: Case, engine: str, device: torch.device) -> dict[str, Any]:
 
 
 def judged(problem: Problem, engine: str, exact: tuple[Tensor, ...]) -> dict[str, Any]:
-    """Return the largest relative L2 distance of any result to the exact one, and whether that is a mistake."""
+    """Return the largest relative L2 distance of a result to the exact one, and whether it is a mistake."""
     run = problem.call(engine)
     with poisoned():
         found = run()
@@ -29,7 +29,7 @@ def judged(problem: Problem, engine: str, exact: tuple[Tensor, ...]) -> dict[str
 
 @contextmanager
 def poisoned() -> Iterator[None]:
-    """Fill memory that nobody has written with NaN during the block."""
+    """Fill uninitialised memory with NaN during the block."""
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Time of calls on a device, in turns; on a CPU, where kernels are interpreted, figures mean nothing."""
+"""Time calls on a device in turns. On a CPU, where kernels are interpreted, the times mean nothing."""
 
 from functools import partial
 
@@ -24,6 +24,6 @@ def seconds_of(run: Run, device: torch.device) -> float:
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait for all that a device was asked to do."""
+    """Wait until a device has done everything that was queued."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -1,4 +1,4 @@
-"""Compare an engine with other ways to do the same and with a large matrix product, once its results are right."""
+"""Compare an engine, once its results are right, with other ways to do the same and with a large matrix product."""
 
 import statistics
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from stm_fast.ops import memory_read
 
 PRODUCT = "matrix product"
 MAX_AFFINITY = 4 << 30
-"""Bytes of affinity above which ways that hold it are left out."""
+"""Maximum bytes of affinity for ways that hold it."""
 
 Ways = dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]]
 
@@ -29,7 +29,7 @@ def compare(case: Case, engine: str, device: torch.device) -> dict[str, Any]:
 
 
 def compare_others(case: Case, engine: str, device: torch.device) -> dict[str, Any]:
-    """Compare an engine with ways that take long to compile, which on a CPU are left out."""
+    """Compare an engine with ways that take long to compile; on a CPU these are left out."""
     ways = contenders.others() if device.type == "cuda" else {"plain": contenders.plain}
     return _compare(case, engine, device, rivals(case, engine, device, ways))
 
@@ -37,7 +37,7 @@ def compare_others(case: Case, engine: str, device: torch.device) -> dict[str, A
 def _compare(
     case: Case, engine: str, device: torch.device, ways: Iterator[tuple[str, Callable[[], object]]]
 ) -> dict[str, Any]:
-    """Return the error, and unless it is a mistake: median seconds of each way, speed, and medians of paired ratios."""
+    """Return the error and, unless it is a mistake, median seconds of each way, speed, and medians of paired ratios."""
     problem = Problem(case, device)
     exact = problem.exact()
     result = judged(problem, engine, exact)
@@ -64,13 +64,13 @@ def _compare(
 
 
 def rivals(case: Case, engine: str, device: torch.device, ways: Ways) -> Iterator[tuple[str, Callable[[], object]]]:
-    """Yield other ways to do the same. Those that can be compared return a tuple that begins with what ours does.
+    """Yield other ways to do the same. Those whose results can be compared return a tuple that begins with them.
 
     Args:
-        case: what is done; nobody else does an affine read.
-        engine: whose dense read is compared with usage.
-        device: where.
-        ways: to read, instead of torch's own.
+        case: the operation; there is no other way to do an affine read.
+        engine: engine whose dense read is compared with usage.
+        device: where to run.
+        ways: ways to read, instead of torch's own.
     """
     if case.affine:
         return
@@ -95,7 +95,7 @@ def rivals(case: Case, engine: str, device: torch.device, ways: Ways) -> Iterato
 
 
 def gradients(function: Callable[..., Tensor], *tensors: Tensor) -> Callable[[], object]:
-    """Return the backward pass of a rival, its forward pass done before; without a gradient of lse, not compared."""
+    """Return the backward pass of a rival whose forward pass is done. It has no gradient of lse and is not compared."""
     leaves = [tensor.detach().requires_grad_() for tensor in tensors]
     made: list[Tensor] = []
 
@@ -109,7 +109,7 @@ def gradients(function: Callable[..., Tensor], *tensors: Tensor) -> Callable[[],
 
 
 def large_product(dtype: torch.dtype, device: torch.device) -> tuple[Callable[[], Tensor], float]:
-    """Return a matrix product that fills the GPU, on random numbers, and its operations."""
+    """Return a product of random matrices that fills the GPU, and its number of operations."""
     side = 256 if device.type != "cuda" else 4096 if dtype == torch.float32 else 8192
     factor = torch.randn(side, side, device=device).to(dtype)
     return lambda: factor @ factor, 2.0 * side**3

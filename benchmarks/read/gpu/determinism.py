@@ -1,4 +1,4 @@
-"""Determinism: whether results are the same, bit by bit, every time."""
+"""Determinism: check whether results have the same bits every time."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ TIMES = 20
 
 
 def repeat(case: Case, engine: str, device: torch.device) -> dict[str, Any]:
-    """Return in how many of the calls after the first any result had other bits."""
+    """Return the number of calls after the first in which any result had different bits."""
     times = TIMES if device.type == "cuda" else 2
     run = Problem(case, device).call(engine)
     first = run()

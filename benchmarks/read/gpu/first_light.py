@@ -4,11 +4,11 @@
                                                   [--seconds N] [--rehearse]
 
 Needs a checkout, torch, numpy, and triton or nvcc, whichever the engines need; nothing is installed. Stages, the most
-important first: versions, and the CUDA library built for this chip alone; every op and dtype against the reference in
+important first: versions, and the CUDA library built only for this chip; every op and dtype against the reference in
 float64, compiled by several processes at once; the GPU's peaks; times compared with torch's attention; variants of
-kernels; time on the host; determinism; and a comparison with what takes long to compile. Writes OUT/results.jsonl as it
-goes, tables to OUT/first_light.md, and OUT/first_light.log. A case that fails is a line, and does not end the run.
-With --rehearse kernels are interpreted or emulated on the CPU, at toy sizes.
+kernels; host time; determinism; and a comparison with ways that take long to compile. Writes results to
+OUT/results.jsonl as they come, tables to OUT/first_light.md, and OUT/first_light.log. A case that fails is reported in
+a line and does not end the run. With --rehearse, kernels are interpreted or emulated on the CPU at toy sizes.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from benchmarks.read.gpu.results import FAILED, WRONG, Results
 from benchmarks.read.gpu.run import Run
 
 SECONDS = 560.0
-"""A little less than ten minutes, with the time to start and to end."""
+"""Ten minutes, less the time to start and to end."""
 INTERRUPTED = 130
 
 
@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         run.do(todo)
     except KeyboardInterrupt:
         interrupted = True
-        results.say("interrupted; the results until now are kept")
+        results.say("interrupted; results so far are kept")
     finally:
         run.end()
         results.close()

@@ -1,4 +1,4 @@
-"""Microseconds that the host needs for a call, without those of the kernels."""
+"""Microseconds of a call on the host, without those of the kernels."""
 
 import statistics
 import time
@@ -14,14 +14,14 @@ from benchmarks.read.gpu.clock import synchronise
 from stm_fast.ops import memory_read
 
 CALLS = 30
-"""In a row: fewer launches than the driver queues, so that the host never waits for the GPU."""
+"""Number of calls in a row. The driver queues more launches than that, so that the host never waits for the GPU."""
 ROUNDS = 7
 
 
 def host_time(case: Case, engine: str, device: torch.device) -> dict[str, Any]:
-    """Return microseconds per call: to queue the op; to queue `memory_read`; back to back; and of the kernels alone.
+    """Return microseconds per call: to queue the op, to queue `memory_read`, back to back, and of the kernels alone.
 
-    The kernels alone are a CUDA graph of ten calls, replayed.
+    The kernels alone are measured by replaying a CUDA graph of ten calls.
     """
     problem = Problem(case, device)
     op = problem.call(engine)
@@ -39,7 +39,7 @@ def host_time(case: Case, engine: str, device: torch.device) -> dict[str, Any]:
 
 
 def _public(case: Case, engine: str, device: torch.device) -> Callable[[], object] | None:
-    """Return the case as users call it, or None where it is only a part of what they call."""
+    """Return the case as users call it, or None if it is only a part of such a call."""
     parts, value = operands(case, device)
     query, key = parts.query, parts.key
     match case.operation:
@@ -52,7 +52,7 @@ def _public(case: Case, engine: str, device: torch.device) -> Callable[[], objec
 
 
 def _microseconds(run: Callable[[], object], device: torch.device) -> tuple[float, float]:
-    """Return the microseconds to queue a call, and to complete it, when many are queued one after another."""
+    """Return the microseconds to queue a call and to complete it, when many are queued one after another."""
     calls = CALLS if device.type == "cuda" else 2
     run()
     queued, done = [], []

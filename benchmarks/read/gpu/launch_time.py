@@ -3,8 +3,8 @@
     python -m benchmarks.read.gpu.launch_time
 
 No GPU is needed: kernels are compiled for an absent chip, and the C function that would launch them does nothing. What
-is left is the host's work for a call: workspaces are allocated, outputs are not. It does not depend on sizes, which are
-small here because torch's own operations, between the kernels of gradients, run on the CPU.
+is left is the host's work for a call, which includes allocation of workspaces but not of outputs. It does not depend on
+sizes. These are small, because torch's own operations between the gradient kernels run on the CPU.
 """
 
 import statistics
@@ -45,9 +45,9 @@ class HostTime(NamedTuple):
     """Medians of a launcher's calls in microseconds.
 
     Attributes:
-        kept: of a call like an earlier one.
-        triton: the part of it that triton takes, with all kernels compiled.
-        planned: of the first call of its form, with kernels compiled.
+        kept: time of a call like an earlier one.
+        triton: triton's part of it, with all kernels compiled.
+        planned: time of the first call of its form, with kernels compiled.
     """
 
     kept: float
@@ -56,7 +56,7 @@ class HostTime(NamedTuple):
 
 
 class _Utilities:
-    """Functions of the driver that triton has in C, and the module of a launcher that it compiles; they do nothing."""
+    """Stands in for the driver's functions that triton has in C and for the launcher that it compiles; does nothing."""
 
     @staticmethod
     def _nothing(*_: Any) -> None:
@@ -66,12 +66,12 @@ class _Utilities:
 
     @staticmethod
     def load_binary(*_: Any) -> tuple[int, int, int, int, int]:
-        """Module, function, registers, spills and threads at most."""
+        """Return module, function, registers, spills and the maximum number of threads."""
         return 1, 1, 0, 0, 1024
 
     @staticmethod
     def get_device_properties(_: object) -> dict[str, int]:
-        """Those that triton looks at."""
+        """Return the properties that triton looks at."""
         return {"max_shared_mem": CHIP.shared}
 
 
@@ -91,7 +91,7 @@ class _Driver:
         return GPUTarget(CHIP.backend, CHIP.arch, CHIP.warp)
 
     def get_current_device(self) -> object:
-        """Kernels are kept apart by device: those that this one loaded never serve another."""
+        """Return a device of its own, since triton caches kernels by device: others must not use those loaded here."""
         return self
 
     def get_current_stream(self, _: object) -> int:
@@ -100,7 +100,7 @@ class _Driver:
 
 @contextmanager
 def launching_nothing() -> Iterator[None]:
-    """Treat tensors on the CPU as on a GPU during the block; all launches succeed and do nothing."""
+    """Treat CPU tensors as GPU tensors during the block; launches do nothing and succeed."""
     from triton.backends.nvidia import driver as nvidia
     from triton.runtime.driver import driver
 
@@ -121,7 +121,7 @@ def launching_nothing() -> Iterator[None]:
 
 
 def launcher_of(case: Case) -> Callable[[], None]:
-    """Return the launcher of a case, with a memory that lies as in a bank."""
+    """Return the launcher of a case, with the memory's layout in a bank."""
     tokens = case.frames * case.queries
 
     def bank(*shape: int) -> Tensor:
@@ -158,7 +158,7 @@ class _Recorder:
 
 
 def launches_of(run: Callable[[], None]) -> list[Callable[[], None]]:
-    """Return what a call has triton launch, of compiled kernels."""
+    """Return the launches of compiled kernels that a call makes."""
     plans.forget()
     run()
     launches: list[Callable[[], None]] = []
@@ -171,7 +171,7 @@ def launches_of(run: Callable[[], None]) -> list[Callable[[], None]]:
 
 
 def measure(case: Case) -> HostTime:
-    """Measure a launcher; the three are measured in turns."""
+    """Measure the three times of a launcher in turns."""
     run = launcher_of(case)
     launches = launches_of(run)
 
@@ -202,7 +202,7 @@ def _seconds(run: Callable[[], None]) -> list[float]:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     torch.set_num_threads(1)
     lines = [
         f"Microseconds of the host per call, triton {triton.__version__}, torch {torch.__version__}",

@@ -1,9 +1,9 @@
-"""Predict how long the Triton kernels take on a GPU, from counts. Nothing here has been measured.
+"""Predict from counts how long the Triton kernels take on a GPU. Nothing here has been measured.
 
     python -m benchmarks.read.gpu.model [--gpu "H100 SXM"] [--gap MICROSECONDS]
 
-Each term is the time that one part of the chip would need if a kernel waited for nothing else. The work of an iteration
-of the loop over tiles is counted from the launcher's tiles, and its instructions are from `tools/triton_budgets.json`:
+Each term is the time that one part of the chip would need if a kernel waited for nothing else. The work per iteration
+of the loop over tiles is counted from the launcher's tiles, its instructions are from `tools/triton_budgets.json`:
 
 - tensor: multiply-adds, at the peak rate;
 - issue: instructions of all warps, four per processor and clock;
@@ -14,10 +14,10 @@ of the loop over tiles is counted from the launcher's tiles, and its instruction
 - merge: the sums of splits once more, by the kernel that adds them;
 - launch: the kernels of the call, times the gap between two launches. That gap is an assumption.
 
-All but the last three are those of the processor with most programs. The optimistic time is the longest of the terms
-that can overlap, plus merge; or launch, if that is longer. The sum has no overlap at all. Neither is a bound: latency,
-barriers, misses in L2 and a clock that falls under load are in none of the terms, so a kernel can take longer than the
-sum. Top-k is its first kernel alone: two passes, without appending and sorting.
+All terms but the last three are those of the processor with most programs. The optimistic time is the longest of the
+terms that can overlap, plus merge; or launch, if that is longer. The sum assumes no overlap at all. Neither is a bound:
+no term includes latency, barriers, misses in L2 or a clock that falls under load, so a kernel can take longer than the
+sum. For top-k only the first kernel counts: two passes, without appending and sorting.
 """
 
 import argparse
@@ -35,28 +35,28 @@ from tools import triton_budgets
 QUERIES = 1620
 FRAMES = (1, 5, 20, 100)
 ITEM = 2
-"""Bytes of a number: reads of 16 bits."""
+"""Bytes per number, in reads of 16 bits."""
 GAP = 5.0
 """Microseconds from one launch to the next, assumed; `benchmarks.read.gpu.first_light` measures it."""
 ISSUED = 4
 """Instructions that a processor issues per clock."""
 SHARED_BYTES = 128
-"""That a processor reads from shared memory per clock."""
+"""Bytes that a processor reads from shared memory per clock."""
 WGMMA_ROWS = 64
-"""Of the left operand of one product; the right operand is read again for every 64 rows."""
+"""Rows of one product's left operand; the right operand is read again for every 64 rows."""
 
 
 class GPU(NamedTuple):
-    """Public figures of a GPU, but for the bandwidth of L2.
+    """Public figures of a GPU, except for the bandwidth of L2.
 
     Attributes:
         chip: its class in `stm_fast.kernels.chips`.
-        processors: how many.
-        gigahertz: of the processors, boosted.
-        products: multiply-adds of 16 bits that the tensor cores of a processor do in a clock.
-        exponentials: of a processor in a clock.
-        l2: TB/s from L2 to all processors, assumed: what others have measured of an H100.
-        dram: TB/s.
+        processors: number of processors.
+        gigahertz: boost clock of the processors.
+        products: 16-bit multiply-adds of a processor's tensor cores per clock.
+        exponentials: exponentials of a processor per clock.
+        l2: TB/s from L2 to all processors; assumed, from others' measurements of an H100.
+        dram: TB/s of DRAM.
     """
 
     chip: str
@@ -68,7 +68,7 @@ class GPU(NamedTuple):
     dram: float
 
     def microseconds(self, clocks: float) -> float:
-        """How long clocks take."""
+        """Return the time of a number of clocks."""
         return clocks / self.gigahertz / 1e3
 
 
@@ -85,15 +85,15 @@ OPERATIONS = {
     "usage": "usage",
     "candidates": "top_k",
 }
-"""Kernels, and what `stm_fast.kernels.tiles` calls what they do."""
+"""Kernels, and the names of their operations in `stm_fast.kernels.tiles`."""
 CANDIDATES = 32
-"""That a split of the top-k read keeps of each query."""
+"""Candidates that a split of the top-k read keeps per query."""
 OWN_QUERIES = ("dense", "query_gradient", "candidates")
-"""Kernels whose programs own queries and split the memory; others own tokens."""
+"""Kernels whose programs own queries and split the memory; programs of others own tokens."""
 PASSES = {"candidates": 2}
-"""Over the memory."""
+"""Passes over the memory, if more than one."""
 MORE_LAUNCHES = {"query_gradient": 3, "key_gradient": 2, "value_gradient": 2, "usage": 1}
-"""Beside the kernel: sums over splits, and copies of queries and gradients to where descriptors can read them."""
+"""Launches beside the kernel: sums over splits, and copies of queries and gradients for descriptors to read."""
 
 
 class Product(NamedTuple):
@@ -106,12 +106,12 @@ class Product(NamedTuple):
 
     @property
     def shared_bytes(self) -> int:
-        """That are read from shared memory."""
+        """Bytes that are read from shared memory."""
         return ITEM * self.m // WGMMA_ROWS * self.k * (self.n + (WGMMA_ROWS if self.left_in_shared else 0))
 
 
 class Turn(NamedTuple):
-    """Work of a kernel for one tile, and what a program fetches once."""
+    """Work of a kernel per tile, and what a program fetches once."""
 
     products: list[Product]
     exponentials: int
@@ -134,17 +134,17 @@ class Prediction(NamedTuple):
 
     @property
     def overlapping(self) -> dict[str, float]:
-        """The terms of which a kernel may do all at once."""
+        """The terms that may overlap."""
         return {name: getattr(self, name) for name in ("tensor", "issue", "exp", "shared", "l2", "dram")}
 
     @property
     def optimistic(self) -> float:
-        """With perfect overlap."""
+        """Microseconds with perfect overlap."""
         return max(max(self.overlapping.values()) + self.merge, self.launch)
 
     @property
     def total(self) -> float:
-        """Without any overlap."""
+        """Microseconds without any overlap."""
         return sum(self.overlapping.values()) + self.merge + self.launch
 
     @property
@@ -155,7 +155,7 @@ class Prediction(NamedTuple):
 
 
 def turn_of(kernel: str, tile: Tile, channels: int, value_channels: int) -> Turn:
-    """Return the work of a kernel for a tile, for keys and values with so many channels."""
+    """Return the work of a kernel per tile, given the channels of keys and values."""
     own, other = (tile.queries, tile.tokens) if kernel in OWN_QUERIES else (tile.tokens, tile.queries)
     part = min(tile.value_channels, value_channels)
     passes = PASSES.get(kernel, 1)
@@ -184,18 +184,18 @@ def predict(
     gap: float = GAP,
     queries: int = QUERIES,
 ) -> Prediction:
-    """Predict the time of a kernel, with the one that merges its splits.
+    """Predict the time of a kernel and the one that merges its splits.
 
     Args:
-        gpu: where.
+        gpu: the GPU.
         kernel: one of `OPERATIONS`.
-        tile: that it works in.
+        tile: its tile.
         needs: its budget.
         channels: of keys.
         value_channels: of values.
-        frames: of the memory, of as many tokens as there are queries.
+        frames: memory frames, each with as many tokens as there are queries.
         gap: microseconds from one launch to the next.
-        queries: how many.
+        queries: number of queries.
     """
     tokens = queries * frames
     turn = turn_of(kernel, tile, channels, value_channels)
@@ -226,7 +226,7 @@ def predict(
 
 
 def _work(gpu: GPU, kernel: str, tile: Tile, channels: int, value_channels: int, queries: int) -> Work:
-    """What the kernel's launcher tells `split_count` of a tile and of a split's results."""
+    """Return the work per tile and per split's results that the kernel's launcher passes to `split_count`."""
     number = torch.empty(0, dtype=torch.bfloat16, device="meta")
     columns = {"dense": (channels, tile.value_channels), "query_gradient": (2 * channels, value_channels)}
     results = {"dense": 4 * value_channels, "query_gradient": 4 * channels, "candidates": 8 * CANDIDATES}
@@ -243,7 +243,7 @@ def _work(gpu: GPU, kernel: str, tile: Tile, channels: int, value_channels: int,
 def _traffic(
     kernel: str, channels: int, value_channels: int, queries: int, tokens: int, splits: int
 ) -> tuple[int, int]:
-    """Return the bytes that a kernel moves, and that merging its splits moves."""
+    """Return the bytes moved by a kernel and by merging its splits."""
     keys, values = ITEM * channels * tokens, ITEM * value_channels * tokens
     asked, readout = ITEM * channels * queries, ITEM * value_channels * queries
     match kernel:
@@ -302,7 +302,7 @@ def table(gpu: GPU, reads: list[str], gap: float = GAP) -> str:
 
 
 def _useful(kernel: str, channels: int, value_channels: int, frames: int) -> float:
-    """Return the operations that a task needs, in millions, without those that slices, passes and tiles add."""
+    """Return the millions of operations that a task needs, without those that slices, passes and tiles add."""
     channels_per_pair = {
         "dense": channels + value_channels,
         "query_gradient": 2 * channels + value_channels,

@@ -1,4 +1,4 @@
-"""What the GPU can do at best: bytes that a copy moves, and torch's own matrix products."""
+"""Peaks of the GPU: bytes that a copy moves, and torch's own matrix products."""
 
 import statistics
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from benchmarks.read.gpu.compare import large_product
 COPY = "copy"
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 READ_FRAMES = {f"both products of a read, bfloat16, (128, 512), T = {frames}": frames for frames in (1, 5, 20, 100)}
-"""The practical limit of a dense read: its two matrix products alone."""
+"""The practical limit of a dense read: only its two matrix products."""
 
 
 def tasks(toy: bool) -> list[str]:
@@ -22,7 +22,7 @@ def tasks(toy: bool) -> list[str]:
 
 
 def peak(name: str, _: str, device: torch.device) -> dict[str, Any]:
-    """Return TB/s of the copy, read and written, or TFLOP/s of a product."""
+    """Return TB/s that a copy reads and writes, or TFLOP/s of a product."""
     if name == COPY:
         source = torch.randn((1 << 30) // 4 if device.type == "cuda" else 1 << 16, device=device)
         target = torch.empty_like(source)

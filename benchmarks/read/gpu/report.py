@@ -34,7 +34,7 @@ def brief(line: Line) -> str:
 
 
 def full(lines: list[Line], machine: dict[str, str]) -> str:
-    """Return everything: the machine, how many of each status, faults, and a table per stage."""
+    """Return everything: the machine, the number of results per status, faults, and a table per stage."""
     parts = [
         ", ".join(f"{name} {version}" for name, version in machine.items()),
         _counts(lines),
@@ -46,7 +46,7 @@ def full(lines: list[Line], machine: dict[str, str]) -> str:
 
 
 def short(lines: list[Line]) -> str:
-    """Return what is printed last: faults, times, and how many of each status."""
+    """Return what is printed last: faults, times, and the number of results per status."""
     return "\n\n".join(filter(None, [*_faults(lines, max_faults=12), _table("time", lines), _counts(lines)])) + "\n"
 
 
@@ -56,7 +56,7 @@ def _counts(lines: list[Line]) -> str:
 
 
 def _faults(lines: list[Line], max_faults: int | None = None) -> Iterator[str]:
-    """Yield what is wrong or failed, one by one, and what was skipped, counted by reason."""
+    """Yield each result that is wrong or failed, and the number of skipped ones per reason."""
     bad = [line for line in lines if line["status"] in ("wrong", "failed")]
     yield "\n".join(
         f"- {line['stage']}, {line['engine'] or 'torch'}: {line['case']}: {brief(line)}" for line in bad[:max_faults]
@@ -71,7 +71,7 @@ def _faults(lines: list[Line], max_faults: int | None = None) -> Iterator[str]:
 
 
 def _absent(lines: list[Line]) -> str:
-    """Return why others are not compared: each reason once, with the number of its cases."""
+    """Return why others are not compared: each reason once, with its number of cases."""
     reasons = Counter(
         f"{name} ({line['case'].partition(',')[0]}): {why}"
         for line in lines
@@ -81,7 +81,7 @@ def _absent(lines: list[Line]) -> str:
 
 
 def _table(stage: str, lines: list[Line]) -> str:
-    """Return the results of a stage that have figures."""
+    """Return a table of a stage's results that have figures."""
     head, row = TABLES[stage]
     found = [line for line in lines if line["stage"] == stage and line["status"] in ("ok", "wrong")]
     return f"**{stage}**\n\n" + _markdown(head, map(row, found)) if found else ""

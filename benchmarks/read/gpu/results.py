@@ -1,4 +1,4 @@
-"""Results, written to disk one by one: a line of JSON each, a log, and tables that are written anew."""
+"""Results, written to disk one by one: as lines of JSON, in a log, and in tables that are rewritten each time."""
 
 import json
 import sys
@@ -21,9 +21,9 @@ class Results:
         """Start with no results in a folder.
 
         Args:
-            folder: is created.
+            folder: folder for the files; it is created.
             machine: names and versions; see `benchmarks.machine.describe_gpu`.
-            total: how many results are expected.
+            total: expected number of results.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.lines: list[Line] = []
@@ -58,7 +58,7 @@ class Results:
             file.write(text + "\n")
 
     def write_tables(self) -> None:
-        """Write all results until now as Markdown."""
+        """Write all results so far as Markdown."""
         write_text(self._tables, report.full(self.lines, self._machine))
         self._written = time.monotonic()
 

@@ -1,4 +1,4 @@
-"""Run the jobs: checks in several processes at once, what is timed in one process per engine and nothing else."""
+"""Run the jobs: checks in several processes at once; timed jobs in one process per engine, one at a time."""
 
 import os
 import time
@@ -11,7 +11,7 @@ from stm_fast.processes import Outcome, Process, end_all, in_parallel, wait_for
 
 MAX_PROCESSES = 12
 MIN_SECONDS = 4.0
-"""A job does not begin with less time than this."""
+"""A job does not start if less time than this is left."""
 NO_TIME = "no time left"
 
 
@@ -19,12 +19,12 @@ class Run:
     """A run of jobs for a limited time."""
 
     def __init__(self, results: Results, engines: list[str], seconds: float) -> None:
-        """Begin to prepare the engines.
+        """Start to prepare the engines.
 
         Args:
             results: where results go.
-            engines: that the jobs need.
-            seconds: from now until everything ends.
+            engines: engines that the jobs need.
+            seconds: time from now until everything ends.
         """
         self._results = results
         self._begin = time.monotonic()
@@ -32,7 +32,7 @@ class Run:
         self._alone = {engine: Process(results.log) for engine in ("", *engines)}
         self._together = [Process(results.log) for _ in range(max(2, min(MAX_PROCESSES, (os.cpu_count() or 2) - 2)))]
         self._refusals: dict[str, str | None] = {"": None}
-        """Of each engine that was prepared: why it is absent, or None."""
+        """Why each prepared engine is absent, or None."""
         for engine in engines:
             self._alone[engine].begin(prepare, engine, seconds=seconds)
 
@@ -66,7 +66,7 @@ class Run:
             self._keep(Job("prepare", engine, engine), outcome, time.monotonic() - self._begin)
 
     def _do_next(self, ready: list[Job]) -> set[Job]:
-        """Do the first job, or all like it that can run together; return those that began."""
+        """Do the first job, or all like it that can run together; return the jobs that started."""
         first = ready[0]
         stage = STAGES[first.stage]
         refusal = self._refusals[first.engine]

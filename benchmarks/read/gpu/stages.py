@@ -24,9 +24,9 @@ class Stage(NamedTuple):
     Attributes:
         tasks: returns what is to be done, at real or toy sizes; the text of a task is its name.
         perform: does a task with an engine on a device; returns figures, and "wrong" if a result is wrong.
-        engines: with which.
-        together: run in several processes at once: tasks that are compiled and not timed.
-        seconds: limit of a task.
+        engines: the engines to use.
+        together: whether tasks run in several processes at once, because they are compiled and not timed.
+        seconds: time limit of a task.
     """
 
     tasks: Callable[[bool], list[Any]]
@@ -63,7 +63,7 @@ class Job(NamedTuple):
 
 
 def jobs(stages: list[str], engines: list[str], operations: list[str], toy: bool) -> list[Job]:
-    """Return what is to be done, the most important first.
+    """Return the jobs, the most important first.
 
     Args:
         stages: those wanted.
@@ -83,7 +83,7 @@ def jobs(stages: list[str], engines: list[str], operations: list[str], toy: bool
 
 
 def prepare(engine: str) -> dict[str, Any]:
-    """Make an engine ready, which builds the CUDA library; return the seconds, and why it is absent if it is."""
+    """Make an engine ready, which may build the CUDA library. Return the seconds and, if it is absent, why."""
     begin = time.perf_counter()
     from stm_fast.ops.backends import registry
 
@@ -102,7 +102,7 @@ def perform(job: Job) -> dict[str, Any]:
 
 
 def rehearse() -> None:
-    """From now on interpret or emulate kernels on the CPU, also in processes that start later."""
+    """Interpret or emulate kernels on the CPU from now on, also in processes that start later."""
     os.environ.update(TRITON_INTERPRET="1", STM_FAST_EMULATE_CUDA="1")
 
 

@@ -2,10 +2,10 @@
 
     python -m benchmarks.read.gpu.tools OUT [--engine cuda] [--seconds N] [--rehearse]
 
-compute-sanitizer (memcheck, then racecheck) watches every op at small sizes, and ncu (with clocks as they are) the
-dense read of 20 memory frames. The output of each is in OUT/<tool>-<engine>.txt; a line of each is printed and in
-OUT/tools.md. A tool that is not installed, or does not work here, is a line too. With --rehearse the same calls run
-without tools.
+compute-sanitizer (memcheck, then racecheck) watches every op at small sizes. ncu, which leaves the clocks alone,
+watches the dense read of 20 memory frames. The output of each goes to OUT/<tool>-<engine>.txt; a line of each is
+printed and written to OUT/tools.md. A tool that is not installed or does not work here gets a line too. With
+--rehearse, the same calls run without tools.
 """
 
 import argparse
@@ -38,7 +38,7 @@ SUMMARY = r"(ERROR SUMMARY: .*|RACECHECK SUMMARY: .*)"
 
 
 class Watch(NamedTuple):
-    """A tool's command, what of `benchmarks.read.gpu.watched` it watches, and a pattern that sums up its output."""
+    """A tool's command, the part of `benchmarks.read.gpu.watched` that it watches, and a pattern for its summary."""
 
     name: str
     command: tuple[str, ...]
@@ -87,7 +87,7 @@ def _lines(engines: list[str], out: Path, rehearsing: bool, until: float) -> Ite
 
 
 def _refusal(engine: str, until: float) -> str:
-    """Return why an engine is absent; its library is built, and its kernels are compiled, outside the tools."""
+    """Return why an engine is absent. Its library is built and its kernels are compiled outside the tools."""
     process = Process()
     try:
         outcome = process.call(stages.prepare, engine, seconds=max(1.0, until - time.monotonic()))
@@ -97,7 +97,7 @@ def _refusal(engine: str, until: float) -> str:
 
 
 def _found(tool: str) -> str | None:
-    """The command of a tool."""
+    """Return the command of a tool."""
     folders = [path for home in HOMES for path in (home, *map(str, sorted(Path(home).glob("*"), reverse=True)))]
     return shutil.which(tool) or shutil.which(tool, path=os.pathsep.join(folders))
 
@@ -109,18 +109,18 @@ def _watched(watch: Watch, prefix: tuple[str, ...], engine: str, file: Path, unt
     if left < 1:
         return f"{where}: skipped: no time left"
     command = [*prefix, sys.executable, "-m", "benchmarks.read.gpu.watched", engine, watch.what]
-    # With torch's own cache of memory, what lies beyond a tensor would be memory as well.
+    # With torch's own memory cache, an access beyond a tensor would still be to valid memory.
     environment = {**os.environ, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"} if watch.what == "small" else None
     try:
         run = subprocess.run(command, stdout=PIPE, stderr=STDOUT, text=True, timeout=left, env=environment, check=False)
     except subprocess.TimeoutExpired as error:
         said = error.stdout or ""
         write_text(file, said if isinstance(said, str) else said.decode(errors="replace"))
-        return f"{where}: it took longer than {left:.0f} s; {file}"
+        return f"{where}: it took longer than {left:.0f} s; see {file}"
     write_text(file, run.stdout)
     found = re.findall(watch.summary, run.stdout)
     summary = ", ".join(match if isinstance(match, str) else " ".join(match) for match in found)
-    last = next(filter(None, map(str.strip, reversed(run.stdout.splitlines()))), "it said nothing")
+    last = next(filter(None, map(str.strip, reversed(run.stdout.splitlines()))), "it printed nothing")
     verdict = "" if run.returncode == 0 else f"FAULT (exit code {run.returncode}): "
     return f"{verdict}{where}: {summary or last}"
 

@@ -1,4 +1,4 @@
-"""Variants that compiling alone cannot rank: other tiles, or other options of a launcher.
+"""Variants of tiles and of a launcher's options, which have to be timed to be ranked.
 
 To try one, add a line to `VARIANTS`; its keywords are those of the launcher in `stm_fast.kernels`.
 """
@@ -24,7 +24,7 @@ from stm_fast.kernels.tiles import Tile
 class Variant:
     """An operation of `stm_fast.ops.tile_tuning` in a case, with keywords of its launcher.
 
-    It is named by its keywords.
+    Its keywords are its name.
     """
 
     operation: str
@@ -87,7 +87,7 @@ def variants(toy: bool) -> list[Variant]:
 
 
 def check_variant(variant: Variant, _: str, device: torch.device) -> dict[str, Any]:
-    """Return the distance of a variant's result to that of the table's tile, or why the chip cannot hold it."""
+    """Return the distance of a variant's result to that of the table's tile, or why the chip cannot run it."""
     from triton.runtime.errors import OutOfResources, PTXASError
 
     launch = _launch(variant, device)
@@ -102,7 +102,7 @@ def check_variant(variant: Variant, _: str, device: torch.device) -> dict[str, A
 
 
 def time_variant(variant: Variant, engine: str, device: torch.device) -> dict[str, Any]:
-    """Time a variant in turns with the table's choice; return its time, and how many times faster it is."""
+    """Time a variant in turns with the table's choice; return its time and how many times as fast it is."""
     result = check_variant(variant, engine, device)
     if "too_large" in result or result["wrong"]:
         return result

@@ -3,7 +3,7 @@
     python -m benchmarks.read.gpu.watched ENGINE small     every op at small odd sizes, checked
     python -m benchmarks.read.gpu.watched ENGINE dense     the dense read at a real shape, three times
 
-Tensors are made and compared on the CPU, so that few kernels run but the engine's own.
+Tensors are made and compared on the CPU, so that few kernels run besides the engine's own.
 """
 
 import sys

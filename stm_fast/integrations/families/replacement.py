@@ -13,7 +13,7 @@ _ORIGINALS: dict[int, Function] = {}
 
 
 class Replacement:
-    """Replaces `name` of `owner` by `ours`, which calls `fused` while it is in force and the original otherwise.
+    """Replaces `name` of `owner` with `ours`, which calls `fused` while it is in force and the original otherwise.
 
     So references to ours that other code keeps, such as bound methods, call the original after `restore`.
 

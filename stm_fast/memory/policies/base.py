@@ -71,7 +71,7 @@ class ObjectMemory(Protocol):
         ...
 
     def consolidate(self, slots: Sequence[int], prototypes: Tokens) -> None:
-        """Evict the frames in some slots, and replace all prototypes by these."""
+        """Evict the frames in some slots, and replace all prototypes with these."""
         ...
 
 
