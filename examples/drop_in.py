@@ -1,8 +1,8 @@
 """Give Cutie the fused read, and compare the memory that it takes.
 
 Cutie's own functions read 20 frames at 480p for three objects, once unchanged and once patched. Each read runs in its
-own process, and the peak memory of both is printed. Patch an `InferenceCore` in the same way: `with patched(processor):
-...`.
+own process, and the peak memory of both is printed. Patch an `InferenceCore` in the same way: `with
+patched(processor):`.
 
 Run: pip install rf-cutie; python examples/drop_in.py
 """

@@ -124,7 +124,7 @@ class LongClip:
         return sorted((each for each in found if each is not None), key=lambda each: each.first)
 
     def _return(self, actor: "_Actor", before: Visit, visit: Visit) -> Return | None:
-        """Return the return with which a visit begins; None if it is too short to score."""
+        """Return the `Return` that begins a visit; None if it is too short to score."""
         last = min(visit.turns, self._frames)
         entry = self._seen(actor, range(visit.start, last))
         first = self._seen(actor, range(entry, last), _VISIBLE)

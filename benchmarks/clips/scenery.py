@@ -26,7 +26,7 @@ _GRAIN = 1.6  # standard deviation, in steps of 1/255
 class Scenery:
     """Backgrounds and exposure of `frames` frames of `size` pixels, which depend only on the seed.
 
-    Fewer frames are the beginning of more frames.
+    The scenery of fewer frames is the beginning of that of more.
     """
 
     def __init__(self, frames: int, size: tuple[int, int], seed: int) -> None:

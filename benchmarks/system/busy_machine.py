@@ -34,8 +34,8 @@ WAYS: dict[str, dict[str, str]] = {
     "briefly": {},
     "not at all": {"OMP_WAIT_POLICY": "passive"},
 }
-"""What is added to an environment that does not say how threads wait. libgomp's own default is given by its number: the
-command line leaves it alone then."""
+"""Environment variables for each way of waiting. libgomp's own default is given as a number, so that the command line
+does not change it."""
 
 
 class Run(NamedTuple):

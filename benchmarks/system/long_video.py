@@ -94,7 +94,7 @@ class Log:
         return cls(made_of, **{name: column[:rows].tolist() for name, column in columns.items()})
 
     def complete(self, policy: str, frames: int) -> bool:
-        """Return whether a policy's run over so many frames has ended."""
+        """Return whether a policy's run over this number of frames has ended."""
         late = policy == "official" and sum(self.seconds) > OFFICIAL_SECONDS
         return late or len(self.seconds) >= frames - 1
 
