@@ -5,8 +5,8 @@
 The number depends on sizes, dtypes and the chip only, so that equal calls have equal results. The model assumes that a
 processor runs one program at a time at half of its peak rate, and that results of splits go to memory and back.
 
-The CUDA kernels have a model of their own (csrc/cuda/plan.h): several of their blocks share a processor, as many as the
-driver reports.
+The CUDA kernels have a model of their own (csrc/cuda/plan.cu): several of their blocks share a processor, as many as
+the driver reports.
 """
 
 from typing import NamedTuple

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from stm_fast.ops import cpu_engines
+from stm_fast.ops import cpu_engines, environment
 
 try:
     from hypothesis import settings
@@ -16,6 +16,14 @@ except ImportError:  # tests/gpu runs with torch, triton, numpy and pytest alone
 else:
     settings.register_profile("stm_fast", deadline=None, derandomize=True)
     settings.load_profile("stm_fast")
+
+
+@pytest.fixture(autouse=True)
+def environment_is_read_anew() -> Iterator[None]:
+    """A test that sets a variable before its first read is a process of its own."""
+    environment.variable.cache_clear()
+    yield
+    environment.variable.cache_clear()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -74,6 +74,15 @@ def test_files_are_short() -> None:
     assert not {name: length for name, length in lengths.items() if length > MAX_LINES}
 
 
+@pytest.mark.parametrize("backend", import_graph.BACKENDS)
+def test_the_way_of_a_read_is_short(backend: str) -> None:
+    if backend == "triton":
+        pytest.importorskip("triton")
+    files = import_graph.way(backend).under_way
+    assert files[0] == "stm_fast/ops/api.py"
+    assert 4 < len(files) <= import_graph.MAX_FILES, files
+
+
 def test_the_page_shows_the_imports_and_the_way_of_a_read() -> None:
     """After a change of either `python -m tools.import_graph` writes the page anew."""
     pytest.importorskip("triton")

@@ -4,13 +4,12 @@
     python -m tools.cuda_budgets --write    compile everything and write the file
     python -m tools.cuda_budgets --table    print the file as a table
 
-The binaries do not state shared memory: for every read, `csrc/cuda/plan.h` takes a kernel that fits the GPU.
+Shared memory is not in the binaries: `csrc/cuda/launch_read.cu` takes for every read the kernel that fits the GPU.
 """
 
 import argparse
 import json
 import re
-import runpy
 import shutil
 import subprocess
 import sys
@@ -19,11 +18,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from stm_fast.ops.compiled import recipe
 from tools import sass
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "tools" / "cuda_budgets.json"
-RECIPE = runpy.run_path(str(ROOT / "stm_fast" / "ops" / "compiled" / "recipe.py"))
 WIDTHS = (16, 8, 4)
 """Widths in bytes of an asynchronous copy from global to shared memory."""
 LOOP_MAY_GROW = 1.03
@@ -50,9 +49,9 @@ def measure(nvcc: str) -> dict[str, Any]:
     """Return the resources of each kernel by chip; see `COLUMNS`."""
     table: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for source in RECIPE["cuda_sources"](ROOT / "csrc"):
+        for source in recipe.cuda_sources(ROOT / "csrc"):
             binary = str(Path(folder) / f"{source.stem}.o")
-            _run(nvcc, *RECIPE["cuda_flags"](ROOT / "csrc"), "-c", str(source), "-o", binary)
+            _run(nvcc, *recipe.cuda_flags(ROOT / "csrc"), "-c", str(source), "-o", binary)
             for chip, kernels in read(binary).items():
                 table.setdefault(chip, {}).update(kernels)
     names = sorted({kernel for kernels in table.values() for kernel in kernels})
@@ -103,8 +102,8 @@ def _short(signature: str) -> str:
 
 
 def _tool(name: str) -> str:
-    """Return the path of one of CUDA's tools, beside nvcc or in triton's package."""
-    nvcc = shutil.which(RECIPE["find_nvcc"]())
+    """One of CUDA's tools: beside nvcc, or in triton's package."""
+    nvcc = shutil.which(recipe.find_nvcc())
     beside = Path(nvcc or "").with_name(name)
     if beside.exists():
         return str(beside)
@@ -175,8 +174,8 @@ def main() -> None:
         print(table_of(json.loads(FILE.read_text())))
         return
     try:
-        nvcc = RECIPE["find_nvcc"]()
-    except RECIPE["BuildError"] as error:
+        nvcc = recipe.find_nvcc()
+    except recipe.BuildError as error:
         print(f"the budgets of the CUDA kernels are not checked: {error}")
         return
     found = measure(nvcc)

@@ -2,9 +2,10 @@
 
     python -m tools.import_graph [--check]
 
-Rewrites the blocks between `<!-- made by tools.import_graph: NAME -->` and `<!-- end -->`; with --check it fails if a
-block is outdated. To trace the way of a read, it runs a small read with a backend and notes the Python files of this
-package in the order in which the call enters them, up to the launch of the kernel.
+Writes the blocks between `<!-- made by tools.import_graph: NAME -->` and `<!-- end -->` anew; with --check it fails if
+one of them is not what the code says. The way of a read is traced: a small read is run with a backend, and the Python
+files whose functions are under way when its kernel is launched are noted, the outermost first; those that the call has
+entered and left by then, such as checks and plans, follow.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from types import FrameType
+from typing import NamedTuple
 
 import stm_fast
 
@@ -100,32 +102,46 @@ def picture() -> str:
     return "\n".join([*lines, "```"])
 
 
-def way(backend: str) -> list[str]:
-    """Return the Python files of this package that a warm read enters, in order, up to the launch of its kernel."""
+class Way(NamedTuple):
+    """The Python files of this package that a read enters until its kernel is launched.
+
+    Attributes:
+        under_way: whose functions wait for the launch, the outermost first.
+        left: whose functions have returned by then, in the order of their first call.
+    """
+
+    under_way: list[str]
+    left: list[str]
+
+
+def way(backend: str) -> Way:
+    """Return the way of a warm read, traced in a process of its own."""
     command = [sys.executable, "-m", "tools.import_graph", "--trace", backend]
     environment = os.environ | BACKENDS[backend]
     done = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
-    return done.stdout.split()
+    under_way, left = done.stdout.splitlines()
+    return Way(under_way.split(), left.split())
 
 
-def trace(backend: str) -> list[str]:
-    """Trace the way in this process; see `way`."""
+def trace(backend: str) -> Way:
+    """Trace a warm read in this process."""
     import torch
 
-    from stm_fast.ops import memory_read
+    from stm_fast.ops import compiled, memory_read
 
     key, value = torch.rand(1, 16, 40), torch.rand(1, 16, 40)
-    files: list[str] = []
-    launched = False
+    entered: list[str] = []
+    under_way: list[str] = []
 
     def note(frame: FrameType, event: str, _: object) -> None:
-        nonlocal launched
-        path = Path(frame.f_code.co_filename).resolve()
-        launched = launched or (ROOT not in path.parents and "triton" in path.parts)
-        if event == "call" and not launched and ROOT in path.parents:
-            file = str(path.relative_to(ROOT))
-            if file.startswith(("stm_fast/", "kernels/")) and file not in files:
-                files.append(file)
+        if event != "call" or under_way:
+            return
+        file = file_of(frame)
+        if file is not None:
+            entered.append(file)
+        # The compiled library is called by the function that checks what it returned.
+        if frame.f_code is compiled._check.__code__ or "triton" in Path(frame.f_code.co_filename).parts:
+            under_way.extend(stack_of(frame))
 
     for _ in range(2):
         memory_read(key, key, value, backend=backend)
@@ -134,6 +150,24 @@ def trace(backend: str) -> list[str]:
         memory_read(key, key, value, backend=backend)
     finally:
         sys.setprofile(None)
+    stack = [*dict.fromkeys(under_way)]
+    return Way(stack, [file for file in dict.fromkeys(entered) if file not in stack])
+
+
+def file_of(frame: FrameType) -> str | None:
+    """Return the file of a frame, relative to the repository; None for those of others."""
+    path = Path(frame.f_code.co_filename).resolve()
+    file = str(path.relative_to(ROOT)) if ROOT in path.parents else ""
+    return file if file.startswith(("stm_fast/", "kernels/")) else None
+
+
+def stack_of(frame: FrameType | None) -> list[str]:
+    """Return the files of a frame and of its callers, the outermost first."""
+    files: list[str] = []
+    while frame is not None:
+        if file := file_of(frame):
+            files.insert(0, file)
+        frame = frame.f_back
     return files
 
 
@@ -141,8 +175,10 @@ def ways() -> str:
     """Return the way of a read with every backend as a Markdown list."""
     lines = []
     for backend in BACKENDS:
-        files = way(backend)
-        lines.append(f"- {backend}, {len(files)} files: " + " → ".join(f"`{file}`" for file in files))
+        under_way, left = way(backend)
+        names = " → ".join(f"`{file}`" for file in under_way)
+        helpers = ", ".join(f"`{file}`" for file in left)
+        lines.append(f"- {backend}, {len(under_way)} files: {names}. They call {helpers}.")
     return "\n".join(lines)
 
 
@@ -182,7 +218,8 @@ def main() -> None:
     parser.add_argument("--trace", choices=BACKENDS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.trace:
-        print(*trace(options.trace), sep="\n")
+        for files in trace(options.trace):
+            print(*files)
         return
     text = PAGE.read_text()
     made = page(text)

@@ -24,7 +24,7 @@ from benchmarks.read import cases
 from benchmarks.read.cases import Case
 from benchmarks.read.runs import OURS, PLAIN, runners
 from stm_fast.media.files import write_text
-from stm_fast.ops import compiled, cpu_engines
+from stm_fast.ops import compiled, cpu_engines, environment
 
 AUTO = "auto"
 MAX_RATIO = 1.1
@@ -41,16 +41,21 @@ def single_engines() -> list[str]:
 
 @contextmanager
 def forced(engine: str | None) -> Iterator[None]:
-    """Read with one engine during the block; None leaves the choice to stm-fast."""
-    before = os.environ.pop(cpu_engines.VARIABLE, None)
-    if engine is not None:
-        os.environ[cpu_engines.VARIABLE] = engine
+    """Read with one engine inside; None leaves the choice to stm-fast."""
+    before = os.environ.get(cpu_engines.VARIABLE)
+    _set(engine)
     try:
         yield
     finally:
-        os.environ.pop(cpu_engines.VARIABLE, None)
-        if before is not None:
-            os.environ[cpu_engines.VARIABLE] = before
+        _set(before)
+
+
+def _set(engine: str | None) -> None:
+    """Set the variable that forces an engine, and have it read anew; None unsets it."""
+    os.environ.pop(cpu_engines.VARIABLE, None)
+    if engine is not None:
+        os.environ[cpu_engines.VARIABLE] = engine
+    environment.variable.cache_clear()
 
 
 def contenders(case: Case) -> dict[str, Callable[[], Tensor]]:

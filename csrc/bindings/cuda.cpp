@@ -3,7 +3,7 @@
 #include <cstdint>
 
 #include "bindings/interface.h"
-#include "cuda/engine.h"
+#include "cuda/ops.h"
 
 namespace {
 

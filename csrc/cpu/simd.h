@@ -122,8 +122,9 @@ constexpr float kLowest = -3.402823466e38f;
 // numbers, with which a CPU computes tens of times slower.
 constexpr float kNegligibleExponent = -46.0f;
 
-// Computes exp(x) for x up to about 80: exactly zero below kNegligibleExponent, NaN for NaN. The error is below 2 units
-// in the last place. The result is 2^n times a polynomial for 2^f, |f| <= 1/2, fitted to a relative error of 2e-9.
+// Computes exp(x) for x up to about 80: exactly zero below kNegligibleExponent, NaN for NaN. The result is 2^n times a
+// polynomial for 2^f, |f| <= 1/2, fitted to a relative error of 2e-9. The product x * log2(e) is rounded once, which
+// adds a relative error of up to |x| * 2^-24: it grows where the weight itself is small.
 STM_INLINE Floats exponential(Floats x) {
   const Ints negligible = x < broadcast(kNegligibleExponent);
   x = select(negligible, broadcast(kNegligibleExponent), x) * broadcast(kLog2E);

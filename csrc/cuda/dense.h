@@ -15,8 +15,8 @@ constexpr int kQueryTile = kScoreQueries;
 constexpr int kTokenTile = kScoreTokens;
 constexpr int kValueStages = 2;
 
-// The running maximum follows the scores once they exceed it by a factor of 2^8. Until then weights above one are as
-// exact as those below, and the readout need not be rescaled.
+// The running maximum follows the scores, in base 2, once they exceed it by 8. Until then weights of up to 2^8 are as
+// exact as those below one, and the readout need not be rescaled.
 constexpr float kRescaleAt = 8;
 
 struct DenseArguments {

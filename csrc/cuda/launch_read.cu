@@ -41,7 +41,7 @@ void choose_dense(const Forward& forward, const Machine& machine, Plan& plan) {
     const DenseKernel& candidate = kDense[index];
     if (candidate.key != key || candidate.value != value) continue;
     const int depth = max_depth(candidate.shared_bytes, channels, machine);
-    // A slice that is half empty is not worth its registers.
+    // The narrower kernel is taken only if one of its slices holds all channels.
     const bool fits_better =
         depth == channels && (!whole_keys || forward.sizes.total_value_channels() <= candidate.value_channels);
     if (!fits_better && (whole_keys || depth <= plan.depth)) continue;

@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "cuda/copy_width.h"
-#include "cuda/engine.h"
+#include "cuda/ops.h"
 #include "cuda/tile.h"
 
 namespace stm::cuda {

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from stm_fast.ops import MemoryReadout, memory_read
+from stm_fast.ops import Reading, read_memory
 from stm_fast.ops.api import Similarity
 
 MAX_VALUE_CHANNELS = 1024
@@ -181,9 +181,7 @@ class FusedAffinity:
         """Return the weight of each memory token, summed over queries, `(B, N)`; without gradients."""
         with torch.no_grad():
             nothing = self.memory_key.new_zeros(1).expand(self.memory_key.shape[0], 1, self.memory_key.shape[2])
-            usage = self._readout(nothing, return_usage=True).usage
-        assert usage is not None
-        return usage.expand(self.objects, -1)
+            return self._read(nothing).usage().expand(self.objects, -1)
 
     def sum(self, dim: int) -> Tensor:
         """Return the usage, for `dim=2`."""
@@ -201,14 +199,14 @@ class FusedAffinity:
         if batch != 1 and objects != batch:
             _refuse(product, f"({batch}, C, N)")
         shared = values.unsqueeze(0) if batch == 1 else values.unsqueeze(1)
-        return self._readout(_in_groups(shared)).value.reshape(objects, values.shape[1], -1)
+        return self._read(_in_groups(shared)).value.reshape(objects, values.shape[1], -1)
 
     def __rmatmul__(self, values: Tensor) -> Tensor:
         """Return `values @ affinity`. A tensor calls this again if the product is refused, and so raises the reason."""
         return self.read(values)
 
-    def _readout(self, values: Tensor, *, return_usage: bool = False) -> MemoryReadout:
-        return memory_read(
+    def _read(self, values: Tensor) -> Reading:
+        return read_memory(
             self.query_key,
             self.memory_key,
             values,
@@ -217,8 +215,6 @@ class FusedAffinity:
             shrinkage=self.shrinkage,
             selection=self.selection,
             top_k=self.top_k,
-            return_usage=return_usage,
-            return_lse=True,
         )
 
     @classmethod

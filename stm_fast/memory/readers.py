@@ -10,7 +10,7 @@ from torch import Tensor
 from stm_fast.memory.frames import WHOLE, Shard
 from stm_fast.memory.groups import ObjectGroup
 from stm_fast.memory.splits import Split, read_splits
-from stm_fast.ops import autograd, memory_read, similarity
+from stm_fast.ops import autograd, read_memory, similarity
 
 _FRAMES_AT_ONCE = 8
 
@@ -95,17 +95,9 @@ def _read(group: ObjectGroup, query_key: Tensor, top_k: int | None, backend: str
 
 
 def _read_dense(group: ObjectGroup, query_key: Tensor, top_k: int | None, backend: str) -> tuple[Tensor, Tensor | None]:
-    """Read the block in place; return value and usage, which is None if not tracked."""
-    value, usage, _ = memory_read(
-        query_key,
-        group.keys,
-        group.values,
-        top_k=top_k,
-        return_usage=group.policy.tracks_usage,
-        return_lse=True,
-        backend=backend,
-    )
-    return value, usage
+    """Read the block as it lies; return value and usage, None if it is not tracked."""
+    read = read_memory(query_key, group.keys, group.values, top_k=top_k, backend=backend)
+    return read.value, read.usage() if group.policy.tracks_usage else None
 
 
 def _read_int8(group: ObjectGroup, query_key: Tensor, backend: str) -> tuple[Tensor, Tensor | None]:

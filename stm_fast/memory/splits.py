@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from stm_fast.ops import memory_read, merge_reads
+from stm_fast.ops import merge_reads, read_memory
 
 
 class Split(NamedTuple):
@@ -39,7 +39,6 @@ def read_splits(query_key: Tensor, value_channels: int, splits: Iterable[Split],
     value = query_key.new_zeros(len(query_key), value_channels, *grid, dtype=dtype)
     lse = value.new_full((len(query_key), *grid), -torch.inf)
     for rows, keys, values in splits:
-        read = memory_read(query_key[rows], keys, values, return_lse=True, backend=backend)
-        assert read.lse is not None
+        read = read_memory(query_key[rows], keys, values, backend=backend)
         value[rows], lse[rows] = merge_reads([(value[rows], lse[rows]), (read.value.to(dtype), read.lse)])
     return value, lse

@@ -1,82 +1,59 @@
-"""Reads as differentiable functions: a forward op and its backward op tied together.
+"""Gradients of the ops: what a forward op saves, and how its backward op is called.
 
-Saved are the inputs, the outputs and, for top-k, the chosen tokens with their weights; the softmax is computed again in
-the backward pass. Nothing of size queries × memory outlives an op.
+Saved are the inputs, the outputs and, for top-k, the chosen tokens with their weights; the backward pass computes the
+softmax again. Nothing of size queries × memory outlives an op. The formulas belong to the ops themselves, so gradients
+also flow through exported programs. There are first derivatives only.
 """
 
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 from stm_fast.kernels.operands import Operands
+from stm_fast.ops.schemas import LIBRARY
 
 _OPS = torch.ops.stm_fast
+_NUM_TENSORS = 5
+"""Operands that are tensors; the scale and the value follow."""
 
 
-class _Read(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        query: Tensor,
-        key: Tensor,
-        gain: Tensor | None,
-        offset: Tensor | None,
-        bias: Tensor | None,
-        scale: float,
-        value: Tensor,
-        backend: str,
-    ) -> tuple[Tensor, Tensor]:
-        out, lse = _OPS.read(query, key, gain, offset, bias, scale, value, backend)
-        return out, lse
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        *tensors, ctx.scale, value, ctx.backend = inputs
-        ctx.save_for_backward(*tensors, value, *output)
-
-    @staticmethod
-    def backward(ctx: Any, grad_out: Tensor, grad_lse: Tensor) -> tuple[Tensor | None, ...]:
-        *tensors, value, out, lse = ctx.saved_tensors
-        wanted = _wanted(ctx.needs_input_grad)
-        gradients = _OPS.read_backward(*tensors, ctx.scale, value, out, lse, grad_out, grad_lse, wanted, ctx.backend)
-        return _returned(gradients, ctx.needs_input_grad)
+def _save_read(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    *tensors, scale, value, backend = inputs
+    ctx.scale, ctx.backend = scale, backend
+    ctx.save_for_backward(*tensors, value, *output)
 
 
-class _TopKRead(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        query: Tensor,
-        key: Tensor,
-        gain: Tensor | None,
-        offset: Tensor | None,
-        bias: Tensor | None,
-        scale: float,
-        value: Tensor,
-        top_k: int,
-        backend: str,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        out, lse, indices, weights = _OPS.top_k_read(query, key, gain, offset, bias, scale, value, top_k, backend)
-        return out, lse, indices, weights
+def _read_backward(ctx: Any, grad_out: Tensor, grad_lse: Tensor) -> tuple[Tensor | None, ...]:
+    *tensors, value, out, lse = ctx.saved_tensors
+    wanted = _wanted(ctx.needs_input_grad)
+    gradients = _OPS.read_backward(*tensors, ctx.scale, value, out, lse, grad_out, grad_lse, wanted, ctx.backend)
+    return _in_order_of_inputs(gradients, ctx.needs_input_grad)
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        *tensors, ctx.scale, value, _, ctx.backend = inputs
-        out, _, indices, weights = output
-        ctx.mark_non_differentiable(indices, weights)
-        ctx.save_for_backward(*tensors, value, out, indices, weights)
 
-    @staticmethod
-    def backward(ctx: Any, grad_out: Tensor, grad_lse: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        *tensors, value, out, indices, weights = ctx.saved_tensors
-        wanted = _wanted(ctx.needs_input_grad)
-        gradients = _OPS.top_k_read_backward(
-            *tensors, ctx.scale, value, out, indices, weights, grad_out, grad_lse, wanted, ctx.backend
-        )
-        return *_returned(gradients, ctx.needs_input_grad), None
+def _save_top_k_read(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *tensors, scale, value, _, backend = inputs
+    ctx.scale, ctx.backend = scale, backend
+    out, _, indices, weights = output
+    ctx.mark_non_differentiable(indices, weights)
+    ctx.save_for_backward(*tensors, value, out, indices, weights)
+
+
+def _top_k_read_backward(ctx: Any, grad_out: Tensor, grad_lse: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    *tensors, value, out, indices, weights = ctx.saved_tensors
+    wanted = _wanted(ctx.needs_input_grad)
+    gradients = _OPS.top_k_read_backward(
+        *tensors, ctx.scale, value, out, indices, weights, grad_out, grad_lse, wanted, ctx.backend
+    )
+    return _in_order_of_inputs(gradients, ctx.needs_input_grad)
+
+
+library.register_autograd("stm_fast::read", _read_backward, setup_context=_save_read, lib=LIBRARY)
+library.register_autograd("stm_fast::top_k_read", _top_k_read_backward, setup_context=_save_top_k_read, lib=LIBRARY)
 
 
 def read(operands: Operands, value: Tensor, backend: str) -> tuple[Tensor, Tensor]:
-    """Differentiable softmax read over all memory tokens.
+    """Read all memory tokens by softmax, differentiably.
 
     Args:
         operands: operands of the scores.
@@ -86,40 +63,52 @@ def read(operands: Operands, value: Tensor, backend: str) -> tuple[Tensor, Tenso
     Returns:
         out `(B, O, Cv, Nq)` of the value's dtype, lse `(B, Nq)` of the statistics' dtype.
     """
-    out, lse = _Read.apply(*operands, value, backend)  # type: ignore[no-untyped-call]
+    out, lse = _OPS.read(*operands, value, backend)
     return out, lse
 
 
 def top_k_read(operands: Operands, value: Tensor, top_k: int, backend: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Softmax read over the `top_k` best memory tokens of each query, differentiable through the chosen ones.
+    """Read the best memory tokens of each query by softmax, differentiably through the chosen ones.
 
     Args:
         operands: operands of the scores.
         value: `(B, O, Cv, Nk)`.
-        top_k: number of tokens, at least 1.
+        top_k: number of tokens, at least 1; a memory with fewer is read whole.
         backend: a backend's name or "auto".
 
     Returns:
-        out and lse as from `read`; indices `(B, Nq, top_k)` int64 and weights `(B, Nq, top_k)`, without gradients.
+        out and lse as from `read`; indices `(B, Nq, k)` int64 and weights `(B, Nq, k)`, without gradients.
     """
-    out, lse, indices, weights = _TopKRead.apply(*operands, value, top_k, backend)  # type: ignore[no-untyped-call]
+    out, lse, indices, weights = _OPS.top_k_read(*operands, value, top_k, backend)
     return out, lse, indices, weights
 
 
+def usage(operands: Operands, lse: Tensor, backend: str) -> Tensor:
+    """Compute how much each memory token is read, `(B, Nk)` of lse's dtype, in a second pass; without gradients."""
+    *tensors, scale = (part.detach() if isinstance(part, Tensor) else part for part in operands)
+    result: Tensor = _OPS.usage(*tensors, scale, lse.detach(), backend)
+    return result
+
+
+def top_k_usage(operands: Operands, indices: Tensor, weights: Tensor) -> Tensor:
+    """Sum the weights of a top-k read by token, `(B, Nk)`; the same bits every time."""
+    batch, tokens = operands.key.shape[0], operands.key.shape[2]
+    usage = weights.new_zeros(batch, tokens)
+    if usage.device.type == "cpu":
+        return usage.scatter_add_(1, indices.flatten(1), weights.flatten(1))
+    # On a GPU `scatter_add_` adds in any order; this sorts first.
+    first = tokens * torch.arange(batch, device=indices.device)[:, None, None]
+    return usage.view(-1).index_put_(((indices + first).flatten(),), weights.flatten(), accumulate=True).view_as(usage)
+
+
 def _wanted(needed: tuple[bool, ...]) -> list[bool]:
-    """Return `stm_fast.ops.calls.Wanted` as the op takes it."""
+    """Return `stm_fast.kernels.operands.Wanted` as an op takes it."""
     query, key, gain, offset, bias, _, value, *_ = needed
     return [query or offset, key or gain or bias, value]
 
 
-def _returned(gradients: tuple[Tensor, ...], needed: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
-    """The gradients as `backward` returns them: for each operand, scale, value and backend, None where not needed."""
-    *operands, value = (grad if need else None for grad, need in zip(gradients, (*needed[:5], needed[6]), strict=True))
-    return *operands, None, value, None
-
-
-def usage(operands: Operands, lse: Tensor, backend: str) -> Tensor:
-    """How much each memory token is read, `(B, Nk)` of lse's dtype, from a second pass; without gradients."""
-    *tensors, scale = (part.detach() if isinstance(part, Tensor) else part for part in operands)
-    result: Tensor = _OPS.usage(*tensors, scale, lse.detach(), backend)
-    return result
+def _in_order_of_inputs(gradients: tuple[Tensor, ...], needed: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
+    """Return a gradient for each input of a forward op; None for those that are not needed or no tensors."""
+    *operands, value = gradients
+    found: list[Tensor | None] = [*operands, None, value, *(None for _ in needed[_NUM_TENSORS + 2 :])]
+    return tuple(gradient if need else None for gradient, need in zip(found, needed, strict=True))

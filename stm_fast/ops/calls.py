@@ -4,8 +4,9 @@
 outputs cannot differ. Backends fill what it made and allocate no outputs of their own.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, NamedTuple, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -43,7 +44,7 @@ class TopKOutputs(NamedTuple):
     Attributes:
         out: as of `Read`.
         lse: as of `Read`, of the chosen tokens.
-        indices: `(B, Nq, k)` int64. Places that a small memory leaves free have index 0 and weight 0.
+        indices: `(B, Nq, k)` int64; k is the number of tokens if the memory has fewer than were asked for.
         weights: `(B, Nq, k)`, of lse's dtype.
     """
 
@@ -126,7 +127,7 @@ class TopKRead:
     Attributes:
         operands: operands of the scores.
         value: `(B, O, Cv, Nk)`.
-        top_k: number of tokens, at least 1.
+        top_k: number of tokens, at least 1; a memory with fewer is read whole.
     """
 
     operation: ClassVar = "top_k_read"
@@ -137,8 +138,9 @@ class TopKRead:
     def allocate(self) -> TopKOutputs:
         """Return uninitialized outputs."""
         out, lse = Read(self.operands, self.value).allocate()
-        indices = lse.new_empty(*lse.shape, self.top_k, dtype=torch.int64)
-        return TopKOutputs(out, lse, indices, lse.new_empty(*lse.shape, self.top_k))
+        chosen = torch.sym_min(self.top_k, self.value.shape[3])  # type: ignore[no-untyped-call]
+        indices = lse.new_empty(*lse.shape, chosen, dtype=torch.int64)
+        return TopKOutputs(out, lse, indices, lse.new_empty(*lse.shape, chosen))
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,11 @@ OPERATIONS: dict[str, type[Call]] = {
 
 
 def prepared(call: Call) -> Call:
-    """Return the call as backends take it: gradients of their outputs' dtypes, statistics and choices contiguous."""
+    """Return the call as backends take it.
+
+    Incoming gradients have the dtypes of their outputs, statistics and choices are contiguous, and no more tokens are
+    asked for than there are.
+    """
     match call:
         case ReadBackward():
             return replace(
@@ -191,6 +197,8 @@ def prepared(call: Call) -> Call:
             )
         case Usage():
             return replace(call, lse=call.lse.contiguous())
+        case TopKRead():
+            return replace(call, top_k=min(call.top_k, call.value.shape[3]))
         case TopKReadBackward():
             return replace(
                 call,
@@ -200,6 +208,21 @@ def prepared(call: Call) -> Call:
                 grad_lse=call.grad_lse.to(call.weights.dtype),
             )
     return call
+
+
+def of_flat(kind: type[Call], arguments: Sequence[Any]) -> Call:
+    """Return the call of an op's arguments: the six operands one by one, and then its own."""
+    own = list(arguments[6:])
+    if kind in (ReadBackward, TopKReadBackward):
+        own[-1] = Wanted(*own[-1])
+    return kind(Operands(*arguments[:6]), *own)
+
+
+def flattened(call: Call, outputs: Outputs) -> tuple[Tensor, ...] | Tensor:
+    """Return outputs as the op's schema has them: an empty tensor for a gradient that is not wanted."""
+    if isinstance(outputs, UsageOutputs):
+        return outputs.usage
+    return tuple(call.operands.query.new_empty(0) if output is None else output for output in outputs)
 
 
 def inputs_of(call: Call) -> tuple[Tensor, Tensor, Tensor]:

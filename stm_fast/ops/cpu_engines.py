@@ -28,6 +28,7 @@ from stm_fast.ops import compiled, engine_timing
 from stm_fast.ops.cache import cache_folder
 from stm_fast.ops.calls import Call, Read, ReadBackward, TopKReadBackward, Usage
 from stm_fast.ops.engine_timing import Choice, Kind, candidates
+from stm_fast.ops.environment import variable
 
 VARIABLE = "STM_FAST_CPU_ISA"
 """Names the engine that is forced."""
@@ -63,12 +64,12 @@ def engine_of(call: Call) -> int:
 
 
 def forced() -> str | None:
-    """The engine that STM_FAST_CPU_ISA names; None without it.
+    """Return the engine that STM_FAST_CPU_ISA names; None without it. The variable is read once per process.
 
     Raises:
         BackendUnavailableError: this machine does not execute it.
     """
-    name = os.environ.get(VARIABLE)
+    name = variable(VARIABLE)
     if not name:
         return None
     known = compiled.instruction_sets()

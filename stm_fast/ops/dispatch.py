@@ -3,23 +3,26 @@
 "auto" goes through the backends, the fastest first. It skips those that refuse the call or cannot run, and those whose
 kernel fails to compile or to launch: the next one serves, and the one that failed is not tried again in this process
 for the same operation, device and dtypes. The user is warned, once per device, backend and operation, of a backend that
-failed, and of what keeps fused kernels from tensors that they could read, where the reference serves instead. If no
-backend serves, the first failure is raised: an error that is not one backend's own, such as a GPU that no longer
-responds after an illegal access, reaches the caller unchanged.
+failed, and of what keeps the fused kernels from a call that the reference serves in their place. If no backend serves,
+the first failure is raised: an error that is not one backend's own, such as a GPU that no longer responds after an
+illegal access, reaches the caller unchanged.
 """
 
+import sys
 import warnings
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from contextlib import nullcontext
+from typing import Any, Literal, NamedTuple
 
 import torch
+from torch import Tensor
 
 from stm_fast.errors import BackendUnavailableError
-from stm_fast.ops import preference
+from stm_fast.ops import calls, preference
+from stm_fast.ops.autocast import autocast_enabled
 from stm_fast.ops.backends import registry
 from stm_fast.ops.calls import Call, Outputs, prepared
 from stm_fast.ops.failures import in_a_line, is_kernel_failure
-from stm_fast.ops.free_places import with_free_places, without_free_places
 
 
 class Obstacle(NamedTuple):
@@ -51,6 +54,20 @@ _warned: set[tuple[torch.device, str, str | None]] = set()
 """Obstacles that users were warned of, by device, backend and operation; None for all operations."""
 
 
+def run_flat(kind: type[Call], *arguments: Any) -> tuple[Tensor, ...] | Tensor:
+    """Do what an op is asked for: the implementation of every op, on every device.
+
+    Args:
+        kind: of the call.
+        arguments: of the op, the last of which is the backend.
+    """
+    call = calls.of_flat(kind, arguments[:-1])
+    device = call.operands.query.device.type
+    # The operands already have the dtypes that they are to be read in.
+    with torch.autocast(device, enabled=False) if autocast_enabled(device) else nullcontext():
+        return calls.flattened(call, run_op(call, arguments[-1]))
+
+
 def run_op(call: Call, backend: str = "auto") -> Outputs:
     """Do what a call asks for.
 
@@ -65,14 +82,13 @@ def run_op(call: Call, backend: str = "auto") -> Outputs:
         ValueError: there is no backend of that name.
         BackendUnavailableError: the named backend refuses the call, or for "auto" all of them do.
     """
-    real = prepared(without_free_places(call))
+    call = prepared(call)
     if backend == "auto":
-        outputs = _run_any(real)
-    else:
-        name = choose(backend, real)
-        outputs = real.allocate()
-        registry.load(name).fill(real, outputs)
-    return with_free_places(call, outputs)
+        return _run_any(call)
+    name = choose(backend, call)
+    outputs = call.allocate()
+    registry.load(name).fill(call, outputs)
+    return outputs
 
 
 def choose(name: str, call: Call) -> str:
@@ -126,7 +142,7 @@ def _run_any(call: Call) -> Outputs:
             # Only now it is known to have been the backends' failure, not that of the call or the device.
             for obstacle in obstacles:
                 if obstacle.kind == "failed":
-                    _failed[_kind_of(obstacle.backend, call)] = obstacle.reason
+                    _failed[_failure_key(obstacle.backend, call)] = obstacle.reason
             _warn(call, name, obstacles)
             return outputs
         if failures:
@@ -137,10 +153,10 @@ def _run_any(call: Call) -> Outputs:
 
 
 def _usable(call: Call, obstacles: list[Obstacle]) -> Iterator[str]:
-    """Yield the backends that can serve a call, the fastest first; what is in the way of others goes to a list."""
+    """Yield the backends that can serve a call, the fastest first; append what keeps the others from it to a list."""
     for name in in_order(call):
         obstacle = _refusal(name, call)
-        if obstacle is None and _failed and (reason := _failed.get(_kind_of(name, call))):
+        if obstacle is None and _failed and (reason := _failed.get(_failure_key(name, call))):
             obstacle = Obstacle(name, "failed", reason)
         if obstacle is None:
             yield name
@@ -164,7 +180,7 @@ def _refusal(name: str, call: Call) -> Obstacle | None:
     return None
 
 
-def _kind_of(name: str, call: Call) -> tuple[torch.device, str, str]:
+def _failure_key(name: str, call: Call) -> tuple[torch.device, str, str]:
     return call.operands.query.device, name, preference.key_of_call(call)
 
 
@@ -175,7 +191,7 @@ def _unserved(call: Call, obstacles: list[Obstacle]) -> BackendUnavailableError:
 
 
 def _warn(call: Call, serving: str, obstacles: list[Obstacle]) -> None:
-    """Warn of the obstacles that a user would want to know of, unless all of them are known."""
+    """Warn of the obstacles that matter to a user, unless the user was warned of all of them before."""
     wanted = ("failed", "refused", "unavailable") if serving == "reference" else ("failed",)
     device = call.operands.query.device
     kept = [obstacle for obstacle in obstacles if obstacle.kind in wanted]
@@ -185,6 +201,13 @@ def _warn(call: Call, serving: str, obstacles: list[Obstacle]) -> None:
     _warned.update(seen)
     slower = "slower " if serving == "reference" else ""
     reasons = "; ".join(obstacle.described(call.operation) for obstacle in kept)
-    warnings.warn(
-        f"reads on {device} take the {slower}{serving!r} backend, because {reasons}", RuntimeWarning, stacklevel=4
-    )
+    message = f"reads on {device} take the {slower}{serving!r} backend, because {reasons}"
+    warnings.warn(message, RuntimeWarning, stacklevel=_stack_level())
+
+
+def _stack_level() -> int:
+    """Return the stack level, for a warning of the caller, of the first frame outside this package and torch."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("stm_fast", "torch"):
+        level, frame = level + 1, frame.f_back
+    return level

@@ -37,24 +37,29 @@ class Kind(NamedTuple):
         key: "bfloat16", or "float32" for all dtypes that bfloat16 units read in parts.
         key_channels: rounded up to a power of two, from 16 to 256.
         value: as `key`; "" for usage, which has no values.
-        rows: value channels of all objects, rounded up to a power of two, from 64 to 1024; 0 for usage.
+        value_channels: value channels of all objects, rounded up to a power of two, from 64 to 1024; 0 for usage.
     """
 
     operation: str
     key: str
     key_channels: int
     value: str
-    rows: int
+    value_channels: int
 
     @classmethod
     def of(
-        cls, operation: str, key: torch.dtype, key_channels: int, value: torch.dtype | None = None, rows: int = 0
+        cls,
+        operation: str,
+        key: torch.dtype,
+        key_channels: int,
+        value: torch.dtype | None = None,
+        value_channels: int = 0,
     ) -> "Kind":
         """The kind of calls with keys and values of these dtypes and channels; usage has no values."""
         channels = _rounded(key_channels, 16, 256)
         if operation == "usage" or value is None:
             return cls(operation, _parts(key), channels, "", 0)
-        return cls(operation, _parts(key), channels, _parts(value), _rounded(rows, 64, 1024))
+        return cls(operation, _parts(key), channels, _parts(value), _rounded(value_channels, 64, 1024))
 
     @classmethod
     def parse(cls, text: str) -> "Kind | None":
@@ -66,7 +71,7 @@ class Kind(NamedTuple):
         return cls(found[1], found[2], int(found[3]), found[4] or "", int(found[5] or 0))
 
     def __str__(self) -> str:
-        values = f" {self.value} {self.rows}" if self.value else ""
+        values = f" {self.value} {self.value_channels}" if self.value else ""
         return f"{self.operation} {self.key} {self.key_channels}{values}"
 
 
@@ -157,14 +162,14 @@ def _call(operation: str, operands: Operands, kind: Kind, tokens: int) -> Call:
     """Return a call of a kind; what a backward pass has saved is computed by the engine that every machine has."""
     if operation == Usage.operation:
         return Usage(operands, _numbers(1, _QUERIES))
-    value = _numbers(1, 1, kind.rows, tokens).to(getattr(torch, kind.value))
+    value = _numbers(1, 1, kind.value_channels, tokens).to(getattr(torch, kind.value))
     read, best = Read(operands, value), TopKRead(operands, value, min(_TOP_K, tokens))
     if operation == Read.operation:
         return read
     if operation == TopKRead.operation:
         return best
     last = len(compiled.instruction_sets()) - 1
-    upstream = _numbers(1, 1, kind.rows, _QUERIES).to(value.dtype), _numbers(1, _QUERIES).zero_()
+    upstream = _numbers(1, 1, kind.value_channels, _QUERIES).to(value.dtype), _numbers(1, _QUERIES).zero_()
     if operation == ReadBackward.operation:
         saved = read.allocate()
         compiled.run_on_cpu(read, saved, last)

@@ -5,16 +5,13 @@ implementation, for every device, hands them to `stm_fast.ops.dispatch`. The num
 was not asked for is an empty tensor here, and None everywhere else.
 """
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn
 
-import torch
-from torch import Tensor, library
+from torch import library
 
-from stm_fast.kernels.operands import Operands, Wanted
 from stm_fast.ops import calls, dispatch
-from stm_fast.ops.autocast import autocast_enabled
-from stm_fast.ops.calls import Call, Outputs
+from stm_fast.ops.calls import Call
 
 LIBRARY = library.Library("stm_fast", "DEF")  # type: ignore[no-untyped-call]
 
@@ -30,48 +27,18 @@ _SCHEMAS = {
 }
 
 
-def implementation(kind: type[Call]) -> Callable[..., Any]:
-    """Return what an op does with its arguments."""
-
-    def run(*flat: Any) -> Any:
-        call, device = _call(kind, flat), flat[0].device.type
-        if not autocast_enabled(device):
-            return _flat(call, dispatch.run_op(call, flat[-1]))
-        # The operands already have the dtypes that they are to be read in.
-        with torch.autocast(device, enabled=False):
-            return _flat(call, dispatch.run_op(call, flat[-1]))
-
-    return run
-
-
 def _define(kind: type[Call], arguments: str, outputs: str) -> None:
     """Register schema, implementation and fake of an op."""
 
     def fake(*flat: Any) -> Any:
-        call = _call(kind, flat)
-        return _flat(call, call.allocate())
+        call = calls.of_flat(kind, flat[:-1])
+        return calls.flattened(call, call.allocate())
 
     LIBRARY.define(  # type: ignore[no-untyped-call]
         f"{kind.operation}({_OPERANDS}, {arguments}, str backend) -> {outputs}"
     )
-    LIBRARY.impl(kind.operation, implementation(kind), "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
+    LIBRARY.impl(kind.operation, partial(dispatch.run_flat, kind), "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
     library.register_fake(f"stm_fast::{kind.operation}", fake, lib=LIBRARY)
-
-
-def _call(kind: type[Call], flat: tuple[Any, ...]) -> Call:
-    """Return the call of an op's arguments, the last of which is the backend."""
-    arguments = list(flat[6:-1])
-    if kind in (calls.ReadBackward, calls.TopKReadBackward):
-        arguments[-1] = Wanted(*arguments[-1])
-    return kind(Operands(*flat[:6]), *arguments)
-
-
-def _flat(call: Call, outputs: Outputs) -> tuple[Tensor, ...] | Tensor:
-    """Return outputs as the op's schema has them."""
-    if isinstance(call, calls.Usage):
-        return outputs[0]  # type: ignore[return-value]
-    absent = call.value.new_empty
-    return tuple(absent(0) if output is None else output for output in outputs)
 
 
 def _refuse_double_backward(*_: object) -> NoReturn:

@@ -23,7 +23,7 @@ def dot(query: Tensor, key: Tensor, scale: float) -> Operands:
 def l2(
     query: Tensor, key: Tensor, scale: float, shrinkage: Tensor | None, selection: Tensor | None, mask: Tensor | None
 ) -> Operands:
-    """S = −scale · s_j · Σ_c e_ci (k_cj − q_ci)² (STCN, section 3.3, without s and e; XMem, section 3.4).
+    """S = −scale · s_j · Σ_c e_ci (k_cj − q_ci)² (STCN, section 4, without s and e; XMem, section 3.2).
 
     Args:
         query: `(B, C, Nq)`.

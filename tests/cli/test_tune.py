@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from stm_fast.ops import compiled, cpu_engines, engine_timing
+from stm_fast.ops import compiled, cpu_engines, engine_timing, environment
 from stm_fast.ops.backends import registry, triton
 
 pytestmark = pytest.mark.skipif(
@@ -113,4 +113,5 @@ def test_interpreted_kernels_are_not_tuned(stm, monkeypatch):
 
 def test_a_forced_engine_is_shown(stm, monkeypatch):
     monkeypatch.setenv("STM_FAST_CPU_ISA", "baseline")
+    environment.variable.cache_clear()
     assert "baseline, forced by STM_FAST_CPU_ISA" in told(stm("doctor"))

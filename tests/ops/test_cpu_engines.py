@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stm_fast.errors import BackendUnavailableError
 from stm_fast.kernels.operands import Operands
-from stm_fast.ops import compiled, cpu_engines, engine_timing
+from stm_fast.ops import compiled, cpu_engines, engine_timing, environment
 from stm_fast.ops.calls import OPERATIONS, Read, Usage
 from stm_fast.ops.engine_timing import Kind
 
@@ -217,6 +217,8 @@ def test_a_forced_engine_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> Non
     assert not stopwatch.asked
     assert cpu_engines.kept() == {}
     monkeypatch.setenv("STM_FAST_CPU_ISA", "avx1024")
+    assert engine() == "baseline"  # the environment is read once
+    environment.variable.cache_clear()
     with pytest.raises(BackendUnavailableError, match=r"STM_FAST_CPU_ISA is 'avx1024'; this machine executes amx, "):
         engine()
 
@@ -236,6 +238,7 @@ def test_a_video_stays_with_its_engines(monkeypatch: pytest.MonkeyPatch) -> None
     assert restored == {READ: "avx2", "usage float32 64": "avx512"}
     assert mine == {READ: "avx512", "small": "amx"}
     monkeypatch.setenv("STM_FAST_CPU_ISA", "baseline")
+    environment.variable.cache_clear()
     with cpu_engines.held(mine):
         assert engine() == "baseline"
 

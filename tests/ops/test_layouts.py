@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from stm_fast.ops import memory_read, schemas
+from stm_fast.ops import dispatch, memory_read
 from stm_fast.ops.calls import OPERATIONS
 from tests.ops.cases import make_case
 
@@ -62,7 +62,7 @@ class LargestTensor(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func.namespace == "stm_fast":
             with self:
-                return schemas.implementation(OPERATIONS[func.overloadpacket.__name__])(*args[:-1], "reference")
+                return dispatch.run_flat(OPERATIONS[func.overloadpacket.__name__], *args[:-1], "reference")
         result = func(*args, **(kwargs or {}))
         tensors = result if isinstance(result, tuple | list) else [result]
         self.elements = max(self.elements, *(t.numel() for t in tensors if isinstance(t, Tensor)), 0)

@@ -1,4 +1,4 @@
-"""Which frames a memory keeps (STM paper, section 3.5 and table 4)."""
+"""Which frames a memory keeps (STM paper, section 3.6)."""
 
 from dataclasses import dataclass, field
 from numbers import Integral

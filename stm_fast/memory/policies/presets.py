@@ -26,7 +26,7 @@ def auto(frames: int = AUTO_FRAMES, every: int = 5, max_bytes: int | None = None
 
 
 def official(every: int = 5, max_bytes: int | None = None) -> MemoryPolicy:
-    """Return the policy of the paper (STM, section 3.5): keep the first frame, every n-th and the previous one."""
+    """Return the policy of the paper (STM, section 3.6): the first frame, every n-th and the previous one stay."""
     return MemoryPolicy(every=every, max_bytes=max_bytes)
 
 

@@ -3,15 +3,16 @@
 With STM_FAST_EMULATE_CUDA=1 in the environment the kernels are emulated, on CPU tensors, for tests.
 """
 
-import os
 from functools import cache
 
 import torch
 from torch import Tensor
 
 from stm_fast.ops import compiled
-from stm_fast.ops.calls import Call, Outputs, TopKRead, TopKReadBackward, Usage
+from stm_fast.ops.backends.registry import beyond
+from stm_fast.ops.calls import Call, Outputs, TopKReadBackward, Usage
 from stm_fast.ops.compiled.structs import Choices, Machine
+from stm_fast.ops.environment import variable
 
 MIN_CAPABILITY = (8, 0)
 MAX_BLOCKS = 65535
@@ -26,10 +27,9 @@ EMULATED = Machine(processors=2, shared_bytes=163 * 1024)
 """The GPU that is emulated."""
 
 
-@cache
 def emulating() -> bool:
-    """Return whether kernels are emulated on the CPU; the environment is read once."""
-    return os.environ.get("STM_FAST_EMULATE_CUDA") == "1"
+    """Return whether kernels are emulated on the CPU."""
+    return variable("STM_FAST_EMULATE_CUDA") == "1"
 
 
 def device_type() -> str:
@@ -74,18 +74,15 @@ def refusal(call: Call) -> str | None:
     operands = call.operands
     batch, channels, queries = operands.query.shape
     value_channels = 1 if isinstance(call, Usage) else call.value.shape[1] * call.value.shape[2]
-    for name, size, limit in (
+    return beyond(
+        call,
+        MAX_CHOSEN,
         ("batches", batch, MAX_BLOCKS),
         ("key channels", channels, MAX_BLOCKS),
         ("value channels of all objects", value_channels, MAX_BLOCKS),
         ("queries", queries, MAX_ITEMS),
         ("memory tokens", operands.key.shape[2], MAX_ITEMS),
-    ):
-        if size > limit:
-            return f"it reads at most {limit} {name}, not {size}"
-    if isinstance(call, TopKRead) and not 1 <= call.top_k <= MAX_CHOSEN:
-        return f"it reads the best 1 to {MAX_CHOSEN} tokens, not {call.top_k}"
-    return None
+    )
 
 
 def fill(call: Call, outputs: Outputs) -> None:

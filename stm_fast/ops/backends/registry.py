@@ -1,28 +1,17 @@
-"""Which backends there are.
+"""The backends, and what a backend is.
 
-A backend is one module of this package. It has
-
-- `device_type() -> str | None`: the type of device whose tensors it reads, "cpu" or "cuda"; None for every one;
-- `refusal(call: Call) -> str | None`: why it refuses this call, with the value it saw and its limit, or None; it is
-  asked about tensors that are not `unreadable`, may look at any property of them but not at their numbers;
-- `unavailable(device: torch.device | None) -> str | None`: why it cannot run on this device (without one: on any of
-  this machine), in one sentence, or None; it is asked before every call that it supports, so it must be cheap, with
-  whatever takes time cached;
-- `fill(call: Call, outputs: Outputs) -> None`: does what the call asks for, and writes all of its outputs (see
-  `stm_fast.ops.calls`); it changes nothing else, so that another backend can serve where it fails.
-
-Adding one means writing the module and naming it in `BACKENDS`. One that cannot be imported is unavailable; the others
-serve on. `stm_fast.ops.dispatch` chooses among them.
+Adding one means writing a module of this package that has the functions of `Backend`, and naming it in `BACKENDS`. One
+that cannot be imported is unavailable; the others serve. `stm_fast.ops.dispatch` chooses among them.
 """
 
 from functools import cache
 from importlib import import_module
-from types import ModuleType
+from typing import Protocol, cast
 
 import torch
 
 from stm_fast.errors import ArgumentError
-from stm_fast.ops.calls import Call, inputs_of
+from stm_fast.ops.calls import Call, Outputs, TopKRead, inputs_of
 
 BACKENDS = {
     "cpu": "stm_fast.ops.backends.cpu",
@@ -33,12 +22,41 @@ BACKENDS = {
 """Module of each backend, the fastest first."""
 
 
+class Backend(Protocol):
+    """The functions of a backend's module."""
+
+    def device_type(self) -> str | None:
+        """Return the type of device whose tensors it reads, "cpu" or "cuda"; None for every one."""
+        ...
+
+    def unavailable(self, device: torch.device | None = None) -> str | None:
+        """Return why it cannot run on a device, in one sentence, or None; without a device, on any of this machine.
+
+        It is asked before every call that is not refused: whatever takes time is cached.
+        """
+        ...
+
+    def refusal(self, call: Call) -> str | None:
+        """Return why it refuses a call, with the value it saw and its limit, or None.
+
+        It is not asked about tensors that are `unreadable`, and looks at their properties but not at their numbers.
+        """
+        ...
+
+    def fill(self, call: Call, outputs: Outputs) -> None:
+        """Compute a call into its outputs, all of them; see `stm_fast.ops.calls`.
+
+        It changes nothing else, so that another backend can serve where it fails.
+        """
+        ...
+
+
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 """Of the tensors that fused kernels read; float64 is for the reference alone."""
 
 
 def unreadable(call: Call, device_type: str) -> str | None:
-    """Why fused kernels for a type of device cannot read a call's tensors, or None."""
+    """Return why fused kernels for a type of device cannot read a call's tensors, or None."""
     query, key, value = inputs_of(call)
     for tensor in (query, value):
         if tensor.device.type != device_type:
@@ -51,15 +69,31 @@ def unreadable(call: Call, device_type: str) -> str | None:
     return None
 
 
+def beyond(call: Call, max_chosen: int, *sizes: tuple[str, int, int]) -> str | None:
+    """Return which limit of a backend a call exceeds, or None.
+
+    Args:
+        call: what is asked.
+        max_chosen: limit of `TopKRead.top_k`.
+        *sizes: names in the plural, sizes, and their limits.
+    """
+    for name, size, limit in sizes:
+        if size > limit:
+            return f"it reads at most {limit} {name}, not {size}"
+    if isinstance(call, TopKRead) and not 1 <= call.top_k <= max_chosen:
+        return f"it reads the best 1 to {max_chosen} tokens, not {call.top_k}"
+    return None
+
+
 @cache
-def load(name: str) -> ModuleType:
+def load(name: str) -> Backend:
     """Import a backend's module, at its first use."""
-    return import_module(BACKENDS[name])
+    return cast(Backend, import_module(BACKENDS[name]))
 
 
 @cache
 def import_failure(name: str) -> str | None:
-    """Why a backend's module cannot be imported, or None; a failed import is not tried again at every call."""
+    """Return why a backend's module cannot be imported, or None; a failed import is not tried again at every call."""
     try:
         load(name)
     except (ImportError, OSError) as error:
@@ -74,11 +108,11 @@ def check_name(name: str) -> None:
 
 
 def availability() -> dict[str, str | None]:
-    """For each backend, the reason why it cannot run on this machine, or None if it can."""
+    """Return, for each backend, why it cannot run on this machine, or None if it can."""
     return {name: unavailable(name) for name in BACKENDS}
 
 
 def unavailable(name: str, device: torch.device | None = None) -> str | None:
-    """The reason why a backend cannot run on a device, or None if it can; without one, on any of this machine."""
+    """Return why a backend cannot run on a device, or None if it can; without a device, on any of this machine."""
     reason: str | None = import_failure(name) or load(name).unavailable(device)
     return reason

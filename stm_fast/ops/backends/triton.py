@@ -4,7 +4,6 @@ With TRITON_INTERPRET=1 in the environment the kernels are interpreted, on CPU t
 """
 
 import contextlib
-import os
 import re
 import subprocess
 from functools import cache
@@ -14,6 +13,7 @@ from pathlib import Path
 import torch
 
 from stm_fast.kernels.operands import Gradients
+from stm_fast.ops.backends.registry import beyond
 from stm_fast.ops.cache import cache_folder
 from stm_fast.ops.calls import (
     Call,
@@ -28,6 +28,7 @@ from stm_fast.ops.calls import (
     UsageOutputs,
     inputs_of,
 )
+from stm_fast.ops.environment import variable
 from stm_fast.ops.failures import in_a_line
 
 MIN_VERSION = (3, 6)
@@ -41,13 +42,13 @@ MAX_CHOSEN = 128
 
 
 def device_type() -> str:
-    """It reads GPU tensors, or CPU tensors where kernels are interpreted."""
+    """Return the type of device whose tensors it reads: the CPU's where kernels are interpreted."""
     return "cpu" if interpreting() else "cuda"
 
 
 @cache
 def unavailable(device: torch.device | None = None) -> str | None:
-    """Why the kernels cannot run on a GPU, or None; without one, on any of this machine."""
+    """Return why the kernels cannot run on a GPU, or None; without one, on any of this machine."""
     if not _installed():
         return "triton is not installed; it comes with torch for GPUs on Linux, and with pip install 'stm-fast[gpu]'"
     if interpreting():
@@ -66,7 +67,7 @@ def _installed() -> bool:
 
 @cache
 def _import_failure() -> str | None:
-    """Why triton or the kernels cannot be imported, or None."""
+    """Return why triton or the kernels cannot be imported, or None."""
     try:
         import triton
 
@@ -81,7 +82,7 @@ def _import_failure() -> str | None:
 
 @cache
 def _driver_failure() -> str | None:
-    """Why triton cannot launch anything: it compiles a part of itself when it is first used."""
+    """Return why triton cannot launch kernels, or None: it compiles a part of itself when it is first used."""
     try:
         from triton.runtime import driver
 
@@ -92,7 +93,7 @@ def _driver_failure() -> str | None:
 
 
 def _refused(device: torch.device | None) -> str | None:
-    """Why the kernels do not know a GPU, or None; without one, any of this machine."""
+    """Return why the kernels do not know a GPU, or None; without one, any of this machine."""
     from stm_fast.kernels import chips
 
     devices = [device] if device else [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
@@ -101,8 +102,8 @@ def _refused(device: torch.device | None) -> str | None:
 
 
 def interpreting() -> bool:
-    """Whether kernels are interpreted on the CPU."""
-    return os.environ.get("TRITON_INTERPRET") == "1"
+    """Return whether kernels are interpreted on the CPU."""
+    return variable("TRITON_INTERPRET") == "1"
 
 
 def refusal(call: Call) -> str | None:
@@ -111,21 +112,18 @@ def refusal(call: Call) -> str | None:
     if interpreting() and torch.bfloat16 in (query.dtype, value.dtype):
         return "triton's interpreter multiplies torch.bfloat16 wrongly; it reads float32 and float16"
     batch, channels, queries = query.shape
-    for name, size, limit in (
+    return beyond(
+        call,
+        MAX_CHOSEN,
         ("batches", batch, MAX_BATCHES),
         ("key channels (with selection, twice those of the keys)", channels, MAX_CHANNELS),
         ("queries", queries, MAX_ITEMS),
         ("memory tokens", key.shape[2], MAX_ITEMS),
-    ):
-        if size > limit:
-            return f"it reads at most {limit} {name}, not {size}"
-    if isinstance(call, TopKRead) and not 1 <= call.top_k <= MAX_CHOSEN:
-        return f"it reads the best 1 to {MAX_CHOSEN} tokens, not {call.top_k}"
-    return None
+    )
 
 
 def tuned_tiles(device: torch.device) -> Path:
-    """The file of tiles that `stm-fast tune` measured on a GPU with this triton."""
+    """Return the file of the tiles that `stm-fast tune` measured on a GPU with this triton."""
     import triton
 
     name = re.sub(r"[^A-Za-z0-9]+", "-", torch.cuda.get_device_name(device))
@@ -134,7 +132,7 @@ def tuned_tiles(device: torch.device) -> Path:
 
 @cache
 def _prepare(device: torch.device) -> None:
-    """Before the first launch on a device: take the tiles that were measured on it."""
+    """Take the tiles that were measured on a device, before the first launch on it."""
     if device.type == "cuda":
         from stm_fast.kernels import tiles
 
