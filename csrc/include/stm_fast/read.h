@@ -1,10 +1,10 @@
-// What a memory read is. Nothing here knows torch.
+// Definition of a memory read, without torch.
 //
 //   S[i, j] = gain[j] * (scale * <query[i], key[j]> + offset[i]) + bias[j]      i: query, j: memory token
 //   P       = softmax of S over j
 //   out[i]  = sum over j of P[i, j] * value[j]      lse[i] = log of the sum over j of exp S[i, j]
 //
-// Strides count elements and may be anything, zero and negative included.
+// Strides count elements. Any stride is allowed, including zero and negative ones.
 #pragma once
 
 #include <cstddef>
@@ -14,7 +14,7 @@ namespace stm {
 
 enum class Dtype : int { kFloat32, kBFloat16, kFloat16 };
 
-// A vector of float32 for every batch; absent where `data` is null.
+// A vector of float32 per batch; absent if `data` is null.
 struct Vector {
   float* data = nullptr;
   int64_t batch_stride = 0;
@@ -25,7 +25,7 @@ struct Vector {
   constexpr float& operator[](int64_t index) const { return data[index * stride]; }
 };
 
-// Columns (queries or tokens) of channels, for every batch; absent where `data` is null.
+// Columns (queries or tokens) of channels, per batch; absent if `data` is null.
 struct Matrix {
   void* data = nullptr;
   Dtype dtype = Dtype::kFloat32;
@@ -36,7 +36,7 @@ struct Matrix {
   constexpr explicit operator bool() const { return data != nullptr; }
 };
 
-// A matrix for every batch and object: values, readouts and their gradients.
+// A matrix per batch and object: values, readouts and their gradients.
 struct ObjectMatrix {
   void* data = nullptr;
   Dtype dtype = Dtype::kFloat32;
@@ -56,7 +56,7 @@ struct Sizes {
   int64_t objects = 0;
   int64_t value_channels = 0;
 
-  // Of all objects.
+  // Value channels of all objects.
   constexpr int64_t total_value_channels() const { return objects * value_channels; }
 };
 
@@ -85,8 +85,8 @@ struct Usage {
   Vector usage;
 };
 
-// `indices` and `weights` are dense, (batches, queries, top_k). Places that a small memory leaves free have index 0 and
-// weight 0.
+// `indices` and `weights` are dense, (batches, queries, top_k). If the memory has fewer tokens, the last places have
+// index 0 and weight 0.
 struct TopK {
   Sizes sizes;
   Scores scores;
@@ -98,7 +98,7 @@ struct TopK {
   float* weights = nullptr;
 };
 
-// Gradients that are absent are not computed.
+// Absent gradients are not computed.
 struct Gradients {
   Matrix query;
   Vector offset;
@@ -132,8 +132,8 @@ struct TopKBackward {
   Gradients gradients;
 };
 
-// Runs `body(context, worker)` once for each worker 0..workers-1, at the same time where it can, and returns when all
-// are done.
+// Runs `body(context, worker)` once for each worker 0..workers-1, in parallel if possible, and returns when all are
+// done.
 struct Threads {
   int workers = 1;
   void (*run)(int workers, void (*body)(void* context, int worker), void* context) = nullptr;

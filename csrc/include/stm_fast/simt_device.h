@@ -153,19 +153,19 @@ const char* unusable(void (*kernel)(Arguments)) {
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }
 
-// What this process knows of a kernel on each of its first GPUs.
+// What this process has found out about a kernel on each of its first GPUs.
 struct KernelCache {
   static constexpr int kDevices = 64;
   std::atomic<bool> has_all_shared_memory[kDevices];
-  // The blocks that a multiprocessor holds in the upper half, the bytes of shared memory of such a block in the lower.
+  // Upper half: blocks per multiprocessor. Lower half: bytes of shared memory per block.
   std::atomic<uint64_t> resident_blocks[kDevices];
 };
 
 template <auto kKernel>
 KernelCache cache;
 
-// Allows a kernel all the shared memory that a block can have on the current GPU. It is asked for once, so that no
-// thread takes it from the launches of another.
+// Allows a kernel all the shared memory that a block can have on the current GPU. This is done once, so that no thread
+// lowers the limit while another launches.
 template <auto kKernel>
 cudaError_t allow_shared_memory(int& device) {
   cudaError_t error = cudaGetDevice(&device);
@@ -210,7 +210,7 @@ const char* launch(const int (&grid)[3], int threads, std::size_t shared_bytes, 
     kKernel<<<dim3(grid[0], grid[1], grid[2]), threads, shared_bytes, static_cast<cudaStream_t>(stream)>>>(arguments);
     error = cudaGetLastError();
   } else {
-    cudaGetLastError();  // Or the caller's next launch would seem to have failed.
+    cudaGetLastError();  // Otherwise the caller's next launch would seem to fail.
   }
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }

@@ -1,5 +1,5 @@
-// The instructions of simt.h emulated on a CPU, to test kernels without a GPU: a warp meets at each of its
-// instructions, and copies happen at the latest moment that is allowed.
+// The instructions of simt.h emulated on a CPU, to test kernels without a GPU. The lanes of a warp wait for one another
+// at each warp instruction, and copies happen as late as is allowed.
 #pragma once
 
 #include <atomic>
@@ -20,8 +20,8 @@ namespace stm::simt {
 
 constexpr int kWarp = 32;
 
-// What the lanes of a warp exchange. Slots alternate, so that one barrier an instruction is enough: a lane that writes
-// a slot again has met every lane that read it.
+// What the lanes of a warp exchange. Slots alternate, so that one barrier per instruction is enough: before a lane
+// writes a slot again, every lane has read it.
 struct Warp {
   struct Exchanged {
     uint32_t words[6];
@@ -54,7 +54,7 @@ struct Copy {
   int valid;
 };
 
-// A barrier by its line and the instantiation of its kernel.
+// A barrier, identified by its line and its kernel's instantiation.
 struct Barrier {
   unsigned line = 0;
   std::string kernel;
@@ -64,12 +64,12 @@ struct Barrier {
   }
 };
 
-// For tests of the emulation: a barrier that every thread leaves out, and a list of those that are met.
+// For tests of the emulation: a barrier that every thread skips, and a list of those that are reached.
 inline Barrier omitted_barrier;
 inline std::vector<std::source_location>* met_barriers = nullptr;
-// The wait for copies that every thread leaves out, counted from 1.
+// The wait for copies that every thread skips, counted from 1.
 inline int omitted_wait = 0;
-// Copies happen when they are asked for, not when they are waited for: a GPU may do either.
+// If true, copies happen when they are issued, not when they are waited for: a GPU may do either.
 inline bool eager_copies = false;
 
 // A thread of the running block.
@@ -87,7 +87,7 @@ struct Thread {
 
 inline thread_local Thread* self = nullptr;
 
-// Others run meanwhile, and set `self` to themselves.
+// Other threads run meanwhile and set `self` to themselves.
 inline void wait_at(Gate& gate) {
   Thread* const waiting = self;
   gate.arrive_and_wait();
@@ -118,7 +118,7 @@ STM_DEVICE bool sync_block_or(bool flag, std::source_location place = std::sourc
   return votes[vote];
 }
 
-// Gives `own` to the other lanes of the warp, and returns what each lane gave.
+// Passes `own` to the other lanes of the warp, and returns what each lane passed.
 inline const Warp::Exchanged* exchange(const Warp::Exchanged& own) {
   Warp& warp = self->warp();
   Warp::Exchanged* lanes = warp.exchanged[self->parity];
@@ -174,7 +174,7 @@ STM_DEVICE void commit_copies() { self->groups.emplace_back(); }
 template <int Pending>
 STM_DEVICE void wait_copies() {
   if (++self->waits == omitted_wait) return;
-  // The last group is the open one, which no wait completes.
+  // The last group is still open; no wait completes it.
   while (self->groups.size() > Pending + 1) {
     for (const Copy& copy : self->groups.front()) perform(copy);
     self->groups.erase(self->groups.begin());

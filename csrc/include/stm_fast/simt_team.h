@@ -1,5 +1,5 @@
-// The threads of an emulated block. They take turns on one thread of the machine, each until it waits, which is fast
-// and has the same order every time. Under a sanitizer they are threads of the machine, so that it sees races.
+// The threads of an emulated block. They take turns on one system thread, each until it waits, which is fast and always
+// has the same order. Under a sanitizer they are system threads, so that it sees races.
 #pragma once
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -42,7 +42,7 @@ void run_team(int threads, Body body) {
 
 namespace stm::simt {
 
-// Threads in a circle: one that waits lets the next one run.
+// Threads in a circle: when one waits, the next one runs.
 class Team {
  public:
   template <class Body>
@@ -68,7 +68,7 @@ class Team {
     swapcontext(&home_, &contexts_[running_]);
   }
 
-  // Called by the running thread when it waits for something.
+  // Called by the running thread when it waits.
   static void wait() {
     Team& team = *current;
     if (++team.idle_ > 2 * team.contexts_.size()) {
@@ -81,7 +81,7 @@ class Team {
     if (team.running_ != self) swapcontext(&team.contexts_[self], &team.contexts_[team.running_]);
   }
 
-  // Called by the running thread when others need not wait any more.
+  // Called by the running thread when others need no longer wait.
   static void progress() { current->idle_ = 0; }
 
  private:
@@ -115,7 +115,7 @@ void run_team(int threads, Body body) {
   Team(threads, body).run();
 }
 
-// The barrier of such threads.
+// The barrier of these threads.
 class Gate {
  public:
   explicit Gate(int threads) : threads_(threads) {}
