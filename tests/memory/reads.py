@@ -1,14 +1,13 @@
 """What memories hand to the read."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from unittest import mock
 
 from torch import Tensor
 
 from stm_fast.memory import readers, splits
 from stm_fast.memory.policies import long_term
-from stm_fast.ops import memory_read
 
 
 @contextlib.contextmanager
@@ -16,13 +15,16 @@ def watched() -> Iterator[list[tuple[Tensor, Tensor]]]:
     """List keys and values of all reads of frames, and of frames that become prototypes."""
     seen = list[tuple[Tensor, Tensor]]()
 
-    def read(query_key: Tensor, memory_key: Tensor, memory_value: Tensor, **options: object) -> object:
-        seen.append((memory_key, memory_value))
-        return memory_read(query_key, memory_key, memory_value, **options)
+    def noting(function: Callable[..., object]) -> Callable[..., object]:
+        def read(query_key: Tensor, memory_key: Tensor, memory_value: Tensor, **options: object) -> object:
+            seen.append((memory_key, memory_value))
+            return function(query_key, memory_key, memory_value, **options)
+
+        return read
 
     with contextlib.ExitStack() as patches:
-        for module in (readers, splits, long_term):
-            patches.enter_context(mock.patch.object(module, "memory_read", read))
+        for module, name in ((readers, "read_memory"), (splits, "read_memory"), (long_term, "memory_read")):
+            patches.enter_context(mock.patch.object(module, name, noting(getattr(module, name))))
         yield seen
 
 

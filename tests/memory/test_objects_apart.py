@@ -130,7 +130,7 @@ def test_a_read_that_fails_for_one_object_is_taken_back_for_all(failing: int, mo
             raise MemoryError
         return memory_read(*args, **options)
 
-    monkeypatch.setattr(readers, "memory_read", fails)
+    monkeypatch.setattr(readers, "read_memory", fails)
     with pytest.raises(MemoryError):
         bank.read(query)
     bank.roll_back_read()

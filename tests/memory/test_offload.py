@@ -167,13 +167,13 @@ def test_what_was_of_removed_objects_is_neither_read_nor_kept(tmp_path: Path, mo
     for index in range(12):
         bank.memorise(index, *frame_of(10, index))
     stored, moved, rows = bank.stored_bytes, len(bank.groups[0].offloaded.stored), []
-    read = splits.memory_read
+    read = splits.read_memory
 
     def watched(query: Tensor, *rest: Tensor, **more: object) -> object:
         rows.append(len(query))
         return read(query, *rest, **more)
 
-    monkeypatch.setattr(splits, "memory_read", watched)
+    monkeypatch.setattr(splits, "read_memory", watched)
     for _ in range(3):
         bank.remove(1)
     bank.read(frame_of(1, 99)[0])
