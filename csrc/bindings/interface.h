@@ -21,7 +21,7 @@ const char* guarded(const Work& work) {
     work();
     return nullptr;
   } catch (const std::bad_alloc&) {
-    return "out of memory";
+    return "the workspace cannot be allocated";
   } catch (const std::exception& error) {
     message = error.what();
   }

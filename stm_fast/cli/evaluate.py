@@ -146,13 +146,15 @@ def _reasons(unscored: Mapping[str, str]) -> str:
 
 def _run(tracking: TrackOptions, network: "STM", clips: "Dataset", out: Path) -> "list[ClipRun]":
     from stm_fast.evaluation.run import run_clip
+    from stm_fast.tracking.options import memory_limit_by_its_name
 
     runs: list[ClipRun] = []
     try:
         for number, clip in enumerate(clips, 1):
             frames = clip.open()
             segmenter = tracking.segmenter(network, frames.size)
-            with progress_bar(f"{clip.name} ({number}/{len(clips)})", frames.count) as advance:
+            progress = progress_bar(f"{clip.name} ({number}/{len(clips)})", frames.count)
+            with memory_limit_by_its_name(), progress as advance:
                 runs.append(run_clip(segmenter, clip, clips, out, advance, tracking.void))
     except KeyboardInterrupt as error:
         raise Interrupted(

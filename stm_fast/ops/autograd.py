@@ -92,13 +92,8 @@ def usage(operands: Operands, lse: Tensor, backend: str) -> Tensor:
 
 def top_k_usage(operands: Operands, indices: Tensor, weights: Tensor) -> Tensor:
     """Sum the weights of a top-k read by token, `(B, Nk)`; the same bits every time."""
-    batch, tokens = operands.key.shape[0], operands.key.shape[2]
-    usage = weights.new_zeros(batch, tokens)
-    if usage.device.type == "cpu":
-        return usage.scatter_add_(1, indices.flatten(1), weights.flatten(1))
-    # On a GPU `scatter_add_` adds in any order; this sorts first.
-    first = tokens * torch.arange(batch, device=indices.device)[:, None, None]
-    return usage.view(-1).index_put_(((indices + first).flatten(),), weights.flatten(), accumulate=True).view_as(usage)
+    result: Tensor = _OPS.top_k_usage(indices, weights.detach(), operands.key.shape[2])
+    return result
 
 
 def _wanted(needed: tuple[bool, ...]) -> list[bool]:

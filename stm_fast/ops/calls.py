@@ -225,6 +225,16 @@ def flattened(call: Call, outputs: Outputs) -> tuple[Tensor, ...] | Tensor:
     return tuple(call.operands.query.new_empty(0) if output is None else output for output in outputs)
 
 
+def chosen_of(call: Call) -> int | None:
+    """Return the number of tokens that a call chooses for a query; None if it reads all."""
+    match call:
+        case TopKRead():
+            return call.top_k
+        case TopKReadBackward():
+            return call.indices.shape[2]
+    return None
+
+
 def inputs_of(call: Call) -> tuple[Tensor, Tensor, Tensor]:
     """Return query, key and value of a call; usage reads no values, and has lse in their place."""
     return call.operands.query, call.operands.key, call.lse if isinstance(call, Usage) else call.value

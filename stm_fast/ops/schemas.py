@@ -8,7 +8,8 @@ was not asked for is an empty tensor here, and None everywhere else.
 from functools import partial
 from typing import Any, NoReturn
 
-from torch import library
+import torch
+from torch import Tensor, library
 
 from stm_fast.ops import calls, dispatch
 from stm_fast.ops.calls import Call
@@ -45,6 +46,21 @@ def _refuse_double_backward(*_: object) -> NoReturn:
     raise RuntimeError("memory_read was differentiated twice; it has first derivatives only")
 
 
+def _top_k_usage(indices: Tensor, weights: Tensor, tokens: int) -> Tensor:
+    usage = weights.new_zeros(len(weights), tokens)
+    if usage.device.type == "cpu":
+        return usage.scatter_add_(1, indices.flatten(1), weights.flatten(1))
+    # On a GPU `scatter_add_` adds in any order; this sorts first.
+    first = tokens * torch.arange(len(weights), device=indices.device)[:, None, None]
+    return usage.view(-1).index_put_(((indices + first).flatten(),), weights.flatten(), accumulate=True).view_as(usage)
+
+
+# An op of its own, so that a compiler does not replace the sum by another.
+LIBRARY.define("top_k_usage(Tensor indices, Tensor weights, SymInt tokens) -> Tensor")  # type: ignore[no-untyped-call]
+LIBRARY.impl("top_k_usage", _top_k_usage, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
+library.register_fake(
+    "stm_fast::top_k_usage", lambda indices, weights, tokens: weights.new_empty(len(weights), tokens), lib=LIBRARY
+)
 for _kind, _schema in _SCHEMAS.items():
     _define(_kind, *_schema)
 for _backward in (calls.ReadBackward, calls.TopKReadBackward):

@@ -1,6 +1,8 @@
 """Options of tracking: the model, its size and dtype, and the memory."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from numbers import Integral
 from pathlib import Path
@@ -133,6 +135,17 @@ class TrackOptions:
         if self.size is not None and self.size < 1:
             raise ArgumentError("size", f"must be at least 1 pixel, auto, or None for the frames' own, got {self.size}")
         return self.size if self.size is not None and self.size < shorter_side else None
+
+
+@contextmanager
+def memory_limit_by_its_name() -> Iterator[None]:
+    """Say memory_limit, as callers do, in errors about the bound on a memory's bytes that it becomes."""
+    try:
+        yield
+    except ArgumentError as error:
+        if error.argument != "max_bytes":
+            raise
+        raise ArgumentError("memory_limit", f"{error.problem}; resume continues with more") from error
 
 
 def parse_memory(text: str, every: int = 5, max_bytes: int | None = None) -> "MemoryPolicy":

@@ -79,8 +79,12 @@ class Results:
             self.restored = self._state_file.restore(self._segmenter, len(self.folder.frames_done()))
         self.folder.root.mkdir(parents=True, exist_ok=True)
         self._journal = Journal(self.folder.journal, resume=self._resume)
-        if self._overlay:
-            self._video = self._stack.enter_context(self._overlay.writer(self.folder.overlay, self._frames))
+        try:
+            if self._overlay:
+                self._video = self._stack.enter_context(self._overlay.writer(self.folder.overlay, self._frames))
+        except BaseException:
+            self._journal.close()
+            raise
         return self
 
     def mask(self, name: str) -> NDArray[np.uint8] | None:

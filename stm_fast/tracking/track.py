@@ -6,14 +6,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from stm_fast.errors import ArgumentError, MediaError
+from stm_fast.errors import MediaError
 from stm_fast.inference.objects import Mask
 from stm_fast.inference.segmenter import Segmenter
 from stm_fast.media.frames import FrameSource
 from stm_fast.media.notices import notice
 from stm_fast.media.sources import open_frames
 from stm_fast.tracking import claims, inputs
-from stm_fast.tracking.options import TrackOptions
+from stm_fast.tracking.options import TrackOptions, memory_limit_by_its_name
 from stm_fast.tracking.output import OutputFolder
 from stm_fast.tracking.overlay import Overlay
 from stm_fast.tracking.prompts import Prompt, Prompter, prompts_of
@@ -183,17 +183,13 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
                 overlay=overlay,
                 checkpoint_every=checkpoint_every,
             )
-            with results:
+            with memory_limit_by_its_name(), results:
                 self._begun, self._steps = True, self._run(results)
                 for frame in self._steps:
                     results.write(frame)
                     self.frames_saved = results.frames
                     if each:
                         each(frame)
-        except ArgumentError as error:
-            if error.argument != "max_bytes":
-                raise
-            raise ArgumentError("memory_limit", f"{error.problem}; resume continues with more") from error
         finally:
             claims.release(out.root)
         assert results.summary is not None

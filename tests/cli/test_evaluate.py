@@ -238,6 +238,12 @@ def test_void_is_neither_followed_nor_scored(run, tmp_path):
         assert object_ids(read_mask(path)) == (1, 2)
 
 
+def test_a_memory_limit_that_is_too_small_is_called_by_its_option(run, davis):
+    result = run(davis, "--dataset", "davis2017", "--set", "test-dev", "--memory-limit", "200 B")
+    assert result.exit_code == 2
+    assert "--memory-limit must be at least" in result.output
+
+
 def test_void_is_part_of_what_made_the_results(run, davis):
     options = (davis, "--dataset", "davis2017", "--set", "test-dev")
     assert run(*options).exit_code == 0

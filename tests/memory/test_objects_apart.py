@@ -7,12 +7,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stm_fast import MemoryPolicy, memory_read
+from stm_fast import MemoryPolicy
 from stm_fast.memory import readers
 from stm_fast.memory.bank import MemoryBank
 from stm_fast.memory.frames import Role
 from stm_fast.memory.groups import ObjectGroup
 from stm_fast.memory.policies import Certain, LeastUsed, LongTerm, MostAlike, Novel, Oldest
+from stm_fast.ops import read_memory
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 
@@ -128,7 +129,7 @@ def test_a_read_that_fails_for_one_object_is_taken_back_for_all(failing: int, mo
         reads.append(args)
         if len(reads) > failing:
             raise MemoryError
-        return memory_read(*args, **options)
+        return read_memory(*args, **options)
 
     monkeypatch.setattr(readers, "read_memory", fails)
     with pytest.raises(MemoryError):

@@ -11,7 +11,7 @@ from typing import Protocol, cast
 import torch
 
 from stm_fast.errors import ArgumentError
-from stm_fast.ops.calls import Call, Outputs, TopKRead, inputs_of
+from stm_fast.ops.calls import Call, Outputs, chosen_of, inputs_of
 
 BACKENDS = {
     "cpu": "stm_fast.ops.backends.cpu",
@@ -74,14 +74,15 @@ def beyond(call: Call, max_chosen: int, *sizes: tuple[str, int, int]) -> str | N
 
     Args:
         call: what is asked.
-        max_chosen: limit of `TopKRead.top_k`.
+        max_chosen: limit of the tokens that a top-k read chooses for a query.
         *sizes: names in the plural, sizes, and their limits.
     """
     for name, size, limit in sizes:
         if size > limit:
             return f"it reads at most {limit} {name}, not {size}"
-    if isinstance(call, TopKRead) and not 1 <= call.top_k <= max_chosen:
-        return f"it reads the best 1 to {max_chosen} tokens, not {call.top_k}"
+    chosen = chosen_of(call)
+    if chosen is not None and not 1 <= chosen <= max_chosen:
+        return f"it reads the best 1 to {max_chosen} tokens, not {chosen}"
     return None
 
 

@@ -14,7 +14,7 @@ from stm_fast.ops.compiled import location, structs
 from stm_fast.ops.compiled.recipe import BuildError
 from stm_fast.ops.compiled.structs import Choices, Machine
 
-OUT_OF_MEMORY = b"out of memory"
+OUT_OF_MEMORY = b"the workspace cannot be allocated"
 """What a library says where it could not allocate a workspace."""
 
 
@@ -54,12 +54,20 @@ def _declare(library: ctypes.CDLL, name: str) -> None:
             raise BuildError(f"the library was built for another version ({struct.__name__} differs); install it again")
     if name == "cpu":
         library.stm_fast_use_threads.argtypes = (pointer,)
-        library.stm_fast_use_threads(ctypes.cast(_torch_library().torch_parallel_for, pointer))
+        library.stm_fast_use_threads(_parallel_for())
 
 
-def _torch_library() -> ctypes.CDLL:
-    """Return torch's extension module, through which the C functions of its stable ABI are found."""
-    return ctypes.CDLL(torch._C.__file__)
+def _parallel_for() -> ctypes.c_void_p:
+    """Return the C function of torch's stable ABI that runs work on torch's threads.
+
+    Raises:
+        BuildError: this torch has none.
+    """
+    try:
+        function = ctypes.CDLL(torch._C.__file__).torch_parallel_for
+    except AttributeError as error:
+        raise BuildError(f"the CPU kernels need torch 2.10 or later, not {torch.__version__}") from error
+    return ctypes.cast(function, ctypes.c_void_p)
 
 
 def failure(name: str) -> str | None:
@@ -131,7 +139,7 @@ def _check(error: bytes | None) -> None:
     if error is None:
         return
     if error == OUT_OF_MEMORY:
-        raise MemoryError("the kernels of the memory read cannot allocate their workspace")
+        raise MemoryError(f"memory read: {error.decode()}")
     raise RuntimeError(error.decode())
 
 

@@ -1,6 +1,7 @@
 """The structs of csrc/include/stm_fast/read.h for ctypes, made from calls and their outputs.
 
-Fields have the order and types that they have there; where a library is loaded, `SIZES` is held against its own.
+Fields have the order and types that they have there: a test reads both, and a library that is loaded must have structs
+of the same sizes.
 """
 
 import ctypes
