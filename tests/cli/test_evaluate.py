@@ -240,7 +240,7 @@ def test_void_is_neither_followed_nor_scored(run, tmp_path):
 
 def test_a_memory_limit_that_is_too_small_is_called_by_its_option(run, davis):
     result = run(davis, "--dataset", "davis2017", "--set", "test-dev", "--memory-limit", "200 B")
-    assert result.exit_code == 2
+    assert result.exit_code == 1
     assert "--memory-limit must be at least" in result.output
 
 
