@@ -1,5 +1,6 @@
 // The C interface of the CUDA kernels. For each operation a plan is made, which tells what workspace it needs, and then
-// launched on the machine's stream. The same source makes the library in which the kernels are emulated on the CPU.
+// launched on the machine's stream. Python chooses device and stream (stm_fast/ops/backends/cuda.py) and allocates the
+// workspace (stm_fast/ops/compiled). The same source makes the library in which the kernels are emulated on the CPU.
 #include <cstdint>
 
 #include "bindings/interface.h"

@@ -9,9 +9,7 @@
 
 namespace stm::cuda {
 
-constexpr int kSumColumns = 32;
 constexpr int kSumStride = kSumColumns + 1;
-constexpr int kSumChannels = 64;
 
 // The choices of a block's 32 queries in shared memory: the first choice of all queries, then the second.
 struct Choices {

@@ -11,10 +11,6 @@
 
 namespace stm::cuda {
 
-constexpr int kQueryTile = kScoreQueries;
-constexpr int kTokenTile = kScoreTokens;
-constexpr int kValueStages = 2;
-
 // The running maximum follows the scores, in base 2, once they exceed it by 8. Until then weights of up to 2^8 are as
 // exact as those below one, and the readout need not be rescaled.
 constexpr float kRescaleAt = 8;

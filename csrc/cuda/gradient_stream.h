@@ -7,9 +7,6 @@
 
 namespace stm::cuda {
 
-// Queries or tokens: a block owns one tile of one side and meets the tiles of the other.
-constexpr int kGradientTile = 64;
-
 struct GradientArguments {
   Sizes sizes;
   Scores scores;

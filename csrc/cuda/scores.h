@@ -10,9 +10,6 @@ constexpr float kLog2E = 1.4426950408889634f;
 constexpr float kLn2 = 0.6931471805599453f;
 constexpr float kMinusInfinity = -__builtin_huge_valf();
 
-constexpr int kScoreQueries = 64;
-constexpr int kScoreTokens = 32;
-
 // The tiles [begin, end) of a split of the memory. Splits are equally long but for the last ones, which may be empty.
 struct TileRange {
   int64_t begin;

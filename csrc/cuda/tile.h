@@ -2,11 +2,9 @@
 #pragma once
 
 #include "cuda/channels.h"
+#include "cuda/tile_sizes.h"
 
 namespace stm::cuda {
-
-constexpr int kThreads = 256;
-constexpr int kWarps = kThreads / 32;
 
 // Numbers from one channel of a tile to the next: 16 bytes more than its columns, so that the channels of an ldmatrix
 // lie in different banks.

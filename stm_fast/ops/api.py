@@ -10,7 +10,7 @@ from torch import Tensor
 from stm_fast.kernels.operands import Operands, statistics_dtype
 from stm_fast.ops import arguments, autograd
 from stm_fast.ops import similarity as similarities
-from stm_fast.ops.autocast import autocast_enabled
+from stm_fast.ops.autocast import autocast
 
 Similarity = Literal["dot", "l2"]
 
@@ -191,7 +191,7 @@ def read_memory(
     arguments.check_options(similarity, scale, shrinkage, selection, top_k)
     for name, tensor in (("query_key", query_key), ("memory_key", memory_key), ("memory_value", memory_value)):
         arguments.check_tensor(name, tensor, query_key)
-    query_key, memory_key, memory_value = map(_autocast, (query_key, memory_key, memory_value))
+    query_key, memory_key, memory_value = map(autocast, (query_key, memory_key, memory_value))
     arguments.check_main(query_key, memory_key, memory_value)
     batch, query_grid, memory_grid = query_key.shape[0], query_key.shape[2:], memory_key.shape[2:]
     arguments.check_optional("shrinkage", shrinkage, (batch, 1, *memory_grid), memory_key)
@@ -212,14 +212,6 @@ def read_memory(
         choice = indices, weights
     readout = out.view(batch, *value.shape[1 if shared else 2 : 3], *query_grid)
     return Reading(readout, lse.view(batch, *query_grid), memory_grid, operands, choice, backend)
-
-
-def _autocast(tensor: Tensor) -> Tensor:
-    """Inside an autocast region, the tensor in its dtype, as it has it for a matrix product."""
-    device = tensor.device.type
-    if tensor.dtype == torch.float64 or not autocast_enabled(device):
-        return tensor
-    return tensor.to(torch.get_autocast_dtype(device))
 
 
 def _prepare(

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from stm_fast.kernels.operands import Operands
+
 
 @dataclass
 class Case:
@@ -57,3 +59,9 @@ def make_case(
         options["memory_mask"] = torch.rand(2, 2, 3, 5, generator=random) < 0.6
         options["memory_mask"][1] = False
     return case
+
+
+def random_operands(dtype: torch.dtype = torch.float32) -> Operands:
+    """Return operands of every kind, of 5 queries and 7 tokens in 2 batches."""
+    gain, bias = torch.rand(2, 7), torch.randn(2, 7)
+    return Operands(torch.randn(2, 4, 5).to(dtype), torch.randn(2, 4, 7).to(dtype), gain, torch.randn(2, 5), bias, 0.5)

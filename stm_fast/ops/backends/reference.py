@@ -1,5 +1,7 @@
 """The read in plain torch, on every device: an online softmax over tiles of the scores.
 
+The formula in three lines, which tests compare every backend with, is `direct_read` in tests/ops/oracle.py.
+
 Two more channels carry the affine part of the scores, so that a tile of them is one matrix product:
 
     S = rows · columns        rows = [scale · query, offset, 1]        columns = [gain · key; gain; bias]

@@ -13,21 +13,10 @@ from pathlib import Path
 import torch
 
 from stm_fast.kernels.operands import Gradients
+from stm_fast.ops import calls
 from stm_fast.ops.backends.registry import beyond
 from stm_fast.ops.cache import cache_folder
-from stm_fast.ops.calls import (
-    Call,
-    Outputs,
-    Read,
-    ReadBackward,
-    ReadOutputs,
-    TopKOutputs,
-    TopKRead,
-    TopKReadBackward,
-    Usage,
-    UsageOutputs,
-    inputs_of,
-)
+from stm_fast.ops.calls import Call, Outputs, inputs_of
 from stm_fast.ops.environment import variable
 from stm_fast.ops.failures import in_a_line
 
@@ -146,17 +135,17 @@ def fill(call: Call, outputs: Outputs) -> None:
 
     _prepare(call.operands.query.device)
     match call, outputs:
-        case Read(), ReadOutputs():
+        case calls.Read(), calls.ReadOutputs():
             forward.read(call.operands, call.value, outputs.out, outputs.lse)
-        case ReadBackward(), Gradients():
+        case calls.ReadBackward(), Gradients():
             saved = call.value, call.out, call.lse
             backward.read_backward(call.operands, *saved, call.grad_out, call.grad_lse, outputs)
-        case Usage(), UsageOutputs():
+        case calls.Usage(), calls.UsageOutputs():
             usage.usage(call.operands, call.lse, outputs.usage)
-        case TopKRead(), TopKOutputs():
+        case calls.TopKRead(), calls.TopKOutputs():
             best = outputs.indices, outputs.weights
             top_k.top_k_read(call.operands, call.value, outputs.out, outputs.lse, *best)
-        case TopKReadBackward(), Gradients():
+        case calls.TopKReadBackward(), Gradients():
             chosen = call.indices, call.weights
             top_k_backward.top_k_read_backward(
                 call.operands, call.value, call.out, *chosen, call.grad_out, call.grad_lse, outputs
