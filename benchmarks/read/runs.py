@@ -7,7 +7,7 @@ from torch import Tensor
 
 from benchmarks.read import contenders
 from benchmarks.read.cases import TOP_K, Case
-from stm_fast.ops import memory_read, similarity
+from stm_fast.ops import memory_read, read_memory
 
 OURS, PLAIN = "stm-fast", "plain"
 MAX_FUSED_FRAMES = 20
@@ -23,10 +23,8 @@ def runners(case: Case) -> dict[str, Callable[[], Tensor]]:
             "XMem's top-k": lambda: contenders.top_k(query, key, value, TOP_K),
         }
     if case.operation == "usage":
-        operands = similarity.dot(query, key, query.shape[1] ** -0.5)
-        lse = memory_read(query, key, value, return_lse=True).lse
         return {
-            OURS: lambda: torch.ops.stm_fast.usage(*operands, lse, "cpu"),
+            OURS: read_memory(query, key, value, backend="cpu").usage,
             "dense read": lambda: memory_read(query, key, value),
         }
     if case.operation == "backward":

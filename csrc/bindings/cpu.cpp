@@ -3,7 +3,7 @@
 #include <string>
 
 #include "bindings/interface.h"
-#include "cpu/engine_choice.h"
+#include "cpu/supported_engines.h"
 
 namespace {
 

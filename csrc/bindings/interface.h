@@ -1,5 +1,6 @@
 // What the functions of the C interface have in common. They take structs of read.h, whose fields stand in
-// stm_fast/ops/compiled/structs.py as well, and return null, or what went wrong.
+// stm_fast/ops/compiled/structs.py as well, and return null, or what went wrong. stm_fast/ops/compiled/__init__.py
+// calls them.
 #pragma once
 
 #include <cstdint>

@@ -1,8 +1,8 @@
 """Gradients of the ops: what a forward op saves, and how its backward op is called.
 
-Saved are the inputs, the outputs and, for top-k, the chosen tokens with their weights; the backward pass computes the
-softmax again. Nothing of size queries × memory outlives an op. The formulas belong to the ops themselves, so gradients
-also flow through exported programs. There are first derivatives only.
+Saved are the inputs and the outputs; a top-k read saves the chosen tokens with their weights instead of lse. The
+backward pass computes the softmax again, so nothing of size queries × memory outlives an op. The formulas belong to the
+ops themselves: gradients also flow through exported programs. There are first derivatives only.
 """
 
 from typing import Any

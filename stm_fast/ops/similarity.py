@@ -23,7 +23,9 @@ def dot(query: Tensor, key: Tensor, scale: float) -> Operands:
 def l2(
     query: Tensor, key: Tensor, scale: float, shrinkage: Tensor | None, selection: Tensor | None, mask: Tensor | None
 ) -> Operands:
-    """S = −scale · s_j · Σ_c e_ci (k_cj − q_ci)² (STCN, section 4, without s and e; XMem, section 3.2).
+    """Prepare XMem's anisotropic distance (section 3.2), S = −scale · s_j · Σ_c e_ci (k_cj − q_ci)².
+
+    Without s and e it is STCN's (section 4).
 
     Args:
         query: `(B, C, Nq)`.

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from stm_fast.errors import ArgumentError
 
@@ -152,30 +152,29 @@ def parse_memory(text: str, every: int = 5, max_bytes: int | None = None) -> "Me
     """Make the policy of a name, such as "auto" or "window:20".
 
     Args:
-        text: the name of a function in `stm_fast.memory.presets`, with hyphens, and a number of frames after a colon.
+        text: a name of `stm_fast.memory.policies.presets.PRESETS`, and for some a number of frames after a colon.
         every: distance between remembered frames.
         max_bytes: limit of the memory; None for no limit.
 
     Raises:
         ArgumentError: there is no such policy.
     """
-    from stm_fast.memory import presets
+    from stm_fast.memory.policies.presets import PRESETS
 
-    required, optional = ("window", "least-used"), ("long-term", "diverse")
     name, colon, frames = text.partition(":")
-    takes = name in (*required, *optional)
+    preset = PRESETS.get(name)
     digits = bool(re.fullmatch("[0-9]+", frames))
-    if takes and digits and (len(frames) > 9 or not _MIN_FRAMES <= int(frames) <= _MAX_FRAMES):
-        raise ArgumentError("memory", f"{name}:N must have N from {_MIN_FRAMES} to {_MAX_FRAMES}, got {text}")
-    if not (takes and digits if colon else name in ("auto", "official", *optional)):
-        raise ArgumentError(
-            "memory",
-            "must be auto, official, window:N, least-used:N, long-term or diverse (also with :N), N being a number of "
-            f"frames, got {text}",
-        )
-    bound: dict[str, Any] = {"frames": int(frames)} if colon else {}
-    policy: MemoryPolicy = getattr(presets, name.replace("-", "_"))(every=every, max_bytes=max_bytes, **bound)
-    return policy
+    if preset and preset.frames != "never" and digits:
+        if len(frames) > 9 or not _MIN_FRAMES <= int(frames) <= _MAX_FRAMES:
+            raise ArgumentError("memory", f"{name}:N must have N from {_MIN_FRAMES} to {_MAX_FRAMES}, got {text}")
+        return preset.make(frames=int(frames), every=every, max_bytes=max_bytes)
+    if preset and preset.frames != "always" and not colon:
+        return preset.make(every=every, max_bytes=max_bytes)
+    *forms, last = (f"{each}:N" if entry.frames == "always" else each for each, entry in PRESETS.items())
+    raise ArgumentError(
+        "memory",
+        f"must be {', '.join(forms)} or {last} (also with :N), N being a number of frames, got {text}",
+    )
 
 
 def parse_bytes(size: int | str) -> int:

@@ -9,7 +9,7 @@
 #include <thread>
 #include <vector>
 
-#include "cpu/engine_choice.h"
+#include "cpu/supported_engines.h"
 #include "oracle.h"
 
 namespace {

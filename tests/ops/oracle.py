@@ -1,4 +1,6 @@
-"""The read as its definition says, every score at once: in float64 the oracle, else the formula done plainly.
+"""The read as its definition says, every score at once, and the bound that results are held to.
+
+In float64 it is the oracle, in other dtypes the formula done plainly.
 
 The oracle sums the squared differences of a distance. Done plainly it is what others compute: with a selection XMem's
 matrix products, without one STCN's (2<q, k> − |k|²) · scale, less |q|² · scale, which lse has and STCN leaves out.

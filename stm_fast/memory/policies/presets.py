@@ -1,6 +1,8 @@
-"""Policies by name."""
+"""Policies by name. `PRESETS` has the names of the command line; a new policy is entered there."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal, NamedTuple
 
 from stm_fast.memory.policies.admission import Certain, WhenFull
 from stm_fast.memory.policies.eviction import LeastUsed, MostAlike
@@ -56,3 +58,26 @@ def diverse(frames: int = DIVERSE_FRAMES, every: int = 5, max_bytes: int | None 
     """
     eviction = MostAlike(recent=min(MostAlike.recent, max(frames, 0) // 4))
     return MemoryPolicy(every=every, max_frames=frames, max_bytes=max_bytes, admission=Certain(), eviction=eviction)
+
+
+class Preset(NamedTuple):
+    """A policy that has a name.
+
+    Attributes:
+        make: makes it; `every` and `max_bytes` are keywords, and `frames` is one unless it is "never" given.
+        frames: whether a number of frames follows the name, after a colon.
+    """
+
+    make: Callable[..., MemoryPolicy]
+    frames: Literal["never", "always", "maybe"]
+
+
+PRESETS = {
+    "auto": Preset(auto, "never"),
+    "official": Preset(official, "never"),
+    "window": Preset(window, "always"),
+    "least-used": Preset(least_used, "always"),
+    "long-term": Preset(long_term, "maybe"),
+    "diverse": Preset(diverse, "maybe"),
+}
+"""By name; those that a number "maybe" follows are last."""

@@ -1,6 +1,6 @@
 """The read in plain torch, on every device: an online softmax over tiles of the scores.
 
-The formula in three lines, which tests compare every backend with, is `direct_read` in tests/ops/oracle.py.
+The formula done plainly, with which tests compare every backend, is `direct_read` in tests/ops/oracle.py.
 
 Two more channels carry the affine part of the scores, so that a tile of them is one matrix product:
 

@@ -253,7 +253,7 @@ def kernel_objects(csrc: Path, machine: str) -> list[Object]:
         for name, flags in sets.items()
     ]
     return engines + [
-        Object(f"{name}.o", csrc / "cpu" / f"{name}.cpp") for name in ("engine_choice", "runtime", "select")
+        Object(f"{name}.o", csrc / "cpu" / f"{name}.cpp") for name in ("supported_engines", "runtime", "select")
     ]
 
 

@@ -1,5 +1,6 @@
-// Compiled for what every such machine executes: it finds out what else may be called.
-#include "cpu/engine_choice.h"
+// Which engines this machine executes; stm_fast/ops/cpu_engines.py chooses among them. Compiled for what every such
+// machine executes.
+#include "cpu/supported_engines.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
