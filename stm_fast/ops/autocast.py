@@ -1,4 +1,7 @@
-"""Autocast regions: keys and values are cast as for a matrix product, and nothing inside the op is cast again."""
+"""Autocast regions: keys and values are cast as for a matrix product, and nothing inside the op is cast again.
+
+`stm_fast.ops.api.read_memory` casts; `stm_fast.ops.dispatch.run_flat` turns autocast off inside an op.
+"""
 
 import torch
 from torch import Tensor

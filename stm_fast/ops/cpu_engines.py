@@ -7,6 +7,8 @@ threads. In one process it does not change, whatever the number of threads becom
 measurement: they take the first engine.
 
 `STM_FAST_CPU_ISA` forces one engine for all calls.
+
+How engines are measured: `stm_fast.ops.engine_timing`.
 """
 
 import json

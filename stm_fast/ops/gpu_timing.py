@@ -1,4 +1,4 @@
-"""Timing calls on the current GPU."""
+"""Timing calls on the current GPU: launches queue behind a wait, caches are cold, and events take the time."""
 
 import statistics
 from collections.abc import Callable

@@ -3,6 +3,8 @@
 Every op takes the six operands of a read one by one, its own arguments, and the name of a backend. Its one
 implementation, for every device, hands them to `stm_fast.ops.dispatch`. The number of outputs is fixed: a gradient that
 was not asked for is an empty tensor here, and None everywhere else.
+
+Fakes return what `allocate` of the call makes: `stm_fast.ops.calls`.
 """
 
 from functools import partial

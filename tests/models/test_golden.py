@@ -1,4 +1,7 @@
-"""Our STM is the original STM: equal to its outputs on seeded weights, through the public streaming interface."""
+"""Our STM is the original STM: equal to its outputs on seeded weights, through the public streaming interface.
+
+tests/golden/README.md says what the files are.
+"""
 
 import copy
 

@@ -1,4 +1,7 @@
-"""Time calls on a device in turns. On a CPU, where kernels are interpreted, the times mean nothing."""
+"""Time calls on a device in turns. On a CPU, where kernels are interpreted, the times mean nothing.
+
+How one call is timed on a GPU: `stm_fast.ops.gpu_timing`.
+"""
 
 from functools import partial
 

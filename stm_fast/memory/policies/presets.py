@@ -1,4 +1,7 @@
-"""Policies by name. `PRESETS` has the names of the command line; a new policy is entered there."""
+"""Policies by name. `PRESETS` has the names of the command line; a new policy is entered there.
+
+The help of `--memory`, in `stm_fast/cli/options.py`, describes them.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
