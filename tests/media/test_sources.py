@@ -32,9 +32,10 @@ except MediaError as error:
 """
 
 COUNT_FRAMES = """
-import sys
+import signal, sys
 from stm_fast.media.sources import open_frames
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where the tests run in the background
 try:
     for frame in open_frames(sys.argv[1]):
         if frame.name == "00000":
