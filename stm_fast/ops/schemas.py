@@ -48,7 +48,8 @@ def _refuse_double_backward(*_: object) -> NoReturn:
     raise RuntimeError("memory_read was differentiated twice; it has first derivatives only")
 
 
-def _top_k_usage(indices: Tensor, weights: Tensor, tokens: int) -> Tensor:
+def top_k_usage(indices: Tensor, weights: Tensor, tokens: int) -> Tensor:
+    """Sum weights `(B, Nq, k)` of chosen tokens by token, `(B, tokens)`; the same bits every time."""
     usage = weights.new_zeros(len(weights), tokens)
     if usage.device.type == "cpu":
         return usage.scatter_add_(1, indices.flatten(1), weights.flatten(1))
@@ -59,7 +60,7 @@ def _top_k_usage(indices: Tensor, weights: Tensor, tokens: int) -> Tensor:
 
 # An op of its own, so that a compiler does not replace the sum by another.
 LIBRARY.define("top_k_usage(Tensor indices, Tensor weights, SymInt tokens) -> Tensor")  # type: ignore[no-untyped-call]
-LIBRARY.impl("top_k_usage", _top_k_usage, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
+LIBRARY.impl("top_k_usage", top_k_usage, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
 library.register_fake(
     "stm_fast::top_k_usage", lambda indices, weights, tokens: weights.new_empty(len(weights), tokens), lib=LIBRARY
 )

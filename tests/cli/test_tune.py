@@ -96,7 +96,7 @@ def test_what_cannot_be_kept_is_an_error(stm, tmp_path):
 
 
 def test_without_kernels_there_is_nothing_to_tune(stm, monkeypatch):
-    monkeypatch.setattr(compiled, "failure", lambda: "no C++ compiler is installed")
+    monkeypatch.setattr(compiled, "failure", lambda name: "no C++ compiler is installed")
     result = stm("tune", "--device", "cpu")
     assert result.exit_code == 1
     assert "there is nothing to tune: no C++ compiler is installed" in result.output
