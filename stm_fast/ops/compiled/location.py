@@ -12,7 +12,7 @@ from stm_fast.ops.compiled import recipe
 
 PACKAGE = Path(__file__).parents[2]
 SPOKEN = {
-    "cpu": ("the CPU kernels", "a minute"),
+    "cpu": ("the CPU kernels", "half a minute"),
     "cuda": ("the CUDA kernels", "three minutes"),
     "cuda_emulated": ("the emulated CUDA kernels", "half a minute"),
 }
