@@ -9,7 +9,7 @@ import torch
 
 
 class Exclusive:
-    """Base of objects whose methods, where they are decorated by `one_at_a_time`, one thread at a time may call."""
+    """Base of objects that one thread uses at a time: methods with `one_at_a_time` refuse a second one."""
 
     def __init__(self) -> None:
         self._busy = threading.RLock()

@@ -1,7 +1,7 @@
 """The compiled libraries: found, built if need be, loaded when a read first asks for one, and called through ctypes.
 
-They know nothing of torch. The CPU kernels run on torch's threads: they are handed torch's `torch_parallel_for`, a C
-function of its stable ABI.
+The libraries know nothing of torch. The CPU kernels run on torch's threads: they are handed `torch_parallel_for`, a C
+function of torch's stable ABI.
 """
 
 import ctypes
