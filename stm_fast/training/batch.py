@@ -1,0 +1,60 @@
+"""Batches of clips on their way through the network."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+VOID = 255
+"""Id of pixels whose object is unknown: they take no part in losses and scores."""
+
+Example: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+"""Frames `(T, S, S, 3)` and masks `(T, S, S)` of a clip. Ids are 1..n, all on the first frame, and `VOID`."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B clips of T frames with N objects in all.
+
+    Attributes:
+        frames: `(B, T, 3, S, S)` float32 in [0, 1].
+        masks: `(B, T, S, S)` int64; 0 is background, 1..K are the clip's objects, `VOID` is unknown.
+        clip: the clip of each object `(N,)` int64, in ascending order.
+        slot: its id in that clip's masks minus one `(N,)` int64.
+    """
+
+    frames: Tensor
+    masks: Tensor
+    clip: Tensor
+    slot: Tensor
+
+    @property
+    def slots(self) -> int:
+        """K: the largest number of objects in one clip."""
+        return int(self.slot.max()) + 1
+
+    def object_masks(self, time: int) -> Tensor:
+        """Return the true mask of each object in one frame, `(N, S, S)` float32."""
+        return (self.masks[self.clip, time] == (self.slot + 1)[:, None, None]).float()
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """Return the batch on a device."""
+        moved = {field.name: getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)}
+        return Batch(**moved)
+
+
+def collate(examples: Sequence[Example]) -> Batch:
+    """Make a batch of at least one example; all have the same shape."""
+    frames = torch.from_numpy(np.stack([frames for frames, _ in examples]))
+    masks = torch.from_numpy(np.stack([masks for _, masks in examples])).long()
+    counts = [int(np.where(masks[0] == VOID, 0, masks[0]).max()) for _, masks in examples]
+    return Batch(
+        frames=frames.permute(0, 1, 4, 2, 3).float() / 255,
+        masks=masks,
+        clip=torch.repeat_interleave(torch.arange(len(examples)), torch.tensor(counts)),
+        slot=torch.cat([torch.arange(count) for count in counts]),
+    )
