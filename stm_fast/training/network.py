@@ -1,0 +1,70 @@
+"""One pass of an STM over a batch of clips in training (STM paper, section 3.5)."""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from stm_fast.models.aggregation import aggregate
+from stm_fast.models.stm import STM
+from stm_fast.ops import memory_read
+from stm_fast.training.clip_memory import ClipMemory
+
+Read: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Query keys `(N, Ck, h, w)`, memory keys `(N, Ck, t, h, w)`, memory values `(N, Cv, t, h, w)` -> `(N, Cv, h, w)`."""
+
+
+class Rollout(nn.Module):
+    """An STM that segments whole clips from the true masks of their first frames.
+
+    Every frame is memorised with the soft probabilities predicted for it, so that training sees how errors propagate.
+
+    Args:
+        model: the network that is trained.
+        read: how the memory is read.
+    """
+
+    def __init__(self, model: STM, read: Read = memory_read) -> None:
+        super().__init__()
+        self.model = model
+        self.read = read
+
+    def forward(self, frames: Tensor, masks: Tensor, clip: Tensor, slot: Tensor) -> Tensor:
+        """Segment frames 1..T-1 of every clip. The arguments are those of `stm_fast.training.batch.Batch`.
+
+        Args:
+            frames: `(B, T, 3, S, S)` float32 in [0, 1], T at least 2; S is a multiple of 16.
+            masks: ids of objects `(B, T, S, S)`. Only those of frame 0 are used; void is background there.
+            clip: the clip of each object `(N,)` int64, in ascending order.
+            slot: its id in that clip's masks minus one `(N,)` int64.
+
+        Returns:
+            Aggregated logits `(B, T-1, 1+K, S, S)` float32 over background and objects, K being the largest number of
+            objects in one clip. Slots that a clip does not use have probability zero.
+        """
+        clips, length = frames.shape[:2]
+        slots = int(slot.max()) + 1
+        query = self.model.encode_query(_channels_last(frames[:, 1:].flatten(0, 1)))
+        memory = ClipMemory(length - 1)
+        logits = []
+        soft = (masks[clip, 0] == (slot + 1)[:, None, None]).float()
+        for time in range(1, length):
+            total = _by_clip(soft, clip, slot, (clips, slots)).sum(1)
+            others = (total[clip] - soft).clamp(0, 1)
+            past = _channels_last(frames[clip, time - 1])
+            memory.append(*self.model.encode_memory(past, soft[:, None], others[:, None]))
+            present = query.select(clip * (length - 1) + time - 1)
+            probabilities = self.model.decode(self.read(present.key, memory.keys, memory.values), present)
+            logits.append(aggregate(_by_clip(probabilities, clip, slot, (clips, slots)), dim=1))
+            soft = torch.softmax(logits[-1], 1)[clip, slot + 1]
+        return torch.stack(logits, 1)
+
+
+def _by_clip(values: Tensor, clip: Tensor, slot: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Sort objects `(N, S, S)` into clips and slots `(B, K, S, S)`, zero where a clip has no such object."""
+    return values.new_zeros(*shape, *values.shape[1:]).index_put((clip, slot), values)
+
+
+def _channels_last(frames: Tensor) -> Tensor:
+    return frames.contiguous(memory_format=torch.channels_last)
