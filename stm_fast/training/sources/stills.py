@@ -1,0 +1,74 @@
+"""Clips made of still pictures, for the first stage of training."""
+
+from typing import Protocol
+
+import numpy as np
+
+from stm_fast.training.augment.affine import Picture, shrink
+from stm_fast.training.augment.presets import Preset
+from stm_fast.training.batch import Example
+from stm_fast.training.sampling import Sampling
+from stm_fast.training.sources.objects import choose_objects, object_ids, renumber
+from stm_fast.training.sources.pasting import cut_out
+
+
+class Still(Protocol):
+    """A picture with a mask."""
+
+    def read(self) -> tuple[Picture, Picture]:
+        """Return the frame `(H, W, 3)` in RGB and the mask `(H, W)`: ids of objects, 0 background, 255 void."""
+
+
+class Stills(Protocol):
+    """Stills by number; `stm_fast.data.stills.StillSet` is one, and so is a list."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Still: ...
+
+
+class StillSource:
+    """Clips whose frames are one picture under random affine maps (STM paper, section 3.5).
+
+    Each frame has its own map. If the preset pastes, objects of other pictures lie over the picture and over one
+    another, each with its own motion, so that objects hide one another. Void stays void where nothing is pasted on it.
+
+    Args:
+        stills: pictures with masks.
+        preset: how frames are made.
+    """
+
+    def __init__(self, stills: Stills, preset: Preset) -> None:
+        self.stills = stills
+        self.preset = preset
+
+    def __len__(self) -> int:
+        return len(self.stills)
+
+    def draw(self, index: int, rng: np.random.Generator, sampling: Sampling) -> Example | None:
+        """Draw a clip from picture `index`; see `ClipSource`."""
+        frame, mask = shrink(*self.stills[index].read(), 2 * sampling.size)
+        ids = object_ids(mask)
+        if not len(ids):
+            return None
+        pasted = int(rng.integers(sampling.max_objects)) if self.preset.pasted else 0
+        own = rng.permutation(ids)[: sampling.max_objects - pasted]
+        mask = renumber(mask, own)
+        augmentation = self.preset.stills
+        maps = augmentation.maps(rng, mask, np.arange(1, len(own) + 1), sampling)
+        frames, masks = map(list, zip(*(augmentation.warp(frame, mask, m, sampling.size) for m in maps), strict=True))
+        for number in range(len(own) + 1, len(own) + pasted + 1):
+            self._paste(frames, masks, number, rng)
+        return choose_objects(augmentation.recolour(rng, frames), masks, sampling.max_objects, rng)
+
+    def _paste(self, frames: list[Picture], masks: list[Picture], number: int, rng: np.random.Generator) -> None:
+        """Paste an object of a random picture over all frames, in place, under the id `number`."""
+        size = len(masks[0])
+        frame, mask = shrink(*self.stills[int(rng.integers(len(self.stills)))].read(), 2 * size)
+        ids = object_ids(mask)
+        if not len(ids):
+            return
+        cut = cut_out(frame, mask, int(rng.choice(ids)))
+        maps = cut.place(rng, self.preset.pasted_motion, len(frames), size)
+        for frame, mask, matrix in zip(frames, masks, maps, strict=True):
+            cut.paste(frame, mask, matrix, number)
