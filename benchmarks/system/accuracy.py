@@ -13,15 +13,15 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import machine
-from stm_fast.cli.datasets import Layout, open_dataset
+from stm_fast.data.layouts import open_videos
 from stm_fast.evaluation.run import run_clip
 from stm_fast.evaluation.score import MeanScore, score_clip
 from stm_fast.tracking.options import TrackOptions
 
 DATASETS = (
-    ("davis2016", "dev6", Layout.davis2016),
-    ("chair", None, Layout.folder),
-    ("schoolgirls", None, Layout.folder),
+    ("davis2016", "dev6", "davis2016"),
+    ("chair", None, "folder"),
+    ("schoolgirls", None, "folder"),
 )
 
 
@@ -38,12 +38,12 @@ def main(model: str = "compact") -> None:
         if not (data / name).is_dir():
             continue
         scores = []
-        for clip in open_dataset(data / name, subset, layout):
-            dataset = open_dataset(data / name, subset, layout)
+        dataset = open_videos(layout, data / name, subset)
+        for clip in dataset:
             with tempfile.TemporaryDirectory() as out:
                 segmenter = options.segmenter(network, clip.open().size)
-                run = run_clip(segmenter, clip, dataset, out, lambda: None)
-                own = score_clip(clip, Path(out) / dataset.masks_folder / clip.name)
+                run = run_clip(segmenter, clip, dataset, out, lambda: None, dataset.void)
+                own = score_clip(clip, Path(out) / dataset.masks_folder / clip.name, dataset.void)
             scores += own
             share = segmenter.timings["read"] / run.seconds
             print(row(name, clip.name, own), f"{run.frames} |", numbers(own), end=" ")

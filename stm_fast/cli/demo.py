@@ -29,7 +29,7 @@ def demo(
     photographs into OUT/clip, and writes masks, overlay.mp4, contact_sheet.png and scores to OUT.
     """
     from stm_fast.data import demo_clip
-    from stm_fast.data.folder import folder
+    from stm_fast.data.layouts import open_videos
     from stm_fast.evaluation.report import write_report
     from stm_fast.evaluation.run import ClipRun
     from stm_fast.evaluation.score import check_scoring, score_clip
@@ -40,7 +40,7 @@ def demo(
     check_scoring()
     say(f"Rendering {demo_clip.FRAMES} frames into {out / 'clip'}")
     demo_clip.write(out / "clip")
-    dataset = folder(out / "clip")
+    dataset = open_videos("folder", out / "clip")
     clip = dataset.clips[0]
     frames = clip.open()
     tracker = Track.open(frames, {frames.first_name: clip.prompts[frames.first_name]}, tracking)

@@ -1,6 +1,7 @@
 """`stm-fast evaluate`: segment a dataset and score the masks."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,7 +9,7 @@ import typer
 
 from stm_fast.cli import options
 from stm_fast.cli.console import Interrupted, stdout, with_sentences
-from stm_fast.cli.datasets import Layout, open_dataset
+from stm_fast.cli.datasets import DEFAULT_LAYOUT, DatasetLayout, DatasetSet
 from stm_fast.cli.logs import log_to
 from stm_fast.errors import OutputError
 from stm_fast.media.files import discard
@@ -29,22 +30,8 @@ if TYPE_CHECKING:
 def evaluate(
     root: Annotated[Path, typer.Argument(metavar="ROOT", help="Folder of the dataset.")],
     tracking: TrackOptions,
-    subset: Annotated[
-        str | None,
-        typer.Option(
-            "--set",
-            help="DAVIS: a list in ImageSets, such as val. YouTube-VOS, MOSE, LVOS: a folder in ROOT, such as valid; "
-            "not needed if ROOT is that folder. Folder: one clip. If it is missing, the sets are listed.",
-            show_default=False,
-        ),
-    ] = None,
-    dataset: Annotated[
-        Layout,
-        typer.Option(
-            help="Layout of ROOT: that of DAVIS, of YouTube-VOS (JPEGImages, Annotations, meta.json), of MOSE or LVOS "
-            "(the same without meta.json), or a folder of frames and masks."
-        ),
-    ] = Layout.davis2016,
+    subset: DatasetSet = None,
+    dataset: DatasetLayout = DEFAULT_LAYOUT,
     out: Annotated[Path, typer.Option(help="Folder for masks and scores.")] = Path("evaluation"),
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in OUT.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results in OUT.")] = False,
@@ -57,13 +44,16 @@ def evaluate(
     Frames/s is measured over decoding, segmenting and writing masks.
     """
     from stm_fast.data.faults import check_clips
+    from stm_fast.data.layouts import open_videos
     from stm_fast.data.truth import unscored_because
     from stm_fast.evaluation.report import write_report
     from stm_fast.evaluation.score import check_scoring, score_dataset
 
-    clips = open_dataset(root, subset, dataset)
+    clips = open_videos(dataset, root, subset)
+    if tracking.void is None:
+        tracking = replace(tracking, void=clips.void)
     masks = out / clips.masks_folder
-    given = (next(iter(clip.prompts.values())).resolve() for clip in clips)
+    given = [mask.resolve() for clip in clips for mask in list(clip.prompts.values())[:1] if isinstance(mask, Path)]
     if out.resolve() == root.resolve() or any(path.is_relative_to(masks.resolve()) for path in given):
         raise OutputError(f"{out} is the dataset itself: choose another --out")
     check_clips(clips, tracking.void)
@@ -72,7 +62,7 @@ def evaluate(
         check_scoring()
     else:
         notice(f"{clips.name} has nothing to score ({_reasons(unscored)}): only masks are written")
-    settings = {"root": str(root), "set": subset, "dataset": dataset.value} | tracking.settings()
+    settings = {"root": str(root), "set": subset, "dataset": dataset} | tracking.settings()
     network = tracking.load()
     claim(
         out / "settings.json",
@@ -98,7 +88,7 @@ def evaluate(
     else:
         written = f"there is nothing to score; masks are in {masks}"
         if clips.submission:
-            written += f"; to a server that has the truth, send {clips.submission.format(masks=masks)}"
+            written += f"; to a server that has the truth, send {clips.submission.text.format(masks=masks)}"
     stdout.print(written, markup=False, soft_wrap=True)
 
 

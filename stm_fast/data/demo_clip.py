@@ -68,7 +68,7 @@ def render() -> Iterator[DemoFrame]:
 
 
 def write(folder: str | Path) -> None:
-    """Render the clip into `folder/frames` and `folder/masks`, the layout of `stm_fast.data.folder`."""
+    """Render the clip into `folder/frames` and `folder/masks`, the layout of `stm_fast.data.video.folder`."""
     for index, frame in enumerate(render()):
         with atomic_path(Path(folder) / "frames" / f"{index:05d}.png") as partial:
             Image.fromarray(frame.image).save(partial, format="PNG")

@@ -17,11 +17,13 @@ class Faults:
     Args:
         dataset: name of the dataset, for the message.
         remedy: what the user can do, a sentence without a full stop.
+        downloads: what to download, if anything; see `VideoLayout.needed`.
     """
 
-    def __init__(self, dataset: str, remedy: str) -> None:
+    def __init__(self, dataset: str, remedy: str, downloads: str = "") -> None:
         self._dataset = dataset
         self._remedy = remedy
+        self._downloads = downloads
         self._clips: dict[str, list[str]] = {}
 
     def add(self, clip: str, what: str) -> None:
@@ -32,7 +34,8 @@ class Faults:
         """If there are faults, raise `MediaError` with one line per kind of fault, and the remedy."""
         if self._clips:
             lines = [f"  clips {what}: {name_some(clips)}" for what, clips in self._clips.items()]
-            raise MediaError("\n".join([f"{self._dataset} cannot be evaluated as it is:", *lines, self._remedy]))
+            lines += [self._remedy, *([self._downloads] if self._downloads else [])]
+            raise MediaError("\n".join([f"{self._dataset} cannot be used as it is:", *lines]))
 
 
 def check_clips(dataset: Dataset, void: int | None = None) -> None:

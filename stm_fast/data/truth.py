@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stm_fast.data.clips import Clip, SetSummary
 from stm_fast.media.images import list_images
-from stm_fast.media.masks import Colour, object_ids, read_mask
+from stm_fast.media.masks import Colour, MaskFile, object_ids, read_mask
 from stm_fast.media.notices import MediaNotice
 
 MIN_ANNOTATED_FRAMES = 3
@@ -31,7 +31,7 @@ def unscored_because(clip: Clip, void: int | None = None) -> str | None:
     return None
 
 
-def has_truth(masks: Iterable[Path], void: int | None = None) -> bool:
+def has_truth(masks: Iterable[MaskFile], void: int | None = None) -> bool:
     """Return whether there is a mask to score against: a mask all of whose objects appeared before.
 
     Test sets publish only the masks in which objects first appear; these may show earlier objects too. Masks are read

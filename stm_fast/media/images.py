@@ -49,8 +49,17 @@ class ImageFiles(FrameSource):
         self.size = (pixels.shape[0], pixels.shape[1])
 
     def _decode(self) -> Iterator[Frame]:
-        for name, file in self._files.items():
-            yield Frame(name, self._scaler.rgb(_read_single(file)))
+        for name in self._files:
+            yield Frame(name, self.read(name))
+
+    def read(self, name: str) -> NDArray[np.uint8]:
+        """Read one frame, RGB uint8 `(H, W, 3)`, as iterating yields it.
+
+        Raises:
+            KeyError: there is no frame of this name.
+            MediaError: the file cannot be read.
+        """
+        return self._scaler.rgb(_read_single(self._files[name]))
 
     def may_hold(self, name: str) -> bool:
         """Return whether a frame can have this name."""

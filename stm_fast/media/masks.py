@@ -1,6 +1,7 @@
 """Masks on disk: read object ids from any image, and write palette PNGs."""
 
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,8 @@ __all__ = [
     "DAVIS_PALETTE",
     "VOID",
     "Colour",
+    "MaskFile",
+    "StoredMask",
     "fit_mask",
     "object_ids",
     "read_labels",
@@ -33,8 +36,26 @@ ASPECT_TOLERANCE = 0.02
 _LOSSY = frozenset({"JPEG", "MPO"})
 
 
+class StoredMask(Protocol):
+    """A mask that is not an image file of its own, such as a run length in JSON or a picture for each object.
+
+    Its `str()` says where it is stored, for messages.
+    """
+
+    def read(self) -> NDArray[np.uint8]:
+        """Read the ids `(H, W)`: 0 is background, and void pixels have the id that the dataset gives them.
+
+        Raises:
+            MediaError: the mask cannot be read.
+        """
+
+
+MaskFile = Path | StoredMask
+"""A mask on disk."""
+
+
 def read_mask(
-    path: str | Path, colours: dict[Colour, int] | None = None, *, void: int | None = None
+    path: str | MaskFile, colours: dict[Colour, int] | None = None, *, void: int | None = None
 ) -> NDArray[np.uint8]:
     """Read object ids from a mask image of any format and mode that Pillow reads.
 
@@ -51,7 +72,7 @@ def read_mask(
       black-and-white image is cut at one half.
 
     Args:
-        path: the image file.
+        path: the image file, or another stored mask, which holds ids.
         colours: ids of colours so far; extended, so that files read with the same dictionary agree.
         void: pixels of this id, 1 to 255, become background.
 
@@ -67,12 +88,12 @@ def read_mask(
 
 
 def read_labels(
-    path: str | Path, colours: dict[Colour, int] | None = None, *, void: int | None = None
+    path: str | MaskFile, colours: dict[Colour, int] | None = None, *, void: int | None = None
 ) -> NDArray[np.uint8]:
     """Read a mask as `read_mask` does, but keep the id of void pixels.
 
     Args:
-        path: the image file.
+        path: the image file, or another stored mask.
         colours: ids of colours so far, extended.
         void: id of pixels that are no object, 1 to 255.
 
@@ -85,6 +106,8 @@ def read_labels(
         ValueError: `void` is out of range.
     """
     check_void(void)
+    if not isinstance(path, str | Path):
+        return path.read()
     known = {} if colours is None else colours
     try:
         with Image.open(path) as image:
@@ -138,13 +161,13 @@ def object_ids(mask: NDArray[np.integer]) -> tuple[int, ...]:
     return tuple(int(i) for i in np.unique(mask) if i != 0)
 
 
-def fit_mask(mask: NDArray[np.uint8], size: tuple[int, int], path: str | Path) -> NDArray[np.uint8]:
+def fit_mask(mask: NDArray[np.uint8], size: tuple[int, int], path: str | MaskFile) -> NDArray[np.uint8]:
     """Resize a mask to the frames by nearest neighbour, with a notice, if its size differs.
 
     Args:
         mask: ids `(H, W)`.
         size: height and width of the frames.
-        path: path of the mask, for messages.
+        path: the mask's file, for messages.
 
     Raises:
         MediaError: the mask's aspect differs from the frames' by more than 2 %.

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from stm_fast.errors import StmFastError
@@ -35,7 +36,9 @@ def identity(frames: FrameSource, masks: Mapping[str, Prompt]) -> dict[str, obje
 
 
 def _of_mask(mask: Prompt) -> str:
-    return _digest(mask.read_bytes()) if isinstance(mask, Path) else _of_pixels(mask)
+    if isinstance(mask, Path):
+        return _digest(mask.read_bytes())
+    return _of_pixels(mask if isinstance(mask, np.ndarray) else mask.read())
 
 
 def _of_pixels(pixels: NDArray[Any]) -> str:

@@ -14,7 +14,7 @@ from stm_fast.errors import MediaError
 from stm_fast.inference.objects import to_ids
 from stm_fast.media.frames import Frame, FrameSource
 from stm_fast.media.images import list_images
-from stm_fast.media.masks import VOID, Colour, check_void, fit_mask, object_ids, read_mask
+from stm_fast.media.masks import VOID, Colour, MaskFile, check_void, fit_mask, object_ids, read_mask
 from stm_fast.media.notices import MediaNotice, notice
 from stm_fast.tracking.prompt_names import frames_of
 
@@ -85,8 +85,8 @@ def _check_object(masks: Iterable[Path], given: Path, frames: FrameSource, void:
     raise MediaError(f"all {seen} masks in {given} are empty: one must hold {needed}")
 
 
-Prompt = Path | NDArray[np.integer]
-"""A mask that a user gives: a file, or ids `(H, W)`."""
+Prompt = MaskFile | NDArray[np.integer]
+"""A mask that a user or a dataset gives: a file, or ids `(H, W)`."""
 
 
 def prompts_of(masks: Any, frames: FrameSource, *, void: int | None = None) -> dict[str, Prompt]:
@@ -119,7 +119,7 @@ def prompts_of(masks: Any, frames: FrameSource, *, void: int | None = None) -> d
         if name in found:
             raise ValueError(f"masks must hold one mask per frame, got two of {name}")
         found[name] = Path(mask) if isinstance(mask, str | Path) else _as_ids(mask, frames.size, void)
-    if found and not any(isinstance(mask, Path) or mask.any() for mask in found.values()):
+    if found and not any(not isinstance(mask, np.ndarray) or mask.any() for mask in found.values()):
         raise ValueError(
             "masks must hold at least one object, got only background; give None if the first correction shows the "
             "objects"
@@ -161,7 +161,7 @@ class Prompter:
         if prompt is None:
             return None
         self._left.discard(frame.name)
-        mask = self._read(prompt) if isinstance(prompt, Path) else prompt
+        mask = prompt if isinstance(prompt, np.ndarray) else self._read(prompt)
         shown = set(object_ids(mask))
         new = shown - self.known
         if shown & self.known and not self._repeated:
@@ -170,7 +170,7 @@ class Prompter:
             notice(f"{_name_of(prompt, frame)} shows objects {again} again: {REPEATED}")
         if not new:
             return None
-        if VOID in new and isinstance(prompt, Path):
+        if VOID in new and not isinstance(prompt, np.ndarray):
             notice(f"{prompt}: {VOID_FOLLOWED}")
         self.known |= new
         return np.where(np.isin(mask, list(new)), mask, 0).astype(mask.dtype)
@@ -181,9 +181,9 @@ class Prompter:
             first = min(self._left)
             notice(f"{len(self._left)} masks were not used: the clip has no frames of their names, such as {first}")
 
-    def _read(self, path: Path) -> NDArray[np.uint8]:
+    def _read(self, path: MaskFile) -> NDArray[np.uint8]:
         return fit_mask(read_mask(path, self._colours, void=self._void), self._size, path)
 
 
 def _name_of(prompt: Prompt, frame: Frame) -> str:
-    return str(prompt) if isinstance(prompt, Path) else f"the mask of frame {frame.name}"
+    return f"the mask of frame {frame.name}" if isinstance(prompt, np.ndarray) else str(prompt)

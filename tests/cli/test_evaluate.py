@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stm_fast.cli.datasets import Layout
+from stm_fast.data.layouts import VIDEO_LAYOUTS
 from stm_fast.media.masks import object_ids, read_mask, write_mask
 
 SIZE = (32, 64)
@@ -222,18 +222,18 @@ def test_void_is_neither_followed_nor_scored(run, tmp_path):
         given = dict.fromkeys(names, (1, 2))
         save_clip(tmp_path / name / "frames", tmp_path / name / "masks", names, given, void=void)
     scores = {}
-    for name, options in (("plain", ()), ("void", ()), ("void", ("--void", "255"))):
+    for name, options in (("plain", ()), ("void", ("--void", "9")), ("void", ())):
         result = run(name, "--dataset", "folder", "--overwrite", *options)
         assert result.exit_code == 0, result.output
         scores[name, options] = json.loads((tmp_path / "out" / "scores.json").read_text())
     objects = {key: list(found["clips"][key[0]]["objects"]) for key, found in scores.items()}
     assert objects == {
         ("plain", ()): ["1", "2"],
-        ("void", ()): ["1", "2", "255"],
-        ("void", ("--void", "255")): ["1", "2"],
+        ("void", ()): ["1", "2"],
+        ("void", ("--void", "9")): ["1", "2", "255"],
     }
-    assert scores["void", ("--void", "255")]["mean"] == scores["plain", ()]["mean"]
-    assert scores["void", ()]["mean"]["jf"] < scores["plain", ()]["mean"]["jf"]
+    assert scores["void", ()]["mean"] == scores["plain", ()]["mean"]
+    assert scores["void", ("--void", "9")]["mean"]["jf"] < scores["plain", ()]["mean"]["jf"]
     for path in (tmp_path / "out" / "masks" / "void").iterdir():
         assert object_ids(read_mask(path)) == (1, 2)
 
@@ -247,7 +247,7 @@ def test_a_memory_limit_that_is_too_small_is_called_by_its_option(run, davis):
 def test_void_is_part_of_what_made_the_results(run, davis):
     options = (davis, "--dataset", "davis2017", "--set", "test-dev")
     assert run(*options).exit_code == 0
-    assert "was made with void None, not 255" in said(run(*options, "--resume", "--void", "255"))
+    assert "was made with void 255, not 9" in said(run(*options, "--resume", "--void", "9"))
 
 
 def test_starting_again_leaves_nothing_of_an_earlier_set(run, davis, tmp_path):
@@ -263,7 +263,7 @@ def test_sets_are_listed(run, davis, youtube_vos):
     result = run(davis, "--dataset", "davis2017")
     assert result.exit_code == 2
     assert result.output.splitlines() == [
-        f"Error: --set is missing; the sets of {davis} are",
+        f"Error: no set is named; the sets of {davis} are",
         "  test-dev  2 clips; only masks of first appearances, nothing to score",
         "  val       2 clips; masks to score against",
     ]
@@ -290,17 +290,17 @@ def test_an_unknown_set(run, davis):
 
 def test_another_layout_is_named(run, davis, youtube_vos, clip):
     told = {root: said(run(root)) for root in (davis, youtube_vos, youtube_vos / "valid", clip, clip / "nowhere")}
-    assert "it looks like --dataset davis2017" in told[davis]
-    assert "it looks like --dataset youtube-vos or mose or lvos" in told[youtube_vos]
-    assert "it looks like --dataset youtube-vos or mose or lvos" in told[youtube_vos / "valid"]
-    assert "it looks like --dataset folder" in told[clip]
+    assert "it looks like davis2017" in told[davis]
+    assert "it looks like youtube-vos or mose or lvos" in told[youtube_vos]
+    assert "it looks like youtube-vos or mose or lvos" in told[youtube_vos / "valid"]
+    assert "it looks like folder" in told[clip]
     assert "is not a folder" in told[clip / "nowhere"]
 
 
-@pytest.mark.parametrize("layout", list(Layout))
+@pytest.mark.parametrize("layout", VIDEO_LAYOUTS)
 def test_an_empty_folder_is_none_of_the_layouts(run, tmp_path, layout):
     (tmp_path / "empty").mkdir()
-    result = run("empty", "--dataset", layout.value)
+    result = run("empty", "--dataset", layout)
     assert result.exit_code == 2
     assert "empty" in result.output
 

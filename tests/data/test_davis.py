@@ -6,8 +6,16 @@ from pathlib import Path, PurePath
 import pytest
 
 from stm_fast.data.clips import SetSummary
-from stm_fast.data.davis import davis, davis_sets
+from stm_fast.data.layouts import VIDEO_LAYOUTS, open_videos
 from stm_fast.errors import MediaError
+
+
+def davis(root, subset, year):
+    return open_videos(f"davis{year}", root, subset)
+
+
+def davis_sets(root, year):
+    return VIDEO_LAYOUTS[f"davis{year}"].sets(root)
 
 
 @pytest.fixture
@@ -54,13 +62,15 @@ def test_all_that_is_missing_is_told_at_once(root):
     (root / "Annotations/480p/bear/00000.png").unlink()
     with pytest.raises(MediaError) as caught:
         davis(root, "val", 2017)
-    first, *lines, remedy = str(caught.value).splitlines()
-    assert first == f"DAVIS 2017 val of {root} cannot be evaluated as it is:"
+    first, *lines, remedy, page, download = str(caught.value).splitlines()
+    assert first == f"DAVIS 2017 val of {root} cannot be used as it is:"
     assert lines == [
         f"  clips without a folder in {root / 'JPEGImages/480p'}: dog, fox",
         f"  clips without a mask of the first frame in {root / 'Annotations/480p'}: bear",
     ]
     assert "list the complete clips in a file in" in remedy
+    assert page == "DAVIS 2017 is at https://davischallenge.org/davis2017/code.html; download"
+    assert download == f"  DAVIS-2017-trainval-480p.zip: its folder DAVIS is {root}"
 
 
 def test_clips_of_a_set_without_truth(root):
@@ -70,7 +80,7 @@ def test_clips_of_a_set_without_truth(root):
     (root / "ImageSets/2017/test-dev.txt").write_text("bear\ncamel\n")
     dataset = davis(root, "test-dev", 2017)
     assert [list(clip.truth) for clip in dataset] == [["00000"], ["00000"]]
-    assert "zipped without a folder around them" in dataset.submission
+    assert "zipped without a folder around them" in dataset.submission.text
 
 
 def test_sets(root):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stm_fast.data import demo_clip
-from stm_fast.data.folder import folder
+from stm_fast.data.layouts import open_videos
 from stm_fast.media.masks import read_mask
 
 pytest.importorskip("skimage")
@@ -38,7 +38,7 @@ def test_background_moves(frames):
 def test_written_clip_is_a_dataset(tmp_path, frames, monkeypatch):
     monkeypatch.setattr(demo_clip, "render", lambda: iter(frames[:2]))
     demo_clip.write(tmp_path)
-    (clip,) = folder(tmp_path)
+    (clip,) = open_videos("folder", tmp_path)
     for source, expected in zip(clip.open(), frames, strict=False):
         np.testing.assert_array_equal(source.image, expected.image)
         np.testing.assert_array_equal(read_mask(clip.truth[source.name]), expected.mask)

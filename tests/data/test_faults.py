@@ -30,7 +30,7 @@ def told(*clips, void=None):
     with pytest.raises(MediaError) as caught:
         check_clips(Dataset("set", clips, PurePath("masks")), void)
     first, *lines, remedy = str(caught.value).splitlines()
-    assert first == "set cannot be evaluated as it is:"
+    assert first == "set cannot be used as it is:"
     assert remedy == "fix these files, or leave the clips out"
     return lines
 

@@ -2,10 +2,16 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from stm_fast.data.folder import folder
+from stm_fast.data.layouts import open_videos
 from stm_fast.errors import MediaError
 from stm_fast.media.encode import video_writer
+from stm_fast.media.notices import MediaNotice
+
+
+def folder(root, clip=None):
+    return open_videos("folder", root, clip)
 
 
 def test_one_clip(tmp_path, image):
@@ -72,3 +78,16 @@ def test_one_clip_by_a_wrong_name(tmp_path, image):
     assert len(folder(tmp_path / "chair", "chair")) == 1
     with pytest.raises(MediaError, match="has no clip table: its clip is chair"):
         folder(tmp_path / "chair", "table")
+
+
+def test_white_is_void_beside_other_ids_and_an_object_by_itself(tmp_path, image):
+    for name, value in (("a", 255), ("b", 1)):
+        image(tmp_path / "frames" / name / "0.jpg")
+        image(tmp_path / "masks" / name / "0.png", value)
+    assert folder(tmp_path).void is None
+    both = np.zeros((24, 32), np.uint8)
+    both[:9], both[9:12] = 3, 255
+    Image.fromarray(both).save(tmp_path / "masks" / "b" / "0.png")
+    with pytest.warns(MediaNotice, match="masks of b have 255 beside other ids: it is void"):
+        dataset = folder(tmp_path, "b")
+    assert (dataset.void, [clip.void for clip in dataset]) == (255, [255])

@@ -6,7 +6,7 @@ from pathlib import PurePath
 import pytest
 
 from stm_fast.data.clips import SetSummary
-from stm_fast.data.youtube_vos import is_set, youtube_vos, youtube_vos_sets
+from stm_fast.data.layouts import VIDEO_LAYOUTS, open_videos
 from stm_fast.errors import MediaError
 from stm_fast.media.notices import MediaNotice
 
@@ -32,15 +32,20 @@ def root(tmp_path, image):
 
 
 def read(root, subset=None):
-    return youtube_vos(root, subset, submission="the folder {masks}")
+    return open_videos("youtube-vos", root, subset)
+
+
+def youtube_vos_sets(root):
+    return VIDEO_LAYOUTS["youtube-vos"].sets(root)
 
 
 def test_a_set_by_its_name(root):
     dataset = read(root, "valid")
-    assert (dataset.name, dataset.masks_folder, dataset.submission) == (
+    assert (dataset.name, dataset.masks_folder, dataset.submission.zip_root, dataset.void) == (
         "YouTube-VOS valid",
         PurePath("Annotations"),
-        "the folder {masks}",
+        "Annotations",
+        255,
     )
     late, other = dataset
     assert (late.name, other.name) == ("0a", "0b")
@@ -51,8 +56,6 @@ def test_a_set_by_its_name(root):
 
 
 def test_the_folder_of_a_set(root):
-    assert is_set(root / "valid")
-    assert not is_set(root)
     for subset in (None, "valid"):
         assert [clip.frames for clip in read(root / "valid", subset)] == [
             root / "valid" / "JPEGImages" / clip for clip in ("0a", "0b")
@@ -135,7 +138,8 @@ def test_a_list_of_clips(root):
     (root / "valid/ImageSets").mkdir()
     (root / "valid/ImageSets/one.txt").write_text("0b\n")
     assert [clip.name for clip in read(root / "valid", "one")] == ["0b"]
-    assert not is_set(root / "valid")
+    with pytest.raises(MediaError, match=r"no set is named; the sets of .*valid are\n  one  1 clip"):
+        read(root / "valid")
     assert youtube_vos_sets(root / "valid") == [SetSummary("one", 1, 0, has_truth=False)]
 
 
@@ -154,7 +158,7 @@ def test_sets(root, image):
 def test_an_unknown_set(root, tmp_path):
     with pytest.raises(MediaError, match="has no set test with a folder JPEGImages in it: there are valid"):
         read(root, "test")
-    with pytest.raises(MediaError, match="has no folder JPEGImages: name one of its sets"):
+    with pytest.raises(MediaError, match=r"no set is named; the sets of .* are\n  valid  2 clips"):
         read(root)
     with pytest.raises(MediaError, match="holds neither JPEGImages nor folders of sets"):
         youtube_vos_sets(tmp_path / "valid" / "JPEGImages")

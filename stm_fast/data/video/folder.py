@@ -1,36 +1,83 @@
 """Plain folders: `frames` (or a video) and `masks` of one clip, or of several clips with a folder each."""
 
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePath
 
-from stm_fast.data.clips import Clip, Dataset
-from stm_fast.data.faults import Faults
+from stm_fast.data.clips import Clip, Dataset, SetSummary
+from stm_fast.data.faults import Faults, name_some
+from stm_fast.data.layouts import VideoLayout
+from stm_fast.data.truth import has_truth
 from stm_fast.errors import MediaError
 from stm_fast.media.images import list_images
+from stm_fast.media.masks import VOID, object_ids, read_mask
+from stm_fast.media.notices import MediaNotice, notice
 
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ts", ".webm"})
+_LOOKED_AT = 8
+"""Masks of a clip that show whether 255 is void in it."""
 
 
-def folder(root: str | Path, clip: str | None = None) -> Dataset:
+def open_set(layout: VideoLayout, root: Path, subset: str | None) -> Dataset:
     """Open the clips of a plain folder. An object is followed from the first mask that shows it.
 
     - several clips: `ROOT/frames/<clip>` holds images (or `ROOT/frames/<clip>.mp4` is a video), `ROOT/masks/<clip>`
       masks;
     - one clip: `ROOT/frames` holds images, or a single video lies in `ROOT`, and `ROOT/masks` holds masks.
 
-    Masks have the names of their frames; frames of a video are named 00000, 00001 and so on.
+    Masks have the names of their frames; frames of a video are named 00000, 00001 and so on. Void is 255 if some of the
+    masks show it beside other ids, with a notice; if masks show nothing but 0 and 255, the set has no void.
 
     Args:
+        layout: that of plain folders.
         root: the folder.
-        clip: name of the only clip to open; None for all.
+        subset: name of the only clip to open; None for all.
 
     Raises:
         MediaError: no clip is found, or clips have no frames or no masks; the message names all of them.
     """
-    root = Path(root)
-    clips = _several(root, clip) if _is_several(root) else [_single(root)]
-    if clip is not None and clip not in {each.name for each in clips}:
-        raise MediaError(f"{root} has no clip {clip}: its clip is {clips[0].name}")
-    return Dataset(root.resolve().name, tuple(clips), PurePath("masks"))
+    clips = _several(root, subset) if _is_several(root) else [_single(root)]
+    if subset is not None and subset not in {each.name for each in clips}:
+        raise MediaError(f"{root} has no clip {subset}: its clip is {clips[0].name}")
+    void = _void(clips)
+    clips = [replace(clip, void=void) for clip in clips]
+    return Dataset(root.resolve().name, tuple(clips), PurePath("masks"), void=void)
+
+
+def list_sets(layout: VideoLayout, root: Path) -> list[SetSummary]:
+    """List the clips, each of which can be opened as a set.
+
+    Raises:
+        MediaError: see `open_set`.
+    """
+    clips = _several(root, None) if _is_several(root) else [_single(root)]
+    return [SetSummary(clip.name, 1, 0, has_truth(clip.truth.values())) for clip in clips]
+
+
+def is_set(layout: VideoLayout, root: Path) -> bool:
+    """Return True: all clips are one set."""
+    return True
+
+
+def looks_like(layout: VideoLayout, root: Path) -> bool:
+    """Return whether there is a folder of masks."""
+    return (root / "masks").is_dir()
+
+
+def _void(clips: Sequence[Clip]) -> int | None:
+    """Return 255 if masks show it beside other ids, with a notice."""
+    mixed = []
+    for clip in clips:
+        masks = list(clip.truth.values())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", MediaNotice)  # given when the masks are used
+            shown = (object_ids(read_mask(path)) for path in masks[:: -(-len(masks) // _LOOKED_AT)])
+            if any(VOID in ids and len(ids) > 1 for ids in shown):
+                mixed.append(clip.name)
+    if mixed:
+        notice(f"masks of {name_some(mixed)} have {VOID} beside other ids: it is void, neither followed nor scored")
+    return VOID if mixed else None
 
 
 def _is_several(root: Path) -> bool:

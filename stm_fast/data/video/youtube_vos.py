@@ -5,20 +5,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
-from stm_fast.data.clips import Clip, Dataset, SetSummary
+from stm_fast.data.clips import Clip, Dataset, SetSummary, Submission
 from stm_fast.data.faults import Faults, name_some
+from stm_fast.data.layouts import VideoLayout
 from stm_fast.data.truth import summarize
 from stm_fast.errors import MediaError
 from stm_fast.media.images import list_images
+from stm_fast.media.masks import VOID
 from stm_fast.media.notices import notice
 
 FRAMES, MASKS, META = "JPEGImages", "Annotations", "meta.json"
 ALL_FRAMES = "_all_frames"
 
+_WITHOUT_FOLDER = Submission("the folders of clips in {masks}, zipped without a folder around them")
+_WITH_ANNOTATIONS = Submission("the folder {masks} as it is, zipped", MASKS)
+
 _Meta = Mapping[str, Mapping[str, Sequence[str]]]
 
 
-def youtube_vos(root: str | Path, subset: str | None = None, *, name: str = "YouTube-VOS", submission: str) -> Dataset:
+def open_set(layout: VideoLayout, root: Path, subset: str | None) -> Dataset:
     """Open one set of YouTube-VOS (Xu et al., arXiv 1809.03327), or of a dataset in the same layout.
 
     `JPEGImages/<clip>` holds frames and `Annotations/<clip>` masks. An object is followed from the first mask that
@@ -27,17 +32,15 @@ def youtube_vos(root: str | Path, subset: str | None = None, *, name: str = "You
     masks and its list are those of `valid`.
 
     Args:
+        layout: of YouTube-VOS, MOSE or LVOS.
         root: folder of a set; with `subset`, the folder that holds the set, directly or in `all_frames`.
         subset: name of the set's folder, or of a list of clips `ImageSets/<subset>.txt` in `root`.
-        name: name of the dataset.
-        submission: see `Dataset`.
 
     Raises:
         MediaError: the layout is different, `meta.json` cannot be read, or clips have no frames or no masks; the
             message names all of them.
     """
-    root = Path(root)
-    folder, listed = _find(root, subset)
+    folder, listed = _find(layout, root, subset)
     masks = folder / MASKS
     meta_file = folder / META
     if folder.name.endswith(ALL_FRAMES):
@@ -48,7 +51,12 @@ def youtube_vos(root: str | Path, subset: str | None = None, *, name: str = "You
     names = listed or sorted({*_folders(masks), *meta})
     if not names:
         raise MediaError(f"{masks} holds no folder of masks: it needs one for each clip")
-    clips, faults = [], Faults(f"{name} in {folder}", f"put them there, or remove the clips from {masks} and {META}")
+    clips = []
+    faults = Faults(
+        f"{layout.title} in {folder}",
+        f"put them there, or remove the clips from {masks} and {META}",
+        layout.needed(root, subset),
+    )
     for clip in names:
         made = _clip(clip, folder / FRAMES / clip, masks / clip, meta.get(clip, {}))
         if isinstance(made, str):
@@ -59,16 +67,17 @@ def youtube_vos(root: str | Path, subset: str | None = None, *, name: str = "You
     if not listed and (left := sorted(set(_folders(folder / FRAMES)) - set(names))):
         notice(f"{len(left)} clips of {folder / FRAMES} have no masks and were left out: {name_some(left)}")
     _notice_gaps(meta_file, meta, clips)
-    return Dataset(f"{name} {folder.name if subset is None else subset}", tuple(clips), PurePath(MASKS), submission)
+    name = f"{layout.title} {folder.name if subset is None else subset}"
+    submission = _WITHOUT_FOLDER if layout.name == "mose" else _WITH_ANNOTATIONS
+    return Dataset(name, tuple(clips), PurePath(MASKS), submission, VOID)
 
 
-def youtube_vos_sets(root: str | Path) -> list[SetSummary]:
-    """List the sets below a folder, in the order of their names; see `youtube_vos`.
+def list_sets(layout: VideoLayout, root: Path) -> list[SetSummary]:
+    """List the sets below a folder, in the order of their names; see `open_set`.
 
     Raises:
         MediaError: there is none, or a mask cannot be read.
     """
-    root = Path(root)
     lists = sorted((root / "ImageSets").glob("*.txt"))
     sets = [summarize(file.stem, _read_list(file), root / FRAMES, root / MASKS) for file in lists]
     for folder in _set_folders(root):
@@ -79,19 +88,19 @@ def youtube_vos_sets(root: str | Path) -> list[SetSummary]:
     return sets
 
 
-def is_set(folder: Path) -> bool:
+def is_set(layout: VideoLayout, root: Path) -> bool:
     """Return whether a folder is a single set."""
-    return (folder / FRAMES).is_dir() and not any((folder / "ImageSets").glob("*.txt"))
+    return (root / FRAMES).is_dir() and not any((root / "ImageSets").glob("*.txt"))
 
 
-def looks_like_youtube_vos(root: Path) -> bool:
+def looks_like(layout: VideoLayout, root: Path) -> bool:
     """Return whether a folder is or holds sets. One with a folder per resolution, as in DAVIS, does not count."""
     return any(
         (each / FRAMES).is_dir() and not (each / FRAMES / "480p").is_dir() for each in (root, *_set_folders(root))
     )
 
 
-def _find(root: Path, subset: str | None) -> tuple[Path, Sequence[str]]:
+def _find(layout: VideoLayout, root: Path, subset: str | None) -> tuple[Path, Sequence[str]]:
     """Return the folder of a set, and its clips if there is a list of them."""
     if subset is not None:
         file = root / "ImageSets" / f"{subset}.txt"
@@ -104,7 +113,7 @@ def _find(root: Path, subset: str | None) -> tuple[Path, Sequence[str]]:
         return root.resolve(), ()
     if subset is None:
         raise MediaError(f"{root} has no folder {FRAMES}: name one of its sets")
-    there = ", ".join(each.name for each in youtube_vos_sets(root))
+    there = ", ".join(each.name for each in list_sets(layout, root))
     raise MediaError(f"{root} has no set {subset} with a folder {FRAMES} in it: there are {there}")
 
 
@@ -170,4 +179,4 @@ def _clip(name: str, frames: Path, masks: Path, listed: Mapping[str, Sequence[st
     if not truth:
         return f"without masks in {masks.parent}"
     wanted = frozenset(name for names in listed.values() for name in names)
-    return Clip(name, frames, truth, truth, wanted | truth.keys() if wanted else None)
+    return Clip(name, frames, truth, truth, wanted | truth.keys() if wanted else None, void=VOID)

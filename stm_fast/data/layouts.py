@@ -1,0 +1,187 @@
+"""Layouts of video datasets on disk: what each holds, what to download for it, and the reader that opens it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
+
+from stm_fast.errors import ArgumentError, MediaError
+
+if TYPE_CHECKING:
+    from stm_fast.data.clips import Dataset, SetSummary
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file that a dataset's authors offer.
+
+    Attributes:
+        file: its official name.
+        goes: where what it holds goes, with ROOT for the dataset's folder.
+        sets: the sets that need it; empty if all do.
+    """
+
+    file: str
+    goes: str
+    sets: tuple[str, ...] = ()
+
+
+class Reader(Protocol):
+    """What a module of `stm_fast.data.video` defines. It is imported when a dataset is opened."""
+
+    def open_set(self, layout: "VideoLayout", root: Path, subset: str | None) -> "Dataset":
+        """Open one set; see `VideoLayout.open`."""
+
+    def list_sets(self, layout: "VideoLayout", root: Path) -> "list[SetSummary]":
+        """List the sets; see `VideoLayout.sets`."""
+
+    def is_set(self, layout: "VideoLayout", root: Path) -> bool:
+        """Return whether a folder is one set, so that none need be named."""
+
+    def looks_like(self, layout: "VideoLayout", root: Path) -> bool:
+        """Return whether the folders in `root` suggest this layout."""
+
+
+@dataclass(frozen=True)
+class VideoLayout:
+    """A layout of video datasets on disk.
+
+    Attributes:
+        name: as in `--dataset` and in recipes.
+        title: the dataset's name.
+        reader: module of `stm_fast.data.video` that reads it.
+        holds: what ROOT, the dataset's folder, holds.
+        sets_are: what its sets are.
+        page: where its authors offer it.
+        downloads: the files to download from there.
+    """
+
+    name: str
+    title: str
+    reader: str
+    holds: str
+    sets_are: str
+    page: str = ""
+    downloads: tuple[Download, ...] = ()
+
+    def open(self, root: str | Path, subset: str | None = None) -> "Dataset":
+        """Open one set.
+
+        Args:
+            root: the dataset's folder.
+            subset: name of the set; None if `root` is a single set.
+
+        Raises:
+            MediaError: the folder has another layout; there is no such set, or several and none is named; or frames or
+                masks are missing. The message lists all that is missing, and what to download.
+        """
+        root = Path(root)
+        self._check(root)
+        if subset is None and not self._module.is_set(self, root):
+            raise MediaError(self._choose(root))
+        return self._module.open_set(self, root, subset)
+
+    def sets(self, root: str | Path) -> "list[SetSummary]":
+        """List the sets below a folder.
+
+        Raises:
+            MediaError: there is none, or a mask cannot be read.
+        """
+        return self._module.list_sets(self, Path(root))
+
+    def looks_like(self, root: str | Path) -> bool:
+        """Return whether the folders in `root` suggest this layout."""
+        return self._module.looks_like(self, Path(root))
+
+    def needed(self, root: str | Path, subset: str | None = None) -> str:
+        """Return what to download for a set, a line per file, and where it goes; empty if nothing is known."""
+        lines = [
+            f"  {each.file}: {each.goes.replace('ROOT', str(root))}"
+            for each in self.downloads
+            if subset is None or not each.sets or subset in each.sets
+        ]
+        return "\n".join([f"{self.title} is at {self.page}; download", *lines]) if lines else ""
+
+    @property
+    def _module(self) -> Reader:
+        return cast("Reader", import_module(f"stm_fast.data.video.{self.reader}"))
+
+    def _check(self, root: Path) -> None:
+        """Raise `MediaError` for a folder that is missing or clearly has another layout."""
+        needed = "".join(f"\n{lines}" for lines in [self.needed(root)] if lines)
+        if not root.is_dir():
+            raise MediaError(f"{root} is not a folder: {self.name} needs one with {self.holds}{needed}")
+        likely = [each.name for each in VIDEO_LAYOUTS.values() if each.looks_like(root)]
+        if likely and self.name not in likely:
+            raise MediaError(
+                f"{root} does not have the layout {self.name}, which is {self.holds}; it looks like "
+                f"{' or '.join(likely)}"
+            )
+
+    def _choose(self, root: Path) -> str:
+        """Return the message if no set is named."""
+        sets = self.sets(root)
+        width = max(len(each.name) for each in sets)
+        return "\n".join(
+            [f"no set is named; the sets of {root} are", *(f"  {each.name:{width}}  {each}" for each in sets)]
+        )
+
+
+_DAVIS_PAGE = "https://davischallenge.org"
+_SET_FOLDERS = "SET/JPEGImages/CLIP and SET/Annotations/CLIP"
+_FOLDER_IN_ROOT = "a folder in ROOT, such as valid, or ROOT itself"
+
+_LAYOUTS = (
+    VideoLayout(
+        "davis2016",
+        "DAVIS 2016",
+        "davis",
+        "ImageSets/2016/SET.txt, JPEGImages/480p/CLIP and Annotations/480p/CLIP",
+        "a list in ImageSets/2016, such as val",
+        f"{_DAVIS_PAGE}/davis2016/code.html",
+        (Download("DAVIS-data.zip", "its folder DAVIS is ROOT"),),
+    ),
+    VideoLayout(
+        "davis2017",
+        "DAVIS 2017",
+        "davis",
+        "ImageSets/2017/SET.txt, JPEGImages/480p/CLIP and Annotations/480p/CLIP",
+        "a list in ImageSets/2017, such as val",
+        f"{_DAVIS_PAGE}/davis2017/code.html",
+        (
+            Download("DAVIS-2017-trainval-480p.zip", "its folder DAVIS is ROOT", ("train", "val", "trainval")),
+            Download("DAVIS-2017-test-dev-480p.zip", "its folder DAVIS is ROOT", ("test-dev",)),
+        ),
+    ),
+    VideoLayout("youtube-vos", "YouTube-VOS", "youtube_vos", f"{_SET_FOLDERS}, and SET/meta.json", _FOLDER_IN_ROOT),
+    VideoLayout("mose", "MOSE", "youtube_vos", _SET_FOLDERS, _FOLDER_IN_ROOT),
+    VideoLayout("lvos", "LVOS", "youtube_vos", _SET_FOLDERS, _FOLDER_IN_ROOT),
+    VideoLayout(
+        "folder",
+        "Folder",
+        "folder",
+        "frames (or a video) and masks, or frames/CLIP and masks/CLIP",
+        "the name of one clip; all clips if none is named",
+    ),
+)
+
+VIDEO_LAYOUTS: Mapping[str, VideoLayout] = {layout.name: layout for layout in _LAYOUTS}
+"""The layouts by name."""
+
+
+def open_videos(layout: str, root: str | Path, subset: str | None = None) -> "Dataset":
+    """Open one set of a video dataset.
+
+    Args:
+        layout: name of its layout, see `VIDEO_LAYOUTS`.
+        root: its folder.
+        subset: name of its set; None if `root` is a single set.
+
+    Raises:
+        ArgumentError: there is no such layout.
+        MediaError: see `VideoLayout.open`.
+    """
+    if layout not in VIDEO_LAYOUTS:
+        raise ArgumentError("layout", f"must be one of {', '.join(VIDEO_LAYOUTS)}, got {layout!r}")
+    return VIDEO_LAYOUTS[layout].open(root, subset)
