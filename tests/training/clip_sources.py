@@ -51,6 +51,9 @@ class Video:
         self.later, self.shape = later, (height, width)
         self.broken = ""
 
+    def frame_names(self) -> list[str]:
+        return list(self.truth)
+
     def read_frame(self, name: str) -> np.ndarray:
         if name == self.broken:
             raise MediaError(f"{name}.jpg of {self.name} cannot be read")

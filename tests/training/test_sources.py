@@ -1,5 +1,6 @@
 """What clips are drawn from: stills, videos, synthetic clips and mixtures."""
 
+import pickle
 from collections import Counter
 from pathlib import Path
 
@@ -12,6 +13,7 @@ pytest.importorskip("cv2")
 
 from stm_fast.data.synthetic.pool import ClipPool, PoolSpec, make_pool
 from stm_fast.errors import ArgumentError, MediaError
+from stm_fast.media.notices import MediaNotice
 from stm_fast.training.augment.augmentation import Augmentation
 from stm_fast.training.augment.crops import SquareCrop
 from stm_fast.training.augment.presets import PRESETS, Preset
@@ -127,6 +129,26 @@ def test_pasted_objects_lie_over_the_picture_and_move_apart_from_it() -> None:
     assert any(not np.array_equal(cover[0], cover[1]) for cover in covers)
 
 
+def test_pictures_are_never_pasted_over_themselves_nor_twice() -> None:
+    """Three pictures have three colours, and a clip has each at most once."""
+
+    class Square:
+        def __init__(self, colour: int) -> None:
+            self.colour = colour
+
+        def read(self) -> tuple[np.ndarray, np.ndarray]:
+            mask = np.zeros((40, 40), np.uint8)
+            mask[8:32, 8:32] = 1
+            return np.full((40, 40, 3), self.colour, np.uint8), mask
+
+    source = StillSource([Square(50), Square(120), Square(190)], PRESETS["paper"])
+    for frames, masks in some(source, TINY, 40):
+        ids = set(np.unique(masks[0])) - {0, VOID}
+        colours = {int(np.median(frames[0][masks[0] == number])) for number in ids}
+        assert len(colours) == len(ids)
+    assert some(StillSource([Square(50)], PRESETS["paper"]), TINY, 5)
+
+
 def test_a_picture_alone_is_never_pasted_on_by_stcn() -> None:
     source = StillSource([Picture(1), Picture(2)], PRESETS["stcn"])
     assert {int(masks.max()) for _, masks in some(source, TINY, 20)} == {1}
@@ -236,6 +258,22 @@ def test_faults_of_videos_are_named() -> None:
         VideoSource([odd], WHOLE).draw(0, np.random.default_rng(0), TINY)
 
 
+def test_a_mask_without_a_frame_is_named() -> None:
+    video = Video("a", 3)
+    video.read_frame = lambda name: {}[name]  # type: ignore[method-assign]
+    with pytest.raises(MediaError, match="a has a mask of frame 00000 but no such frame"):
+        VideoSource([video], WHOLE).draw(0, np.random.default_rng(0), TINY)
+
+
+def test_sparse_annotation_is_told() -> None:
+    sparse = Video("a", 4)
+    sparse.frame_names = lambda: [f"{number:05d}" for number in range(16)]  # type: ignore[method-assign]
+    with pytest.warns(MediaNotice, match="4 of the 16 frames of a are annotated: .* max_skip counts annotated frames"):
+        VideoSource([sparse], WHOLE)
+    with pytest.warns(MediaNotice, match="max_skip is divided by 5"):
+        VideoSource([sparse], WHOLE, interval=5)
+
+
 def test_a_pool_of_shorter_clips_is_refused(pool: ClipPool) -> None:
     with pytest.raises(ArgumentError, match="frames must be at most 4"):
         SyntheticSource(pool).draw(0, np.random.default_rng(0), Sampling(1, frames=5, size=32))
@@ -271,3 +309,14 @@ def test_faults_of_mixtures_are_named() -> None:
         MixedSource(())
     with pytest.raises(ArgumentError, match="repeat must be at least 1, got 0"):
         MixedSource(((Numbered(1), 0),))
+
+
+def test_sources_reach_other_processes(source: ClipSource) -> None:
+    sent = pickle.dumps(source)
+    assert len(sent) < 3000  # files are not sent
+    again = pickle.loads(sent)
+    for index in range(len(source)):
+        first, second = (each.draw(index, np.random.default_rng(index), TINY) for each in (source, again))
+        assert (first is None) == (second is None)
+        if first is not None:
+            np.testing.assert_array_equal(first[0], second[0])

@@ -91,14 +91,18 @@ def _make_shard(assets: Path, out: Path, spec: PoolSpec, shard: int) -> None:
 
 
 class ClipPool:
-    """Memory-mapped clips of a pool. Indexing returns a `SyntheticClip`."""
+    """Memory-mapped clips of a pool. Indexing returns a `SyntheticClip`. Sent to another process, it is opened anew."""
 
     def __init__(self, root: Path) -> None:
+        self.root = root
         shards = sorted(root.glob("shard_*"))
         if not shards:
             raise StmFastError(f"pool folder {root} holds no shards; `stm-fast train synthetic` makes them")
         self._frames = [np.load(shard / "frames.npy", mmap_mode="r") for shard in shards]
         self._masks = [np.load(shard / "masks.npy", mmap_mode="r") for shard in shards]
+
+    def __reduce__(self) -> tuple[type["ClipPool"], tuple[Path]]:
+        return type(self), (self.root,)
 
     def __len__(self) -> int:
         return len(self._frames) * CLIPS_PER_SHARD

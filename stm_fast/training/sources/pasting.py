@@ -7,9 +7,10 @@ import numpy as np
 from stm_fast.training.augment.affine import Matrix, Motion, Picture, centre, warp_frame
 from stm_fast.training.augment.opencv import opencv
 
-_SIDES = (0.25, 0.6)
-"""Range of a pasted object's longer side, as a fraction of the frame's."""
+_PLACES = (0.15, 0.85)
+"""Range of x and y of a pasted object's centre, as fractions of the frame's side, before it moves."""
 _MARGIN = 2
+"""Pixels around an object that are cut out with it, so that its edge can be interpolated."""
 
 
 @dataclass(frozen=True)
@@ -18,19 +19,18 @@ class CutOut:
 
     Attributes:
         frame: RGB `(h, w, 3)`, the object and a little around it.
-        cover: `(h, w)`, 255 on the object, 0 elsewhere.
+        cover: `(h, w)`, 255 on the object, 0 elsewhere, between at its edge.
     """
 
     frame: Picture
     cover: Picture
 
     def place(self, rng: np.random.Generator, motion: Motion, frames: int, size: int) -> list[Matrix]:
-        """Draw a size and a place, and maps to `frames` frames of `size` pixels, in each of which it moves a little."""
-        zoom = size * rng.uniform(*_SIDES) / max(self.cover.shape)
-        place = rng.uniform(0.15, 0.85, 2) * size
-        put = np.diag([zoom, zoom, 1.0])
-        put[:2, 2] = place - zoom * np.array(centre(self.cover.shape))
-        return [motion.draw(rng, (float(place[0]), float(place[1])), size) @ put for _ in range(frames)]
+        """Draw a place, and maps to `frames` frames of `size` pixels, in each of which the object moves from there."""
+        x, y = (float(at) for at in size * rng.uniform(*_PLACES, 2))
+        put = np.eye(3)
+        put[:2, 2] = np.array([x, y]) - centre(self.cover.shape)
+        return [motion.draw(rng, (x, y), size) @ put for _ in range(frames)]
 
     def paste(self, frame: Picture, mask: Picture, matrix: Matrix, number: int) -> None:
         """Paste the object over a frame `(S, S, 3)` and its mask `(S, S)`, in place, under the id `number`."""
@@ -50,12 +50,23 @@ def _warp_cover(cover: Picture, matrix: Matrix, size: int) -> Picture:
     return warped
 
 
-def cut_out(frame: Picture, mask: Picture, number: int) -> CutOut:
-    """Cut an object out of a frame `(H, W, 3)` with the mask `(H, W)`, which shows the id `number`."""
+def cut_out(frame: Picture, mask: Picture, number: int, side: float) -> CutOut:
+    """Cut an object out of a frame.
+
+    Args:
+        frame: RGB `(H, W, 3)`.
+        mask: ids `(H, W)`.
+        number: the object's id, which the mask shows.
+        side: length in pixels to which the object's longer side is resized.
+    """
+    cv2 = opencv()
     cover = np.where(mask == number, np.uint8(255), np.uint8(0))
-    left, top, width, height = opencv().boundingRect(cover)
+    left, top, width, height = cv2.boundingRect(cover)
     part = (
         slice(max(top - _MARGIN, 0), top + height + _MARGIN),
         slice(max(left - _MARGIN, 0), left + width + _MARGIN),
     )
-    return CutOut(np.ascontiguousarray(frame[part]), np.ascontiguousarray(cover[part]))
+    zoom = side / max(width, height)
+    method = cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
+    shape = [max(1, round(zoom * length)) for length in cover[part].shape[::-1]]
+    return CutOut(*(cv2.resize(np.ascontiguousarray(of[part]), shape, interpolation=method) for of in (frame, cover)))

@@ -11,6 +11,9 @@ from stm_fast.training.sampling import Sampling
 from stm_fast.training.sources.objects import choose_objects, object_ids, renumber
 from stm_fast.training.sources.pasting import cut_out
 
+_PASTED_SIDES = (0.25, 0.6)
+"""Range of a pasted object's longer side, as a fraction of the frame's."""
+
 
 class Still(Protocol):
     """A picture with a mask."""
@@ -51,24 +54,27 @@ class StillSource:
         ids = object_ids(mask)
         if not len(ids):
             return None
-        pasted = int(rng.integers(sampling.max_objects)) if self.preset.pasted else 0
+        pasted = int(rng.integers(min(sampling.max_objects, len(self.stills)))) if self.preset.pasted else 0
         own = rng.permutation(ids)[: sampling.max_objects - pasted]
         mask = renumber(mask, own)
         augmentation = self.preset.stills
         maps = augmentation.maps(rng, mask, np.arange(1, len(own) + 1), sampling)
         frames, masks = map(list, zip(*(augmentation.warp(frame, mask, m, sampling.size) for m in maps), strict=True))
-        for number in range(len(own) + 1, len(own) + pasted + 1):
-            self._paste(frames, masks, number, rng)
+        others = rng.choice(len(self.stills) - 1, pasted, replace=False)
+        for number, other in enumerate(others + (others >= index), len(own) + 1):
+            self._paste(int(other), frames, masks, number, rng)
         return choose_objects(augmentation.recolour(rng, frames), masks, sampling.max_objects, rng)
 
-    def _paste(self, frames: list[Picture], masks: list[Picture], number: int, rng: np.random.Generator) -> None:
-        """Paste an object of a random picture over all frames, in place, under the id `number`."""
-        size = len(masks[0])
-        frame, mask = shrink(*self.stills[int(rng.integers(len(self.stills)))].read(), 2 * size)
-        ids = object_ids(mask)
+    def _paste(
+        self, index: int, frames: list[Picture], masks: list[Picture], number: int, rng: np.random.Generator
+    ) -> None:
+        """Paste an object of picture `index` over all frames, in place, under the id `number`."""
+        picture, objects = self.stills[index].read()
+        ids = object_ids(objects)
         if not len(ids):
             return
-        cut = cut_out(frame, mask, int(rng.choice(ids)))
+        size = len(masks[0])
+        cut = cut_out(picture, objects, int(rng.choice(ids)), size * rng.uniform(*_PASTED_SIDES))
         maps = cut.place(rng, self.preset.pasted_motion, len(frames), size)
         for frame, mask, matrix in zip(frames, masks, maps, strict=True):
             cut.paste(frame, mask, matrix, number)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stm_fast.errors import ArgumentError, MediaError
+from stm_fast.media.notices import notice
 from stm_fast.training.augment.affine import Picture, shrink
 from stm_fast.training.augment.presets import Preset
 from stm_fast.training.batch import Example
@@ -24,6 +25,9 @@ class AnnotatedVideo(Protocol):
     @property
     def truth(self) -> Mapping[str, object]:
         """Its annotated frames, by name, in order."""
+
+    def frame_names(self) -> list[str]:
+        """Return the names of all frames, in order."""
 
     def read_frame(self, name: str) -> Picture:
         """Return a frame `(H, W, 3)` in RGB."""
@@ -46,7 +50,7 @@ class VideoSource:
             is 5 for YouTube-VOS; 1 counts annotated frames.
 
     Raises:
-        MediaError: no video has two annotated frames.
+        MediaError: no video has two annotated frames, or the first one's frames cannot be read one by one.
     """
 
     def __init__(self, videos: Iterable[AnnotatedVideo], preset: Preset, interval: int = 1) -> None:
@@ -57,6 +61,7 @@ class VideoSource:
         self._videos = [(video, tuple(video.truth)) for video in videos if len(video.truth) > 1]
         if not self._videos:
             raise MediaError("no video has two annotated frames to train on")
+        _tell_of_gaps(self._videos[0][0], interval)
         self._longest = max(len(names) for _, names in self._videos)
 
     def __len__(self) -> int:
@@ -84,7 +89,8 @@ class VideoSource:
         mask = video.read_truth(drawn[0])
         if not len(object_ids(mask)):
             return None
-        pictures = [(video.read_frame(name), mask if name == drawn[0] else video.read_truth(name)) for name in drawn]
+        masks = [mask, *(video.read_truth(name) for name in drawn[1:])]
+        pictures = [(_read_frame(video, name), mask) for name, mask in zip(drawn, masks, strict=True)]
         _check_sizes(video.name, drawn, pictures)
         pictures = [shrink(frame, mask, 2 * sampling.size) for frame, mask in pictures]
         first = pictures[0][1]
@@ -103,6 +109,24 @@ def draw_times(length: int, frames: int, max_skip: int, rng: np.random.Generator
     gaps = rng.integers(1, skip + 2, frames - 1)
     times = np.concatenate([[0], np.cumsum(gaps)])
     return times + int(rng.integers(length - times[-1]))
+
+
+def _tell_of_gaps(video: AnnotatedVideo, interval: int) -> None:
+    """Give a notice if not all frames of a video are annotated."""
+    frames, annotated = len(video.frame_names()), len(video.truth)
+    if annotated < frames:
+        counted = "max_skip counts annotated frames" if interval == 1 else f"max_skip is divided by {interval}"
+        notice(
+            f"{annotated} of the {frames} frames of {video.name} are annotated: clips are drawn from annotated frames, "
+            f"and {counted}"
+        )
+
+
+def _read_frame(video: AnnotatedVideo, name: str) -> Picture:
+    try:
+        return video.read_frame(name)
+    except KeyError as error:
+        raise MediaError(f"{video.name} has a mask of frame {name} but no such frame") from error
 
 
 def _check_sizes(video: str, names: list[str], pictures: list[tuple[Picture, Picture]]) -> None:
