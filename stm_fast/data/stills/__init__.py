@@ -1,0 +1,1 @@
+"""Stills: single images with masks, from which training makes clips."""
