@@ -145,9 +145,10 @@ def read_salient(path: Path) -> Picture:
     Raises:
         MediaError: the file cannot be read as a mask.
     """
-    pixels = read_image(path)
-    brightest = pixels.max(axis=2)
-    if (brightest - pixels.min(axis=2)).max() > _NOISE:
+    red, green, blue = np.moveaxis(read_image(path), 2, 0)
+    brightest = np.maximum(np.maximum(red, green), blue)
+    darkest = np.minimum(np.minimum(red, green), blue)
+    if (brightest - darkest).max() > _NOISE:
         return (read_mask(path) > 0).astype(np.uint8)
-    object_pixels: NDArray[np.bool_] = brightest > (127 if brightest.max() > 1 else 0)
-    return object_pixels.astype(np.uint8)
+    inside: NDArray[np.bool_] = brightest > (127 if brightest.max() > 1 else 0)
+    return inside.astype(np.uint8)
