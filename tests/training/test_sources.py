@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 pytest.importorskip("cv2")
 
+from stm_fast.data.layouts import open_videos
 from stm_fast.data.synthetic.pool import ClipPool, PoolSpec, make_pool
 from stm_fast.errors import ArgumentError, MediaError
+from stm_fast.media.masks import write_mask
 from stm_fast.media.notices import MediaNotice
 from stm_fast.training.augment.augmentation import Augmentation
 from stm_fast.training.augment.crops import SquareCrop
@@ -24,7 +27,7 @@ from stm_fast.training.sources.stills import StillSource
 from stm_fast.training.sources.synthetic import SyntheticSource
 from stm_fast.training.sources.videos import VideoSource, draw_times
 from tests.data.pictures import asset_library
-from tests.training.clip_sources import Picture, Video
+from tests.training.clip_sources import Picture, Video, scene
 
 TINY = Sampling(clips=1, frames=3, size=32, max_objects=3, max_skip=2)
 WHOLE = Preset(Augmentation(), Augmentation(crop=SquareCrop(1.0)))
@@ -258,6 +261,19 @@ def test_faults_of_videos_are_named() -> None:
         VideoSource([odd], WHOLE).draw(0, np.random.default_rng(0), TINY)
 
 
+def test_specks_that_shrinking_removes_give_no_clip() -> None:
+    """A large frame is shrunk before it is cropped."""
+    video = Video("a", 3, height=640, width=640)
+
+    def read_truth(name: str) -> np.ndarray:
+        mask = np.zeros((640, 640), np.uint8)
+        mask[1, 1] = 1
+        return mask
+
+    video.read_truth = read_truth  # type: ignore[method-assign]
+    assert VideoSource([video], WHOLE).draw(0, np.random.default_rng(0), TINY) is None
+
+
 def test_a_mask_without_a_frame_is_named() -> None:
     video = Video("a", 3)
     video.read_frame = lambda name: {}[name]  # type: ignore[method-assign]
@@ -320,3 +336,38 @@ def test_sources_reach_other_processes(source: ClipSource) -> None:
         assert (first is None) == (second is None)
         if first is not None:
             np.testing.assert_array_equal(first[0], second[0])
+
+
+@pytest.fixture
+def davis_root(tmp_path: Path) -> Path:
+    """DAVIS 2017 with a clip of four frames, whose last two columns are void."""
+    (tmp_path / "ImageSets" / "2017").mkdir(parents=True)
+    (tmp_path / "ImageSets" / "2017" / "train.txt").write_text("discs\n")
+    frames, masks = (tmp_path / kind / "480p" / "discs" for kind in ("JPEGImages", "Annotations"))
+    frames.mkdir(parents=True)
+    masks.mkdir(parents=True)
+    for number in range(4):
+        frame, mask = scene(number, objects=2)
+        mask[:, -2:] = VOID
+        Image.fromarray(frame).save(frames / f"{number:05d}.jpg", quality=95)
+        write_mask(masks / f"{number:05d}.png", mask)
+    return tmp_path
+
+
+def test_clips_of_a_dataset_on_disk(davis_root: Path) -> None:
+    source = VideoSource(open_videos("davis2017", davis_root, "train"), PRESETS["paper"])
+    examples = some(source, TINY, 20)
+    assert {2} <= {int(np.where(masks == VOID, 0, masks).max()) for _, masks in examples} <= {1, 2}
+    assert any((masks == VOID).any() for _, masks in examples)
+    for frames, masks in examples:
+        for number in set(np.unique(masks[0])) - {0, VOID}:
+            red, green, blue = np.median(frames[masks == number].astype(int), axis=0)
+            assert max(red, green) > 100 + blue  # the discs are red and green
+
+
+def test_a_damaged_frame_is_named(davis_root: Path) -> None:
+    file = davis_root / "JPEGImages" / "480p" / "discs" / "00002.jpg"
+    source = VideoSource(open_videos("davis2017", davis_root, "train"), PRESETS["paper"])
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(MediaError, match=r"00002\.jpg"):
+        some(source, TINY, 20)

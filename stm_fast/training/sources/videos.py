@@ -1,11 +1,11 @@
 """Clips of annotated videos, for the second stage of training."""
 
-from collections.abc import Iterable, Mapping
-from typing import Protocol
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stm_fast.data.clips import Clip
 from stm_fast.errors import ArgumentError, MediaError
 from stm_fast.media.notices import notice
 from stm_fast.training.augment.affine import Picture, shrink
@@ -13,27 +13,6 @@ from stm_fast.training.augment.presets import Preset
 from stm_fast.training.batch import Example
 from stm_fast.training.sampling import Sampling
 from stm_fast.training.sources.objects import choose_objects, object_ids
-
-
-class AnnotatedVideo(Protocol):
-    """What is needed of a video; `stm_fast.data.clips.Clip` has it."""
-
-    @property
-    def name(self) -> str:
-        """Its name, for messages."""
-
-    @property
-    def truth(self) -> Mapping[str, object]:
-        """Its annotated frames, by name, in order."""
-
-    def frame_names(self) -> list[str]:
-        """Return the names of all frames, in order."""
-
-    def read_frame(self, name: str) -> Picture:
-        """Return a frame `(H, W, 3)` in RGB."""
-
-    def read_truth(self, name: str) -> Picture:
-        """Return a mask `(H, W)`: ids of objects, 0 background, 255 void."""
 
 
 class VideoSource:
@@ -53,7 +32,7 @@ class VideoSource:
         MediaError: no video has two annotated frames, or the first one's frames cannot be read one by one.
     """
 
-    def __init__(self, videos: Iterable[AnnotatedVideo], preset: Preset, interval: int = 1) -> None:
+    def __init__(self, videos: Iterable[Clip], preset: Preset, interval: int = 1) -> None:
         if interval < 1:
             raise ArgumentError("interval", f"must be at least 1, got {interval}")
         self.preset = preset
@@ -86,16 +65,19 @@ class VideoSource:
         if rng.random() < self.preset.reverse:
             times = times[::-1]
         drawn = [names[time] for time in times]
-        mask = video.read_truth(drawn[0])
-        if not len(object_ids(mask)):
+        masks = [video.read_truth(drawn[0])]
+        if not masks[0].any():
             return None
-        masks = [mask, *(video.read_truth(name) for name in drawn[1:])]
+        masks += (video.read_truth(name) for name in drawn[1:])
         pictures = [(_read_frame(video, name), mask) for name, mask in zip(drawn, masks, strict=True)]
         _check_sizes(video.name, drawn, pictures)
         pictures = [shrink(frame, mask, 2 * sampling.size) for frame, mask in pictures]
         first = pictures[0][1]
+        ids = object_ids(first)
+        if not len(ids):
+            return None
         augmentation = self.preset.videos
-        maps = augmentation.maps(rng, first, object_ids(first), sampling)
+        maps = augmentation.maps(rng, first, ids, sampling)
         warped = [
             augmentation.warp(*picture, matrix, sampling.size) for picture, matrix in zip(pictures, maps, strict=True)
         ]
@@ -111,7 +93,7 @@ def draw_times(length: int, frames: int, max_skip: int, rng: np.random.Generator
     return times + int(rng.integers(length - times[-1]))
 
 
-def _tell_of_gaps(video: AnnotatedVideo, interval: int) -> None:
+def _tell_of_gaps(video: Clip, interval: int) -> None:
     """Give a notice if not all frames of a video are annotated."""
     frames, annotated = len(video.frame_names()), len(video.truth)
     if annotated < frames:
@@ -122,7 +104,7 @@ def _tell_of_gaps(video: AnnotatedVideo, interval: int) -> None:
         )
 
 
-def _read_frame(video: AnnotatedVideo, name: str) -> Picture:
+def _read_frame(video: Clip, name: str) -> Picture:
     try:
         return video.read_frame(name)
     except KeyError as error:
