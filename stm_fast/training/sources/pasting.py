@@ -9,6 +9,7 @@ from stm_fast.training.augment.opencv import opencv
 
 _PLACES = (0.15, 0.85)
 """Range of x and y of a pasted object's centre, as fractions of the frame's side, before it moves."""
+_MAX_ZOOM = 2.0
 _MARGIN = 2
 """Pixels around an object that are cut out with it, so that its edge can be interpolated."""
 
@@ -57,7 +58,7 @@ def cut_out(frame: Picture, mask: Picture, number: int, side: float) -> CutOut:
         frame: RGB `(H, W, 3)`.
         mask: ids `(H, W)`.
         number: the object's id, which the mask shows.
-        side: length in pixels to which the object's longer side is resized.
+        side: length in pixels to which the object's longer side is resized; small objects are at most doubled.
     """
     cv2 = opencv()
     cover = np.where(mask == number, np.uint8(255), np.uint8(0))
@@ -66,7 +67,7 @@ def cut_out(frame: Picture, mask: Picture, number: int, side: float) -> CutOut:
         slice(max(top - _MARGIN, 0), top + height + _MARGIN),
         slice(max(left - _MARGIN, 0), left + width + _MARGIN),
     )
-    zoom = side / max(width, height)
+    zoom = min(side / max(width, height), _MAX_ZOOM)
     method = cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
     shape = [max(1, round(zoom * length)) for length in cover[part].shape[::-1]]
     return CutOut(*(cv2.resize(np.ascontiguousarray(of[part]), shape, interpolation=method) for of in (frame, cover)))

@@ -1,9 +1,8 @@
 """Clips made of still pictures, for the first stage of training."""
 
-from typing import Protocol
-
 import numpy as np
 
+from stm_fast.data.stills.still import Stills
 from stm_fast.training.augment.affine import Picture, shrink
 from stm_fast.training.augment.presets import Preset
 from stm_fast.training.batch import Example
@@ -15,21 +14,6 @@ _PASTED_SIDES = (0.25, 0.6)
 """Range of a pasted object's longer side, as a fraction of the frame's."""
 
 
-class Still(Protocol):
-    """A picture with a mask."""
-
-    def read(self) -> tuple[Picture, Picture]:
-        """Return the frame `(H, W, 3)` in RGB and the mask `(H, W)`: ids of objects, 0 background, 255 void."""
-
-
-class Stills(Protocol):
-    """Stills by number; `stm_fast.data.stills.StillSet` is one, and so is a list."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Still: ...
-
-
 class StillSource:
     """Clips whose frames are one picture under random affine maps (STM paper, section 3.5).
 
@@ -37,7 +21,7 @@ class StillSource:
     another, each with its own motion, so that objects hide one another. Void stays void where nothing is pasted on it.
 
     Args:
-        stills: pictures with masks.
+        stills: pictures with masks, for instance a `StillSet`.
         preset: how frames are made.
     """
 
