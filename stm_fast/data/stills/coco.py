@@ -136,12 +136,14 @@ class CocoStills:
 def _read(file: Path) -> tuple[list[_ImageFile], dict[int, list[_Instance]]]:
     """Read images, and by their numbers the instances of images that have an object, the largest instance first."""
     try:
-        content = json.loads(file.read_bytes(), object_hook=_compact)
+        content = json.loads(file.read_text(encoding="utf-8"), object_hook=_compact)
         images, annotations = content["images"], content["annotations"]
         if not all(isinstance(each, _ImageFile) for each in images):
             raise KeyError("file_name, height or width of an image")
         if not all(isinstance(each, _Instance) for each in annotations):
             raise KeyError("segmentation, image_id or area of an annotation")
+    except OSError as error:
+        raise MediaError(f"{file} cannot be read: {error}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise MediaError(f"{file} lacks the layout of COCO, images and annotations ({error!r})") from error
     instances: dict[int, list[_Instance]] = {}
