@@ -115,7 +115,7 @@ class CocoStills:
         if not self._listed:
             raise MediaError(f"{images} holds none of the images with objects that {annotations} lists")
         if lost:
-            notice(f"{annotations} lists {lost} images with objects that are not in {images}: they are left out")
+            notice(f"{annotations} lists images with objects that are not in {images} and are left out: {lost}")
 
     def __len__(self) -> int:
         return len(self._listed)

@@ -130,8 +130,8 @@ def _checked(name: str, root: Path, stills: Pairs) -> StillSet:
     read_image_of(stills.read_mask(first.mask), first.image, first.mask)
     if stills.images_alone or stills.masks_alone:
         notice(
-            f"{name} in {root}: {stills.images_alone} images without a mask and {stills.masks_alone} masks without an "
-            f"image are left out; {len(stills)} pairs remain"
+            f"{name} in {root}: left out are images without a mask ({stills.images_alone}) and masks without an image "
+            f"({stills.masks_alone}); pairs that remain: {len(stills)}"
         )
     return StillSet(name, stills)
 
