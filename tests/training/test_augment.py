@@ -7,11 +7,13 @@ from hypothesis import strategies as st
 
 pytest.importorskip("cv2")
 
-from stm_fast.training.augment.affine import Motion, centre, crop, flip, shrink, warp_frame, warp_mask
+from stm_fast.training.augment.affine import Motion, centre, crop, flip, shrink
 from stm_fast.training.augment.augmentation import Augmentation
+from stm_fast.training.augment.bends import Bend
 from stm_fast.training.augment.colour import Jitter, Tone, recolour
 from stm_fast.training.augment.crops import Crop, ResizedCrop, SquareCrop
 from stm_fast.training.augment.presets import PRESETS
+from stm_fast.training.augment.views import View
 from stm_fast.training.sampling import Sampling
 from tests.training.clip_sources import COLOURS, scene
 
@@ -29,8 +31,8 @@ def test_frame_and_mask_are_moved_alike(name: str, kind: str) -> None:
     augmentation: Augmentation = getattr(PRESETS[name], kind)
     frame, mask = scene(3, 90, 120, objects=3)
     for seed in range(20):
-        for matrix in augmentation.maps(np.random.default_rng(seed), mask, np.array([1, 2, 3]), SAMPLING):
-            moved, ids = augmentation.warp(frame, mask, matrix, 48)
+        for view in augmentation.views(np.random.default_rng(seed), mask, np.array([1, 2, 3]), SAMPLING):
+            moved, ids = view.of(frame, mask)
             for number in (1, 2, 3):
                 red, green, blue = COLOURS[number - 1]
                 distance = np.abs(moved.astype(int) - (red, green, blue)).max(axis=-1)
@@ -41,24 +43,46 @@ def test_frame_and_mask_are_moved_alike(name: str, kind: str) -> None:
 
 def test_a_crop_of_everything_is_the_picture() -> None:
     frame, mask = scene(1, 48, 48)
-    matrix = crop(0, 0, 48, 48, 48)
-    np.testing.assert_array_equal(warp_frame(frame, matrix, 48), frame)
-    np.testing.assert_array_equal(warp_mask(mask, matrix, 48), mask)
+    for bend in (None, np.zeros((48, 48, 2), np.float32)):
+        shown, ids = View(crop(0, 0, 48, 48, 48), 48, bend).of(frame, mask)
+        np.testing.assert_array_equal(shown, frame)
+        np.testing.assert_array_equal(ids, mask)
 
 
 def test_a_crop_shows_its_rectangle() -> None:
     frame, mask = scene(1, 60, 80, objects=2)
-    matrix = crop(10, 20, 32, 32, 32)
-    np.testing.assert_array_equal(warp_frame(frame, matrix, 32), frame[20:52, 10:42])
-    np.testing.assert_array_equal(warp_mask(mask, matrix, 32), mask[20:52, 10:42])
+    for bend in (None, np.zeros((32, 32, 2), np.float32)):
+        shown, ids = View(crop(10, 20, 32, 32, 32), 32, bend).of(frame, mask)
+        np.testing.assert_array_equal(shown, frame[20:52, 10:42])
+        np.testing.assert_array_equal(ids, mask[20:52, 10:42])
     assert close(crop(10, 20, 30, 15, 60) @ (10 - 0.5, 20 - 0.5, 1), (-0.5, -0.5, 1))
     assert close(crop(10, 20, 30, 15, 60) @ (40 - 0.5, 35 - 0.5, 1), (59.5, 59.5, 1))
 
 
 def test_a_flip_mirrors() -> None:
     frame, mask = scene(1, 48, 48)
-    np.testing.assert_array_equal(warp_frame(frame, flip(48), 48), frame[:, ::-1])
-    np.testing.assert_array_equal(warp_mask(mask, flip(48), 48), mask[:, ::-1])
+    shown, ids = View(flip(48), 48).of(frame, mask)
+    np.testing.assert_array_equal(shown, frame[:, ::-1])
+    np.testing.assert_array_equal(ids, mask[:, ::-1])
+
+
+def test_a_bend_shows_what_its_displacement_points_at() -> None:
+    frame, mask = scene(1, 48, 48)
+    bend = np.full((48, 48, 2), (5, -3), np.float32)
+    shown, ids = View(np.eye(3), 48, bend).of(frame, mask)
+    np.testing.assert_array_equal(shown[3:, :-5], frame[:-3, 5:])
+    np.testing.assert_array_equal(ids[3:, :-5], mask[:-3, 5:])
+
+
+def test_bends_are_drawn_as_often_and_as_far_as_they_say() -> None:
+    bends = [Bend(0.33, 0.02).draw(np.random.default_rng(seed), 48) for seed in range(300)]
+    drawn = [bend for bend in bends if bend is not None]
+    assert 70 < len(drawn) < 130
+    spread = np.mean([np.sqrt((bend**2).mean()) for bend in drawn]) / 48
+    assert 0.005 < spread < 0.03
+    assert Bend().draw(np.random.default_rng(0), 48) is None
+    slopes = [np.abs(np.diff(bend, axis=axis)).max() for bend in drawn for axis in (0, 1)]
+    assert max(slopes) < 1  # a frame that moves on by less than a pixel per pixel is not folded
 
 
 def test_motions_turn_about_the_centre_within_their_ranges() -> None:
@@ -114,13 +138,14 @@ def test_resized_crops_have_the_wanted_areas() -> None:
     assert 1.3 < max(ratios) <= 1.3334
 
 
-def test_what_lies_outside_is_reflected_or_filled() -> None:
+@pytest.mark.parametrize("bend", [None, np.zeros((40, 40, 2), np.float32)])
+def test_what_lies_outside_is_reflected_or_filled(bend: np.ndarray | None) -> None:
     frame, mask = np.full((20, 20, 3), 200, np.uint8), np.ones((20, 20), np.uint8)
     far = crop(-10, -10, 40, 40, 40)
-    frame_, mask_ = Augmentation(fill=None).warp(frame, mask, far, 40)
+    frame_, mask_ = View(far, 40, bend).of(frame, mask)
     assert (frame_ == 200).all()
     assert (mask_ == 1).all()
-    frame_, mask_ = Augmentation(fill=(1, 2, 3)).warp(frame, mask, far, 40)
+    frame_, mask_ = View(far, 40, bend, fill=(1, 2, 3)).of(frame, mask)
     assert (frame_[0, 0] == (1, 2, 3)).all()
     assert mask_.sum() == 400
 
@@ -141,18 +166,18 @@ def test_large_pictures_are_shrunk_by_averaging() -> None:
 
 def test_all_frames_of_a_video_are_mapped_alike_and_those_of_a_picture_are_not() -> None:
     _, mask = scene(1)
-    alike = PRESETS["paper"].videos.maps(np.random.default_rng(0), mask, np.array([1]), SAMPLING)
-    assert all(close(matrix, alike[0]) for matrix in alike)
-    differ = PRESETS["paper"].stills.maps(np.random.default_rng(0), mask, np.array([1]), SAMPLING)
-    assert not close(differ[0], differ[1])
+    alike = PRESETS["paper"].videos.views(np.random.default_rng(0), mask, np.array([1]), SAMPLING)
+    assert all(close(view.matrix, alike[0].matrix) for view in alike)
+    differ = PRESETS["paper"].stills.views(np.random.default_rng(0), mask, np.array([1]), SAMPLING)
+    assert not close(differ[0].matrix, differ[1].matrix)
 
 
 def test_flips_are_of_whole_clips() -> None:
     _, mask = scene(1)
     flipped = []
     for seed in range(60):
-        maps = PRESETS["stcn"].videos.maps(np.random.default_rng(seed), mask, np.array([1]), SAMPLING)
-        sides = {bool(np.linalg.det(matrix[:2, :2]) < 0) for matrix in maps}
+        views = PRESETS["stcn"].videos.views(np.random.default_rng(seed), mask, np.array([1]), SAMPLING)
+        sides = {bool(np.linalg.det(view.matrix[:2, :2]) < 0) for view in views}
         assert len(sides) == 1
         flipped.append(sides.pop())
     assert 15 < sum(flipped) < 45

@@ -70,40 +70,6 @@ def centre(shape: tuple[int, ...]) -> tuple[float, float]:
     return (shape[1] - 1) / 2, (shape[0] - 1) / 2
 
 
-def warp_frame(frame: Picture, matrix: Matrix, size: int, fill: Colour | None = None) -> Picture:
-    """Map a frame to `size` by `size` pixels by linear interpolation.
-
-    Args:
-        frame: RGB `(H, W, 3)`.
-        matrix: from the frame to the result.
-        size: side of the result in pixels.
-        fill: colour outside the frame; None reflects the frame at its edges.
-    """
-    cv2 = opencv()
-    border = cv2.BORDER_REFLECT_101 if fill is None else cv2.BORDER_CONSTANT
-    warped: Picture = cv2.warpAffine(
-        frame, matrix[:2], (size, size), flags=cv2.INTER_LINEAR, borderMode=border, borderValue=fill or 0
-    )
-    return warped
-
-
-def warp_mask(mask: Picture, matrix: Matrix, size: int, reflect: bool = False) -> Picture:
-    """Map a mask to `size` by `size` pixels; each pixel takes the id of the nearest one.
-
-    Args:
-        mask: ids `(H, W)`.
-        matrix: from the mask to the result.
-        size: side of the result in pixels.
-        reflect: reflect the mask at its edges, as its frame is; otherwise background is outside.
-    """
-    cv2 = opencv()
-    border = cv2.BORDER_REFLECT_101 if reflect else cv2.BORDER_CONSTANT
-    warped: Picture = cv2.warpAffine(
-        mask, matrix[:2], (size, size), flags=cv2.INTER_NEAREST, borderMode=border, borderValue=0
-    )
-    return warped
-
-
 def shrink(frame: Picture, mask: Picture, side: int) -> tuple[Picture, Picture]:
     """Shrink a frame by averaging, and its mask, if the shorter side is longer than `side` pixels.
 

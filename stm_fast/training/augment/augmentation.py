@@ -6,18 +6,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from stm_fast.training.augment.affine import (
-    Colour,
-    Matrix,
-    Motion,
-    Picture,
-    centre,
-    flip,
-    warp_frame,
-    warp_mask,
-)
+from stm_fast.training.augment.affine import Colour, Matrix, Motion, Picture, centre, flip
+from stm_fast.training.augment.bends import Bend
 from stm_fast.training.augment.colour import Jitter, recolour
 from stm_fast.training.augment.crops import Crop, SquareCrop
+from stm_fast.training.augment.views import View
 from stm_fast.training.sampling import Sampling
 
 
@@ -32,10 +25,11 @@ class Augmentation:
         flip: probability that all frames are flipped left to right.
         frame_motion: affine map of each frame about its centre, after the crop. Where it reaches beyond the crop, the
             picture goes on.
+        frame_bend: bend of each frame, after that.
         clip_colours: change of colours, the same for all frames.
         frame_colours: change of the colours of each frame.
         grey: probability that all frames are grey.
-        fill: colour outside the picture, where masks are background; None reflects the picture and its mask.
+        fill: see `View`.
     """
 
     clip_motion: Motion = field(default_factory=Motion)
@@ -43,15 +37,16 @@ class Augmentation:
     crop_each: bool = False
     flip: float = 0.0
     frame_motion: Motion = field(default_factory=Motion)
+    frame_bend: Bend = field(default_factory=Bend)
     clip_colours: Jitter = field(default_factory=Jitter)
     frame_colours: Jitter = field(default_factory=Jitter)
     grey: float = 0.0
     fill: Colour | None = None
 
-    def maps(
+    def views(
         self, rng: np.random.Generator, mask: Picture, ids: NDArray[np.integer], sampling: Sampling
-    ) -> list[Matrix]:
-        """Draw the map from the picture to each frame.
+    ) -> list[View]:
+        """Draw what each frame shows of the picture.
 
         Args:
             rng: source of randomness.
@@ -63,13 +58,14 @@ class Augmentation:
         if rng.random() < self.flip:
             moved = flip(mask.shape[1]) @ moved
         middle = ((sampling.size - 1) / 2,) * 2
-        maps: list[Matrix] = []
+        views: list[View] = []
         shown = moved
         for number in range(sampling.frames):
             if number == 0 or self.crop_each:
                 shown = self._crop(rng, mask, ids, moved, sampling)
-            maps.append(self.frame_motion.draw(rng, middle, sampling.size) @ shown)
-        return maps
+            matrix = self.frame_motion.draw(rng, middle, sampling.size) @ shown
+            views.append(View(matrix, sampling.size, self.frame_bend.draw(rng, sampling.size), self.fill))
+        return views
 
     def _crop(
         self, rng: np.random.Generator, mask: Picture, ids: NDArray[np.integer], moved: Matrix, sampling: Sampling
@@ -81,10 +77,6 @@ class Augmentation:
         x, y, _ = moved @ (column, row, 1)
         point = (float(np.clip(x, 0, width - 1)), float(np.clip(y, 0, height - 1)))
         return self.crop.draw(rng, (height, width), point, sampling) @ moved
-
-    def warp(self, frame: Picture, mask: Picture, matrix: Matrix, size: int) -> tuple[Picture, Picture]:
-        """Map a frame `(H, W, 3)` and its mask `(H, W)` to `size` by `size` pixels."""
-        return warp_frame(frame, matrix, size, self.fill), warp_mask(mask, matrix, size, reflect=self.fill is None)
 
     def recolour(self, rng: np.random.Generator, frames: Sequence[Picture]) -> list[Picture]:
         """Change the colours of a clip's frames."""

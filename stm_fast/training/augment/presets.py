@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 from stm_fast.training.augment.affine import Motion
 from stm_fast.training.augment.augmentation import Augmentation
+from stm_fast.training.augment.bends import Bend
 from stm_fast.training.augment.colour import Jitter
 from stm_fast.training.augment.crops import ResizedCrop, SquareCrop
 
@@ -46,6 +47,7 @@ _STCN = Preset(
         crop_each=True,
         flip=0.5,
         frame_motion=Motion(rotation=20, shear=10, zoom=(0.9, 1.1)),
+        frame_bend=Bend(probability=0.33, amount=0.02, points=12),
         clip_colours=Jitter(brightness=0.1, contrast=0.05, saturation=0.05, hue=0.05),
         frame_colours=Jitter(brightness=0.1, contrast=0.05, saturation=0.05),
         grey=0.05,
@@ -69,7 +71,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType({"paper": _PAPER, "stcn": _STCN
 - `paper`: section 3.5 of the STM paper (arXiv 1904.00607). Each frame of a picture has a random affine map and crop of
   its own. Videos are cropped, all frames of a clip alike. Colours stay. The paper does not give the ranges of the maps;
   those here are ours. Sizes of crops are the sampling's.
-- `stcn`: the figures of STCN's code (github.com/hkchengrex/STCN, `dataset/static_dataset.py` and
-  `dataset/vos_dataset.py`), without its thin-plate splines, which bend a third of the frames that are made of pictures.
-  Its maps are composed: where its second map shows the mean colour around a crop, the picture goes on here.
+- `stcn`: the figures of STCN's code (github.com/hkchengrex/STCN, `static_dataset.py`, `vos_dataset.py` and `tps.py` in
+  `dataset/`). Its maps are composed here and applied once: where its second map shows the mean colour around a crop,
+  the picture goes on.
 """

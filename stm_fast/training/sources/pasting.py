@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stm_fast.training.augment.affine import Matrix, Motion, Picture, centre, warp_frame
+from stm_fast.training.augment.affine import Matrix, Motion, Picture, centre
 from stm_fast.training.augment.opencv import opencv
 
 _PLACES = (0.15, 0.85)
@@ -35,20 +35,14 @@ class CutOut:
 
     def paste(self, frame: Picture, mask: Picture, matrix: Matrix, number: int) -> None:
         """Paste the object over a frame `(S, S, 3)` and its mask `(S, S)`, in place, under the id `number`."""
-        cover = _warp_cover(self.cover, matrix, len(mask))
-        left, top, width, height = opencv().boundingRect(cover)
+        cv2, size = opencv(), (len(mask), len(mask))
+        cover = cv2.warpAffine(self.cover, matrix[:2], size, flags=cv2.INTER_LINEAR)
+        left, top, width, height = cv2.boundingRect(cover)
         part = slice(top, top + height), slice(left, left + width)
         alpha = cover[part][..., None].astype(np.uint16)
-        paint = warp_frame(self.frame, matrix, len(mask))[part]
-        frame[part] = (paint * alpha + frame[part] * (255 - alpha) + 127) // 255
+        paint = cv2.warpAffine(self.frame, matrix[:2], size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        frame[part] = (paint[part] * alpha + frame[part] * (255 - alpha) + 127) // 255
         mask[part][cover[part] > 127] = number
-
-
-def _warp_cover(cover: Picture, matrix: Matrix, size: int) -> Picture:
-    """Map a cover `(H, W)` of 0 to 255 to `size` by `size` pixels by linear interpolation; outside it is 0."""
-    cv2 = opencv()
-    warped: Picture = cv2.warpAffine(cover, matrix[:2], (size, size), flags=cv2.INTER_LINEAR)
-    return warped
 
 
 def cut_out(frame: Picture, mask: Picture, number: int, side: float) -> CutOut:

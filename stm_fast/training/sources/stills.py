@@ -42,8 +42,8 @@ class StillSource:
         own = rng.permutation(ids)[: sampling.max_objects - pasted]
         mask = renumber(mask, own)
         augmentation = self.preset.stills
-        maps = augmentation.maps(rng, mask, np.arange(1, len(own) + 1), sampling)
-        frames, masks = map(list, zip(*(augmentation.warp(frame, mask, m, sampling.size) for m in maps), strict=True))
+        views = augmentation.views(rng, mask, np.arange(1, len(own) + 1), sampling)
+        frames, masks = map(list, zip(*(view.of(frame, mask) for view in views), strict=True))
         others = rng.choice(len(self.stills) - 1, pasted, replace=False)
         for number, other in enumerate(others + (others >= index), len(own) + 1):
             self._paste(int(other), frames, masks, number, rng)

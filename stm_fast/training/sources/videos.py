@@ -77,10 +77,8 @@ class VideoSource:
         if not len(ids):
             return None
         augmentation = self.preset.videos
-        maps = augmentation.maps(rng, first, ids, sampling)
-        warped = [
-            augmentation.warp(*picture, matrix, sampling.size) for picture, matrix in zip(pictures, maps, strict=True)
-        ]
+        views = augmentation.views(rng, first, ids, sampling)
+        warped = [view.of(*picture) for view, picture in zip(views, pictures, strict=True)]
         frames = augmentation.recolour(rng, [frame for frame, _ in warped])
         return choose_objects(frames, [mask for _, mask in warped], sampling.max_objects, rng)
 
