@@ -11,7 +11,7 @@ from stm_fast.errors import MediaError
 from stm_fast.media.images import IMAGE_SUFFIXES
 
 MAX_DEPTH = 8
-_MASK_BESIDE = ".png"
+_MASKS_BESIDE = frozenset({".png"})
 
 
 class Place(NamedTuple):
@@ -32,10 +32,6 @@ class Place(NamedTuple):
     image_mark: str = ""
     mask_mark: str = ""
     depth: int = 0
-
-    def __str__(self) -> str:
-        image = _below(self.images, f"NAME{self.image_mark}.jpg")
-        return f"{image} with {_below(self.masks, f'NAME{self.mask_mark}.png')}"
 
 
 class _Form(NamedTuple):
@@ -79,10 +75,9 @@ class Pairs:
         """
         images_folder, masks_folder = root / place.images, root / place.masks
         beside = images_folder == masks_folder and place.image_mark == place.mask_mark
-        images = _endings(
-            images_folder, place.image_mark, place.depth, IMAGE_SUFFIXES - {_MASK_BESIDE if beside else ""}
-        )
-        masks = _endings(masks_folder, place.mask_mark, place.depth, {_MASK_BESIDE} if beside else IMAGE_SUFFIXES)
+        image_suffixes = IMAGE_SUFFIXES - _MASKS_BESIDE if beside else IMAGE_SUFFIXES
+        images = _endings(images_folder, place.image_mark, place.depth, image_suffixes)
+        masks = _endings(masks_folder, place.mask_mark, place.depth, _MASKS_BESIDE if beside else IMAGE_SUFFIXES)
         names = sorted(images.keys() & masks.keys())
         if not names:
             return 0
@@ -98,7 +93,7 @@ class Pairs:
         return len(names)
 
 
-def _endings(folder: Path, mark: str, depth: int, suffixes: frozenset[str] | set[str]) -> Mapping[str, str]:
+def _endings(folder: Path, mark: str, depth: int, suffixes: frozenset[str]) -> Mapping[str, str]:
     """Return the endings, mark and suffix, of the image files of a folder, by the rest of their names."""
     found: dict[str, str] = {}
     for name in _files(folder, depth):
@@ -123,7 +118,3 @@ def _files(folder: Path, depth: int) -> Iterator[str]:
         folders[:] = [] if len(inside) == depth else [each for each in folders if not each.startswith((".", "__"))]
         prefix = "".join(f"{each}/" for each in inside)
         yield from (prefix + file for file in files if not file.startswith("."))
-
-
-def _below(folder: str, name: str) -> str:
-    return f"{folder}/{name}" if folder else name
