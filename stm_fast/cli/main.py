@@ -14,7 +14,8 @@ from stm_fast.cli.doctor import doctor
 from stm_fast.cli.evaluate import evaluate
 from stm_fast.cli.segment import segment
 from stm_fast.cli.suggest import suggest
-from stm_fast.cli.train import app as train
+from stm_fast.cli.train import EPILOG as RECIPES
+from stm_fast.cli.train import train
 from stm_fast.cli.tune import tune
 
 WORDS = "docs/glossary.md explains the words: memory, policy, prototype, offload, uncertainty and others."
@@ -33,7 +34,7 @@ app.command(epilog=WORDS)(suggest)
 app.command(epilog=WORDS)(evaluate)
 app.command()(doctor)
 app.command()(tune)
-app.add_typer(train, name="train")
+app.command(epilog=RECIPES)(train)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ class WeightAverage:
 
     Args:
         model: whose parameters are averaged where they require gradients.
-        decay: weight of the past in every update.
+        decay: weight of the past in every update; 0 for an average that is always the last weights.
 
     Attributes:
         state: the average by parameter name.
@@ -38,6 +38,11 @@ class WeightAverage:
     def copy(self) -> dict[str, Tensor]:
         """Return a copy of the average."""
         return {name: weight.clone() for name, weight in self.state.items()}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Take over an average, which may be on another device."""
+        for name, weight in self.state.items():
+            weight.copy_(state[name])
 
     def assign(self, model: nn.Module) -> None:
         """Give the model the averaged weights."""

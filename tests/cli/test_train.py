@@ -1,4 +1,4 @@
-"""`stm-fast train synthetic`: from pictures to weights, and what it refuses."""
+"""`stm-fast train`: from pictures to weights, and what it refuses."""
 
 import shutil
 from pathlib import Path
@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+pytest.importorskip("accelerate")
 pytest.importorskip("cv2")
 pytest.importorskip("skimage")
 
 from stm_fast import load_model
 from stm_fast.cli.main import app
-from stm_fast.data.synthetic.pool import ClipPool, PoolSpec, make_pool
+from stm_fast.data.synthetic.pool import PoolSpec, make_pool
+from stm_fast.training.recipe_files import load_recipe, recipe_names
 from tests.data.pictures import asset_library
 
 
@@ -26,60 +28,86 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def train(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Runs the command on prepared pictures and five small clips, with a trunk that starts at random."""
-    out = tmp_path / "out"
-    shutil.copytree(prepared, out)
-    monkeypatch.setattr(ClipPool, "__len__", lambda pool: 5)
-    monkeypatch.setattr("stm_fast.training.pretrained.lite0_classifier", dict)
-    monkeypatch.setattr("stm_fast.models.compact.start_from_classifier", lambda model, classifier: None)
-
-    def run(*arguments: str) -> Result:
-        return CliRunner().invoke(app, ["train", "synthetic", str(out), *arguments])
-
-    return run
+def out(prepared: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(prepared, tmp_path / "out"))
 
 
-def test_from_pictures_to_weights_and_on(train, tmp_path: Path) -> None:
-    result = train("--recipe", "smoke", "--clips", "1")
+def run(*arguments: str | Path) -> Result:
+    result = CliRunner().invoke(app, ["train", *map(str, arguments)])
+    assert "Traceback" not in result.output
+    return result
+
+
+def test_from_pictures_to_weights_and_on(out: Path) -> None:
+    smoke = ("smoke", out, "start=none", "rounds.0.stages.0.size=48")
+    result = run(*smoke)
     assert result.exit_code == 0, result.output
-    weights = tmp_path / "out" / "run" / "best.safetensors"
-    assert f"{weights.name}: validation J 0." in result.output.replace("\n", "")
-    load_model(weights)
-    again = train("--recipe", "smoke", "--clips", "1")
+    said = result.output.replace("\n", "")
+    assert "best.safetensors: validation j 0." in said
+    assert "step 4: loss" in said
+    load_model(out / "best.safetensors")
+    load_model(out / "last.safetensors")
+    assert load_recipe(str(out / "recipe.yaml")).rounds[0].stages[0].size == 48
+    assert len(list((out / "pictures").iterdir())) == 2
+    again = run(*smoke)
     assert again.exit_code == 0, again.output
-    longer = train("--recipe", "smoke", "--clips", "1", "--start", str(weights))
-    assert "was made with start None" in longer.output
-    other = train("--recipe", "smoke", "--clips", "1", "--seed", "1")
+    other = run(*smoke, "seed=1")
     assert other.exit_code == 1
     assert "was made with seed 0, not 1" in other.output
+    assert load_recipe(str(out / "recipe.yaml")).seed == 0
+    lost = run("smoke", out, f"start={out / 'none.safetensors'}", "rounds.0.stages.0.size=48")
+    assert lost.exit_code == 1
+
+
+def test_recipes_are_listed() -> None:
+    result = run("--list")
+    assert result.exit_code == 0
+    for name, title in recipe_names().items():
+        assert name in result.output
+        assert title in result.output
+    shown = " ".join(run("--help").output.split())
+    assert "stm-paper-static: stage 1 of the paper" in shown
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("--recipe", "soup"), "--recipe must be compact or smoke, got soup"),
-        (("--clips", "0"), "--clips"),
-        (("--dtype", "int8"), "int8"),
+        (("soup",), "recipe 'soup' is neither a YAML file nor one of the package's"),
+        (("smoke", "precision=int8"), "precision must be one of fp32, bf16, fp16, got 'int8'"),
+        (
+            ("smoke", "--export-official", "w.pth"),
+            "--export-official needs the model resnet50; the recipe's is compact",
+        ),
+        (("smoke", "--device", "toaster"), "--device 'toaster' cannot be used"),
+        (("stm-paper-static",), "no folder for the dataset msra10k: give --data DIR, which holds MSRA10K/"),
+        (("smoke", "precision=fp16", "--device", "cpu"), "precision fp16 needs a GPU"),
     ],
 )
-def test_options_out_of_range(train, tmp_path: Path, arguments: tuple[str, ...], sentence: str) -> None:
-    result = train(*arguments)
+def test_what_cannot_be_trained_is_told(tmp_path: Path, arguments: tuple[str, ...], sentence: str) -> None:
+    recipe, *rest = arguments
+    result = run(recipe, tmp_path / "out", *rest)
     assert result.exit_code in (1, 2)
-    assert sentence in result.output
-    assert not (tmp_path / "out" / "settings.json").exists()
+    assert sentence in " ".join(result.output.split())
+    assert not (tmp_path / "out" / "checkpoint.pt").exists()
 
 
-def test_missing_extra_is_named(train, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stm_fast.cli.train.find_spec", lambda name: None if name == "cv2" else True)
-    result = train()
+def test_all_missing_datasets_are_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    result = run("stcn-like", tmp_path / "out", "--data", tmp_path / "data", "start=none", "precision=fp32")
+    assert result.exit_code == 2
+    for official in ("fewshot_data.zip", "DUTS-TR.zip", "images.zip", "DAVIS-2017-trainval-480p.zip"):
+        assert official in result.output
+
+
+def test_a_missing_package_is_named(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stm_fast.cli.synthetic_clips.find_spec", lambda name: None if name == "cv2" else True)
+    result = run("smoke", out)
     assert result.exit_code == 1
-    assert "training needs cv2: pip install 'stm-fast[train]'" in result.output
+    assert "synthetic clips need cv2: pip install 'stm-fast[train]'" in result.output
 
 
 def test_pictures_that_are_missing_are_named(tmp_path: Path) -> None:
-    (tmp_path / "sources").mkdir()
-    arguments = ["train", "synthetic", str(tmp_path / "out"), "--sources", str(tmp_path / "sources")]
-    result = CliRunner().invoke(app, arguments)
+    (tmp_path / "pictures").mkdir()
+    result = run("smoke", tmp_path / "out", f"synthetic.pictures={tmp_path / 'pictures'}")
     assert result.exit_code == 1
     assert "lacks the unpacked packages" in result.output

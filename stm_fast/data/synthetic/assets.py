@@ -36,7 +36,7 @@ class AssetLibrary:
         """Open a library made by `prepare_assets`."""
         cutouts, clipart, photos = (tuple(sorted((root / kind).glob("*"))) for kind in ("cutout", "clipart", "photo"))
         if not cutouts or not photos:
-            raise StmFastError(f"{root} holds no cut-outs or no photographs; `stm-fast train synthetic` prepares them")
+            raise StmFastError(f"{root} holds no cut-outs or no photographs; `stm-fast train compact` prepares them")
         return cls(cutouts, clipart, photos)
 
     def load(self, path: Path) -> Picture:

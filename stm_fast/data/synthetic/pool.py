@@ -97,7 +97,7 @@ class ClipPool:
         self.root = root
         shards = sorted(root.glob("shard_*"))
         if not shards:
-            raise StmFastError(f"pool folder {root} holds no shards; `stm-fast train synthetic` makes them")
+            raise StmFastError(f"pool folder {root} holds no shards; `stm-fast train compact` makes them")
         self._frames = [np.load(shard / "frames.npy", mmap_mode="r") for shard in shards]
         self._masks = [np.load(shard / "masks.npy", mmap_mode="r") for shard in shards]
 

