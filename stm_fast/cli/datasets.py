@@ -17,8 +17,9 @@ def _sets() -> str:
     return "; ".join(f"{', '.join(names)}: {sets}" for sets, names in layouts.items())
 
 
-def _known(layout: str) -> str:
-    if layout not in VIDEO_LAYOUTS:
+def known_layout(layout: str | None) -> str | None:
+    """Return the argument; raise a usage error if it is the name of no layout."""
+    if layout is not None and layout not in VIDEO_LAYOUTS:
         raise typer.BadParameter(f"{layout!r} is not one of {', '.join(VIDEO_LAYOUTS)}.")
     return layout
 
@@ -27,7 +28,7 @@ DatasetLayout = Annotated[
     str,
     typer.Option(
         "--dataset",
-        callback=_known,
+        callback=known_layout,
         autocompletion=lambda: list(VIDEO_LAYOUTS),
         metavar=f"[{'|'.join(VIDEO_LAYOUTS)}]",
         help="Layout of ROOT. " + " ".join(f"{each.name}: {each.holds}." for each in VIDEO_LAYOUTS.values()),

@@ -7,7 +7,7 @@ import typer
 
 from stm_fast.cli import options
 from stm_fast.cli.console import say, stdout, with_sentences
-from stm_fast.cli.evaluate import print_scores
+from stm_fast.cli.score_table import print_scores
 from stm_fast.cli.segment import save
 from stm_fast.tracking.options import TrackOptions
 
@@ -30,7 +30,7 @@ def demo(
     """
     from stm_fast.data import demo_clip
     from stm_fast.data.layouts import open_videos
-    from stm_fast.evaluation.report import write_report
+    from stm_fast.evaluation.report import Report
     from stm_fast.evaluation.run import ClipRun
     from stm_fast.evaluation.score import check_scoring, score_clip
     from stm_fast.tracking.output import OutputFolder
@@ -48,7 +48,8 @@ def demo(
     results = OutputFolder(out)
     scores = score_clip(clip, results.masks)
     run = ClipRun(clip.name, summary.frames, summary.seconds["total"], summary.memory_tokens)
-    write_report(out, dataset, scores, [run], tracking.settings())
-    print_scores("stm-fast demo", scores, [run])
+    report = Report(dataset, scores, [run], settings=tracking.settings())
+    report.write(out)
+    print_scores("stm-fast demo", report)
     for path in (results.overlay, results.contact_sheet, results.masks):
         stdout.print(str(path), markup=False, soft_wrap=True)

@@ -12,6 +12,7 @@ from stm_fast.cli.console import DEBUG_VARIABLE, Commands, stdout, takes_loudnes
 from stm_fast.cli.demo import demo
 from stm_fast.cli.doctor import doctor
 from stm_fast.cli.evaluate import evaluate
+from stm_fast.cli.score import score
 from stm_fast.cli.segment import segment
 from stm_fast.cli.suggest import suggest
 from stm_fast.cli.train import EPILOG as RECIPES
@@ -32,6 +33,7 @@ app.command(epilog=WORDS)(segment)
 app.command()(demo)
 app.command(epilog=WORDS)(suggest)
 app.command(epilog=WORDS)(evaluate)
+app.command(epilog=WORDS)(score)
 app.command()(doctor)
 app.command()(tune)
 app.command(epilog=RECIPES)(train)

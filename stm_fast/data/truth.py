@@ -14,20 +14,21 @@ MIN_ANNOTATED_FRAMES = 3
 _LOOKED_AT = 3
 
 
-def unscored_because(clip: Clip, void: int | None = None) -> str | None:
+def unscored_because(clip: Clip, void: int | None = None, min_annotated: int = MIN_ANNOTATED_FRAMES) -> str | None:
     """Return in a few words why a clip cannot be scored, or None if it can be.
 
     Args:
         clip: any clip.
         void: id of pixels that belong to no object and are not scored, or None.
+        min_annotated: number of annotated frames that it needs, by default in the protocol of DAVIS.
 
     Raises:
         MediaError: a mask cannot be read.
     """
     if not has_truth(clip.truth.values(), void):
         return "only masks of first appearances"
-    if len(clip.truth) < MIN_ANNOTATED_FRAMES:
-        return f"fewer than {MIN_ANNOTATED_FRAMES} annotated frames"
+    if len(clip.truth) < min_annotated:
+        return f"fewer than {min_annotated} annotated frames"
     return None
 
 

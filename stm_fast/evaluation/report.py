@@ -4,63 +4,129 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from stm_fast.data.clips import Dataset
+from stm_fast.data.faults import name_some
+from stm_fast.evaluation.protocol import DAVIS, Protocol
 from stm_fast.evaluation.run import ClipRun
-from stm_fast.evaluation.score import MeanScore, ObjectScore
-from stm_fast.media.files import write_text
+from stm_fast.evaluation.score import MeanScore, ObjectScore, means
+from stm_fast.media.files import discard, write_text
 from stm_fast.media.summary import versions
 
+NAMES = ("scores.csv", "scores.json")
 
-def write_report(
-    out: str | Path,
-    dataset: Dataset,
-    scores: Sequence[ObjectScore],
-    runs: Sequence[ClipRun],
-    settings: Mapping[str, object],
-    unscored: Mapping[str, str] | None = None,
-) -> None:
-    """Write `out/scores.csv`, a line per object, and `out/scores.json`, with means, speed, settings and versions.
 
-    Scores are in [0, 1]. Clips that have none are in `scores.json` alone, with a mean of null and the reason.
+@dataclass(frozen=True)
+class Report:
+    """What an evaluation found.
 
-    Args:
-        out: the folder.
-        dataset: what was segmented.
-        scores: of at least one object.
-        runs: of all clips.
-        settings: options of the run.
+    Attributes:
+        dataset: what was scored.
+        scores: of the objects in scored frames; none if nothing could be scored.
+        runs: of the clips that were segmented; none if finished masks were scored.
         unscored: why clips have no score, by their names.
-
-    Raises:
-        OSError: a file cannot be written.
+        protocol: by which scores were made.
+        void: id of pixels that are not scored, or None.
+        settings: options of the run.
     """
-    speed = {run.clip: run.frames_per_second for run in runs}
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["clip", "object", "J&F", "J", "F", "frames/s"])
-    for score in scores:
-        numbers = (score.jf, score.j, score.f, speed[score.clip])
-        writer.writerow([score.clip, score.object_id, *(f"{number:.4f}" for number in numbers)])
-    write_text(Path(out) / "scores.csv", table.getvalue())
-    report = {
-        "dataset": dataset.name,
-        "mean": asdict(MeanScore.of(scores)),
-        "clips": {run.clip: _clip(run, scores, (unscored or {}).get(run.clip)) for run in runs},
-        "settings": dict(settings),
-        "versions": versions(),
-    }
-    write_text(Path(out) / "scores.json", json.dumps(report, indent=2) + "\n")
+
+    dataset: Dataset
+    scores: Sequence[ObjectScore]
+    runs: Sequence[ClipRun] = ()
+    unscored: Mapping[str, str] = field(default_factory=dict)
+    protocol: Protocol = DAVIS
+    void: int | None = None
+    settings: Mapping[str, object] = field(default_factory=dict)
+
+    def of(self, clip: str) -> list[ObjectScore]:
+        """Return the scores of a clip."""
+        return [score for score in self.scores if score.clip == clip]
+
+    def run(self, clip: str) -> ClipRun | None:
+        """Return the run of a clip; None if it was not segmented here."""
+        return next((run for run in self.runs if run.clip == clip), None)
+
+    def in_all(self) -> ClipRun | None:
+        """Return frames, seconds and the peak of memory of all clips; None if none was segmented here."""
+        if not self.runs:
+            return None
+        frames, seconds = sum(run.frames for run in self.runs), sum(run.seconds for run in self.runs)
+        peaks = [run.peak_bytes for run in self.runs if run.peak_bytes is not None]
+        tokens = max(run.memory_tokens for run in self.runs)
+        return ClipRun("", frames, seconds, tokens, max(peaks, default=None))
+
+    def write(self, out: str | Path) -> None:
+        """Write `out/scores.csv`, a line per object, and `out/scores.json`, with means, settings and versions.
+
+        Scores are in [0, 1]; memory is in bytes in JSON, and in MB (10⁶ bytes) in CSV. Clips that have no score are in
+        `scores.json` alone, with a mean of null and the reason.
+
+        Raises:
+            OSError: a file cannot be written.
+        """
+        write_text(Path(out) / NAMES[0], self._table())
+        report = {
+            "dataset": self.dataset.name,
+            "protocol": {"name": self.protocol.name, "scored": self.protocol.scored.value, "void": self._void()},
+            **{name: asdict(mean) for name, mean in means(self.scores).items()},
+            "clips": {clip.name: self._clip(clip.name) for clip in self.dataset},
+            **({} if (total := self.in_all()) is None else {"speed": _figures(total)}),
+            "settings": dict(self.settings),
+            "versions": versions(),
+        }
+        write_text(Path(out) / NAMES[1], json.dumps(report, indent=2) + "\n")
+
+    def _void(self) -> str:
+        if self.void is None:
+            return "none"
+        return f"{self.void}, {'background' if self.protocol.void_is_background else 'not scored'}"
+
+    def _table(self) -> str:
+        table = io.StringIO()
+        writer = csv.DictWriter(table, list(self._row(self.scores[0])), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(map(self._row, self.scores))
+        return table.getvalue()
+
+    def _row(self, score: ObjectScore) -> dict[str, object]:
+        """Return a line of the table by columns, which are the same for all objects of a report."""
+        row: dict[str, object] = {"clip": score.clip, "object": score.object_id}
+        row |= {"J&F": f"{score.jf:.4f}", "J": f"{score.j:.4f}", "F": f"{score.f:.4f}"}
+        if self.protocol.last_quarter:
+            row["J_tr"] = f"{score.j_last:.4f}"
+        if any(each.unseen is not None for each in self.scores):
+            seen = "" if score.unseen is None else "no" if score.unseen else "yes"
+            row |= {"category": score.category or "", "seen": seen}
+        if run := self.run(score.clip):
+            row["frames/s"] = f"{run.frames_per_second:.4f}"
+            row["peak MB"] = "" if run.peak_bytes is None else f"{run.peak_bytes / 1e6:.1f}"
+        return row | {"protocol": self.protocol.name, "void": self._void()}
+
+    def _clip(self, clip: str) -> dict[str, object]:
+        own, run = self.of(clip), self.run(clip)
+        return {
+            "mean": asdict(MeanScore.of(own)) if own else None,
+            **({} if clip not in self.unscored else {"unscored": self.unscored[clip]}),
+            "objects": {str(score.object_id): asdict(score) for score in own},
+            **({} if run is None else _figures(run)),
+        }
 
 
-def _clip(run: ClipRun, scores: Sequence[ObjectScore], unscored: str | None) -> dict[str, object]:
-    own = [score for score in scores if score.clip == run.clip]
-    return {
-        "mean": asdict(MeanScore.of(own)) if own else None,
-        **({} if unscored is None else {"unscored": unscored}),
-        "objects": {str(score.object_id): asdict(score) for score in own},
-        "frames": run.frames,
-        "frames_per_second": run.frames_per_second,
-    }
+def _figures(run: ClipRun) -> dict[str, object]:
+    return {"frames": run.frames, "frames_per_second": run.frames_per_second, "peak_bytes": run.peak_bytes}
+
+
+def reasons(unscored: Mapping[str, str]) -> str:
+    """Say why clips have no score: each reason once, with the clips that it applies to."""
+    clips: dict[str, list[str]] = {}
+    for clip, reason in unscored.items():
+        clips.setdefault(reason, []).append(clip)
+    return "; ".join(f"{reason} in {name_some(names)}" for reason, names in clips.items())
+
+
+def clear_reports(out: Path) -> None:
+    """Remove the files of an earlier report."""
+    for name in NAMES:
+        discard(out / name)

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from stm_fast.data.clips import Clip, Dataset
+from stm_fast.evaluation.peak_memory import PeakMemory
+from stm_fast.evaluation.test_time import MultiViewSegmenter
 from stm_fast.inference.segmenter import Segmenter
 from stm_fast.media.files import write_text
 from stm_fast.media.masks import write_mask
@@ -25,12 +27,14 @@ class ClipRun:
         frames: frames segmented.
         seconds: wall time of decoding, segmenting and writing them.
         memory_tokens: locations held by the memory at the end, for one object.
+        peak_bytes: see `stm_fast.evaluation.peak_memory.PeakMemory`; None if unknown.
     """
 
     clip: str
     frames: int
     seconds: float
     memory_tokens: int
+    peak_bytes: int | None = None
 
     @property
     def frames_per_second(self) -> float:
@@ -39,7 +43,7 @@ class ClipRun:
 
 
 def run_clip(
-    segmenter: Segmenter,
+    segmenter: Segmenter | MultiViewSegmenter,
     clip: Clip,
     dataset: Dataset,
     out: str | Path,
@@ -64,10 +68,10 @@ def run_clip(
         MediaError: the clip cannot be read.
         OSError: a file cannot be written.
     """
-    record = Path(out) / "runs" / f"{clip.name}.json"
-    before = _recorded(record)
+    before = recorded(clip, out)
     if before is not None:
         return before
+    memory = PeakMemory(next(segmenter.model.parameters()).device)
     begin = time.perf_counter()
     done = 0
     masks = Path(out) / dataset.masks_folder / clip.name
@@ -80,16 +84,21 @@ def run_clip(
                 write_mask(masks / f"{frame.name}.png", frame.mask)
             each()
             done += 1
-    run = ClipRun(clip.name, done, time.perf_counter() - begin, segmenter.memory.tokens)
-    write_text(record, json.dumps(asdict(run), indent=2) + "\n")
+    run = ClipRun(clip.name, done, time.perf_counter() - begin, segmenter.memory.tokens, memory.bytes())
+    write_text(_record(clip, out), json.dumps(asdict(run), indent=2) + "\n")
     return run
 
 
-def _recorded(record: Path) -> ClipRun | None:
+def recorded(clip: Clip, out: str | Path) -> ClipRun | None:
     """Return the record of an earlier run of a clip, or None if none can be read."""
+    record = _record(clip, out)
     if not record.exists():
         return None
     try:
         return ClipRun(**json.loads(record.read_text(encoding="utf-8")))
     except (ValueError, TypeError):
         return None
+
+
+def _record(clip: Clip, out: str | Path) -> Path:
+    return Path(out) / "runs" / f"{clip.name}.json"

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from stm_fast.errors import MediaError
+from stm_fast.inference.frames import Image
 from stm_fast.inference.objects import Mask, annotated_objects, to_ids
 from stm_fast.inference.segmentation import Segmentation
-from stm_fast.inference.segmenter import Segmenter
 from stm_fast.media.frames import Frame
 from stm_fast.media.masks import object_ids
 
@@ -57,6 +57,40 @@ class TrackedFrame:
     resumed: bool = False
 
 
+class FrameSegmenter(Protocol):
+    """Follows objects from frame to frame: a `Segmenter`, or something that does what it does."""
+
+    @property
+    def started(self) -> bool:
+        """Whether there is a video."""
+        ...
+
+    @property
+    def objects(self) -> tuple[int, ...]:
+        """Ids of the objects followed now."""
+        ...
+
+    def clear(self) -> None:
+        """Forget the video."""
+        ...
+
+    def start(self, frame: Image, mask: "Mask | None" = None) -> Segmentation:
+        """Begin a video."""
+        ...
+
+    def step(self, frame: Image) -> Segmentation:
+        """Segment the next frame."""
+        ...
+
+    def recall(self, frame: Image, mask: Mask) -> None:
+        """Take the next frame with a known mask."""
+        ...
+
+    def annotate(self, mask: Mask, objects: Collection[int] | None = None) -> Segmentation:
+        """Say where objects are in the current frame."""
+        ...
+
+
 class Prompts(Protocol):
     """The prompts of a clip."""
 
@@ -83,7 +117,7 @@ Corrected = Generator[TrackedFrame, "Correction | Mask | None", None]
 
 
 def propagate(
-    segmenter: Segmenter, frames: Iterable[Frame], prompts: Prompts, *, earlier: Earlier | None = None
+    segmenter: FrameSegmenter, frames: Iterable[Frame], prompts: Prompts, *, earlier: Earlier | None = None
 ) -> Corrected:
     """Segment a clip frame by frame.
 
@@ -161,7 +195,7 @@ def _known_mask(earlier: Earlier, index: int, name: str) -> NDArray[np.uint8] | 
     return known
 
 
-def _segment(segmenter: Segmenter, image: NDArray[np.uint8], new: "Mask | None") -> Segmentation | None:
+def _segment(segmenter: FrameSegmenter, image: NDArray[np.uint8], new: "Mask | None") -> Segmentation | None:
     """Segment the next frame, in which the objects of `new` join; return None before there is one."""
     if not segmenter.started:
         return None if new is None else segmenter.start(image, new)
@@ -169,7 +203,7 @@ def _segment(segmenter: Segmenter, image: NDArray[np.uint8], new: "Mask | None")
     return result if new is None else segmenter.annotate(new)
 
 
-def _recall(segmenter: Segmenter, image: NDArray[np.uint8], known: NDArray[np.uint8], new: "Mask | None") -> None:
+def _recall(segmenter: FrameSegmenter, image: NDArray[np.uint8], known: NDArray[np.uint8], new: "Mask | None") -> None:
     """Take the next frame with its known mask, in which the objects of `new` join."""
     if segmenter.started:
         segmenter.recall(image, known)
@@ -179,7 +213,7 @@ def _recall(segmenter: Segmenter, image: NDArray[np.uint8], known: NDArray[np.ui
         segmenter.start(image, new)
 
 
-def _correct(segmenter: Segmenter, image: NDArray[np.uint8], correction: "Correction | Mask") -> Segmentation:
+def _correct(segmenter: FrameSegmenter, image: NDArray[np.uint8], correction: "Correction | Mask") -> Segmentation:
     """Segment the last frame again with a correction."""
     mask, objects = correction if isinstance(correction, Correction) else Correction(correction)
     return segmenter.annotate(mask, objects) if segmenter.started else segmenter.start(image, mask)

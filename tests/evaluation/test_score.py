@@ -1,7 +1,5 @@
 """Scores: known overlaps give known numbers, and the protocol is DAVIS's."""
 
-import csv
-import json
 from pathlib import PurePath
 
 import numpy as np
@@ -11,9 +9,7 @@ from PIL import Image
 from stm_fast.data.clips import Clip, Dataset
 from stm_fast.errors import MediaError, StmFastError
 from stm_fast.evaluation import score
-from stm_fast.evaluation.report import write_report
-from stm_fast.evaluation.run import ClipRun
-from stm_fast.evaluation.score import MeanScore, ObjectScore, score_clip, score_dataset
+from stm_fast.evaluation.score import MeanScore, ObjectScore, score_clip, score_set
 from stm_fast.media.masks import write_mask
 
 
@@ -112,7 +108,9 @@ class TestScores:
 
     def test_dataset_keeps_the_order_of_clips(self, clip, tmp_path):
         clips = tuple(clip([square(10)] * 3, [square(10)] * 3, name) for name in "cab")
-        found = score_dataset(clips, tmp_path / "out")
+        folders = {name: tmp_path / "out" / name for name in "abc"}
+        found, unscored = score_set(Dataset("set", clips, PurePath()), folders, {})
+        assert not unscored
         assert [each.clip for each in found] == ["c", "a", "b"]
 
 
@@ -125,35 +123,3 @@ def test_missing_package_is_one_sentence(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "vos_benchmark.evaluator", None)
     with pytest.raises(StmFastError, match=r"scoring needs vos-benchmark: pip install 'stm-fast\[eval\]'"):
         score.check_scoring()
-
-
-def test_report_on_disk(tmp_path):
-    dataset = Dataset("set", (), PurePath("masks"))
-    scores = [ObjectScore("a", 1, 0.5, 0.7), ObjectScore("a", 2, 0.7, 0.9)]
-    write_report(tmp_path, dataset, scores, [ClipRun("a", 10, 2.0, 64)], {"size": 480})
-    rows = list(csv.DictReader((tmp_path / "scores.csv").open()))
-    assert [(row["clip"], row["object"], row["J&F"], row["frames/s"]) for row in rows] == [
-        ("a", "1", "0.6000", "5.0000"),
-        ("a", "2", "0.8000", "5.0000"),
-    ]
-    report = json.loads((tmp_path / "scores.json").read_text())
-    assert report["mean"]["jf"] == pytest.approx(0.7)
-    assert report["clips"]["a"]["objects"]["2"]["f"] == 0.9
-    assert report["settings"] == {"size": 480}
-
-
-def test_report_of_a_set_with_unscored_clips(tmp_path):
-    runs = [ClipRun("a", 10, 2.0, 64), ClipRun("b", 10, 2.0, 64)]
-    dataset = Dataset("set", (), PurePath("masks"))
-    write_report(tmp_path, dataset, [ObjectScore("a", 1, 0.5, 0.7)], runs, {}, {"b": "no truth"})
-    report = json.loads((tmp_path / "scores.json").read_text())
-    assert report["mean"]["jf"] == pytest.approx(0.6)
-    assert report["clips"]["b"] == {
-        "mean": None,
-        "unscored": "no truth",
-        "objects": {},
-        "frames": 10,
-        "frames_per_second": 5.0,
-    }
-    assert "unscored" not in report["clips"]["a"]
-    assert len((tmp_path / "scores.csv").read_text().splitlines()) == 2

@@ -40,7 +40,7 @@ def open_set(layout: VideoLayout, root: Path, subset: str | None) -> Dataset:
     clips = _several(root, subset) if _is_several(root) else [_single(root)]
     if subset is not None and subset not in {each.name for each in clips}:
         raise MediaError(f"{root} has no clip {subset}: its clip is {clips[0].name}")
-    void = _void(clips)
+    void = void_in(clips)
     clips = [replace(clip, void=void) for clip in clips]
     return Dataset(root.resolve().name, tuple(clips), PurePath("masks"), void=void)
 
@@ -65,7 +65,7 @@ def looks_like(layout: VideoLayout, root: Path) -> bool:
     return (root / "masks").is_dir()
 
 
-def _void(clips: Sequence[Clip]) -> int | None:
+def void_in(clips: Sequence[Clip]) -> int | None:
     """Return 255 if masks show it beside other ids, with a notice."""
     mixed = []
     for clip in clips:

@@ -1,0 +1,93 @@
+"""`stm-fast score`: score finished masks."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stm_fast.cli.console import stdout, with_sentences
+from stm_fast.cli.datasets import known_layout
+from stm_fast.cli.score_table import print_scores
+from stm_fast.data.layouts import VIDEO_LAYOUTS, open_videos
+from stm_fast.errors import ArgumentError, MediaError
+from stm_fast.media.notices import notice
+from stm_fast.tracking.claims import claim
+
+
+@with_sentences
+def score(
+    results: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PRED",
+            help="Masks to score: a folder with a folder for each clip, the OUT of stm-fast evaluate, or the folder of "
+            "one clip's masks.",
+        ),
+    ],
+    truth: Annotated[
+        Path,
+        typer.Argument(metavar="TRUTH", help="True masks in the same form; with --dataset, the folder of the dataset."),
+    ],
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            callback=known_layout,
+            metavar=f"[{'|'.join(VIDEO_LAYOUTS)}]",
+            help="Layout of TRUTH, whose protocol is followed. Without it, TRUTH holds masks alone, and the protocol "
+            "is that of DAVIS.",
+            show_default=False,
+        ),
+    ] = None,
+    subset: Annotated[
+        str | None, typer.Option("--set", help="Set of the dataset, as in stm-fast evaluate.", show_default=False)
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for scores.csv and scores.json.")] = Path("scores"),
+    void: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=255,
+            metavar="ID",
+            help="Do not score pixels of this id in TRUTH. Defaults to what the dataset says.",
+            show_default=False,
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the scores in OUT.")] = False,
+) -> None:
+    """Score masks that are finished: J and F, as stm-fast evaluate prints and writes them.
+
+    Masks are PNG files with the names of their frames. Clips without results are an error, which names them; results of
+    other clips are named and not scored.
+    """
+    from stm_fast.evaluation.finished import check_frames, results_for, truth_in
+    from stm_fast.evaluation.protocol import DAVIS, protocol_of
+    from stm_fast.evaluation.report import NAMES, Report, clear_reports, reasons
+    from stm_fast.evaluation.score import check_scoring, score_set
+
+    if dataset is None and subset is not None:
+        raise ArgumentError("set", "needs --dataset, which says what the sets are")
+    check_scoring()
+    clips = truth_in(truth) if dataset is None else open_videos(dataset, truth, subset)
+    void = clips.void if void is None else void
+    protocol = DAVIS if dataset is None else protocol_of(dataset)
+    folders = results_for(clips, results)
+    unscored = protocol.unscored(clips, void)
+    check_frames([clip for clip in clips if clip.name not in unscored], folders, protocol)
+    scores, unscored = score_set(clips, folders, unscored, void, protocol)
+    if not scores:
+        raise MediaError(f"{truth} has nothing to score ({reasons(unscored)})")
+    settings: dict[str, object] = {
+        "results": str(results),
+        "truth": str(truth),
+        "dataset": dataset,
+        "set": subset,
+        "void": void,
+    }
+    files = tuple(out / name for name in NAMES)
+    claim(out / "settings.json", files, settings, resume=False, overwrite=overwrite, clear=lambda: clear_reports(out))
+    report = Report(clips, scores, (), unscored, protocol, void, settings)
+    print_scores(clips.name, report)
+    report.write(out)
+    if unscored:
+        notice(f"{len(unscored)} of {len(clips)} clips were not scored: {reasons(unscored)}")
+    stdout.print(f"scores are in {files[0]} and {NAMES[1]}", markup=False, soft_wrap=True)

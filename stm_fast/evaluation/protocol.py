@@ -1,0 +1,117 @@
+"""Protocols: which masks of a dataset are scored, as its own evaluation does.
+
+What a number means depends on them: whether the given mask counts, whether the last frame does, and what void is.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from stm_fast.data.clips import Clip
+from stm_fast.data.truth import unscored_because
+
+
+class ScoredFrames(str, Enum):
+    """Which annotated frames of a clip are scored."""
+
+    inner = "all but the first and the last annotated frame of a clip"
+    after_first = "of each object, those after the one in which it first appears"
+    from_first = "of each object, those from the one in which it first appears"
+
+    @property
+    def min_annotated(self) -> int:
+        """Number of annotated frames that a clip needs for one of them to be scored."""
+        return {ScoredFrames.inner: 3, ScoredFrames.after_first: 2, ScoredFrames.from_first: 1}[self]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How the results of a dataset are scored.
+
+    Attributes:
+        name: for reports.
+        scored: which frames.
+        void_is_background: whether void pixels of the truth count as background, so that results in them are errors;
+            otherwise they are not scored.
+        last_quarter: whether J is also reported over the last quarter of the scored frames, J_tr.
+        source: where the rule comes from.
+    """
+
+    name: str
+    scored: ScoredFrames
+    void_is_background: bool = False
+    last_quarter: bool = False
+    source: str = ""
+
+    def unscored_because(self, clip: Clip, void: int | None = None) -> str | None:
+        """Return in a few words why a clip cannot be scored, or None if it can be.
+
+        Args:
+            clip: any clip.
+            void: id of pixels that belong to no object, or None.
+
+        Raises:
+            MediaError: a mask cannot be read.
+        """
+        return unscored_because(clip, void, self.scored.min_annotated)
+
+    def unscored(self, clips: Iterable[Clip], void: int | None = None) -> dict[str, str]:
+        """Return why clips cannot be scored, by their names; see `unscored_because`."""
+        return {clip.name: why for clip in clips if (why := self.unscored_because(clip, void))}
+
+
+DAVIS = Protocol(
+    "DAVIS semi-supervised",
+    ScoredFrames.inner,
+    source="davis2017-evaluation, davis2017/evaluation.py: the first and the last frame are dropped",
+)
+
+PROTOCOLS: Mapping[str, Protocol] = {
+    "youtube-vos": Protocol(
+        "YouTube-VOS",
+        ScoredFrames.after_first,
+        source="youtube-vos.org/dataset/vos: J and F averaged over the objects of seen and of unseen categories. The "
+        "server's code is not public: frames after an object's given mask are scored",
+    ),
+    "lvos": Protocol(
+        "LVOS",
+        ScoredFrames.from_first,
+        void_is_background=True,
+        source="lvos-evaluation, lvos/evaluation.py: an object's frames from the first of its range on",
+    ),
+    "vost": Protocol(
+        "VOST",
+        ScoredFrames.inner,
+        void_is_background=True,
+        last_quarter=True,
+        source="VOST, evaluation/source/evaluation.py: the first and the last frame are dropped; J_last is over the "
+        "last quarter; void is set to 0 in the truth and is not left out",
+    ),
+    "mose": Protocol(
+        "MOSE",
+        ScoredFrames.inner,
+        source="MOSE-api, MOSEv2/sam2_rcms/tools/score.py: the first and the last frame are dropped",
+    ),
+    "sa-v": Protocol(
+        "SA-V",
+        ScoredFrames.inner,
+        source="sam2, sav_dataset/utils/sav_benchmark.py: the first and the last annotated frame are dropped",
+    ),
+    "burst": Protocol(
+        "BURST, J and F",
+        ScoredFrames.after_first,
+        source="BURST-benchmark has HOTA, which vos-benchmark has not: J and F of the frames after an object's given "
+        "mask",
+    ),
+    "long-video": Protocol(
+        "DAVIS semi-supervised",
+        ScoredFrames.inner,
+        source="AFB-URR and XMem score it by davis2017-evaluation",
+    ),
+}
+"""Protocols of layouts by their names; `DAVIS` for all others. A version's name follows that of its layout."""
+
+
+def protocol_of(layout: str) -> Protocol:
+    """Return the protocol of a layout, such as "youtube-vos2019"."""
+    return next((each for name, each in PROTOCOLS.items() if layout.startswith(name)), DAVIS)
