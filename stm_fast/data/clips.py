@@ -95,10 +95,13 @@ class Submission:
     Attributes:
         text: what to send, as the object of "send", with `{masks}` for the folder of results.
         zip_root: folder inside the zip that holds the folders of clips; empty if they are not in a folder.
+        template: a JSON file whose form the results take instead of a zip, as in BURST; see
+            `stm_fast.data.video.burst.predictions`.
     """
 
     text: str
     zip_root: str = ""
+    template: Path | None = None
 
 
 @dataclass(frozen=True)

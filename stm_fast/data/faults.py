@@ -1,7 +1,7 @@
 """Collect the faults of a dataset on disk and report them together."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from stm_fast.data.clips import Clip, Dataset
 from stm_fast.errors import MediaError
@@ -29,6 +29,26 @@ class Faults:
     def add(self, clip: str, what: str) -> None:
         """Add a fault of a clip. Clips with the same `what` are reported in one line."""
         self._clips.setdefault(what, []).append(clip)
+
+    def collect(self, names: Iterable[str], make: Callable[[str], Clip | str]) -> tuple[Clip, ...]:
+        """Make the clips of a set.
+
+        Args:
+            names: of the clips.
+            make: returns a clip, or what it lacks.
+
+        Raises:
+            MediaError: clips lack something; see `check`.
+        """
+        clips = []
+        for name in names:
+            made = make(name)
+            if isinstance(made, str):
+                self.add(name, made)
+            else:
+                clips.append(made)
+        self.check()
+        return tuple(clips)
 
     def check(self) -> None:
         """If there are faults, raise `MediaError` with one line per kind of fault, and the remedy."""

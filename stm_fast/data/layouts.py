@@ -128,35 +128,140 @@ class VideoLayout:
         )
 
 
-_DAVIS_PAGE = "https://davischallenge.org"
 _SET_FOLDERS = "SET/JPEGImages/CLIP and SET/Annotations/CLIP"
 _FOLDER_IN_ROOT = "a folder in ROOT, such as valid, or ROOT itself"
+_YOUTUBE_VOS_PAGE = "https://youtube-vos.org/dataset/vos"
+_YOUTUBE_VOS_FILES = (
+    Download("train.zip", "its folder train goes into ROOT", ("train",)),
+    Download("valid.zip", "its folder valid goes into ROOT", ("valid", "valid_all_frames")),
+    Download(
+        "valid_all_frames.zip", "its folder valid_all_frames goes into ROOT or ROOT/all_frames", ("valid_all_frames",)
+    ),
+    Download("test.zip", "its folder test goes into ROOT", ("test", "test_all_frames")),
+    Download(
+        "test_all_frames.zip", "its folder test_all_frames goes into ROOT or ROOT/all_frames", ("test_all_frames",)
+    ),
+)
+
+
+def _davis(year: str, page: str, downloads: tuple[Download, ...]) -> VideoLayout:
+    holds = f"ImageSets/{year}/SET.txt, JPEGImages/480p/CLIP and Annotations/480p/CLIP"
+    sets_are = f"a list in ImageSets/{year}, such as val, or Full-Resolution/val for another resolution than 480p"
+    return VideoLayout(f"davis{year}", f"DAVIS {year}", "davis", holds, sets_are, page, downloads)
+
+
+def _youtube_vos(release: str) -> VideoLayout:
+    title = f"YouTube-VOS {release}".rstrip()
+    holds = f"{_SET_FOLDERS}, and SET/meta.json"
+    return VideoLayout(
+        f"youtube-vos{release}",
+        title,
+        "youtube_vos",
+        holds,
+        _FOLDER_IN_ROOT,
+        _YOUTUBE_VOS_PAGE,
+        _YOUTUBE_VOS_FILES,
+    )
+
 
 _LAYOUTS = (
-    VideoLayout(
-        "davis2016",
-        "DAVIS 2016",
-        "davis",
-        "ImageSets/2016/SET.txt, JPEGImages/480p/CLIP and Annotations/480p/CLIP",
-        "a list in ImageSets/2016, such as val",
-        f"{_DAVIS_PAGE}/davis2016/code.html",
+    _davis(
+        "2016",
+        "https://davischallenge.org/davis2016/code.html",
         (Download("DAVIS-data.zip", "its folder DAVIS is ROOT"),),
     ),
-    VideoLayout(
-        "davis2017",
-        "DAVIS 2017",
-        "davis",
-        "ImageSets/2017/SET.txt, JPEGImages/480p/CLIP and Annotations/480p/CLIP",
-        "a list in ImageSets/2017, such as val",
-        f"{_DAVIS_PAGE}/davis2017/code.html",
-        (
-            Download("DAVIS-2017-trainval-480p.zip", "its folder DAVIS is ROOT", ("train", "val", "trainval")),
-            Download("DAVIS-2017-test-dev-480p.zip", "its folder DAVIS is ROOT", ("test-dev",)),
+    _davis(
+        "2017",
+        "https://davischallenge.org/davis2017/code.html",
+        tuple(
+            Download(
+                f"DAVIS-2017-{name}-{resolution}.zip", "its folder DAVIS is ROOT", tuple(before + each for each in sets)
+            )
+            for name, sets in (
+                ("trainval", ("train", "val", "trainval")),
+                ("test-dev", ("test-dev",)),
+                ("test-challenge", ("test-challenge",)),
+            )
+            for resolution, before in (("480p", ""), ("Full-Resolution", "Full-Resolution/"))
         ),
     ),
-    VideoLayout("youtube-vos", "YouTube-VOS", "youtube_vos", f"{_SET_FOLDERS}, and SET/meta.json", _FOLDER_IN_ROOT),
-    VideoLayout("mose", "MOSE", "youtube_vos", _SET_FOLDERS, _FOLDER_IN_ROOT),
-    VideoLayout("lvos", "LVOS", "youtube_vos", _SET_FOLDERS, _FOLDER_IN_ROOT),
+    _youtube_vos("2018"),
+    _youtube_vos("2019"),
+    _youtube_vos(""),
+    VideoLayout(
+        "mose",
+        "MOSE",
+        "mose",
+        _SET_FOLDERS,
+        _FOLDER_IN_ROOT,
+        "https://github.com/henghuiding/MOSE-api",
+        (
+            Download("train.tar.gz", "its folder train goes into ROOT", ("train",)),
+            Download("valid.tar.gz", "its folder valid goes into ROOT", ("valid",)),
+        ),
+    ),
+    VideoLayout(
+        "lvos",
+        "LVOS",
+        "lvos",
+        f"{_SET_FOLDERS}, and SET/SET_meta.json",
+        _FOLDER_IN_ROOT,
+        "https://github.com/LingyiHongfd/LVOS",
+        tuple(
+            Download(
+                f"{name}, and {folder}_meta.json", f"JPEGImages, Annotations and the JSON go into ROOT/{folder}", sets
+            )
+            for name, folder, sets in (
+                ("Train", "train", ("train",)),
+                ("Eval", "val", ("val", "valid")),
+                ("Test", "test", ("test",)),
+            )
+        ),
+    ),
+    VideoLayout(
+        "long-video",
+        "Long Videos",
+        "long_video",
+        "JPEGImages/CLIP and Annotations/CLIP",
+        "a folder in ROOT, such as long_video_x3, or ROOT itself",
+        "https://www.kaggle.com/gvclsu/long-videos",
+        (Download("long-videos", "JPEGImages and Annotations go into ROOT"),),
+    ),
+    VideoLayout(
+        "burst",
+        "BURST",
+        "burst",
+        "frames/SET/DATASET/CLIP and annotations/SET/all_classes.json",
+        "train, val or test",
+        "https://github.com/Ali2500/BURST-benchmark, its frames at https://motchallenge.net/tao_download.php",
+        (
+            Download("annotations.zip", "its folders train, val and test go into ROOT/annotations"),
+            Download("1-TAO_TRAIN.zip, and AVA and HACS", "frames/train goes into ROOT", ("train",)),
+            Download("2-TAO_VAL.zip, and AVA and HACS", "frames/val goes into ROOT", ("val",)),
+            Download("3-TAO_TEST.zip, and AVA and HACS", "frames/test goes into ROOT", ("test",)),
+        ),
+    ),
+    VideoLayout(
+        "vost",
+        "VOST",
+        "vost",
+        "ImageSets/SET.txt, JPEGImages/CLIP and Annotations/CLIP",
+        "a list in ImageSets: train, val or test",
+        "https://www.vostdataset.org/data.html",
+        (Download("VOST.zip", "its folder VOST is ROOT"),),
+    ),
+    VideoLayout(
+        "sa-v",
+        "SA-V",
+        "sa_v",
+        "SET/SET.txt, SET/JPEGImages_24fps/CLIP and SET/Annotations_6fps/CLIP/OBJECT",
+        "sav_val or sav_test, a folder in ROOT or ROOT itself",
+        "https://ai.meta.com/datasets/segment-anything-video-downloads",
+        (
+            Download("sav_val.tar", "its folder sav_val goes into ROOT", ("sav_val",)),
+            Download("sav_test.tar", "its folder sav_test goes into ROOT", ("sav_test",)),
+        ),
+    ),
     VideoLayout(
         "folder",
         "Folder",

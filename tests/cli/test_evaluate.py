@@ -291,8 +291,14 @@ def test_an_unknown_set(run, davis):
 def test_another_layout_is_named(run, davis, youtube_vos, clip):
     told = {root: said(run(root)) for root in (davis, youtube_vos, youtube_vos / "valid", clip, clip / "nowhere")}
     assert "it looks like davis2017" in told[davis]
-    assert "it looks like youtube-vos or mose or lvos" in told[youtube_vos]
-    assert "it looks like youtube-vos or mose or lvos" in told[youtube_vos / "valid"]
+    assert (
+        "it looks like youtube-vos2018 or youtube-vos2019 or youtube-vos or mose or lvos or long-video"
+        in told[youtube_vos]
+    )
+    assert (
+        "it looks like youtube-vos2018 or youtube-vos2019 or youtube-vos or mose or lvos or long-video"
+        in told[youtube_vos / "valid"]
+    )
     assert "it looks like folder" in told[clip]
     assert "is not a folder" in told[clip / "nowhere"]
 

@@ -125,7 +125,8 @@ def test_all_that_is_missing_is_told_at_once(root):
     told = str(caught.value).splitlines()
     assert f"  clips without frames in {root / 'valid/JPEGImages'}: 0a" in told
     assert f"  clips without masks in {root / 'valid/Annotations'}: 0b" in told
-    assert told[-1].startswith("put them there, or remove the clips from")
+    assert told[3].startswith("put them there, or remove the clips from")
+    assert told[-1] == f"  valid.zip: its folder valid goes into {root}"
 
 
 def test_clips_without_masks_are_left_out_with_a_notice(root, image):

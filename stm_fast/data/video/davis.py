@@ -1,6 +1,9 @@
 """DAVIS 2016 and 2017, in their original layout."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePath
 
 from stm_fast.data.clips import Clip, Dataset, SetSummary, Submission
@@ -9,11 +12,59 @@ from stm_fast.data.layouts import VideoLayout
 from stm_fast.data.truth import summarize
 from stm_fast.errors import MediaError
 from stm_fast.media.images import list_images
-from stm_fast.media.masks import VOID
+from stm_fast.media.masks import VOID, object_ids, read_mask
+from stm_fast.media.notices import MediaNotice, notice
 
 SUBMISSION = Submission("the folders of clips in {masks}, zipped without a folder around them")
-RESOLUTION = "480p"
-_YEARS = {"davis2016": 2016, "davis2017": 2017}
+_YEARS = {"davis2016": "2016", "davis2017": "2017"}
+_DEFAULT_RESOLUTION = "480p"
+_TRAINVAL = "trainval"
+
+
+@dataclass(frozen=True)
+class _Release:
+    """A year at a resolution, whose folders need not exist."""
+
+    root: Path
+    year: str
+    resolution: str
+
+    @property
+    def frames(self) -> Path:
+        return self.root / "JPEGImages" / self.resolution
+
+    @property
+    def masks_folder(self) -> PurePath:
+        return PurePath("Annotations", self.resolution)
+
+    @property
+    def masks(self) -> Path:
+        return self.root / self.masks_folder
+
+    @property
+    def lists(self) -> Path:
+        """The folder of lists of sets: in the first release of 2016 it is named like the resolution."""
+        of_year, first_release = self.root / "ImageSets" / self.year, self.root / "ImageSets" / self.resolution
+        return first_release if not of_year.is_dir() and first_release.is_dir() and self.year == "2016" else of_year
+
+    def sets(self) -> list[str]:
+        names = {file.stem for file in self.lists.glob("*.txt")}
+        return sorted(names | {_TRAINVAL} if {"train", "val"} <= names else names)
+
+    def clips(self, subset: str) -> tuple[str, ...]:
+        """Return the clip names of a set. A line is a frame and its mask in 2016, and a clip's name in 2017."""
+        file = self.lists / f"{subset}.txt"
+        if subset == _TRAINVAL and not file.is_file():
+            return self.clips("train") + self.clips("val")
+        if not file.is_file():
+            there = ", ".join(self.sets()) or "none"
+            raise MediaError(f"{file} does not exist: sets of {self.lists} are {there}")
+        text = file.read_text(encoding="utf-8", errors="replace")
+        lines = [line.split()[0] for line in text.splitlines() if line.strip()]
+        names = [PurePath(line).parent.name if "/" in line else line for line in lines]
+        if not names:
+            raise MediaError(f"{file} names no clip")
+        return tuple(dict.fromkeys(names))
 
 
 def open_set(layout: VideoLayout, root: Path, subset: str | None) -> Dataset:
@@ -25,48 +76,51 @@ def open_set(layout: VideoLayout, root: Path, subset: str | None) -> Dataset:
     Args:
         layout: davis2016 or davis2017.
         root: folder that holds `JPEGImages`, `Annotations` and `ImageSets`.
-        subset: name of a list in `ImageSets/<year>`, for instance "val", or in `ImageSets/480p` in the first release
-            of 2016.
+        subset: name of a list in `ImageSets/<year>` (or `ImageSets/480p` in the first release of 2016), such as "val",
+            or "trainval" for the lists of train and val together. A folder of another resolution comes before it:
+            "Full-Resolution/val". Without one it is 480p, or the only resolution on disk, with a notice.
 
     Raises:
         MediaError: the layout is different, or clips of the list have no frames or no first mask; the message names all
             of them.
     """
-    if subset is None:
-        raise MediaError(f"no set of {root} is named")
-    year, masks_folder = _YEARS[layout.name], PurePath("Annotations", RESOLUTION)
-    void = None if year == 2016 else VOID
-    lists = _lists_folder(root, year)
-    names = _read_list(lists, subset)
+    *before, listed = (subset or "").rsplit("/", 1)
+    release = _Release(root, _YEARS[layout.name], before[0] if before else _resolution(root))
     name = f"{layout.title} {subset}"
     faults = Faults(
         f"{name} of {root}",
-        f"put them there, or list the complete clips in a file in {lists} and use that as the set",
+        f"put them there, or list the complete clips in a file in {release.lists} and use that as the set",
         layout.needed(root, subset),
     )
-    clips = []
-    for clip in names:
-        made = _clip(clip, root / "JPEGImages" / RESOLUTION / clip, root / masks_folder / clip, void)
-        if isinstance(made, str):
-            faults.add(clip, made)
-        else:
-            clips.append(made)
-    faults.check()
-    return Dataset(name, tuple(clips), masks_folder, SUBMISSION, void)
+    void = None if release.year == "2016" else VOID
+    clips = faults.collect(release.clips(listed), partial(_clip, release, void))
+    if void is None:
+        _notice_several(clips)
+    return Dataset(name, clips, release.masks_folder, SUBMISSION, void)
 
 
 def list_sets(layout: VideoLayout, root: Path) -> list[SetSummary]:
-    """List the sets of a year in the order of their names; see `open_set`.
+    """List the sets of a year by resolution, in the order of their names; see `open_set`.
 
     Raises:
         MediaError: there is no list, or a mask cannot be read.
     """
-    lists = _lists_folder(root, _YEARS[layout.name])
-    files = sorted(lists.glob("*.txt"))
-    if not files:
-        raise MediaError(f"{lists} holds no list of clips such as val.txt")
-    frames, masks = root / "JPEGImages" / RESOLUTION, root / "Annotations" / RESOLUTION
-    return [summarize(file.stem, _read_list(lists, file.stem), frames, masks) for file in files]
+    default = _resolution(root)
+    found = []
+    for resolution in dict.fromkeys([default, *_resolutions(root)]):
+        release = _Release(root, _YEARS[layout.name], resolution)
+        if not release.sets():
+            raise MediaError(f"{release.lists} holds no list of clips such as val.txt")
+        found += [
+            summarize(
+                name if resolution == default else f"{resolution}/{name}",
+                release.clips(name),
+                release.frames,
+                release.masks,
+            )
+            for name in release.sets()
+        ]
+    return found
 
 
 def is_set(layout: VideoLayout, root: Path) -> bool:
@@ -76,31 +130,25 @@ def is_set(layout: VideoLayout, root: Path) -> bool:
 
 def looks_like(layout: VideoLayout, root: Path) -> bool:
     """Return whether a folder holds lists of the year."""
-    return any(_lists_folder(root, _YEARS[layout.name]).glob("*.txt"))
+    return bool(_Release(root, _YEARS[layout.name], _resolution(root)).sets())
 
 
-def _lists_folder(root: Path, year: int) -> Path:
-    """Return the folder of a release's lists of sets, which need not exist."""
-    of_year, of_2016 = root / "ImageSets" / str(year), root / "ImageSets" / RESOLUTION
-    return of_2016 if year == 2016 and not of_year.is_dir() and of_2016.is_dir() else of_year
+def _resolutions(root: Path) -> list[str]:
+    """Return the resolutions on disk, that of most evaluations first."""
+    frames = root / "JPEGImages"
+    there = sorted(folder.name for folder in frames.iterdir() if folder.is_dir()) if frames.is_dir() else []
+    return sorted(there, key=lambda name: name != _DEFAULT_RESOLUTION)
 
 
-def _read_list(folder: Path, subset: str) -> Sequence[str]:
-    """Read the clip names of a set. A line is a frame and its mask in 2016, and a clip's name in 2017."""
-    file = folder / f"{subset}.txt"
-    if not file.is_file():
-        there = ", ".join(sorted(path.stem for path in folder.glob("*.txt"))) or "none"
-        raise MediaError(f"{file} does not exist: sets of {folder} are {there}")
-    text = file.read_text(encoding="utf-8", errors="replace")
-    lines = [line.split()[0] for line in text.splitlines() if line.strip()]
-    names = [PurePath(line).parent.name if "/" in line else line for line in lines]
-    if not names:
-        raise MediaError(f"{file} names no clip")
-    return list(dict.fromkeys(names))
+def _resolution(root: Path) -> str:
+    """Return the resolution of sets that are named without one."""
+    there = _resolutions(root)
+    return there[0] if len(there) == 1 else _DEFAULT_RESOLUTION
 
 
-def _clip(name: str, frames: Path, masks: Path, void: int | None) -> Clip | str:
+def _clip(release: _Release, void: int | None, name: str) -> Clip | str:
     """Return the clip, or what it lacks."""
+    frames, masks = release.frames / name, release.masks / name
     for folder in (frames, masks):
         if not folder.is_dir():
             return f"without a folder in {folder.parent}"
@@ -111,3 +159,13 @@ def _clip(name: str, frames: Path, masks: Path, void: int | None) -> Clip | str:
     if first not in truth:
         return f"without a mask of the first frame in {masks.parent}"
     return Clip(name, frames, {first: truth[first]}, truth, void=void)
+
+
+def _notice_several(clips: Iterable[Clip]) -> None:
+    """Give a notice if masks of 2016 show several objects, as those of 2017 do; the first one decides."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MediaNotice)  # given when the masks are used
+        shown = (object_ids(read_mask(mask)) for clip in clips for mask in clip.prompts.values())
+        several = next((len(ids) > 1 for ids in shown if ids), False)
+    if several:
+        notice("the masks show several objects, which are those of DAVIS 2017: each of them is followed and scored")
