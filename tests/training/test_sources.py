@@ -79,6 +79,22 @@ def test_clips_are_as_the_sampler_wants_them(source: ClipSource) -> None:
         assert len(collate([(frames, masks)]).clip) == len(ids)
 
 
+def test_objects_are_chosen_among_those_that_are_seen() -> None:
+    """One large object among hundreds of specks is found each time."""
+
+    class Crowd:
+        def read(self) -> tuple[np.ndarray, np.ndarray]:
+            mask = np.zeros((60, 60), np.uint8)
+            mask[::4, ::4] = np.arange(1, 226).reshape(15, 15)
+            mask[20:40, 20:40] = 240
+            return np.zeros((60, 60, 3), np.uint8), mask
+
+    one = Sampling(clips=1, frames=2, size=32, max_objects=1, smallest_crop=1.0)
+    source = StillSource([Crowd()], PRESETS["paper"])
+    examples = [source.draw(0, np.random.default_rng(seed), one) for seed in range(30)]
+    assert all(example is not None and (example[1][0] == 1).mean() > 0.05 for example in examples)
+
+
 def test_the_same_generator_gives_the_same_clip(source: ClipSource) -> None:
     def draw(seed: int) -> list[Example | None]:
         return [source.draw(index, np.random.default_rng(seed), TINY) for index in range(len(source))]

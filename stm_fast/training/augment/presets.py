@@ -73,5 +73,5 @@ PRESETS: Mapping[str, Preset] = MappingProxyType({"paper": _PAPER, "stcn": _STCN
   those here are ours. Sizes of crops are the sampling's.
 - `stcn`: the figures of STCN's code (github.com/hkchengrex/STCN, `static_dataset.py`, `vos_dataset.py` and `tps.py` in
   `dataset/`). Its maps are composed here and applied once: where its second map shows the mean colour around a crop,
-  the picture goes on.
+  the picture goes on. Interpolation is linear where theirs is cubic.
 """

@@ -7,7 +7,7 @@ from stm_fast.training.augment.affine import Picture, shrink
 from stm_fast.training.augment.presets import Preset
 from stm_fast.training.batch import Example
 from stm_fast.training.sampling import Sampling
-from stm_fast.training.sources.objects import choose_objects, object_ids, renumber
+from stm_fast.training.sources.objects import choose_objects, large_objects, object_ids, renumber
 from stm_fast.training.sources.pasting import cut_out
 
 _PASTED_SIDES = (0.25, 0.6)
@@ -19,6 +19,7 @@ class StillSource:
 
     Each frame has its own map. If the preset pastes, objects of other pictures lie over the picture and over one
     another, each with its own motion, so that objects hide one another. Void stays void where nothing is pasted on it.
+    Objects of the picture beyond `max_objects` are background, though they are seen.
 
     Args:
         stills: pictures with masks, for instance a `StillSet`.
@@ -39,11 +40,10 @@ class StillSource:
         if not len(ids):
             return None
         pasted = int(rng.integers(min(sampling.max_objects, len(self.stills)))) if self.preset.pasted else 0
-        own = rng.permutation(ids)[: sampling.max_objects - pasted]
-        mask = renumber(mask, own)
         augmentation = self.preset.stills
-        views = augmentation.views(rng, mask, np.arange(1, len(own) + 1), sampling)
-        frames, masks = map(list, zip(*(view.of(frame, mask) for view in views), strict=True))
+        seen = [view.of(frame, mask) for view in augmentation.views(rng, mask, ids, sampling)]
+        own = rng.permutation(large_objects(seen[0][1]))[: sampling.max_objects - pasted]
+        frames, masks = [frame for frame, _ in seen], [renumber(mask, own) for _, mask in seen]
         others = rng.choice(len(self.stills) - 1, pasted, replace=False)
         for number, other in enumerate(others + (others >= index), len(own) + 1):
             self._paste(int(other), frames, masks, number, rng)
