@@ -1,20 +1,21 @@
 """Options that name a dataset on disk: its layout and its set, in the words of `stm_fast.data.layouts`."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
-from stm_fast.data.layouts import VIDEO_LAYOUTS
+from stm_fast.data.layouts import VIDEO_LAYOUTS, VideoLayout
 
 DEFAULT_LAYOUT = "davis2016"
 
 
-def _sets() -> str:
-    """Say what the sets of each layout are, each thing once."""
+def _grouped(words: Callable[[VideoLayout], str]) -> str:
+    """Say something of every layout, each thing once."""
     layouts: dict[str, list[str]] = {}
     for layout in VIDEO_LAYOUTS.values():
-        layouts.setdefault(layout.sets_are, []).append(layout.name)
-    return "; ".join(f"{', '.join(names)}: {sets}" for sets, names in layouts.items())
+        layouts.setdefault(words(layout), []).append(layout.name)
+    return "; ".join(f"{', '.join(names)}: {said}" for said, names in layouts.items())
 
 
 def known_layout(layout: str | None) -> str | None:
@@ -30,11 +31,16 @@ DatasetLayout = Annotated[
         "--dataset",
         callback=known_layout,
         autocompletion=lambda: list(VIDEO_LAYOUTS),
-        metavar=f"[{'|'.join(VIDEO_LAYOUTS)}]",
-        help="Layout of ROOT. " + " ".join(f"{each.name}: {each.holds}." for each in VIDEO_LAYOUTS.values()),
+        metavar="LAYOUT",
+        help=f"Layout of ROOT, and what it holds. {_grouped(lambda layout: layout.holds)}.",
     ),
 ]
 DatasetSet = Annotated[
     str | None,
-    typer.Option("--set", help=f"{_sets()}. If it is missing, the sets are listed.", show_default=False),
+    typer.Option(
+        "--set",
+        metavar="SET",
+        help=f"Set of the dataset; the sets are listed if none is named. {_grouped(lambda layout: layout.sets_are)}.",
+        show_default=False,
+    ),
 ]

@@ -77,7 +77,7 @@ class VideoLayout:
                 masks are missing. The message lists all that is missing, and what to download.
         """
         root = Path(root)
-        self._check(root)
+        self._check(root, subset)
         if subset is None and not self._module.is_set(self, root):
             raise MediaError(self._choose(root))
         return self._module.open_set(self, root, subset)
@@ -95,11 +95,12 @@ class VideoLayout:
         return self._module.looks_like(self, Path(root))
 
     def needed(self, root: str | Path, subset: str | None = None) -> str:
-        """Return what to download for a set, a line per file, and where it goes; empty if nothing is known."""
+        """Return what to download for a set, or for all if none is known, a line per file; empty for a plain folder."""
+        known = any(subset in each.sets for each in self.downloads)
         lines = [
             f"  {each.file}: {each.goes.replace('ROOT', str(root))}"
             for each in self.downloads
-            if subset is None or not each.sets or subset in each.sets
+            if not (known and each.sets) or subset in each.sets
         ]
         return "\n".join([f"{self.title} is at {self.page}; download", *lines]) if lines else ""
 
@@ -107,9 +108,9 @@ class VideoLayout:
     def _module(self) -> Reader:
         return cast("Reader", import_module(f"stm_fast.data.video.{self.reader}"))
 
-    def _check(self, root: Path) -> None:
+    def _check(self, root: Path, subset: str | None) -> None:
         """Raise `MediaError` for a folder that is missing or clearly has another layout."""
-        needed = "".join(f"\n{lines}" for lines in [self.needed(root)] if lines)
+        needed = f"\n{lines}" if (lines := self.needed(root, subset)) else ""
         if not root.is_dir():
             raise MediaError(f"{root} is not a folder: {self.name} needs one with {self.holds}{needed}")
         likely = [each.name for each in VIDEO_LAYOUTS.values() if each.looks_like(root)]
@@ -145,8 +146,8 @@ _YOUTUBE_VOS_FILES = (
 
 
 def _davis(year: str, page: str, downloads: tuple[Download, ...]) -> VideoLayout:
-    holds = f"ImageSets/{year}/SET.txt, JPEGImages/480p/CLIP and Annotations/480p/CLIP"
-    sets_are = f"a list in ImageSets/{year}, such as val, or Full-Resolution/val for another resolution than 480p"
+    holds = "ImageSets/YEAR/SET.txt, JPEGImages/480p/CLIP and Annotations/480p/CLIP"
+    sets_are = "a list in ImageSets/YEAR, such as val, with another resolution before it, as in Full-Resolution/val"
     return VideoLayout(f"davis{year}", f"DAVIS {year}", "davis", holds, sets_are, page, downloads)
 
 

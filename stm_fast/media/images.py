@@ -134,10 +134,18 @@ def list_images(folder: str | Path) -> dict[str, Path]:
         MediaError: two images have the same stem, so their masks would have the same name.
     """
     return by_stem(
-        file
-        for file in sorted(Path(folder).iterdir(), key=lambda file: natural_key(file.name))
-        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
+        file for file in sorted(Path(folder).iterdir(), key=lambda file: natural_key(file.name)) if _is_image(file)
     )
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
+
+
+def has_images(folder: str | Path) -> bool:
+    """Return whether a folder exists and holds an image."""
+    folder = Path(folder)
+    return folder.is_dir() and any(_is_image(file) for file in folder.iterdir())
 
 
 def by_stem(files: Iterable[Path]) -> dict[str, Path]:

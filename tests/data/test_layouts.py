@@ -135,6 +135,20 @@ def test_another_layout_is_recognised(miniature, layout):
         open_videos(other, root, "val")
 
 
+def test_files_to_download_are_those_of_the_set():
+    def files(layout, subset):
+        _, *lines = VIDEO_LAYOUTS[layout].needed("DIR", subset).splitlines()
+        return [line.split(":")[0].strip() for line in lines]
+
+    assert files("mose", "valid") == ["valid.tar.gz"]
+    assert files("mose", None) == files("mose", "nonsense") == ["train.tar.gz", "valid.tar.gz"]
+    assert files("burst", "val") == ["annotations.zip", "2-TAO_VAL.zip, and AVA and HACS"]
+    assert len(files("burst", None)) == 4
+    assert files("davis2017", "Full-Resolution/val") == ["DAVIS-2017-trainval-Full-Resolution.zip"]
+    assert files("davis2016", "val") == ["DAVIS-data.zip"]
+    assert VIDEO_LAYOUTS["folder"].needed("DIR", "clip") == ""
+
+
 def test_an_unknown_layout():
     with pytest.raises(ArgumentError, match=r"layout must be one of davis2016, .*, got 'vot'"):
         open_videos("vot", ".")

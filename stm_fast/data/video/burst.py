@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from stm_fast.data.clips import Clip, Dataset, SetSummary, Submission
 from stm_fast.data.faults import Faults
 from stm_fast.data.layouts import VideoLayout
-from stm_fast.data.video.object_masks import flatten
+from stm_fast.data.video.object_masks import ObjectMasks, flatten
 from stm_fast.errors import MediaError, StmFastError
-from stm_fast.media.images import list_images
+from stm_fast.media.images import has_images
 from stm_fast.media.masks import VOID, object_ids, read_mask
 
 SETS = ("train", "val", "test")
@@ -25,7 +25,7 @@ _FIRST = "first_frame_annotations.json"
 
 
 @dataclass(frozen=True)
-class RunLengths:
+class RunLengths(ObjectMasks):
     """The mask of a frame: the compressed run lengths of COCO for each object.
 
     Attributes:
@@ -166,7 +166,7 @@ def _clip(
 ) -> Clip | str:
     """Return the clip, or what it lacks."""
     frames = _folder(found, sequence)
-    if not (frames.is_dir() and list_images(frames)):
+    if not has_images(frames):
         return f"without frames in {found.frames}"
     truth = _masks(found.annotations, sequence)
     prompts = {frame: mask for frame, mask in _masks(found.prompts, given).items() if mask.counts}

@@ -86,6 +86,8 @@ def open_set(layout: VideoLayout, root: Path, subset: str | None) -> Dataset:
     """
     *before, listed = (subset or "").rsplit("/", 1)
     release = _Release(root, _YEARS[layout.name], before[0] if before else _resolution(root))
+    if not before and release.resolution != _DEFAULT_RESOLUTION:
+        notice(f"{root} has no {_DEFAULT_RESOLUTION}: {release.resolution} is used")
     name = f"{layout.title} {subset}"
     faults = Faults(
         f"{name} of {root}",

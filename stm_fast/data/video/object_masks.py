@@ -1,20 +1,22 @@
 """Masks that are stored object by object, and so may overlap."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-class ObjectMasks(Protocol):
+class ObjectMasks(ABC):
     """A `stm_fast.media.masks.StoredMask` with a mask of its own for each object."""
 
-    def read(self) -> NDArray[np.uint8]:
-        """Read the ids `(H, W)`, see `flatten`."""
-
+    @abstractmethod
     def objects(self) -> Mapping[int, NDArray[np.bool_]]:
-        """Read the mask `(H, W)` of each object in the frame by its id; masks may overlap."""
+        """Read the mask `(H, W)` of each object that is annotated in the frame, by its id; masks may overlap."""
+
+    @abstractmethod
+    def read(self) -> NDArray[np.uint8]:
+        """Read the ids `(H, W)`; see `flatten`."""
 
 
 def flatten(objects: Mapping[int, NDArray[np.bool_]], size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from stm_fast.data.clips import Clip, Dataset, SetSummary
 from stm_fast.data.faults import Faults
 from stm_fast.data.layouts import VideoLayout
-from stm_fast.data.video.object_masks import flatten
+from stm_fast.data.video.object_masks import ObjectMasks, flatten
 from stm_fast.data.video.set_folders import read_list
 from stm_fast.errors import MediaError
-from stm_fast.media.images import list_images
+from stm_fast.media.images import has_images, list_images
 from stm_fast.media.masks import VOID, read_mask
 from stm_fast.media.notices import notice
 
@@ -22,7 +22,7 @@ FRAMES, MASKS = "JPEGImages_24fps", "Annotations_6fps"
 
 
 @dataclass(frozen=True)
-class SavMask:
+class SavMask(ObjectMasks):
     """The mask of a frame: a black and white picture for each object.
 
     Attributes:
@@ -35,7 +35,7 @@ class SavMask:
         return " and ".join(map(str, self.files.values()))
 
     def objects(self) -> Mapping[int, NDArray[np.bool_]]:
-        """Read the mask `(H, W)` of each object by its id; masks may overlap.
+        """Read the mask `(H, W)` of each object that has a picture, by its id; masks may overlap.
 
         Raises:
             MediaError: a picture cannot be read, or they differ in size.
@@ -70,7 +70,7 @@ class _SetFolder:
     def clip(self, name: str) -> Clip | str:
         """Return the clip, or what it lacks."""
         frames, masks = self.folder / FRAMES / name, self.folder / MASKS / name
-        if not (frames.is_dir() and list_images(frames)):
+        if not has_images(frames):
             return f"without frames in {frames.parent}"
         objects = sorted(path for path in masks.iterdir() if path.name.isdecimal()) if masks.is_dir() else []
         by_frame: dict[str, dict[int, Path]] = {}

@@ -12,7 +12,7 @@ from stm_fast.data.faults import Faults, name_some
 from stm_fast.data.layouts import VideoLayout
 from stm_fast.data.truth import summarize
 from stm_fast.errors import MediaError
-from stm_fast.media.images import list_images
+from stm_fast.media.images import has_images, list_images
 from stm_fast.media.masks import VOID
 from stm_fast.media.notices import notice
 
@@ -76,7 +76,7 @@ class SetFolder:
             categories: of its objects.
         """
         frames, masks = self.frames / name, self.masks / name
-        if not (frames.is_dir() and list_images(frames)):
+        if not has_images(frames):
             return f"without frames in {self.frames}"
         truth = list_images(masks) if masks.is_dir() else {}
         if not truth:
