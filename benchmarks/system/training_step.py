@@ -24,7 +24,11 @@ from stm_fast.models.stm import STM
 from stm_fast.ops import memory_read
 from stm_fast.training.clip_memory import ClipMemory
 from stm_fast.training.network import Read, Rollout
+from stm_fast.training.optimizer import freeze
+from stm_fast.training.recipe_files import load_recipe
 
+RECIPES = {"resnet50": "stm-paper-static", "compact": "compact"}
+"""The recipe that says which weights of a model are trained."""
 ALLOWED = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
 """Relative difference of a gradient that is not a mistake, by dtype of the activations."""
 ROUNDING = 1e-9
@@ -51,10 +55,11 @@ class Setup(NamedTuple):
     rounds: int
 
     def build(self) -> STM:
-        """Return the model, ready to be trained, with its batch norm frozen."""
+        """Return the model, ready to be trained as its recipe says."""
         torch.manual_seed(0)
         model = resnet50_stm() if self.model == "resnet50" else load_model(self.model)
-        return model.to(self.device).eval().requires_grad_(True)
+        freeze(model.requires_grad_(True), load_recipe(RECIPES[self.model]).freeze)
+        return model.to(self.device, memory_format=torch.channels_last)
 
     def autocast(self) -> torch.autocast:
         """Return the region in which a step computes."""
