@@ -14,8 +14,9 @@ from pathlib import Path
 
 from benchmarks import machine
 from stm_fast.data.layouts import open_videos
+from stm_fast.evaluation.clip_score import score_clip
+from stm_fast.evaluation.object_score import MeanScore
 from stm_fast.evaluation.run import run_clip
-from stm_fast.evaluation.score import MeanScore, score_clip
 from stm_fast.tracking.options import TrackOptions
 
 DATASETS = (

@@ -30,9 +30,9 @@ def demo(
     """
     from stm_fast.data import demo_clip
     from stm_fast.data.layouts import open_videos
+    from stm_fast.evaluation.clip_score import check_scoring, score_clip
     from stm_fast.evaluation.report import Report
     from stm_fast.evaluation.run import ClipRun
-    from stm_fast.evaluation.score import check_scoring, score_clip
     from stm_fast.tracking.output import OutputFolder
     from stm_fast.tracking.overlay import Overlay
     from stm_fast.tracking.track import Track

@@ -71,10 +71,11 @@ def evaluate(
     """
     from stm_fast.data.faults import check_clips
     from stm_fast.data.layouts import open_videos
+    from stm_fast.evaluation.clip_score import check_scoring
     from stm_fast.evaluation.jobs import Work
     from stm_fast.evaluation.protocol import protocol_of
     from stm_fast.evaluation.report import Report, reasons
-    from stm_fast.evaluation.score import check_scoring, score_set
+    from stm_fast.evaluation.score import score_set
     from stm_fast.evaluation.submission import write_zip
     from stm_fast.evaluation.test_time import Views
 

@@ -59,10 +59,11 @@ def score(
     Masks are PNG files with the names of their frames. Clips without results are an error, which names them; results of
     other clips are named and not scored.
     """
+    from stm_fast.evaluation.clip_score import check_scoring
     from stm_fast.evaluation.finished import check_frames, results_for, truth_in
     from stm_fast.evaluation.protocol import DAVIS, protocol_of
     from stm_fast.evaluation.report import NAMES, Report, clear_reports, reasons
-    from stm_fast.evaluation.score import check_scoring, score_set
+    from stm_fast.evaluation.score import score_set
 
     if dataset is None and subset is not None:
         raise ArgumentError("set", "needs --dataset, which says what the sets are")

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 from stm_fast.cli.console import stdout
 
 if TYPE_CHECKING:
+    from stm_fast.evaluation.object_score import MeanScore
     from stm_fast.evaluation.report import Report
     from stm_fast.evaluation.run import ClipRun
-    from stm_fast.evaluation.score import MeanScore
 
 
 def print_scores(title: str, report: "Report") -> None:
@@ -17,7 +17,7 @@ def print_scores(title: str, report: "Report") -> None:
     """
     from rich.table import Table
 
-    from stm_fast.evaluation.score import MeanScore, means
+    from stm_fast.evaluation.object_score import MeanScore, means
 
     table = Table(title=title)
     table.add_column("clip")

@@ -86,8 +86,8 @@ def check_frames(clips: list[Clip], folders: Mapping[str, Path], protocol: Proto
     lacking = []
     for clip in clips:
         names = list(clip.truth)
-        needed = {ScoredFrames.inner: names[1:-1], ScoredFrames.after_first: names[1:], ScoredFrames.from_first: names}
-        if lost := [name for name in needed[protocol.scored] if not (folders[clip.name] / f"{name}.png").exists()]:
+        needed = {ScoredFrames.after_first: names[1:], ScoredFrames.from_first: names}.get(protocol.scored, names[1:-1])
+        if lost := [name for name in needed if not (folders[clip.name] / f"{name}.png").exists()]:
             lacking.append(f"  {clip.name}: {name_some(lost)}")
     if lacking:
         raise MediaError("\n".join(["there are no results of frames that are scored, in", *lacking]))

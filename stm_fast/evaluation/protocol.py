@@ -3,7 +3,7 @@
 What a number means depends on them: whether the given mask counts, whether the last frame does, and what void is.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -15,13 +15,30 @@ class ScoredFrames(str, Enum):
     """Which annotated frames of a clip are scored."""
 
     inner = "all but the first and the last annotated frame of a clip"
+    inner_of_object = "of each object, all but its first and its last annotated frame"
     after_first = "of each object, those after the one in which it first appears"
     from_first = "of each object, those from the one in which it first appears"
 
     @property
     def min_annotated(self) -> int:
         """Number of annotated frames that a clip needs for one of them to be scored."""
-        return {ScoredFrames.inner: 3, ScoredFrames.after_first: 2, ScoredFrames.from_first: 1}[self]
+        return {ScoredFrames.after_first: 2, ScoredFrames.from_first: 1}.get(self, 3)
+
+    def of_objects(self, annotated: Mapping[str, Collection[int]]) -> dict[int, frozenset[str]]:
+        """Return the scored frames of each object.
+
+        Args:
+            annotated: the objects that have a true mask in a frame, by its name, in order.
+        """
+        frames: dict[int, list[str]] = {}
+        for name, objects in annotated.items():
+            for each in objects:
+                frames.setdefault(each, [])
+            for each, own in frames.items():
+                if each in objects or self is not ScoredFrames.inner_of_object:
+                    own.append(name)
+        part = {ScoredFrames.after_first: slice(1, None), ScoredFrames.from_first: slice(None)}
+        return {each: frozenset(own[part.get(self, slice(1, -1))]) for each, own in sorted(frames.items())}
 
 
 @dataclass(frozen=True)
@@ -94,8 +111,9 @@ PROTOCOLS: Mapping[str, Protocol] = {
     ),
     "sa-v": Protocol(
         "SA-V",
-        ScoredFrames.inner,
-        source="sam2, sav_dataset/utils/sav_benchmark.py: the first and the last annotated frame are dropped",
+        ScoredFrames.inner_of_object,
+        source="sam2, sav_dataset/utils/sav_benchmark.py: each object by itself, without the first and the last frame "
+        "that has a mask of it",
     ),
     "burst": Protocol(
         "BURST, J and F",

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from stm_fast.data.clips import Dataset
 from stm_fast.data.faults import name_some
+from stm_fast.evaluation.object_score import MeanScore, ObjectScore, means
 from stm_fast.evaluation.protocol import DAVIS, Protocol
 from stm_fast.evaluation.run import ClipRun
-from stm_fast.evaluation.score import MeanScore, ObjectScore, means
 from stm_fast.media.files import discard, write_text
 from stm_fast.media.summary import versions
 

@@ -11,8 +11,10 @@ import torch
 from stm_fast.data.clips import Dataset
 from stm_fast.data.truth import unscored_because
 from stm_fast.errors import MediaError
+from stm_fast.evaluation.clip_score import check_scoring
+from stm_fast.evaluation.object_score import MeanScore
 from stm_fast.evaluation.run import run_clip
-from stm_fast.evaluation.score import MeanScore, check_scoring, score_dataset
+from stm_fast.evaluation.score import score_dataset
 from stm_fast.inference.segmenter import Segmenter
 from stm_fast.models.stm import STM
 from stm_fast.training.batch import Batch, collate

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from stm_fast.data.clips import Clip
+from stm_fast.evaluation.clip_score import score_clip
 from stm_fast.evaluation.finished import results_for, truth_in
+from stm_fast.evaluation.object_score import MeanScore
 from stm_fast.evaluation.protocol import DAVIS, protocol_of
-from stm_fast.evaluation.score import MeanScore, score_clip, score_set
+from stm_fast.evaluation.score import score_set
 from stm_fast.media.masks import write_mask
 
 pytest.importorskip("vos_benchmark")

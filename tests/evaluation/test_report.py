@@ -7,10 +7,10 @@ from pathlib import PurePath
 import pytest
 
 from stm_fast.data.clips import Clip, Dataset
+from stm_fast.evaluation.object_score import ObjectScore, means
 from stm_fast.evaluation.protocol import protocol_of
 from stm_fast.evaluation.report import Report
 from stm_fast.evaluation.run import ClipRun
-from stm_fast.evaluation.score import ObjectScore, means
 
 
 def dataset(*names):

@@ -8,8 +8,10 @@ from PIL import Image
 
 from stm_fast.data.clips import Clip, Dataset
 from stm_fast.errors import MediaError, StmFastError
-from stm_fast.evaluation import score
-from stm_fast.evaluation.score import MeanScore, ObjectScore, score_clip, score_set
+from stm_fast.evaluation import clip_score
+from stm_fast.evaluation.clip_score import score_clip
+from stm_fast.evaluation.object_score import MeanScore, ObjectScore
+from stm_fast.evaluation.score import score_set
 from stm_fast.media.masks import write_mask
 
 
@@ -122,4 +124,4 @@ def test_each_object_counts_once_in_the_mean():
 def test_missing_package_is_one_sentence(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "vos_benchmark.evaluator", None)
     with pytest.raises(StmFastError, match=r"scoring needs vos-benchmark: pip install 'stm-fast\[eval\]'"):
-        score.check_scoring()
+        clip_score.check_scoring()
