@@ -36,7 +36,9 @@ def evaluate(
     archive: Annotated[
         bool,
         typer.Option(
-            "--zip", help="Also write the masks to OUT/SET.zip, in the layout of the server that scores the set."
+            "--zip",
+            help="Also write the masks to OUT/SET.zip, in the layout of the server that scores the set; of BURST, to "
+            "OUT/SET.json.",
         ),
     ] = False,
     flip: Annotated[
@@ -76,7 +78,7 @@ def evaluate(
     from stm_fast.evaluation.protocol import protocol_of
     from stm_fast.evaluation.report import Report, reasons
     from stm_fast.evaluation.score import score_set
-    from stm_fast.evaluation.submission import write_zip
+    from stm_fast.evaluation.submission import wanted, write_submission
     from stm_fast.evaluation.test_time import Views
 
     views = Views(_sizes(sizes, tracking), flip)
@@ -84,10 +86,9 @@ def evaluate(
     if tracking.void is None:
         tracking = replace(tracking, void=clips.void)
     masks = out / clips.masks_folder
-    archived = out / f"{subset or root.resolve().name}.zip"
     _check_out(out, root, masks, clips)
-    if archive and clips.submission is None:
-        raise ArgumentError("zip", f"needs a set that a server scores; none is known for {clips.name}")
+    if archive:
+        wanted(clips)
     check_clips(clips, tracking.void)
     protocol = protocol_of(dataset)
     unscored = protocol.unscored(clips, tracking.void)
@@ -126,12 +127,16 @@ def evaluate(
     written = f"masks are in {masks}, scores in {out}/scores.csv and scores.json"
     if not scores:
         written = f"there is nothing to score; masks are in {masks}"
-    if clips.submission and archive:
-        write_zip(archived, clips, masks, clips.submission.zip_root)
-        written += f"; to the server, send {archived}"
+    if archive:
+        written += f"; to the server, send {write_submission(out, _name(root, subset), clips, masks)}"
     elif clips.submission and not scores:
         written += f"; to a server that has the truth, send {clips.submission.text.format(masks=masks)}"
     stdout.print(written, markup=False, soft_wrap=True)
+
+
+def _name(root: Path, subset: str | None) -> str:
+    """Return the name of the set for a file."""
+    return (subset or root.resolve().name).replace("/", "-")
 
 
 def _check_out(out: Path, root: Path, masks: Path, clips: "Dataset") -> None:

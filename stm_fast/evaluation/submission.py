@@ -1,16 +1,57 @@
-"""A zip of results, as the server that scores a set wants it."""
+"""Results as the server or the program that scores a set wants them: a zip, or a JSON file."""
 
+import json
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from stm_fast.data.clips import Clip
-from stm_fast.errors import MediaError
-from stm_fast.media.files import atomic_path
+from stm_fast.data.clips import Clip, Dataset, Submission
+from stm_fast.data.video.burst import predictions
+from stm_fast.errors import ArgumentError, MediaError
+from stm_fast.media.files import atomic_path, write_text
 
 _TIME = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip can hold."""
 _UNIX, _PLAIN_FILE = 3, 0o100644 << 16
+
+
+def write_submission(folder: str | Path, name: str, dataset: Dataset, masks: str | Path) -> Path:
+    """Write `folder/name.zip`, see `write_zip`; or `folder/name.json`, if the set has a JSON form, as BURST.
+
+    Args:
+        folder: of the file.
+        name: of the set.
+        dataset: the set; says what is wanted.
+        masks: folder of the results, with one folder per clip.
+
+    Returns:
+        The file.
+
+    Raises:
+        ArgumentError: no server of the set is known.
+        MediaError: a clip has no results.
+        StmFastError: pycocotools, which BURST needs, is not installed.
+        OSError: the file cannot be written.
+    """
+    submission = wanted(dataset)
+    if submission.template is None:
+        path = Path(folder) / f"{name}.zip"
+        write_zip(path, dataset, masks, submission.zip_root)
+    else:
+        path = Path(folder) / f"{name}.json"
+        write_text(path, json.dumps(predictions(submission.template, Path(masks))) + "\n")
+    return path
+
+
+def wanted(dataset: Dataset) -> Submission:
+    """Return what the server of a set wants.
+
+    Raises:
+        ArgumentError: no server is known.
+    """
+    if dataset.submission is None:
+        raise ArgumentError("zip", f"needs a set that a server scores, and none is known for {dataset.name}")
+    return dataset.submission
 
 
 def write_zip(path: str | Path, clips: Iterable[Clip], masks: str | Path, root: str = "") -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import PurePath
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from stm_fast.data.clips import Clip, Dataset
@@ -40,6 +41,15 @@ def dataset(tmp_path):
     return Dataset("set", tuple(clips), PurePath("masks"))
 
 
+@pytest.fixture
+def one_thread():
+    """So that the numbers are the same bits, however many processes share the processors."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 class Bars:
     """Progress that notes its titles and counts frames."""
 
@@ -63,7 +73,7 @@ def masks(folder):
     return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*.png"))}
 
 
-def test_two_processes_give_the_masks_of_one(dataset, tmp_path):
+def test_two_processes_give_the_masks_of_one(dataset, tmp_path, one_thread):
     views = Views((32, 48), flip=True)
     one, two = tmp_path / "one", tmp_path / "two"
     alone = run_in_turn(Work(dataset, one, TRACKING, views), dataset.clips, TRACKING.load(), quiet)
