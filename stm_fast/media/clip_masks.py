@@ -1,6 +1,7 @@
 """Read the masks of one clip in any order."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -11,12 +12,14 @@ from PIL import Image
 from stm_fast.errors import MediaError
 from stm_fast.media.masks import MaskFile, read_labels
 from stm_fast.media.palette import DAVIS_IDS, WHITE, Colour, as_colours
+from stm_fast.media.pictures import UNREADABLE
 
 
 class ClipMasks:
     """The masks of one clip. An object has the same id in all of them, whichever is read first.
 
-    Colours that are no ids of a palette are numbered in the first mask that has some.
+    Colours that are no ids of a palette are numbered in the first mask that has some. If the indices of that mask are
+    ids, so are those of other masks with the same palette, which makes them fast to read.
 
     Args:
         files: masks by frame name, in the order of the frames.
@@ -36,6 +39,8 @@ class ClipMasks:
                 that their ids would depend on the order of reading.
         """
         path = self._files[name]
+        if (indices := self._indices(path)) is not None:
+            return indices
         known = dict(self._colours)
         mask = read_labels(path, known, void=self._void)
         strange = {colour: i for colour, i in known.items() if colour not in self._colours and colour != WHITE}
@@ -46,14 +51,49 @@ class ClipMasks:
             )
         return mask
 
-    @cached_property
+    def _indices(self, path: MaskFile) -> NDArray[np.uint8] | None:
+        """Return the indices of a mask whose palette is that of the first one, if they are ids there."""
+        palette = self._palette
+        if palette is None or not isinstance(path, Path):
+            return None
+        with _as_mask(path) as image:
+            image.load()
+            return np.array(image) if _plain_palette(image) == palette else None
+
+    @property
     def _colours(self) -> Mapping[Colour, int]:
+        return self._first[0]
+
+    @property
+    def _palette(self) -> bytes | None:
+        return self._first[1]
+
+    @cached_property
+    def _first(self) -> tuple[Mapping[Colour, int], bytes | None]:
+        """The ids of colours in the first mask that has some, and its palette if its indices are ids."""
         known: dict[Colour, int] = {}
         for path in self._files.values():
-            read_labels(path, known, void=self._void)
-            if known:
-                break
-        return known
+            mask = read_labels(path, known, void=self._void)
+            if known and isinstance(path, Path):
+                with _as_mask(path) as image:
+                    palette = _plain_palette(image)
+                    return known, palette if palette and np.array_equal(np.array(image), mask) else None
+        return known, None
+
+
+@contextmanager
+def _as_mask(path: Path) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path) as image:
+            yield image
+    except UNREADABLE as error:
+        raise MediaError(f"{path} cannot be read as a mask: {error}") from error
+
+
+def _plain_palette(image: Image.Image) -> bytes | None:
+    """Return the palette of a picture that is neither transparent nor turned nor animated; None for any other."""
+    special = {"transparency", "exif"} & image.info.keys() or getattr(image, "n_frames", 1) > 1
+    return image.palette.tobytes() if image.mode == "P" and image.palette and not special else None
 
 
 def _are_indices(path: MaskFile, ids: Mapping[Colour, int]) -> bool:
@@ -61,6 +101,6 @@ def _are_indices(path: MaskFile, ids: Mapping[Colour, int]) -> bool:
     others = {colour: i for colour, i in ids.items() if DAVIS_IDS.get(colour) != i}
     if not others or not isinstance(path, Path):
         return not others
-    with Image.open(path) as image:
+    with _as_mask(path) as image:
         colours = as_colours(np.array(image.getpalette() or [], np.uint8).reshape(-1, 3))
     return all(i < len(colours) and colours[i] == colour for colour, i in others.items())

@@ -121,3 +121,27 @@ def test_a_summary_says_what_a_set_holds():
     assert str(SetSummary("a", 1, 0, has_truth=True)) == "1 clip; masks to score against"
     assert str(SetSummary("a", 3, 2, has_truth=False)).startswith("3 clips, 2 of them missing; only masks of first")
     assert str(SetSummary("a", 2, 2, has_truth=False)) == "2 clips, all missing"
+
+
+def test_only_plain_masks_with_the_first_ones_palette_are_read_by_index(clip):
+    """A palette with a transparent entry, or of another file, has its own rules."""
+    for name, ids in zip(clip.frame_names(), ((1, 2), (2, 1), (0, 0)), strict=True):
+        picture = Image.fromarray(np.array([(0, *ids, 0, 0, 0)] * 4, np.uint8)).convert("P")
+        picture.putpalette([0, 0, 0, 236, 95, 103, 249, 145, 87, 250, 200, 99])
+        picture.save(clip.truth[name])
+    assert clip.read_truth("frame_2")[0].tolist() == [0, 2, 1, 0, 0, 0]
+    picture = Image.fromarray(np.array([(0, 1, 2, 0, 0, 0)] * 4, np.uint8)).convert("P")
+    picture.putpalette([0, 0, 0, 249, 145, 87, 236, 95, 103])  # the colours of 1 and 2 are exchanged
+    picture.save(clip.truth["frame_2"])
+    with pytest.warns(MediaNotice, match="matched by colour"):
+        assert clip.read_truth("frame_2")[0].tolist() == [0, 2, 1, 0, 0, 0]
+    picture.putpalette([0, 0, 0, 236, 95, 103, 249, 145, 87, 250, 200, 99])
+    picture.save(clip.truth["frame_10"], transparency=bytes([255, 0, 255, 255]))
+    assert clip.read_truth("frame_10")[0].tolist() == [0, 0, 2, 0, 0, 0]
+
+
+def test_a_damaged_mask_is_an_error(clip):
+    clip.read_truth("frame_1")
+    clip.truth["frame_2"].write_bytes(b"no picture")
+    with pytest.raises(MediaError, match=r"frame_2.png cannot be read as a mask"):
+        clip.read_truth("frame_2")
