@@ -31,6 +31,7 @@ def demo(
     from stm_fast.data import demo_clip
     from stm_fast.data.layouts import open_videos
     from stm_fast.evaluation.clip_score import check_scoring, score_clip
+    from stm_fast.evaluation.peak_memory import PeakMemory
     from stm_fast.evaluation.report import Report
     from stm_fast.evaluation.run import ClipRun
     from stm_fast.tracking.output import OutputFolder
@@ -44,10 +45,11 @@ def demo(
     clip = dataset.clips[0]
     frames = clip.open()
     tracker = Track.open(frames, {frames.first_name: clip.prompts[frames.first_name]}, tracking)
+    memory = PeakMemory(next(tracker.segmenter.model.parameters()).device)
     summary = save(tracker, out, overwrite=True, overlay=Overlay(fps=float(demo_clip.FPS)), remedy=AGAIN)
     results = OutputFolder(out)
     scores = score_clip(clip, results.masks)
-    run = ClipRun(clip.name, summary.frames, summary.seconds["total"], summary.memory_tokens)
+    run = ClipRun(clip.name, summary.frames, summary.seconds["total"], summary.memory_tokens, memory.bytes())
     report = Report(dataset, scores, [run], settings=tracking.settings())
     report.write(out)
     print_scores("stm-fast demo", report)

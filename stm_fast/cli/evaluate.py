@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -20,6 +20,8 @@ from stm_fast.tracking.options import TrackOptions
 if TYPE_CHECKING:
     from stm_fast.data.clips import Dataset
     from stm_fast.evaluation.jobs import Outcomes, Work
+    from stm_fast.evaluation.protocol import Protocol
+    from stm_fast.evaluation.report import Report
     from stm_fast.models.stm import STM
 
 
@@ -73,16 +75,13 @@ def evaluate(
     """
     from stm_fast.data.faults import check_clips
     from stm_fast.data.layouts import open_videos
-    from stm_fast.evaluation.clip_score import check_scoring
     from stm_fast.evaluation.jobs import Work
     from stm_fast.evaluation.protocol import protocol_of
-    from stm_fast.evaluation.report import Report, reasons
-    from stm_fast.evaluation.score import score_set
     from stm_fast.evaluation.submission import wanted, write_submission
     from stm_fast.evaluation.test_time import Views
 
     views = Views(_sizes(sizes, tracking), flip)
-    clips = open_videos(dataset, root, subset)
+    clips, protocol = open_videos(dataset, root, subset), protocol_of(dataset)
     if tracking.void is None:
         tracking = replace(tracking, void=clips.void)
     masks = out / clips.masks_folder
@@ -90,12 +89,7 @@ def evaluate(
     if archive:
         wanted(clips)
     check_clips(clips, tracking.void)
-    protocol = protocol_of(dataset)
-    unscored = protocol.unscored(clips, tracking.void)
-    if len(unscored) < len(clips):
-        check_scoring()
-    else:
-        notice(f"{clips.name} has nothing to score ({reasons(unscored)}): only masks are written")
+    unscored = _unscored(clips, protocol, tracking.void)
     settings = {"root": str(root), "set": subset, "dataset": dataset} | tracking.settings()
     settings |= {"flip": flip or None, "sizes": list(views.sizes) or None}
     network = tracking.load()
@@ -109,29 +103,63 @@ def evaluate(
     )
     log_to(out, append=resume)
     done = _run(Work(clips, out, tracking, views), clips, network, jobs)
-    folders = {clip.name: masks / clip.name for clip in clips}
-    failed = dict.fromkeys(done.failed, "could not be segmented")
-    scores, unscored = score_set(clips, folders, unscored | failed, tracking.void, protocol)
-    settings |= {"jobs": jobs}
-    report = Report(clips, scores, done.runs, unscored, protocol, tracking.void, settings)
-    print_scores(clips.name, report)
-    if scores:
-        report.write(out)
-        if unscored:
-            notice(f"{len(unscored)} of {len(clips)} clips were segmented but not scored: {reasons(unscored)}")
-    if failed:
+    unscored |= dict.fromkeys(done.failed, "could not be segmented")
+    scored = _report(clips, done, unscored, protocol, masks, settings | {"jobs": jobs})
+    print_scores(clips.name, scored)
+    if scored.scores:
+        scored.write(out)
+        _notice_unscored({name: why for name, why in scored.unscored.items() if name not in done.failed}, clips)
+    if done.failed:
         raise StmFastError(
-            f"{len(failed)} of {len(clips)} clips could not be segmented ({', '.join(failed)}): the same command with "
-            "--resume tries them again"
+            f"{len(done.failed)} of {len(clips)} clips could not be segmented ({', '.join(done.failed)}): the same "
+            "command with --resume tries them again"
         )
     written = f"masks are in {masks}, scores in {out}/scores.csv and scores.json"
-    if not scores:
+    if not scored.scores:
         written = f"there is nothing to score; masks are in {masks}"
     if archive:
         written += f"; to the server, send {write_submission(out, _name(root, subset), clips, masks)}"
-    elif clips.submission and not scores:
+    elif clips.submission and not scored.scores:
         written += f"; to a server that has the truth, send {clips.submission.text.format(masks=masks)}"
     stdout.print(written, markup=False, soft_wrap=True)
+
+
+def _unscored(clips: "Dataset", protocol: "Protocol", void: int | None) -> dict[str, str]:
+    """Return why clips cannot be scored; raise an error if the others cannot be either, before hours of segmenting."""
+    from stm_fast.evaluation.clip_score import check_scoring
+    from stm_fast.evaluation.report import reasons
+
+    unscored = protocol.unscored(clips, void)
+    if len(unscored) < len(clips):
+        check_scoring()
+    else:
+        notice(f"{clips.name} has nothing to score ({reasons(unscored)}): only masks are written")
+    return unscored
+
+
+def _report(
+    clips: "Dataset",
+    done: "Outcomes",
+    unscored: dict[str, str],
+    protocol: "Protocol",
+    masks: Path,
+    settings: dict[str, object],
+) -> "Report":
+    """Score what was segmented."""
+    from stm_fast.evaluation.report import Report
+    from stm_fast.evaluation.score import score_set
+
+    void = cast("int | None", settings["void"])
+    folders = {clip.name: masks / clip.name for clip in clips}
+    scores, unscored = score_set(clips, folders, unscored, void, protocol)
+    return Report(clips, scores, done.runs, unscored, protocol, void, settings)
+
+
+def _notice_unscored(unscored: dict[str, str], clips: "Dataset") -> None:
+    from stm_fast.evaluation.report import reasons
+
+    if unscored:
+        notice(f"{len(unscored)} of {len(clips)} clips were segmented but not scored: {reasons(unscored)}")
 
 
 def _name(root: Path, subset: str | None) -> str:

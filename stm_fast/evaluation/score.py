@@ -1,6 +1,6 @@
 """Scores of the clips of a set."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -37,36 +37,11 @@ def score_set(
         MediaError: see `score_clip`.
     """
     clips = [clip for clip in dataset if clip.name not in unscored]
-    scored = list(zip(clips, _in_threads(clips, folders, void, protocol), strict=True))
+    with ThreadPoolExecutor() as pool:
+        found = pool.map(lambda clip: score_clip(clip, folders[clip.name], void, protocol), clips)
+        scored = list(zip(clips, found, strict=True))
     empty = {clip.name: NO_OBJECT for clip, scores in scored if not scores}
     return [_of_kind(score, clip, dataset) for clip, scores in scored for score in scores], {**unscored, **empty}
-
-
-def score_dataset(
-    clips: Iterable[Clip], masks: str | Path, void: int | None = None, protocol: Protocol = DAVIS
-) -> list[ObjectScore]:
-    """Return the scores of all objects of clips, several clips at a time.
-
-    Args:
-        clips: clips that can be scored; see `Protocol.unscored_because`.
-        masks: folder of the results, with one folder per clip.
-        void: see `score_clip`.
-        protocol: likewise.
-
-    Raises:
-        StmFastError: vos-benchmark is not installed.
-        MediaError: see `score_clip`.
-    """
-    clips = list(clips)
-    folders = {clip.name: Path(masks) / clip.name for clip in clips}
-    return [score for scores in _in_threads(clips, folders, void, protocol) for score in scores]
-
-
-def _in_threads(
-    clips: Sequence[Clip], folders: Mapping[str, Path], void: int | None, protocol: Protocol
-) -> list[list[ObjectScore]]:
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(lambda clip: score_clip(clip, folders[clip.name], void, protocol), clips))
 
 
 def _of_kind(score: ObjectScore, clip: Clip, dataset: Dataset) -> ObjectScore:

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from stm_fast.data.clips import Dataset
-from stm_fast.data.truth import unscored_because
 from stm_fast.errors import MediaError
 from stm_fast.evaluation.clip_score import check_scoring
 from stm_fast.evaluation.object_score import MeanScore
+from stm_fast.evaluation.protocol import DAVIS
 from stm_fast.evaluation.run import run_clip
-from stm_fast.evaluation.score import score_dataset
+from stm_fast.evaluation.score import score_set
 from stm_fast.inference.segmenter import Segmenter
 from stm_fast.models.stm import STM
 from stm_fast.training.batch import Batch, collate
@@ -103,21 +103,24 @@ def check_videos(videos: Dataset) -> None:
         MediaError: no video has masks to score against.
     """
     check_scoring()
-    if all(unscored_because(clip) for clip in videos):
+    if len(DAVIS.unscored(videos, videos.void)) == len(videos):
         raise MediaError(f"{videos.name} has no masks to score against: choose another set for validation.videos")
 
 
 def score_videos(model: STM, videos: Dataset, folder: Path) -> Scores:
-    """Segment videos from their first masks, as `stm-fast evaluate` does, and return their J&F.
+    """Segment videos from their first masks, and return their J&F by the protocol of DAVIS.
 
     Args:
         model: the network, on the device to run on.
         videos: with masks to score against; those without are left out.
         folder: for masks, which are deleted afterwards.
     """
-    scored = [clip for clip in videos if not unscored_because(clip)]
+    unscored = DAVIS.unscored(videos, videos.void)
     segmenter = Segmenter(model, size="auto")
     with TemporaryDirectory(dir=folder, prefix=".masks") as out:
-        for clip in scored:
-            run_clip(segmenter, clip, videos, out, lambda: None)
-        return Scores(jf=MeanScore.of(score_dataset(scored, Path(out) / videos.masks_folder)).jf)
+        folders = {clip.name: Path(out) / videos.masks_folder / clip.name for clip in videos}
+        for clip in videos:
+            if clip.name not in unscored:
+                run_clip(segmenter, clip, videos, out, lambda: None, videos.void)
+        scores, _ = score_set(videos, folders, unscored, videos.void)
+    return Scores(jf=MeanScore.of(scores).jf if scores else None)

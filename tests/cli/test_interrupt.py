@@ -1,6 +1,7 @@
 """Ctrl-C and termination of a real process."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -98,3 +99,27 @@ def test_a_killed_run_goes_on_to_the_same_masks(tmp_path, command, memory):
         assert (masks / path.name).read_bytes() == path.read_bytes(), path.name
     assert not state.exists()
     assert not [path for path in (tmp_path / "out").rglob("*") if ".part" in path.name]
+
+
+def test_an_interrupted_evaluation_in_processes_keeps_the_clips_that_are_done(tmp_path, command):
+    for number in range(6):
+        clip = tmp_path / "set" / "frames" / f"clip{number}"
+        clip.mkdir(parents=True)
+        for path in sorted((tmp_path / "frames").iterdir())[: 8 if number < 2 else 60]:
+            shutil.copy(path, clip / path.name)
+        (tmp_path / "set" / "masks" / clip.name).mkdir(parents=True)
+        shutil.copy(tmp_path / "first.png", tmp_path / "set" / "masks" / clip.name / "000.png")
+    options = ["--dataset", "folder", "--out", "out", "--jobs", "2", *command[command.index("--model") :]]
+    evaluate = [*command[:3], "evaluate", "set", *options]
+    code, said = interrupt(evaluate, tmp_path, tmp_path / "out" / "runs" / "clip0.json", signal.SIGINT)
+    assert code == 130, said
+    assert "Traceback" not in said
+    assert "of 6 clips; the same command with --resume continues" in said.replace("\n", " ")
+    done = {path.stem for path in (tmp_path / "out" / "runs").iterdir()}
+    assert "clip0" in done
+    assert len(done) < 6
+    assert all(len(list((tmp_path / "out" / "masks" / name).iterdir())) in {8, 60} for name in done)
+    assert not [path for path in (tmp_path / "out").rglob("*") if ".part" in path.name]
+    again = subprocess.run([*evaluate, "--resume"], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE)
+    assert again.returncode == 0, again.stderr
+    assert len(list((tmp_path / "out" / "runs").iterdir())) == 6
