@@ -86,7 +86,7 @@ def check_frames(clips: list[Clip], folders: Mapping[str, Path], protocol: Proto
     lacking = []
     for clip in clips:
         names = list(clip.truth)
-        needed = {ScoredFrames.after_first: names[1:], ScoredFrames.from_first: names}.get(protocol.scored, names[1:-1])
+        needed = names[1:] if protocol.scored is ScoredFrames.after_first else names[1:-1]
         if lost := [name for name in needed if not (folders[clip.name] / f"{name}.png").exists()]:
             lacking.append(f"  {clip.name}: {name_some(lost)}")
     if lacking:

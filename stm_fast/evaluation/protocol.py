@@ -17,12 +17,12 @@ class ScoredFrames(str, Enum):
     inner = "all but the first and the last annotated frame of a clip"
     inner_of_object = "of each object, all but its first and its last annotated frame"
     after_first = "of each object, those after the one in which it first appears"
-    from_first = "of each object, those from the one in which it first appears"
+    inner_of_range = "of each object, those between the first and the last one that show it"
 
     @property
     def min_annotated(self) -> int:
         """Number of annotated frames that a clip needs for one of them to be scored."""
-        return {ScoredFrames.after_first: 2, ScoredFrames.from_first: 1}.get(self, 3)
+        return 2 if self is ScoredFrames.after_first else 3
 
     def of_objects(self, annotated: Mapping[str, Collection[int]]) -> dict[int, frozenset[str]]:
         """Return the scored frames of each object.
@@ -31,14 +31,19 @@ class ScoredFrames(str, Enum):
             annotated: the objects that have a true mask in a frame, by its name, in order.
         """
         frames: dict[int, list[str]] = {}
+        last: dict[int, int] = {}
         for name, objects in annotated.items():
             for each in objects:
                 frames.setdefault(each, [])
             for each, own in frames.items():
                 if each in objects or self is not ScoredFrames.inner_of_object:
                     own.append(name)
-        part = {ScoredFrames.after_first: slice(1, None), ScoredFrames.from_first: slice(None)}
-        return {each: frozenset(own[part.get(self, slice(1, -1))]) for each, own in sorted(frames.items())}
+                if each in objects:
+                    last[each] = len(own)
+        ends = slice(1, None) if self is ScoredFrames.after_first else slice(1, -1)
+        if self is ScoredFrames.inner_of_range:
+            frames = {each: own[: last[each]] for each, own in frames.items()}
+        return {each: frozenset(own[ends]) for each, own in sorted(frames.items())}
 
 
 @dataclass(frozen=True)
@@ -92,9 +97,9 @@ PROTOCOLS: Mapping[str, Protocol] = {
     ),
     "lvos": Protocol(
         "LVOS",
-        ScoredFrames.from_first,
+        ScoredFrames.inner_of_range,
         void_is_background=True,
-        source="lvos-evaluation, lvos/evaluation.py: an object's frames from the first of its range on",
+        source="lvos-evaluation, lvos/evaluation.py: of an object's frame range, all but the first and the last frame",
     ),
     "vost": Protocol(
         "VOST",
