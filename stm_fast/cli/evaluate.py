@@ -69,9 +69,10 @@ def evaluate(
     """Segment the clips of a dataset and score J and F by its protocol.
 
     Writes masks to OUT in the dataset's layout, OUT/scores.csv and OUT/scores.json. Which frames are scored depends on
-    the dataset: DAVIS leaves out the first and the last annotated frame of a clip. If a set has only the masks in which
-    objects appear, writes masks and no scores. Frames/s is measured over decoding, segmenting and writing masks; memory
-    is the peak of the process, or of what is allocated on the GPU.
+    the dataset: DAVIS leaves out the first and the last annotated frame of a clip. Void is what the dataset says, 255
+    in most, unless --void names another id. If a set has only the masks in which objects appear, writes masks and no
+    scores. Frames/s is measured over decoding, segmenting and writing masks; memory is the peak of the process, or of
+    what is allocated on the GPU.
     """
     from stm_fast.data.faults import check_clips
     from stm_fast.data.layouts import open_videos

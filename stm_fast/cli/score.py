@@ -32,9 +32,10 @@ def score(
         str | None,
         typer.Option(
             callback=known_layout,
-            metavar=f"[{'|'.join(VIDEO_LAYOUTS)}]",
-            help="Layout of TRUTH, whose protocol is followed. Without it, TRUTH holds masks alone, and the protocol "
-            "is that of DAVIS.",
+            autocompletion=lambda: list(VIDEO_LAYOUTS),
+            metavar="LAYOUT",
+            help="Layout of TRUTH as in stm-fast evaluate, whose protocol is followed. Without it, TRUTH holds masks "
+            "alone, and the protocol is that of DAVIS.",
             show_default=False,
         ),
     ] = None,

@@ -20,11 +20,11 @@ def print_scores(title: str, report: "Report") -> None:
     from stm_fast.evaluation.object_score import MeanScore, means
 
     table = Table(title=title)
-    table.add_column("clip")
+    table.add_column("clip", overflow="fold")
     scored, last = bool(report.scores), report.protocol.last_quarter
     scores = ["objects", "J&F", "J", "F", *(["J_tr"] if last else [])] if scored else []
     for column in [*scores, *(["frames", "frames/s", "peak GB"] if report.runs else [])]:
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
 
     def cells(count: int, mean: "MeanScore | None", run: "ClipRun | None") -> list[str]:
         numbers = (mean.jf, mean.j, mean.f, *([mean.j_last] if last else [])) if mean else [None] * (len(scores) - 1)

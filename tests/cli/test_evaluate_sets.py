@@ -1,6 +1,7 @@
 """`stm-fast evaluate` and `score` on a miniature of every layout: scores, zips, seen and unseen, views, jobs."""
 
 import json
+import pickle
 import zipfile
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 from pycocotools import mask as coco
 
-from stm_fast.data.layouts import VIDEO_LAYOUTS
+from stm_fast.data.layouts import VIDEO_LAYOUTS, open_videos
 from stm_fast.media.masks import object_ids, read_mask, write_mask
 from tests.data.miniatures import MAKERS, SECOND, ids, make_youtube_vos, numbers
 
@@ -246,6 +247,8 @@ def test_views_are_part_of_what_made_the_results(run, tmp_path):
     settings = json.loads((tmp_path / "out" / "scores.json").read_text())["settings"]
     assert (settings["flip"], settings["sizes"]) == (True, [48, 96])
     assert json.loads((tmp_path / "out" / "scores.json").read_text())["mean"]["j"] > 0.9
+    first = read_mask(tmp_path / "out" / "Annotations" / "480p" / "camel" / "00000.png")
+    np.testing.assert_array_equal(first, ids(0, SECOND))  # kept as it was given
     assert "was made with sizes [48, 96], not None" in said(run("davis2017", "val", "--resume", "--flip"))
 
 
@@ -289,3 +292,13 @@ def test_jobs_give_the_scores_of_one_process(stm, tmp_path, one_thread):
     assert (one["settings"]["jobs"], two["settings"]["jobs"]) == (1, 2)
     assert two["speed"]["frames"] == 10
     assert two["speed"]["peak_bytes"] > 10_000_000
+
+
+@pytest.mark.filterwarnings("ignore::stm_fast.media.notices.MediaNotice")
+@pytest.mark.parametrize(("layout", "subset"), GOLDEN)
+def test_clips_travel_to_other_processes(tmp_path, layout, subset):
+    dataset = open_videos(layout, MAKERS[layout](tmp_path / layout), subset)
+    for clip in dataset:
+        there = pickle.loads(pickle.dumps(clip))
+        for name, mask in clip.truth.items():
+            np.testing.assert_array_equal(read_mask(there.truth[name]), read_mask(mask))

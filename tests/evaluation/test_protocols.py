@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from stm_fast.data.clips import Clip
+from stm_fast.data.video.sa_v import SavMask
 from stm_fast.evaluation.clip_score import score_clip
 from stm_fast.evaluation.finished import results_for, truth_in
 from stm_fast.evaluation.object_score import MeanScore
@@ -135,3 +136,21 @@ def test_an_object_given_in_the_last_frame_alone_is_not_scored_after_it(tmp_path
 def test_versions_of_a_layout_have_its_protocol():
     assert protocol_of("youtube-vos2018").name == protocol_of("youtube-vos").name == "YouTube-VOS"
     assert protocol_of("davis2016") is protocol_of("folder") is DAVIS
+
+
+def test_objects_of_sa_v_have_frames_and_masks_of_their_own(tmp_path):
+    """The hand lies over the person and takes its pixels in the result, which costs the person; it has no mask in a."""
+    person, hand = disk(24, 30, 16, 1), disk(24, 36, 5, 1)
+    truth = {}
+    for name in "abcde":
+        shown = {1: person} if name == "a" else {1: person, 2: hand}
+        for object_id, mask in shown.items():
+            write_mask(tmp_path / "truth" / str(object_id) / f"{name}.png", mask)
+        truth[name] = SavMask({each: tmp_path / "truth" / str(each) / f"{name}.png" for each in shown})
+        result = over(person, 2 * hand) if name in "bd" else person
+        write_mask(tmp_path / "results" / f"{name}.png", result)
+    clip = Clip("clip", tmp_path, truth, truth)
+    one, two = score_clip(clip, tmp_path / "results", 255, protocol_of("sa-v"))
+    alone = 1 - hand.sum() / person.sum()
+    assert one.j == pytest.approx((2 * alone + 1) / 3)  # b, c and d
+    assert two.j == pytest.approx(1 / 2)  # c and d
