@@ -104,15 +104,19 @@ class VideoLayout:
         ]
         return "\n".join([f"{self.title} is at {self.page}; download", *lines]) if lines else ""
 
+    def lack(self, message: str, root: str | Path, subset: str | None = None) -> MediaError:
+        """Return an error that ends with what to download; see `needed`."""
+        needed = self.needed(root, subset)
+        return MediaError(f"{message}\n{needed}" if needed else message)
+
     @property
     def _module(self) -> Reader:
         return cast("Reader", import_module(f"stm_fast.data.video.{self.reader}"))
 
     def _check(self, root: Path, subset: str | None) -> None:
         """Raise `MediaError` for a folder that is missing or clearly has another layout."""
-        needed = f"\n{lines}" if (lines := self.needed(root, subset)) else ""
         if not root.is_dir():
-            raise MediaError(f"{root} is not a folder: {self.name} needs one with {self.holds}{needed}")
+            raise self.lack(f"{root} is not a folder: {self.name} needs one with {self.holds}", root, subset)
         likely = [each.name for each in VIDEO_LAYOUTS.values() if each.looks_like(root)]
         if likely and self.name not in likely:
             raise MediaError(

@@ -124,6 +124,22 @@ def test_a_folder_that_is_not_there(tmp_path, layout):
 
 
 @pytest.mark.parametrize("layout", VIDEO_LAYOUTS)
+def test_an_empty_folder(tmp_path, layout):
+    with pytest.raises(MediaError) as caught:
+        open_videos(layout, tmp_path)
+    assert str(caught.value).endswith(VIDEO_LAYOUTS[layout].needed(tmp_path))
+
+
+@pytest.mark.parametrize("layout", [layout for layout, sets in SETS.items() if None not in sets])
+def test_a_set_that_is_not_there(miniature, layout):
+    with pytest.raises(MediaError) as caught:
+        open_videos(layout, miniature(layout), "nonsense")
+    first, *lines = str(caught.value).splitlines()
+    assert all(name in first for name in SETS[layout])
+    assert "\n".join(lines) == VIDEO_LAYOUTS[layout].needed(miniature(layout), "nonsense")
+
+
+@pytest.mark.parametrize("layout", VIDEO_LAYOUTS)
 def test_another_layout_is_recognised(miniature, layout):
     families = ({"davis2016"}, {"davis2017"}, {"burst"}, {"sa-v"}, {"folder"})
     family = next((each for each in families if layout in each), VIDEO_LAYOUTS.keys() - set.union(*families))

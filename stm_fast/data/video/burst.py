@@ -91,7 +91,7 @@ def open_set(layout: VideoLayout, root: Path, subset: str | None) -> Dataset:
     found = next((each for each in _sets(root) if each.name == subset), None)
     if found is None:
         there = ", ".join(each.name for each in _sets(root)) or "none"
-        raise MediaError(f"{root} has no annotations of {subset}: there are {there}\n{layout.needed(root, subset)}")
+        raise layout.lack(f"{root} has no annotations of {subset}: there are {there}", root, subset)
     faults = Faults(f"{layout.title} {subset} of {root}", f"put them into {found.frames}", layout.needed(root, subset))
     whole = _read(found.annotations)
     given = {_name(each): each for each in _read(found.prompts)["sequences"]} if found.prompts.is_file() else {}
@@ -117,7 +117,7 @@ def list_sets(layout: VideoLayout, root: Path) -> list[SetSummary]:
         there = [_folder(each, sequence).is_dir() for sequence in _read(each.annotations)["sequences"]]
         sets.append(SetSummary(each.name, len(there), there.count(False), each.truth is not None))
     if not sets:
-        raise MediaError(f"{root} holds no annotations, such as annotations/val/{_ALL[0]}\n{layout.needed(root)}")
+        raise layout.lack(f"{root} holds no annotations, such as annotations/val/{_ALL[0]}", root)
     return sets
 
 

@@ -16,7 +16,6 @@ from stm_fast.media.masks import VOID, object_ids, read_mask
 from stm_fast.media.notices import MediaNotice, notice
 
 SUBMISSION = Submission("the folders of clips in {masks}, zipped without a folder around them")
-_YEARS = {"davis2016": "2016", "davis2017": "2017"}
 _DEFAULT_RESOLUTION = "480p"
 _TRAINVAL = "trainval"
 
@@ -25,9 +24,13 @@ _TRAINVAL = "trainval"
 class _Release:
     """A year at a resolution, whose folders need not exist."""
 
+    layout: VideoLayout
     root: Path
-    year: str
     resolution: str
+
+    @property
+    def year(self) -> str:
+        return self.layout.name.removeprefix("davis")
 
     @property
     def frames(self) -> Path:
@@ -58,7 +61,7 @@ class _Release:
             return self.clips("train") + self.clips("val")
         if not file.is_file():
             there = ", ".join(self.sets()) or "none"
-            raise MediaError(f"{file} does not exist: sets of {self.lists} are {there}")
+            raise self.layout.lack(f"{file} does not exist: sets of {self.lists} are {there}", self.root, subset)
         text = file.read_text(encoding="utf-8", errors="replace")
         lines = [line.split()[0] for line in text.splitlines() if line.strip()]
         names = [PurePath(line).parent.name if "/" in line else line for line in lines]
@@ -85,7 +88,7 @@ def open_set(layout: VideoLayout, root: Path, subset: str | None) -> Dataset:
             of them.
     """
     *before, listed = (subset or "").rsplit("/", 1)
-    release = _Release(root, _YEARS[layout.name], before[0] if before else _resolution(root))
+    release = _Release(layout, root, before[0] if before else _resolution(root))
     if not before and release.resolution != _DEFAULT_RESOLUTION:
         notice(f"{root} has no {_DEFAULT_RESOLUTION}: {release.resolution} is used")
     name = f"{layout.title} {subset}"
@@ -110,9 +113,9 @@ def list_sets(layout: VideoLayout, root: Path) -> list[SetSummary]:
     default = _resolution(root)
     found = []
     for resolution in dict.fromkeys([default, *_resolutions(root)]):
-        release = _Release(root, _YEARS[layout.name], resolution)
+        release = _Release(layout, root, resolution)
         if not release.sets():
-            raise MediaError(f"{release.lists} holds no list of clips such as val.txt")
+            raise layout.lack(f"{release.lists} holds no list of clips such as val.txt", root)
         found += [
             summarize(
                 name if resolution == default else f"{resolution}/{name}",
@@ -132,7 +135,7 @@ def is_set(layout: VideoLayout, root: Path) -> bool:
 
 def looks_like(layout: VideoLayout, root: Path) -> bool:
     """Return whether a folder holds lists of the year."""
-    return bool(_Release(root, _YEARS[layout.name], _resolution(root)).sets())
+    return bool(_Release(layout, root, _resolution(root)).sets())
 
 
 def _resolutions(root: Path) -> list[str]:

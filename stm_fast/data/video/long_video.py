@@ -26,7 +26,7 @@ def open_set(layout: VideoLayout, root: Path, subset: str | None) -> Dataset:
         MediaError: there is no such set, or clips have no frames or no masks; the message names all of them.
     """
     found = find_set(layout, root, subset)
-    clips = found.faults(layout, found.folder).collect(found.names(), lambda name: _clip(found, name))
+    clips = found.faults(found.folder).collect(found.names(), lambda name: _clip(found, name))
     return Dataset(f"{layout.title} {found.name}", clips, MASKS_FOLDER, void=VOID)
 
 

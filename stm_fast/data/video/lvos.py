@@ -47,7 +47,7 @@ def open_set(layout: VideoLayout, root: Path, subset: str | None) -> Dataset:
             names all of them.
     """
     found = find_set(layout, root, subset)
-    clips = found.faults(layout).collect(found.names(_clips_of_meta(found)), found.clip)
+    clips = found.faults().collect(found.names(_clips_of_meta(found)), found.clip)
     unseen = UNSEEN_CLIPS.intersection(clip.name for clip in clips)
     return Dataset(f"{layout.title} {found.name}", clips, MASKS_FOLDER, SUBMISSION, VOID, unseen_clips=unseen)
 

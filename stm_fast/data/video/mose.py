@@ -26,5 +26,5 @@ def open_set(layout: VideoLayout, root: Path, subset: str | None) -> Dataset:
         MediaError: there is no such set, or clips have no frames or no masks; the message names all of them.
     """
     found = find_set(layout, root, subset)
-    clips = found.faults(layout).collect(found.names(), found.clip)
+    clips = found.faults().collect(found.names(), found.clip)
     return Dataset(f"{layout.title} {found.name}", clips, MASKS_FOLDER, SUBMISSION, VOID)

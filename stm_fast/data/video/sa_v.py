@@ -103,9 +103,9 @@ def open_set(layout: VideoLayout, root: Path, subset: str | None) -> Dataset:
     found = _find(root, subset)
     if found is None:
         there = ", ".join(each.name for each in _sets(root)) or "none"
-        raise MediaError(f"{root} has no set {subset}: there are {there}\n{layout.needed(root, subset)}")
+        raise layout.lack(f"{root} has no set {subset}: there are {there}", root, subset)
     if not found.names:
-        raise MediaError(f"{found.folder / MASKS} holds no clip\n{layout.needed(root, subset)}")
+        raise layout.lack(f"{found.folder / MASKS} holds no clip", root, found.name)
     remedy = f"put them there, or list the complete clips in {found.folder / found.name}.txt"
     clips = Faults(f"{layout.title} in {found.folder}", remedy, layout.needed(root, found.name)).collect(
         found.names, partial(_SetFolder.clip, found)
@@ -127,7 +127,7 @@ def list_sets(layout: VideoLayout, root: Path) -> list[SetSummary]:
         ]
         found.append(SetSummary(each.name, len(each.names), there.count(False), any(there)))
     if not found:
-        raise MediaError(f"{root} holds no folder with {FRAMES}, such as sav_val\n{layout.needed(root)}")
+        raise layout.lack(f"{root} holds no folder with {FRAMES}, such as sav_val", root)
     return found
 
 

@@ -11,7 +11,6 @@ from stm_fast.data.clips import Clip, SetSummary
 from stm_fast.data.faults import Faults, name_some
 from stm_fast.data.layouts import VideoLayout
 from stm_fast.data.truth import summarize
-from stm_fast.errors import MediaError
 from stm_fast.media.images import has_images, list_images
 from stm_fast.media.masks import VOID
 from stm_fast.media.notices import notice
@@ -26,6 +25,7 @@ class SetFolder:
     """A set on disk.
 
     Attributes:
+        layout: of the dataset.
         name: the set's name.
         folder: holds `JPEGImages`.
         masks: holds a folder of masks for each clip.
@@ -33,6 +33,7 @@ class SetFolder:
         home: folder of the dataset, where other sets may lie.
     """
 
+    layout: VideoLayout
     name: str
     folder: Path
     masks: Path
@@ -54,15 +55,16 @@ class SetFolder:
         """
         names = list(self.listed) or sorted({*_folders(self.masks), *others})
         if not names:
-            raise MediaError(f"{self.masks} holds no folder of masks: it needs one for each clip")
+            message = f"{self.masks} holds no folder of masks: it needs one for each clip"
+            raise self.layout.lack(message, self.home, self.name)
         if not self.listed and (left := sorted(set(_folders(self.frames)) - set(names))):
             notice(f"{len(left)} clips of {self.frames} have no masks and were left out: {name_some(left)}")
         return names
 
-    def faults(self, layout: VideoLayout, root: Path | None = None) -> Faults:
+    def faults(self, root: Path | None = None) -> Faults:
         """Return an empty list of faults of this set; `root` is where downloads go, by default `home`."""
         remedy = f"put them there, or remove the clips from {self.masks} and from lists of clips"
-        return Faults(f"{layout.title} in {self.folder}", remedy, layout.needed(root or self.home, self.name))
+        return Faults(f"{self.layout.title} in {self.folder}", remedy, self.layout.needed(root or self.home, self.name))
 
     def clip(
         self, name: str, *, first_mask_only: bool = False, categories: Mapping[int, str] | None = None
@@ -89,7 +91,7 @@ def find_set(layout: VideoLayout, root: Path, subset: str | None) -> SetFolder:
     """Find a set.
 
     Args:
-        layout: for messages.
+        layout: of the dataset.
         root: folder of a set; with `subset`, the folder that holds the set, directly or in `all_frames`.
         subset: name of the set's folder, or of a list of clips `ImageSets/<subset>.txt` in `root`.
 
@@ -99,15 +101,14 @@ def find_set(layout: VideoLayout, root: Path, subset: str | None) -> SetFolder:
     if subset is not None:
         file = root / "ImageSets" / f"{subset}.txt"
         if file.is_file():
-            return SetFolder(subset, root, root / MASKS, read_list(file), root)
+            return SetFolder(layout, subset, root, root / MASKS, read_list(file), root)
         for folder in (root / subset, root / "all_frames" / subset):
             if (folder / FRAMES).is_dir():
-                return _set(folder, root)
+                return _set(layout, folder, root)
     if subset in {None, root.resolve().name} and (root / FRAMES).is_dir():
-        return _set(root.resolve(), root.resolve().parent)
+        return _set(layout, root.resolve(), root.resolve().parent)
     there = ", ".join(each.name for each in list_sets(layout, root))
-    needed = f"\n{lines}" if (lines := layout.needed(root, subset)) else ""
-    raise MediaError(f"{root} has no set {subset} with a folder {FRAMES} in it: there are {there}{needed}")
+    raise layout.lack(f"{root} has no set {subset} with a folder {FRAMES} in it: there are {there}", root, subset)
 
 
 def list_sets(layout: VideoLayout, root: Path) -> list[SetSummary]:
@@ -119,10 +120,10 @@ def list_sets(layout: VideoLayout, root: Path) -> list[SetSummary]:
     lists = sorted((root / "ImageSets").glob("*.txt"))
     sets = [summarize(file.stem, read_list(file), root / FRAMES, root / MASKS) for file in lists]
     for folder in _set_folders(root):
-        masks = _set(folder, root).masks
+        masks = _set(layout, folder, root).masks
         sets.append(summarize(folder.name, sorted(_folders(masks)), folder / FRAMES, masks))
     if not sets:
-        raise MediaError(f"{root} holds neither {FRAMES} nor folders of sets with {FRAMES} in them")
+        raise layout.lack(f"{root} holds neither {FRAMES} nor folders of sets with {FRAMES} in them", root)
     return sets
 
 
@@ -149,11 +150,11 @@ def given_by(folder: Path) -> Path:
     return parent / folder.name.removesuffix(_ALL_FRAMES)
 
 
-def _set(folder: Path, home: Path) -> SetFolder:
+def _set(layout: VideoLayout, folder: Path, home: Path) -> SetFolder:
     masks = folder / MASKS
     if folder.name.endswith(_ALL_FRAMES) and not masks.is_dir():
         masks = given_by(folder) / MASKS
-    return SetFolder(folder.name, folder, masks, (), home)
+    return SetFolder(layout, folder.name, folder, masks, (), home)
 
 
 def _set_folders(root: Path) -> list[Path]:

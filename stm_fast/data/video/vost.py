@@ -26,7 +26,7 @@ def open_set(layout: VideoLayout, root: Path, subset: str | None) -> Dataset:
         MediaError: there is no such list, or clips of it have no frames or no masks; the message names all of them.
     """
     found = find_set(layout, root, subset)
-    clips = found.faults(layout).collect(found.names(), partial(found.clip, first_mask_only=True))
+    clips = found.faults().collect(found.names(), partial(found.clip, first_mask_only=True))
     return Dataset(f"{layout.title} {found.name}", clips, MASKS_FOLDER, void=VOID)
 
 

@@ -83,7 +83,7 @@ def open_set(layout: VideoLayout, root: Path, subset: str | None) -> Dataset:
     found = find_set(layout, root, subset)
     meta = _meta_of(found)
     names = found.names(list(meta.clips))
-    clips = found.faults(layout).collect(names, lambda name: _clip(found, name, meta.clips.get(name, {})))
+    clips = found.faults().collect(names, lambda name: _clip(found, name, meta.clips.get(name, {})))
     _notice_gaps(meta, clips)
     _notice_release(layout, len(clips))
     return Dataset(
