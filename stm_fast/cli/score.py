@@ -9,7 +9,7 @@ from stm_fast.cli.console import stdout, with_sentences
 from stm_fast.cli.datasets import known_layout
 from stm_fast.cli.score_table import print_scores
 from stm_fast.data.layouts import VIDEO_LAYOUTS, open_videos
-from stm_fast.errors import ArgumentError, MediaError
+from stm_fast.errors import ArgumentError, MediaError, StmFastError
 from stm_fast.media.notices import notice
 from stm_fast.tracking.claims import claim
 
@@ -85,8 +85,10 @@ def score(
         "set": subset,
         "void": void,
     }
-    files = tuple(out / name for name in NAMES)
-    claim(out / "settings.json", files, settings, resume=False, overwrite=overwrite, clear=lambda: clear_reports(out))
+    files, record = tuple(out / name for name in NAMES), out / "settings.json"
+    if record.exists() and not overwrite:
+        raise StmFastError(f"{out} already holds results: --overwrite replaces them, or choose another --out")
+    claim(record, files, settings, resume=False, overwrite=overwrite, clear=lambda: clear_reports(out))
     report = Report(clips, scores, (), unscored, protocol, void, settings)
     print_scores(clips.name, report)
     report.write(out)

@@ -69,7 +69,12 @@ class Report:
         write_text(Path(out) / NAMES[0], self._table())
         report = {
             "dataset": self.dataset.name,
-            "protocol": {"name": self.protocol.name, "scored": self.protocol.scored.value, "void": self._void()},
+            "protocol": {
+                "name": self.protocol.name,
+                "scored": self.protocol.scored.value,
+                "void": self._void(),
+                "source": self.protocol.source,
+            },
             **{name: asdict(mean) for name, mean in means(self.scores).items()},
             "clips": {clip.name: self._clip(clip.name) for clip in self.dataset},
             **({} if (total := self.in_all()) is None else {"speed": _figures(total)}),

@@ -89,7 +89,7 @@ def test_void_of_the_truth(stm, folders):
 
 def test_scores_are_not_replaced_unasked(stm, folders):
     assert stm("score", "pred", "truth").exit_code == 0
-    assert "already holds results" in said(stm("score", "pred", "truth"))
+    assert "scores already holds results: --overwrite replaces them" in said(stm("score", "pred", "truth"))
     assert stm("score", "pred", "truth", "--overwrite").exit_code == 0
 
 
