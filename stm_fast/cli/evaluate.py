@@ -94,6 +94,7 @@ def evaluate(
     settings = {"root": str(root), "set": subset, "dataset": dataset} | tracking.settings()
     settings |= {"flip": flip or None, "sizes": list(views.sizes) or None}
     network = tracking.load()
+    views.check(network)
     claim(
         out / "settings.json",
         (masks,),

@@ -34,6 +34,11 @@ class Views:
     sizes: tuple[int, ...] = ()
     flip: bool = False
 
+    def check(self, network: STM) -> None:
+        """Raise `ArgumentError` if a size is below the stride of a model."""
+        if small := [size for size in self.sizes if size < network.stride]:
+            raise ArgumentError("sizes", f"must be at least {network.stride} pixels, got {small[0]}")
+
     def segmenter(
         self, options: TrackOptions, network: STM, frame_size: tuple[int, int]
     ) -> "Segmenter | MultiViewSegmenter":
@@ -47,8 +52,7 @@ class Views:
         Raises:
             ArgumentError: a size is below the model's stride, or an option is out of range.
         """
-        if small := [size for size in self.sizes if size < network.stride]:
-            raise ArgumentError("sizes", f"must be at least {network.stride} pixels, got {small[0]}")
+        self.check(network)
         if not self.sizes and not self.flip:
             return options.segmenter(network, frame_size)
         views = []

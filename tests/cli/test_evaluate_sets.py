@@ -257,6 +257,11 @@ def test_sizes_that_are_none(run, sizes):
     assert "--sizes must be different numbers of pixels" in said(run("davis2017", "val", "--sizes", sizes))
 
 
+def test_sizes_that_are_too_small_leave_no_results(run, tmp_path):
+    assert "--sizes must be at least 16 pixels, got 8" in said(run("davis2017", "val", "--sizes", "48,8"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_sizes_exclude_size(run):
     assert "--sizes and --size exclude each other" in said(run("davis2017", "val", "--sizes", "48", "--size", "48"))
 
