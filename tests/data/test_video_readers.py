@@ -9,6 +9,7 @@ from PIL import Image
 
 from stm_fast.data.layouts import VIDEO_LAYOUTS, open_videos
 from stm_fast.data.video import burst, youtube_vos
+from stm_fast.data.video.lvos import UNSEEN_CLIPS
 from stm_fast.errors import MediaError, StmFastError
 from stm_fast.media.masks import object_ids, read_mask, write_mask
 from stm_fast.media.notices import MediaNotice
@@ -113,6 +114,17 @@ class TestOtherSetFolders:
         assert dataset.submission.zip_root == "Annotations"
         train = open_videos("lvos", root, "train")
         assert train.is_unseen(train.clips[0], 1) is None
+
+    def test_clips_that_only_one_version_of_lvos_has_as_unseen(self, tmp_path):
+        root = miniatures.make_lvos(tmp_path)
+        only_1, only_2 = (min(UNSEEN_CLIPS[each] - UNSEEN_CLIPS[3 - each]) for each in (1, 2))
+        (root / "val" / "val_meta.json").unlink()
+        for folder in (root / "val" / "JPEGImages", root / "val" / "Annotations"):
+            (folder / "0tCWPOrc").rename(folder / only_1)
+        assert open_videos("lvos", root, "val").unseen_clips == {"058oeZ2p", only_1}
+        for folder in (root / "val" / "JPEGImages", root / "val" / "Annotations"):
+            (folder / "058oeZ2p").rename(folder / only_2)
+        assert open_videos("lvos", root, "val").unseen_clips == {only_2}
 
     def test_clips_that_the_meta_file_of_lvos_lists_and_the_disk_lacks(self, tmp_path):
         root = miniatures.make_lvos(tmp_path)

@@ -15,8 +15,8 @@ from stm_fast.media.masks import VOID, object_ids, read_mask
 from stm_fast.media.notices import MediaNotice, notice
 
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ts", ".webm"})
-_LOOKED_AT = 8
-"""Masks of a clip that show whether 255 is void in it."""
+_LOOKED_AT = 64
+"""Masks that show whether 255 is void, but at least one of each clip."""
 
 
 def open_set(layout: VideoLayout, root: Path, subset: str | None) -> Dataset:
@@ -68,11 +68,12 @@ def looks_like(layout: VideoLayout, root: Path) -> bool:
 def void_in(clips: Sequence[Clip]) -> int | None:
     """Return 255 if masks show it beside other ids, with a notice."""
     mixed = []
+    count = max(1, _LOOKED_AT // len(clips))
     for clip in clips:
         masks = list(clip.truth.values())
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", MediaNotice)  # given when the masks are used
-            shown = (object_ids(read_mask(path)) for path in masks[:: -(-len(masks) // _LOOKED_AT)])
+            shown = (object_ids(read_mask(path)) for path in masks[:: -(-len(masks) // count)])
             if any(VOID in ids and len(ids) > 1 for ids in shown):
                 mixed.append(clip.name)
     if mixed:

@@ -20,15 +20,23 @@ from stm_fast.media.masks import VOID
 __all__ = ["is_set", "list_sets", "looks_like", "open_set"]
 
 SUBMISSION = Submission("the folder {masks} as it is, zipped", MASKS)
-_NAMES = """
-    R3UJGYwy K3OUeINk 058oeZ2p xpI7xRWN FiRTBMg2 nfcT3owb JGG6MrhF yfzVCnvU 6mNj04tC yWnanBID v3uNUctx
-    49TNsJzk gw84JOqH 711gAS21 dtHbJvYy tAyQIobn vJ8W2TO5 FmzvB44A 8lxxCA5h N6CONZUW Oj1z5fO0 gdqCcvs2
-    LWVlKBlK yxCvN6OJ pMntJwSQ p9RjdKoh 9NA8c5C3 m37l7ti1 nwflTTf1 LY2zehlH beR0WT11 afoR2rH6 xQZlxhxV
-    o36i3YWC cdzAjcuN IlvtT6D6 YfoFnMgm FiQUhyRi 9oLyy7aJ 9RoNInYO wrrX6bxv q2HE4zaM rvwT3piq ZFqAoImI
-    bwcKqVSN QE1wMR58 eEcUJVBZ Qf9YVXOW SRRojucs PQfn7XV2 3bvEjhOT
+_UNSEEN_OF_1 = """
+R3UJGYwy 058oeZ2p UtEnRpiP yfzVCnvU 6mNj04tC yWnanBID gw84JOqH 711gAS21 FmzvB44A Oj1z5fO0 tAyQIobn
+yxCvN6OJ LWVlKBlK K3OUeINk xpI7xRWN aFytsETk FiRTBMg2 nfcT3owb v3uNUctx JGG6MrhF 49TNsJzk dtHbJvYy
+8lxxCA5h N6CONZUW vJ8W2TO5 gdqCcvs2 pMntJwSQ
 """
-UNSEEN_CLIPS = frozenset(_NAMES.split())
-"""Clips whose categories the training set lacks, of valid and test in both versions, as lvos-evaluation lists them."""
+_UNSEEN_OF_2 = """
+R3UJGYwy K3OUeINk 058oeZ2p xpI7xRWN FiRTBMg2 nfcT3owb JGG6MrhF yfzVCnvU 6mNj04tC yWnanBID v3uNUctx
+49TNsJzk gw84JOqH 711gAS21 dtHbJvYy tAyQIobn vJ8W2TO5 FmzvB44A 8lxxCA5h N6CONZUW Oj1z5fO0 gdqCcvs2
+LWVlKBlK yxCvN6OJ pMntJwSQ p9RjdKoh 9NA8c5C3 m37l7ti1 nwflTTf1 LY2zehlH beR0WT11 afoR2rH6 xQZlxhxV
+o36i3YWC cdzAjcuN IlvtT6D6 YfoFnMgm FiQUhyRi 9oLyy7aJ 9RoNInYO wrrX6bxv q2HE4zaM rvwT3piq ZFqAoImI
+bwcKqVSN QE1wMR58 eEcUJVBZ Qf9YVXOW SRRojucs PQfn7XV2 3bvEjhOT
+"""
+UNSEEN_CLIPS = {1: frozenset(_UNSEEN_OF_1.split()), 2: frozenset(_UNSEEN_OF_2.split())}
+"""Clips of val whose categories the training set lacks, by version: unseen_videos.txt of lvos-evaluation.
+
+Two clips of version 1 are seen in version 2, whose training set is larger.
+"""
 
 
 def open_set(layout: VideoLayout, root: Path, subset: str | None) -> Dataset:
@@ -36,6 +44,7 @@ def open_set(layout: VideoLayout, root: Path, subset: str | None) -> Dataset:
 
     Both versions have `train`, `val` and `test`. An object is followed from the first mask that shows it; `test` has no
     other masks. The clips are those of `<set>_meta.json`, if the set's folder has that file, else those with masks.
+    Which objects of val are unseen depends on the version; a set is of version 2 if it has a clip that only that lists.
 
     Args:
         layout: that of LVOS.
@@ -48,8 +57,16 @@ def open_set(layout: VideoLayout, root: Path, subset: str | None) -> Dataset:
     """
     found = find_set(layout, root, subset)
     clips = found.faults().collect(found.names(_clips_of_meta(found)), found.clip)
-    unseen = UNSEEN_CLIPS.intersection(clip.name for clip in clips)
-    return Dataset(f"{layout.title} {found.name}", clips, MASKS_FOLDER, SUBMISSION, VOID, unseen_clips=unseen)
+    names = frozenset(clip.name for clip in clips)
+    version = 2 if names & (UNSEEN_CLIPS[2] - UNSEEN_CLIPS[1]) else 1
+    return Dataset(
+        f"{layout.title} {found.name}",
+        clips,
+        MASKS_FOLDER,
+        SUBMISSION,
+        VOID,
+        unseen_clips=UNSEEN_CLIPS[version] & names,
+    )
 
 
 def _clips_of_meta(found: SetFolder) -> list[str]:
