@@ -11,7 +11,6 @@ entered and left by then, such as checks and plans, follow.
 import argparse
 import ast
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,15 +20,15 @@ from types import FrameType
 from typing import NamedTuple
 
 import stm_fast
+from tools.blocks import ROOT, add_check, update
 
-ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "architecture.md"
 PACKAGES = {"stm_fast": ROOT / "stm_fast", "stm_fast.kernels": ROOT / "kernels", "tools": ROOT / "tools"}
 BACKENDS = {"cpu": {}, "triton": {"TRITON_INTERPRET": "1"}}
 """Backends that are traced, and the environment that they need on a machine without a GPU."""
 MAX_FILES = 6
 """Maximum number of files from `memory_read` to the launch of a kernel."""
-BLOCK = r"(<!-- made by tools\.import_graph: ([\w ]+) -->\n).*?(<!-- end -->)"
+TOOL = "tools.import_graph"
 
 
 @cache
@@ -185,21 +184,6 @@ def ways() -> str:
 BLOCKS = {"imports": picture, "way of a read": ways}
 
 
-def page(text: str) -> str:
-    """Return a page with its blocks rewritten.
-
-    Raises:
-        ValueError: a block has a name that is unknown.
-    """
-
-    def made(block: re.Match[str]) -> str:
-        if block[2] not in BLOCKS:
-            raise ValueError(f"the page asks for {block[2]!r}; known are {', '.join(BLOCKS)}")
-        return f"{block[1]}{BLOCKS[block[2]]()}\n{block[3]}"
-
-    return re.sub(BLOCK, made, text, flags=re.DOTALL)
-
-
 def _reachable(graph: dict[str, set[str]], start: str) -> set[str]:
     found: set[str] = set()
     pending = [*graph.get(start, ())]
@@ -213,20 +197,15 @@ def _reachable(graph: dict[str, set[str]], start: str) -> set[str]:
 
 def main() -> None:
     """Write the page, check it, or trace a read."""
-    parser = argparse.ArgumentParser(prog="tools.import_graph", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="change nothing, and fail if the page is outdated")
+    parser = argparse.ArgumentParser(prog=TOOL, description=(__doc__ or "").splitlines()[0])
+    add_check(parser)
     parser.add_argument("--trace", choices=BACKENDS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.trace:
         for files in trace(options.trace):
             print(*files)
         return
-    text = PAGE.read_text()
-    made = page(text)
-    if options.check and made != text:
-        raise SystemExit(f"{PAGE.relative_to(ROOT)} is outdated: run python -m tools.import_graph")
-    if not options.check:
-        PAGE.write_text(made)
+    update([PAGE], TOOL, BLOCKS, check=options.check)
 
 
 if __name__ == "__main__":

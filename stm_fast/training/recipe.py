@@ -122,8 +122,8 @@ class Loss:
 
     Attributes:
         hardest: share of pixels that count in the end; 1 for all of them, which is plain cross-entropy.
-        warm_start: see above.
-        warm_end: see above.
+        warm_start: step of a round at which the share begins to fall.
+        warm_end: step of a round at which it is `hardest`.
         soft_iou: weight of the mean over objects of 1 − soft intersection over union.
     """
 
@@ -139,9 +139,9 @@ class Optimizer:
 
     Attributes:
         name: "adam" or "adamw".
-        learning_rate: see `Schedule`.
-        trunk_learning_rate: of weights that start from an ImageNet classifier; None for `learning_rate`.
-        weight_decay: of the optimizer.
+        learning_rate: of all weights, before the schedule scales it.
+        trunk_learning_rate: of weights that start from an ImageNet classifier, likewise; None for `learning_rate`.
+        weight_decay: of Adam or AdamW.
         clip_norm: norm to which gradients are clipped; None leaves them.
         accumulate: micro-batches that make a step, which need less memory than one batch.
     """
