@@ -150,8 +150,8 @@ _YOUTUBE_VOS_FILES = (
 
 
 def _davis(year: str, page: str, downloads: tuple[Download, ...]) -> VideoLayout:
-    holds = "ImageSets/YEAR/SET.txt, JPEGImages/480p/CLIP and Annotations/480p/CLIP"
-    sets_are = "a list in ImageSets/YEAR, such as val, with another resolution before it, as in Full-Resolution/val"
+    holds = f"ImageSets/{year}/SET.txt, JPEGImages/480p/CLIP and Annotations/480p/CLIP"
+    sets_are = "a list in ImageSets, such as val, with another resolution before it, as in Full-Resolution/val"
     return VideoLayout(f"davis{year}", f"DAVIS {year}", "davis", holds, sets_are, page, downloads)
 
 
