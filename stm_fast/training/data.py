@@ -10,6 +10,7 @@ from stm_fast.data.layouts import VIDEO_LAYOUTS, open_videos
 from stm_fast.data.stills.layouts import STILL_LAYOUTS, open_stills
 from stm_fast.data.synthetic.pool import ClipPool
 from stm_fast.errors import MediaError, StmFastError
+from stm_fast.evaluation.protocol import DAVIS, Protocol, protocol_of
 from stm_fast.training.augment.presets import PRESETS, Preset
 from stm_fast.training.recipe import SYNTHETIC, DataEntry, Recipe
 from stm_fast.training.sampling import ClipSource
@@ -29,11 +30,13 @@ class TrainingData:
         rounds: what the clips of each round are drawn from.
         validation: what the clips of validation are drawn from; None for none.
         videos: the videos that are validated on as a whole; None for none.
+        protocol: how these are scored.
     """
 
     rounds: tuple[ClipSource, ...]
     validation: ClipSource | None = None
     videos: Dataset | None = None
+    protocol: Protocol = DAVIS
 
 
 def open_data(recipe: Recipe, root: Path | None, pools: Mapping[str, Path] | None = None) -> TrainingData:
@@ -57,7 +60,8 @@ def open_data(recipe: Recipe, root: Path | None, pools: Mapping[str, Path] | Non
     opened = None if videos is None else opener.noting(videos, opener.videos)
     if opener.faults:
         raise MediaError("\n".join(dict.fromkeys(opener.faults)))
-    return TrainingData(tuple(source for source in rounds if source is not None), validation, opened)
+    protocol = DAVIS if videos is None else protocol_of(videos.layout)
+    return TrainingData(tuple(source for source in rounds if source is not None), validation, opened, protocol)
 
 
 class _Opener:

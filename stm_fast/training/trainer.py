@@ -93,7 +93,7 @@ class Trainer:
     ) -> None:
         self.accelerator = accelerator or make_accelerator(recipe.precision)
         if self._leads and data.videos is not None:
-            check_videos(data.videos)
+            check_videos(data.videos, data.protocol)
         self.recipe, self.data, self.folder = recipe, data, folder
         self.plan = Plan(recipe, [len(source) for source in data.rounds])
         self._check_processes()
@@ -236,7 +236,7 @@ class Trainer:
             if clips is not None:
                 scores = score_clips(self._rollout, clips, self.accelerator.device)
             if videos is not None:
-                scores = scores.joined(score_videos(self.model, videos, self.folder))
+                scores = scores.joined(score_videos(self.model, videos, self.data.protocol, self.folder))
             merit = scores.merit(settings.best_by)
             if merit is not None and merit > self.best:
                 self.best = merit

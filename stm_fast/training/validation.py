@@ -12,7 +12,7 @@ from stm_fast.data.clips import Dataset
 from stm_fast.errors import MediaError
 from stm_fast.evaluation.clip_score import check_scoring
 from stm_fast.evaluation.object_score import MeanScore
-from stm_fast.evaluation.protocol import DAVIS
+from stm_fast.evaluation.protocol import Protocol
 from stm_fast.evaluation.run import run_clip
 from stm_fast.evaluation.score import score_set
 from stm_fast.inference.segmenter import Segmenter
@@ -95,7 +95,7 @@ def score_clips(rollout: Rollout, clips: HeldOut, device: torch.device) -> Score
     return Scores(float(np.mean(losses)), float(np.mean(overlaps)))
 
 
-def check_videos(videos: Dataset) -> None:
+def check_videos(videos: Dataset, protocol: Protocol) -> None:
     """Raise an error if videos cannot be validated on, before hours of training.
 
     Raises:
@@ -103,24 +103,25 @@ def check_videos(videos: Dataset) -> None:
         MediaError: no video has masks to score against.
     """
     check_scoring()
-    if len(DAVIS.unscored(videos, videos.void)) == len(videos):
+    if len(protocol.unscored(videos, videos.void)) == len(videos):
         raise MediaError(f"{videos.name} has no masks to score against: choose another set for validation.videos")
 
 
-def score_videos(model: STM, videos: Dataset, folder: Path) -> Scores:
-    """Segment videos from their first masks, and return their J&F by the protocol of DAVIS.
+def score_videos(model: STM, videos: Dataset, protocol: Protocol, folder: Path) -> Scores:
+    """Segment videos from their first masks, as `stm-fast evaluate` does, and return their J&F.
 
     Args:
         model: the network, on the device to run on.
         videos: with masks to score against; those without are left out.
+        protocol: how they are scored.
         folder: for masks, which are deleted afterwards.
     """
-    unscored = DAVIS.unscored(videos, videos.void)
+    unscored = protocol.unscored(videos, videos.void)
     segmenter = Segmenter(model, size="auto")
     with TemporaryDirectory(dir=folder, prefix=".masks") as out:
         folders = {clip.name: Path(out) / videos.masks_folder / clip.name for clip in videos}
         for clip in videos:
             if clip.name not in unscored:
                 run_clip(segmenter, clip, videos, out, lambda: None, videos.void)
-        scores, _ = score_set(videos, folders, unscored, videos.void)
+        scores, _ = score_set(videos, folders, unscored, videos.void, protocol)
     return Scores(jf=MeanScore.of(scores).jf if scores else None)

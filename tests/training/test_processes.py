@@ -103,7 +103,9 @@ def test_a_killed_run_resumes_to_the_same_weights(folder: Path, whole: dict[str,
 
 
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_says_so_and_resumes(folder: Path, whole: dict[str, torch.Tensor], by: signal.Signals) -> None:
+def test_an_interrupted_run_says_so_and_resumes(
+    folder: Path, whole: dict[str, torch.Tensor], by: signal.Signals
+) -> None:
     out = f"interrupted_{by.name}"
     code, said = stop(folder, out, 2, by)
     assert code == 130, said
