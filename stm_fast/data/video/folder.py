@@ -11,8 +11,9 @@ from stm_fast.data.layouts import VideoLayout
 from stm_fast.data.truth import has_truth
 from stm_fast.errors import MediaError
 from stm_fast.media.images import list_images
-from stm_fast.media.masks import VOID, object_ids, read_mask
+from stm_fast.media.masks import VOID, Colour, object_ids, read_mask
 from stm_fast.media.notices import MediaNotice, notice
+from stm_fast.media.palette import WHITE
 
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ts", ".webm"})
 _LOOKED_AT = 64
@@ -27,7 +28,8 @@ def open_set(layout: VideoLayout, root: Path, subset: str | None) -> Dataset:
     - one clip: `ROOT/frames` holds images, or a single video lies in `ROOT`, and `ROOT/masks` holds masks.
 
     Masks have the names of their frames; frames of a video are named 00000, 00001 and so on. Void is 255 if some of the
-    masks show it beside other ids, with a notice; if masks show nothing but 0 and 255, the set has no void.
+    masks show it beside other ids. If masks show nothing but 0 and 255, which is object 1, the set has no void. Notices
+    tell of both.
 
     Args:
         layout: that of plain folders.
@@ -66,19 +68,24 @@ def looks_like(layout: VideoLayout, root: Path) -> bool:
 
 
 def void_in(clips: Sequence[Clip]) -> int | None:
-    """Return 255 if masks show it beside other ids, with a notice."""
-    mixed = []
+    """Return 255 if masks show it beside other ids, else None. Notices say what is assumed of 255."""
+    void, objects = [], []
     count = max(1, _LOOKED_AT // len(clips))
     for clip in clips:
         masks = list(clip.truth.values())
+        colours: dict[Colour, int] = {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", MediaNotice)  # given when the masks are used
-            shown = (object_ids(read_mask(path)) for path in masks[:: -(-len(masks) // count)])
-            if any(VOID in ids and len(ids) > 1 for ids in shown):
-                mixed.append(clip.name)
-    if mixed:
-        notice(f"masks of {name_some(mixed)} have {VOID} beside other ids: it is void, neither followed nor scored")
-    return VOID if mixed else None
+            shown = [object_ids(read_mask(path, colours)) for path in masks[:: -(-len(masks) // count)]]
+        if any(VOID in ids and len(ids) > 1 for ids in shown):
+            void.append(clip.name)
+        elif colours.get(WHITE) == 1:
+            objects.append(clip.name)
+    if void:
+        notice(f"masks of {name_some(void)} have {VOID} beside other ids: it is void, neither followed nor scored")
+    elif objects:
+        notice(f"masks of {name_some(objects)} are black and white: white is object 1, and there is no void")
+    return VOID if void else None
 
 
 def _is_several(root: Path) -> bool:
