@@ -61,23 +61,6 @@ class RunLog:
             self._wandb.finish()
 
 
-def peak_memory_gb(device_type: str) -> float:
-    """Return the peak memory of this process so far in 10⁹ bytes; 0 where the system does not tell.
-
-    On a GPU it is that of torch's tensors there, else all memory of the process.
-    """
-    if device_type == "cuda":
-        import torch
-
-        return torch.cuda.max_memory_allocated() / 1e9
-    try:
-        import resource
-    except ImportError:
-        return 0.0
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
-
-
 def _lines_until(path: Path, step: int) -> list[str]:
     """Return the lines of a log up to a step; a line that a killed process left unfinished ends them."""
     kept: list[str] = []

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from stm_fast.errors import StmFastError
+from stm_fast.evaluation.peak_memory import PeakMemory
 from stm_fast.models.weight_files import ARCHITECTURES, save_model
 from stm_fast.training.accelerator import make_accelerator
 from stm_fast.training.average import WeightAverage
@@ -21,7 +22,7 @@ from stm_fast.training.batch import Batch
 from stm_fast.training.checkpoint import check_fit, load_checkpoint, save_checkpoint
 from stm_fast.training.data import TrainingData
 from stm_fast.training.interrupts import uninterrupted
-from stm_fast.training.log import RunLog, peak_memory_gb
+from stm_fast.training.log import RunLog
 from stm_fast.training.losses import clip_losses
 from stm_fast.training.network import Rollout
 from stm_fast.training.optimizer import freeze, make_optimizer, set_rate
@@ -46,7 +47,7 @@ class Progress:
         loss: mean over the clips of the step.
         rate: learning rate of the step, as a fraction of the optimizer's.
         seconds: that the step took.
-        memory_gb: see `peak_memory_gb`.
+        memory_gb: peak memory so far in 10⁹ bytes, see `PeakMemory`; 0 where the system does not tell.
         scores: of the validation that followed.
     """
 
@@ -112,6 +113,7 @@ class Trainer:
         self.step, self.best, self._validated, self._skipped = 0, -math.inf, 0, 0
         self._saved = (0, 0)
         folder.mkdir(parents=True, exist_ok=True)
+        self._memory = PeakMemory(self.accelerator.device)
         self._rollout = Rollout(self.model)
         self._network, self._stepper = self.accelerator.prepare(self._rollout, self.optimizer)
         if saved is not None:
@@ -165,7 +167,7 @@ class Trainer:
         loss, logits = self._gradients(batches, place)
         self._update(place)
         seconds = time.perf_counter() - started
-        memory = peak_memory_gb(self.accelerator.device.type)
+        memory = (self._memory.bytes() or 0) / 1e9
         if self.step in self.plan.round_ends:
             self._end_round(place.round)
         if log is not None:

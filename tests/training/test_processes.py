@@ -102,6 +102,7 @@ def test_a_killed_run_resumes_to_the_same_weights(folder: Path, whole: dict[str,
     assert len(steps) <= 9  # a validation may be logged again
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_says_so_and_resumes(
     folder: Path, whole: dict[str, torch.Tensor], by: signal.Signals

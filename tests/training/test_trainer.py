@@ -68,6 +68,7 @@ def test_a_run_leaves_weights_a_log_and_pictures(tmp_path: Path) -> None:
     assert {"loss", "rate", "seconds", "memory_gb"} < seen[0].keys()
     assert seen[2]["validation_j"] == pytest.approx(made.best, abs=1e-5)
     assert seen[2]["validation_loss"] > 0
+    assert 0.1 < seen[1]["memory_gb"] < 1000
     assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["step_0000002.png"]
     last = load_model(tmp_path / "last.safetensors").state_dict()
     assert difference(last, weights(made)) == 0
