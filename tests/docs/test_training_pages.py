@@ -29,7 +29,7 @@ def code(page: Path, language: str = "") -> list[str]:
 
 def commands(page: Path) -> list[list[str]]:
     """The words after `stm-fast`, or after what starts it in several processes, of every whole command of a page."""
-    lines = [line for block in code(page) for line in block.splitlines()]
+    lines = [line for block in code(page) for line in block.replace("\\\n", "").splitlines()]
     found = [re.search(r"(?:^stm-fast|-m stm_fast) (.*)", line) for line in lines]
     return [shlex.split(match[1], comments=True) for match in found if match and "..." not in match[1]]
 
