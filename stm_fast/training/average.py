@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from stm_fast.training.interrupts import uninterrupted
+
 
 class WeightAverage:
     """An exponential moving average of a model's trained weights.
@@ -52,11 +54,13 @@ class WeightAverage:
     def applied(self, model: nn.Module) -> Iterator[None]:
         """Give the model the averaged weights during the block."""
         trained = {name: weight.detach().clone() for name, weight in _trained(model)}
-        _assign(model, self.state)
         try:
+            with uninterrupted():
+                _assign(model, self.state)
             yield
         finally:
-            _assign(model, trained)
+            with uninterrupted():
+                _assign(model, trained)
 
 
 @torch.no_grad()

@@ -168,8 +168,6 @@ class Trainer:
         self._update(place)
         seconds = time.perf_counter() - started
         memory = (self._memory.bytes() or 0) / 1e9
-        if self.step in self.plan.round_ends:
-            self._end_round(place.round)
         if log is not None:
             log.write(self.step, {"loss": loss, "rate": fraction, "seconds": seconds, "memory_gb": memory})
             if self.step % self.recipe.picture_every == 0:
@@ -200,7 +198,7 @@ class Trainer:
         return float(self.accelerator.reduce(total)), logits.detach()
 
     def _update(self, place: Place) -> None:
-        """Change the weights by their gradients, unless those are not finite."""
+        """Change the weights by their gradients, unless those are not finite, and end the round where it ends."""
         bound = self.recipe.optimizer.clip_norm or math.inf
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), bound)
         finite = bool(torch.isfinite(norm))
@@ -216,15 +214,16 @@ class Trainer:
             if finite:
                 self.average.update(self.model, place.step)
             self.step += 1
+            if self.step in self.plan.round_ends:
+                self._end_round(place.round)
 
     def _end_round(self, number: int) -> None:
         """Go on from the averaged weights, with a new optimizer."""
-        with uninterrupted():
-            if self.recipe.rounds[number].halfway:
-                self.average.halve_towards(self._round_start)
-            self.average.assign(self.model)
-            self._round_start = self.average.copy()
-            self.optimizer.state.clear()
+        if self.recipe.rounds[number].halfway:
+            self.average.halve_towards(self._round_start)
+        self.average.assign(self.model)
+        self._round_start = self.average.copy()
+        self.optimizer.state.clear()
 
     def _validate_if_due(self, log: RunLog | None) -> Scores:
         """Score the averaged weights if it is time to, and keep them if they are the best."""
@@ -290,3 +289,4 @@ class Trainer:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         if self._leads:
             torch.set_rng_state(state["rng"])
+        self._saved = self.step, self._validated

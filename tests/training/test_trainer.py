@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -115,30 +116,31 @@ def test_an_interrupted_validation_is_made_up_for(tmp_path: Path, monkeypatch: p
     load_model(tmp_path / "best.safetensors")
 
 
-def test_an_interrupt_does_not_cut_a_step_in_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C comes while the weights change: the step is finished first, and saved."""
-    import signal
-
-    made = trainer(TINY, tmp_path)
+@pytest.mark.parametrize("steps", [1, 2])
+def test_an_interrupt_does_not_cut_a_step_in_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    """Ctrl-C comes while the weights change: the step is finished first, with its round, and saved."""
+    recipe = replace(TINY, ema=0.9, rounds=(Round((STAGE,), halfway=True), Round((STAGE,))))
+    made = trainer(recipe, tmp_path)
     update = WeightAverage.update
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def interrupted(self: WeightAverage, model: torch.nn.Module, step: int) -> None:
-        signal.raise_signal(signal.SIGINT)
+        if step == steps - 1:
+            signal.raise_signal(signal.SIGINT)
         update(self, model, step)
 
     monkeypatch.setattr(WeightAverage, "update", interrupted)
     try:
         with pytest.raises(KeyboardInterrupt):
-            next(made.run())
+            list(made.run())
     finally:
         signal.signal(signal.SIGINT, before)
     monkeypatch.undo()
-    resumed = trainer(TINY, tmp_path)
-    assert resumed.step == made.step == 1
+    resumed = trainer(recipe, tmp_path)
+    assert resumed.step == made.step == steps
     for _ in resumed.run():
         pass
-    assert difference(weights(resumed), weights(train(TINY, tmp_path / "whole"))) == 0
+    assert difference(weights(resumed), weights(train(recipe, tmp_path / "whole"))) == 0
 
 
 def test_a_round_ends_halfway_between_where_it_began_and_what_it_came_to(
