@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stm_fast.cli.console import Interrupted, say, stdout, with_sentences
+from stm_fast.cli.console import SYSTEM_ERROR, Interrupted, say, stdout, with_sentences
 from stm_fast.cli.logs import log_to
 from stm_fast.cli.options import Threads
 from stm_fast.cli.synthetic_clips import make_clips
-from stm_fast.errors import ArgumentError
+from stm_fast.errors import ArgumentError, StmFastError
 from stm_fast.progress import progress_bar
 from stm_fast.tracking.claims import claim
 from stm_fast.training.recipe_files import recipe_names
@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 EPILOG = "\n\n".join(["Recipes:", *(f"{name}: {title}" for name, title in recipe_names().items())])
 """The recipes of the package, below the help."""
 RESULTS = ("checkpoint.pt", "last.safetensors", "best.safetensors")
+
+
+class OutOfMemory(StmFastError):
+    """Training needs more memory than there is; the message says what needs less."""
+
+    exit_code = SYSTEM_ERROR
 
 
 def _list(asked: bool) -> None:
@@ -102,8 +108,10 @@ def _prepare(recipe: "Recipe", out: Path, data: Path | None, accelerator: "Accel
     with accelerator.main_process_first():
         if accelerator.is_main_process:
             results = tuple(out / name for name in RESULTS)
-            claim(out / "settings.json", results, settings_of(recipe), resume=True, overwrite=False)
-            log_to(out, append=True)
+            # Settings may change until there is a checkpoint; but clips that were made with others would be used again.
+            begun = recipe.is_synthetic or (out / RESULTS[0]).exists()
+            claim(out / "settings.json", results, settings_of(recipe), resume=begun, overwrite=not begun)
+            log_to(out, append=begun)
             save_recipe(recipe, out / "recipe.yaml")
         pools = make_clips(recipe, out) if recipe.is_synthetic else {}
         opened = open_data(recipe, data, pools)
@@ -112,6 +120,8 @@ def _prepare(recipe: "Recipe", out: Path, data: Path | None, accelerator: "Accel
 
 def _run(trainer: "Trainer") -> None:
     """Train to the end, with a bar in the first process."""
+    from stm_fast.ops.failures import is_out_of_memory
+
     if not trainer.accelerator.is_main_process:
         with closing(trainer.run()) as steps:
             for _ in steps:
@@ -128,6 +138,13 @@ def _run(trainer: "Trainer") -> None:
                         say(f"step {step.step}: loss {step.loss:.3f}; validation {scores}")
         except KeyboardInterrupt as error:
             raise Interrupted(f"Stopped at step {trainer.step}; the same command resumes there.") from error
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise OutOfMemory(
+                f"out of memory at step {trainer.step}: try optimizer.accumulate=2 or more, precision=bf16, fewer "
+                "workers or a smaller rounds.*.stages.*.size"
+            ) from error
 
 
 def _report(trainer: "Trainer", out: Path, export_official: Path | None) -> None:

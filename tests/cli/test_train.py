@@ -14,6 +14,7 @@ from stm_fast import load_model
 from stm_fast.cli.main import app
 from stm_fast.data.synthetic.pool import PoolSpec, make_pool
 from stm_fast.training.recipe_files import load_recipe, recipe_names
+from tests.data.miniature_stills import make_pairs
 from tests.data.pictures import asset_library
 
 
@@ -91,6 +92,21 @@ def test_what_cannot_be_trained_is_told(tmp_path: Path, arguments: tuple[str, ..
     assert not (tmp_path / "out" / "checkpoint.pt").exists()
 
 
+def test_settings_may_change_until_there_is_a_checkpoint(tmp_path: Path) -> None:
+    make_pairs(tmp_path / "data" / "pairs")
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(
+        "model: compact\nworkers: 0\ndata: [{layout: pairs, folder: pairs}]\n"
+        "rounds: [{stages: [{steps: 1, clips: 1, size: 32}]}]\n"
+    )
+    command = (recipe, tmp_path / "out", "--data", tmp_path / "data", "--device", "cpu")
+    assert "no such file" in run(*command, "start=lost.safetensors").output
+    assert run(*command, "start=none").exit_code == 0
+    again = " ".join(run(*command, "start=none", "seed=1").output.split())
+    assert "was made with seed 0, not 1: resume with the same options" in again
+    assert run(*command, "start=none", "workers=1").exit_code == 0
+
+
 def test_all_missing_datasets_are_told_at_once(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     result = run("stcn-like", tmp_path / "out", "--data", tmp_path / "data", "start=none", "precision=fp32")
@@ -111,3 +127,14 @@ def test_pictures_that_are_missing_are_named(tmp_path: Path) -> None:
     result = run("smoke", tmp_path / "out", f"synthetic.pictures={tmp_path / 'pictures'}")
     assert result.exit_code == 1
     assert "lacks the unpacked packages" in result.output
+
+
+def test_memory_that_runs_out_is_told(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("stm_fast.training.trainer.clip_losses", fail)
+    result = run("smoke", out, "start=none", "rounds.0.stages.0.size=48")
+    assert result.exit_code == 3
+    assert "out of memory at step 0" in " ".join(result.output.split())
+    assert "optimizer.accumulate=2" in result.output
