@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-VOID = 255
-"""Id of pixels whose object is unknown: they take no part in losses and scores."""
+from stm_fast.media.masks import VOID
+
+__all__ = ["VOID", "Batch", "Example", "collate"]
 
 Example: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 """Frames `(T, S, S, 3)` and masks `(T, S, S)` of a clip. Ids are 1..n, all on the first frame, and `VOID`."""
