@@ -8,7 +8,7 @@ import typer
 
 from stm_fast.cli import options
 from stm_fast.cli.console import Interrupted, stdout, with_sentences
-from stm_fast.cli.datasets import DEFAULT_LAYOUT, DatasetLayout, DatasetSet
+from stm_fast.cli.datasets import DEFAULT_LAYOUT, DatasetLayout, DatasetSet, DatasetVoid, void_of
 from stm_fast.cli.logs import log_to
 from stm_fast.cli.score_table import print_scores
 from stm_fast.errors import ArgumentError, OutputError, StmFastError
@@ -26,12 +26,13 @@ if TYPE_CHECKING:
 
 
 @with_sentences
-@options.takes_track_options(*options.ON_DEVICE)
+@options.takes_track_options(*options.FOR_DATASETS)
 def evaluate(
     root: Annotated[Path, typer.Argument(metavar="ROOT", help="Folder of the dataset.")],
     tracking: TrackOptions,
     subset: DatasetSet = None,
     dataset: DatasetLayout = DEFAULT_LAYOUT,
+    void: DatasetVoid = None,
     out: Annotated[Path, typer.Option(help="Folder for masks and scores.")] = Path("evaluation"),
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in OUT.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results in OUT.")] = False,
@@ -69,10 +70,9 @@ def evaluate(
     """Segment the clips of a dataset and score J and F by its protocol.
 
     Writes masks to OUT in the dataset's layout, OUT/scores.csv and OUT/scores.json. Which frames are scored depends on
-    the dataset: DAVIS leaves out the first and the last annotated frame of a clip. Void is what the dataset says, 255
-    in most, unless --void names another id. If a set has only the masks in which objects appear, writes masks and no
-    scores. Frames/s is measured over decoding, segmenting and writing masks; memory is the peak of the process, or of
-    what is allocated on the GPU.
+    the dataset: DAVIS leaves out the first and the last annotated frame of a clip. If a set has only the masks in which
+    objects appear, writes masks and no scores. Frames/s is measured over decoding, segmenting and writing masks; memory
+    is the peak of the process, or of what is allocated on the GPU.
     """
     from stm_fast.data.faults import check_clips
     from stm_fast.data.layouts import open_videos
@@ -83,8 +83,7 @@ def evaluate(
 
     views = Views(_sizes(sizes, tracking), flip)
     clips, protocol = open_videos(dataset, root, subset), protocol_of(dataset)
-    if tracking.void is None:
-        tracking = replace(tracking, void=clips.void)
+    tracking = replace(tracking, void=void_of(clips, void))
     masks = out / clips.masks_folder
     _check_out(out, root, masks, clips)
     if archive:

@@ -130,7 +130,7 @@ _TRACK_OPTIONS: dict[str, Any] = {
     ],
 }
 ALL = tuple(_TRACK_OPTIONS)
-ON_DEVICE = tuple(name for name in ALL if name != "offload")
+FOR_DATASETS = tuple(name for name in ALL if name not in ("offload", "void"))
 MODEL = ("model", "weights", "device", "dtype", "backend")
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from stm_fast.cli.console import stdout, with_sentences
-from stm_fast.cli.datasets import known_layout
+from stm_fast.cli.datasets import DatasetVoid, known_layout, void_of
 from stm_fast.cli.score_table import print_scores
 from stm_fast.data.layouts import VIDEO_LAYOUTS, open_videos
 from stm_fast.errors import ArgumentError, MediaError, StmFastError
@@ -40,19 +40,11 @@ def score(
         ),
     ] = None,
     subset: Annotated[
-        str | None, typer.Option("--set", help="Set of the dataset, as in stm-fast evaluate.", show_default=False)
+        str | None,
+        typer.Option("--set", metavar="SET", help="Set of the dataset, as in stm-fast evaluate.", show_default=False),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for scores.csv and scores.json.")] = Path("scores"),
-    void: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            max=255,
-            metavar="ID",
-            help="Do not score pixels of this id in TRUTH. Defaults to what the dataset says.",
-            show_default=False,
-        ),
-    ] = None,
+    void: DatasetVoid = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the scores in OUT.")] = False,
 ) -> None:
     """Score masks that are finished: J and F, as stm-fast evaluate prints and writes them.
@@ -68,14 +60,17 @@ def score(
 
     if dataset is None and subset is not None:
         raise ArgumentError("set", "needs --dataset, which says what the sets are")
+    record = out / "settings.json"
+    if record.exists() and not overwrite:
+        raise StmFastError(f"{out} already holds results: --overwrite replaces them, or choose another --out")
     check_scoring()
     clips = truth_in(truth) if dataset is None else open_videos(dataset, truth, subset)
-    void = clips.void if void is None else void
+    void_id = void_of(clips, void)
     protocol = DAVIS if dataset is None else protocol_of(dataset)
     folders = results_for(clips, results)
-    unscored = protocol.unscored(clips, void)
+    unscored = protocol.unscored(clips, void_id)
     check_frames([clip for clip in clips if clip.name not in unscored], folders, protocol)
-    scores, unscored = score_set(clips, folders, unscored, void, protocol)
+    scores, unscored = score_set(clips, folders, unscored, void_id, protocol)
     if not scores:
         raise MediaError(f"{truth} has nothing to score ({reasons(unscored)})")
     settings: dict[str, object] = {
@@ -83,13 +78,11 @@ def score(
         "truth": str(truth),
         "dataset": dataset,
         "set": subset,
-        "void": void,
+        "void": void_id,
     }
-    files, record = tuple(out / name for name in NAMES), out / "settings.json"
-    if record.exists() and not overwrite:
-        raise StmFastError(f"{out} already holds results: --overwrite replaces them, or choose another --out")
+    files = tuple(out / name for name in NAMES)
     claim(record, files, settings, resume=False, overwrite=overwrite, clear=lambda: clear_reports(out))
-    report = Report(clips, scores, (), unscored, protocol, void, settings)
+    report = Report(clips, scores, (), unscored, protocol, void_id, settings)
     print_scores(clips.name, report)
     report.write(out)
     if unscored:

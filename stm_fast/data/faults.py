@@ -94,8 +94,8 @@ def check_clips(dataset: Dataset, void: int | None = None) -> None:
     faults.check()
     if white:
         notice(
-            f"masks of {name_some(white)} have {VOID} beside other ids, which is followed and scored as an object; "
-            f"void {VOID} leaves it out"
+            f"masks of {name_some(white)} have {VOID} beside other ids, which is followed as an object; void {VOID} "
+            "leaves it out"
         )
 
 

@@ -56,8 +56,8 @@ def results_for(dataset: Dataset, root: str | Path) -> dict[str, Path]:
     Args:
         dataset: the truth.
         root: folders of results as `folders_of_masks` takes them, or the OUT of `stm-fast evaluate`, which holds them
-            where the dataset has its masks. The results of one clip belong to the only clip of the dataset, whatever
-            its name.
+            where the dataset has its masks. The results of one clip belong to the only clip of the dataset; a notice
+            says so if a folder of another name holds them.
 
     Raises:
         MediaError: there is no mask; or clips have no results, all of which the message names.
@@ -69,10 +69,13 @@ def results_for(dataset: Dataset, root: str | Path) -> dict[str, Path]:
     names = [clip.name for clip in dataset]
     folders = {name: base / name for name in names if (base / name).is_dir()}
     if len(names) == len(there) == 1:
-        return {names[0]: next(iter(there.values()))}
+        (name,), ((found, folder),) = names, there.items()
+        if folder != base and found != name:
+            notice(f"{folder} is scored as the result of clip {name}")
+        return {name: folder}
     if missing := [name for name in names if name not in folders]:
         raise MediaError(f"{base} has no masks of {len(missing)} of {len(names)} clips: {', '.join(missing)}")
-    if extra := sorted(there.keys() - {Path(name).parts[0] for name in names}):
+    if extra := sorted(there.keys() - set(names)):
         notice(f"{base} has masks of clips that {dataset.name} does not have, which are not scored: {', '.join(extra)}")
     return folders
 

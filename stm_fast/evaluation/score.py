@@ -6,9 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from stm_fast.data.clips import Clip, Dataset
+from stm_fast.data.faults import name_some
 from stm_fast.evaluation.clip_score import score_clip
 from stm_fast.evaluation.object_score import ObjectScore
 from stm_fast.evaluation.protocol import DAVIS, Protocol
+from stm_fast.media.masks import VOID
+from stm_fast.media.notices import notice
 
 NO_OBJECT = "no object in the masks that are scored"
 
@@ -29,6 +32,8 @@ def score_set(
         void: see `score_clip`.
         protocol: likewise.
 
+    Gives a notice of clips in which id 255, which is void in most sets, is scored as an object.
+
     Returns:
         The scores of all objects in scored frames, and why clips have none, by their names.
 
@@ -41,6 +46,8 @@ def score_set(
         found = pool.map(lambda clip: score_clip(clip, folders[clip.name], void, protocol), clips)
         scored = list(zip(clips, found, strict=True))
     empty = {clip.name: NO_OBJECT for clip, scores in scored if not scores}
+    if white := list(dict.fromkeys(each.clip for _, scores in scored for each in scores if each.object_id == VOID)):
+        notice(f"id {VOID} is scored as an object in {name_some(white)}; void {VOID} leaves it out")
     return [_of_kind(score, clip, dataset) for clip, scores in scored for score in scores], {**unscored, **empty}
 
 

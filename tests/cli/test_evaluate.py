@@ -221,19 +221,22 @@ def test_void_is_neither_followed_nor_scored(run, tmp_path):
     for name, void in (("void", 255), ("plain", None)):
         given = dict.fromkeys(names, (1, 2))
         save_clip(tmp_path / name / "frames", tmp_path / name / "masks", names, given, void=void)
-    scores = {}
-    for name, options in (("plain", ()), ("void", ("--void", "9")), ("void", ())):
+    scores, told = {}, {}
+    for name, options in (("plain", ()), ("void", ("--void", "none")), ("void", ())):
         result = run(name, "--dataset", "folder", "--overwrite", *options)
         assert result.exit_code == 0, result.output
+        told[name, options] = said(result)
         scores[name, options] = json.loads((tmp_path / "out" / "scores.json").read_text())
     objects = {key: list(found["clips"][key[0]]["objects"]) for key, found in scores.items()}
     assert objects == {
         ("plain", ()): ["1", "2"],
         ("void", ()): ["1", "2"],
-        ("void", ("--void", "9")): ["1", "2", "255"],
+        ("void", ("--void", "none")): ["1", "2", "255"],
     }
+    assert "id 255 is scored as an object in void" in told["void", ("--void", "none")]
+    assert "is scored as an object" not in told["void", ()]
     assert scores["void", ()]["mean"] == scores["plain", ()]["mean"]
-    assert scores["void", ("--void", "9")]["mean"]["jf"] < scores["plain", ()]["mean"]["jf"]
+    assert scores["void", ("--void", "none")]["mean"]["jf"] < scores["plain", ()]["mean"]["jf"]
     for path in (tmp_path / "out" / "masks" / "void").iterdir():
         assert object_ids(read_mask(path)) == (1, 2)
 
@@ -247,7 +250,14 @@ def test_a_memory_limit_that_is_too_small_is_called_by_its_option(run, davis):
 def test_void_is_part_of_what_made_the_results(run, davis):
     options = (davis, "--dataset", "davis2017", "--set", "test-dev")
     assert run(*options).exit_code == 0
-    assert "was made with void 255, not 9" in said(run(*options, "--resume", "--void", "9"))
+    assert "was made with void 255, not None" in said(run(*options, "--resume", "--void", "none"))
+
+
+@pytest.mark.parametrize("void", ["0", "256", "white", ""])
+def test_a_void_that_is_no_id(run, davis, void):
+    result = run(davis, "--dataset", "davis2017", "--set", "val", "--void", void)
+    assert result.exit_code == 2
+    assert "is neither an id from 1 to 255 nor none" in said(result)
 
 
 def test_starting_again_leaves_nothing_of_an_earlier_set(run, davis, tmp_path):

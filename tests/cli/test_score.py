@@ -51,6 +51,15 @@ def test_the_folder_of_one_clip(stm, folders):
     result = stm("score", "pred/bb", "truth/aa", "--out", "one")
     assert result.exit_code == 0, result.output
     assert rows(folders / "one") == [("aa", "1", "0.3333")]
+    assert "is scored as the result of" not in said(result)
+
+
+def test_the_only_clip_under_another_name_is_told_of(stm, folders):
+    for root, clip in (("truth", "aa"), ("pred", "bb")):
+        shutil.rmtree(folders / root / clip)
+    result = stm("score", "pred", "truth")
+    assert result.exit_code == 0, result.output
+    assert "pred/aa is scored as the result of clip bb" in said(result)
 
 
 def test_missing_clips_and_frames_are_all_named(stm, folders):
@@ -85,11 +94,17 @@ def test_void_of_the_truth(stm, folders):
     assert result.exit_code == 0, result.output
     assert "255 beside other ids: it is void" in said(result)
     assert rows(folders / "scores") == [("aa", "1", "1.0000"), ("bb", "1", "0.5000")]
+    result = stm("score", "pred", "truth", "--void", "none", "--out", "none")
+    assert result.exit_code == 0, result.output
+    assert rows(folders / "none") == [("aa", "1", "1.0000"), ("bb", "1", "0.3333"), ("bb", "255", "0.0000")]
+    assert "id 255 is scored as an object in bb" in said(result)
 
 
 def test_scores_are_not_replaced_unasked(stm, folders):
     assert stm("score", "pred", "truth").exit_code == 0
+    shutil.rmtree(folders / "pred")  # not looked at: what cannot be written is not computed
     assert "scores already holds results: --overwrite replaces them" in said(stm("score", "pred", "truth"))
+    shutil.copytree(folders / "truth", folders / "pred")
     assert stm("score", "pred", "truth", "--overwrite").exit_code == 0
 
 

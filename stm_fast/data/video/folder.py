@@ -82,7 +82,7 @@ def void_in(clips: Sequence[Clip]) -> int | None:
         elif colours.get(WHITE) == 1:
             objects.append(clip.name)
     if void:
-        notice(f"masks of {name_some(void)} have {VOID} beside other ids: it is void, neither followed nor scored")
+        notice(f"masks of {name_some(void)} have {VOID} beside other ids: it is void unless another void is named")
     elif objects:
         notice(f"masks of {name_some(objects)} are black and white: white is object 1, and there is no void")
     return VOID if void else None
