@@ -17,7 +17,7 @@ def print_scores(title: str, report: "Report") -> None:
     """
     from rich.table import Table
 
-    from stm_fast.evaluation.object_score import MeanScore, means
+    from stm_fast.evaluation.object_score import KINDS, MeanScore, means
 
     table = Table(title=title)
     table.add_column("clip", overflow="fold")
@@ -39,7 +39,7 @@ def print_scores(title: str, report: "Report") -> None:
         if not scored:
             table.add_row("all", *cells(0, None, report.in_all()), style="bold")
         for name, mean in (means(report.scores) if scored else {}).items():
-            kind = {"seen": False, "unseen": True}.get(name)
+            kind = KINDS.get(name)
             count = sum(kind is None or score.unseen is kind for score in report.scores)
             table.add_row(name, *cells(count, mean, report.in_all() if name == "mean" else None), style="bold")
     stdout.print(table)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stm_fast.data.clips import Clip
+from stm_fast.data.video.object_masks import ObjectMasks
 from stm_fast.errors import MediaError, StmFastError
 from stm_fast.evaluation.object_score import ObjectScore
 from stm_fast.evaluation.protocol import DAVIS, Protocol, ScoredFrames
@@ -75,10 +76,8 @@ class _Reader:
 
     def objects(self, name: str) -> Mapping[int, NDArray[np.bool_]]:
         """Return the true mask of each object that is annotated in a frame."""
-        stored = self.clip.truth[name]
-        if not isinstance(stored, Path) and (own := getattr(stored, "objects", None)) is not None:
-            found: Mapping[int, NDArray[np.bool_]] = own()
-            return found
+        if isinstance(stored := self.clip.truth[name], ObjectMasks):
+            return stored.objects()
         ids = without_void(self.labels(name), self._void)
         return {each: ids == each for each in object_ids(ids)}
 

@@ -99,7 +99,7 @@ def run_in_processes(work: Work, clips: Sequence[Clip], jobs: int, progress: Pro
     threads = max(1, torch.get_num_threads() // jobs)
     alone = replace(work, dataset=replace(work.dataset, clips=()))
     todo = [clip for clip in clips if recorded(clip, work.out) is None]
-    counts = [clip.open().count for clip in todo]
+    counts = [_frames_of(clip) for clip in todo]
     total = None if None in counts else sum(count or 0 for count in counts)
     waiting, busy = deque(todo), dict[int, Clip]()
     processes = [Process() for _ in range(min(jobs, len(todo)))]
@@ -151,6 +151,14 @@ def _take(answer: _Answer, clip: Clip, outcomes: Outcomes) -> None:
     else:
         outcomes.failed[clip.name] = answer.problem
         notice(f"clip {clip.name} cannot be segmented: {answer.problem}")
+
+
+def _frames_of(clip: Clip) -> int | None:
+    """Return the number of frames; None if it is not known, or the clip cannot be opened, as its process will say."""
+    try:
+        return clip.open().count
+    except MediaError:
+        return None
 
 
 def _answer_here(work: Work, clip: Clip, network: STM, progress: Progress, title: str) -> _Answer:

@@ -62,7 +62,7 @@ def means(scores: Sequence[ObjectScore]) -> dict[str, MeanScore]:
         scores: at least one.
     """
     found = {"mean": MeanScore.of(scores)}
-    kinds = {name: [score for score in scores if score.unseen is kind] for name, kind in _KINDS.items()}
+    kinds = {name: [score for score in scores if score.unseen is kind] for name, kind in KINDS.items()}
     found |= {name: MeanScore.of(own) for name, own in kinds.items() if own}
     if all(kinds.values()):
         seen, unseen = found["seen"], found["unseen"]
@@ -71,4 +71,5 @@ def means(scores: Sequence[ObjectScore]) -> dict[str, MeanScore]:
     return found
 
 
-_KINDS = {"seen": False, "unseen": True}
+KINDS = {"seen": False, "unseen": True}
+"""`ObjectScore.unseen` of the objects of each kind."""

@@ -88,9 +88,10 @@ def test_two_processes_give_the_masks_of_one(dataset, tmp_path, one_thread):
     assert all(run.peak_bytes > 10_000_000 and run.frames == FRAMES for run in shared.runs + alone.runs)
 
 
+@pytest.mark.parametrize("frame", ["0.png", "1.png"])
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_clip_that_cannot_be_read_does_not_lose_the_others(dataset, tmp_path, processes):
-    damaged = tmp_path / "frames" / "b" / "1.png"
+def test_a_clip_that_cannot_be_read_does_not_lose_the_others(dataset, tmp_path, processes, frame):
+    damaged = tmp_path / "frames" / "b" / frame
     whole = damaged.read_bytes()
     damaged.write_bytes(b"no picture")
     work = Work(dataset, tmp_path / "out", TRACKING)

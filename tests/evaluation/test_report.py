@@ -19,7 +19,9 @@ def dataset(*names):
 
 def written(report, folder):
     report.write(folder)
-    return list(csv.DictReader((folder / "scores.csv").open())), json.loads((folder / "scores.json").read_text())
+    return list(csv.DictReader((folder / "scores.csv").read_text().splitlines())), json.loads(
+        (folder / "scores.json").read_text()
+    )
 
 
 def test_report_on_disk(tmp_path):
