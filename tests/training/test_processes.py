@@ -42,8 +42,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def command(folder: Path, out: str, *settings: str) -> list[str]:
-    return ["-m", "stm_fast", "train", "tiny.yaml", out, "--data", ".", "--device", "cpu", "--threads", "1", *settings]
+def command(out: str) -> list[str]:
+    return ["-m", "stm_fast", "train", "tiny.yaml", out, "--data", ".", "--device", "cpu", "--threads", "1"]
 
 
 def environment() -> dict[str, str]:
@@ -60,7 +60,7 @@ def complete(folder: Path, *arguments: str) -> None:
 @pytest.fixture(scope="module")
 def whole(folder: Path) -> dict[str, torch.Tensor]:
     """The weights of a run that nothing stops."""
-    complete(folder, *command(folder, "whole"))
+    complete(folder, *command("whole"))
     return weights(folder / "whole")
 
 
@@ -75,7 +75,7 @@ def stop(folder: Path, out: str, step: int, by: signal.Signals) -> tuple[int, st
     # Where the tests run in the background SIGINT is ignored, and a child would inherit that.
     restore = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
-        [sys.executable, *command(folder, out)], cwd=folder, env=environment(), stderr=subprocess.PIPE, text=True
+        [sys.executable, *command(out)], cwd=folder, env=environment(), stderr=subprocess.PIPE, text=True
     )
     signal.signal(signal.SIGINT, restore)
     log = folder / out / "log.jsonl"
@@ -95,7 +95,7 @@ def stop(folder: Path, out: str, step: int, by: signal.Signals) -> tuple[int, st
 def test_a_killed_run_resumes_to_the_same_weights(folder: Path, whole: dict[str, torch.Tensor]) -> None:
     code, said = stop(folder, "killed", 3, signal.SIGKILL)
     assert code == -signal.SIGKILL, said
-    complete(folder, *command(folder, "killed"))
+    complete(folder, *command("killed"))
     assert difference(whole, weights(folder / "killed")) == 0
     steps = [json.loads(line)["step"] for line in (folder / "killed" / "log.jsonl").read_text().splitlines()]
     assert sorted(set(steps)) == [1, 2, 3, 4, 5, 6]
@@ -112,13 +112,13 @@ def test_an_interrupted_run_says_so_and_resumes(
     assert code == 130, said
     assert "Traceback" not in said
     assert "the same command resumes there" in said.replace("\n", " ")
-    complete(folder, *command(folder, out))
+    complete(folder, *command(out))
     assert difference(whole, weights(folder / out)) == 0
 
 
 def test_two_processes_train_what_one_does(folder: Path, whole: dict[str, torch.Tensor]) -> None:
     launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    complete(folder, *launch, *command(folder, "two"))
+    complete(folder, *launch, *command("two"))
     assert difference(whole, weights(folder / "two")) < 1e-5
     one, two = ((folder / out / "log.jsonl").read_text().splitlines() for out in ("whole", "two"))
     assert len(one) == len(two)
