@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from stm_fast.errors import ArgumentError, WeightsError
@@ -125,7 +125,8 @@ def save_model(
         raise ValueError(f"architecture must be one of {_names()}, got {architecture!r}")
     tensors = {name: _for_disk(tensor, dtype) for name, tensor in model.state_dict().items()}
     with atomic_path(Path(path)) as temporary:
-        save_file(tensors, temporary, {**(metadata or {}), "architecture": architecture})
+        # `save_file` would write a file that only its owner can read, whatever the umask says.
+        temporary.write_bytes(save(tensors, {**(metadata or {}), "architecture": architecture}))
 
 
 def read_weights(path: str | PathLike[str]) -> Weights:

@@ -163,6 +163,9 @@ def test_old_trunk_without_counters_and_broken_trunk(official_state: dict[str, T
 def test_save_and_load(official_model: STM, tmp_path: Path) -> None:
     path = tmp_path / "new folder" / "model.safetensors"
     save_model(official_model, path, architecture="resnet50", metadata={"seed": "7"})
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert path.stat().st_mode == plain.stat().st_mode
     with safe_open(path, "pt") as file:
         assert file.metadata() == {"architecture": "resnet50", "seed": "7"}
         assert file.get_tensor("decoder.predict.weight").dtype == torch.float16
