@@ -35,7 +35,7 @@ def score(
             autocompletion=lambda: list(VIDEO_LAYOUTS),
             metavar="LAYOUT",
             help="Layout of TRUTH as in stm-fast evaluate, whose protocol is followed. Without it, TRUTH holds masks "
-            "alone, and the protocol is that of DAVIS.",
+            "alone, and the protocol is that of vos-benchmark.",
             show_default=False,
         ),
     ] = None,
@@ -54,7 +54,7 @@ def score(
     """
     from stm_fast.evaluation.clip_score import check_scoring
     from stm_fast.evaluation.finished import check_frames, results_for, truth_in
-    from stm_fast.evaluation.protocol import DAVIS, protocol_of
+    from stm_fast.evaluation.protocol import VOS_BENCHMARK, protocol_of
     from stm_fast.evaluation.report import NAMES, Report, clear_reports, reasons
     from stm_fast.evaluation.score import score_set
 
@@ -66,7 +66,7 @@ def score(
     check_scoring()
     clips = truth_in(truth) if dataset is None else open_videos(dataset, truth, subset)
     void_id = void_of(clips, void)
-    protocol = DAVIS if dataset is None else protocol_of(dataset)
+    protocol = VOS_BENCHMARK if dataset is None else protocol_of(dataset)
     folders = results_for(clips, results)
     unscored = protocol.unscored(clips, void_id)
     check_frames([clip for clip in clips if clip.name not in unscored], folders, protocol)

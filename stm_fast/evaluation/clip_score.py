@@ -12,7 +12,7 @@ from stm_fast.data.clips import Clip
 from stm_fast.data.video.object_masks import ObjectMasks
 from stm_fast.errors import MediaError, StmFastError
 from stm_fast.evaluation.object_score import ObjectScore
-from stm_fast.evaluation.protocol import DAVIS, Protocol, ScoredFrames
+from stm_fast.evaluation.protocol import VOS_BENCHMARK, Protocol, ScoredFrames
 from stm_fast.media.masks import Colour, fit_mask, object_ids, read_labels, read_mask, without_void
 
 BOUNDARY = 0.008
@@ -24,17 +24,18 @@ def check_scoring() -> None:
     _evaluator("")
 
 
-def score_clip(clip: Clip, masks: str | Path, void: int | None = None, protocol: Protocol = DAVIS) -> list[ObjectScore]:
+def score_clip(
+    clip: Clip, masks: str | Path, void: int | None = None, protocol: Protocol = VOS_BENCHMARK
+) -> list[ObjectScore]:
     """Score a clip's objects.
 
     Truth is read by the rules of `stm_fast.media.masks.read_mask`, so 0/255 masks need no conversion.
 
-    If the inner frames of the clip, or of each object, are scored, an object counts from the first of them that it is
-    in, in the truth or in the result, as in vos-benchmark. Otherwise it counts in all of its frames, and one in which
-    neither the truth nor the result has it scores 1, as in davis2017-evaluation.
+    A frame in which neither the truth nor the result has an object scores 1. Objects of which no prompt shows a mask,
+    so that none can be followed, are not scored if the inner frames of the clip are.
 
-    Objects whose true masks overlap, as in SA-V, are each compared with their own mask, unless the inner frames of the
-    clip are scored.
+    Objects whose true masks overlap, as in SA-V, are each compared with their own mask, unless they are scored from
+    their appearance on, as in vos-benchmark.
 
     Pixels that are `void` in the truth become background in truth and result. J leaves them out, and F compares the
     outlines of what remains, as the measures of davis2017-evaluation do. Under a protocol that takes void as
@@ -57,8 +58,8 @@ def score_clip(clip: Clip, masks: str | Path, void: int | None = None, protocol:
     if len(clip.truth) < needed:
         raise MediaError(f"clip {clip.name} has {len(clip.truth)} annotated frames: scoring needs at least {needed}")
     reader = _Reader(clip, Path(masks), void, protocol)
-    of_clip = protocol.scored is ScoredFrames.inner
-    scores = _in_frames_of_clip(reader) if of_clip else _in_frames_of_objects(reader)
+    together = protocol.scored is ScoredFrames.inner_from_appearance
+    scores = _from_appearance(reader) if together else _in_frames_of_objects(reader)
     return sorted(scores, key=lambda score: score.object_id)
 
 
@@ -80,6 +81,11 @@ class _Reader:
             return stored.objects()
         ids = without_void(self.labels(name), self._void)
         return {each: ids == each for each in object_ids(ids)}
+
+    def given(self) -> frozenset[int]:
+        """Return the objects that the prompts show."""
+        masks = (read_mask(mask, self._colours, void=self._void) for mask in self.clip.prompts.values())
+        return frozenset(each for mask in masks for each in object_ids(mask))
 
     def result(self, name: str, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the result of a frame, without void pixels of the truth that are not scored."""
@@ -108,8 +114,8 @@ class _Reader:
         return ObjectScore(self.clip.name, object_id, j, f, j_last)
 
 
-def _in_frames_of_clip(reader: _Reader) -> list[ObjectScore]:
-    """Score all objects in the inner frames of the clip, as vos-benchmark does."""
+def _from_appearance(reader: _Reader) -> list[ObjectScore]:
+    """Score all objects together in the inner frames of the clip, as vos-benchmark does."""
     first, *inner, _ = reader.clip.truth
     evaluator = _evaluator(reader.clip.name)
     reader.labels(first)
@@ -124,11 +130,12 @@ def _in_frames_of_clip(reader: _Reader) -> list[ObjectScore]:
 def _in_frames_of_objects(reader: _Reader) -> list[ObjectScore]:
     """Score each object in its own frames."""
     annotated = {name: frozenset(reader.objects(name)) for name in reader.clip.truth}
-    scored = reader.protocol.scored.of_objects(annotated)
+    rule = reader.protocol.scored
+    scored = rule.of_objects(annotated, reader.given() if rule is ScoredFrames.inner else ())
     evaluators = {}
     for object_id, frames in scored.items():
         evaluators[object_id] = _evaluator(reader.clip.name)
-        if reader.protocol.scored is not ScoredFrames.inner_of_object and frames:
+        if rule is not ScoredFrames.inner_of_object and frames:
             evaluators[object_id].objects_in_gt.add(1)  # so that frames without the object count
     for name in reader.clip.truth:
         due = [object_id for object_id, frames in scored.items() if name in frames]

@@ -15,6 +15,10 @@ class ScoredFrames(str, Enum):
     """Which annotated frames of a clip are scored."""
 
     inner = "all but the first and the last annotated frame of a clip"
+    inner_from_appearance = (
+        "all but the first and the last annotated frame of a clip; of each object, from the first of them that shows "
+        "it in truth or result"
+    )
     inner_of_object = "of each object, all but its first and its last annotated frame"
     after_first = "of each object, those after the one in which it first appears"
     inner_of_range = "of each object, those between the first and the last one that show it"
@@ -24,12 +28,17 @@ class ScoredFrames(str, Enum):
         """Number of annotated frames that a clip needs for one of them to be scored."""
         return 2 if self is ScoredFrames.after_first else 3
 
-    def of_objects(self, annotated: Mapping[str, Collection[int]]) -> dict[int, frozenset[str]]:
-        """Return the scored frames of each object.
+    def of_objects(
+        self, annotated: Mapping[str, Collection[int]], given: Iterable[int] = ()
+    ) -> dict[int, frozenset[str]]:
+        """Return the scored frames of each object; not for `inner_from_appearance`, which depends on the results.
 
         Args:
             annotated: the objects that have a true mask in a frame, by its name, in order.
+            given: the objects that prompts show; `inner` scores these alone.
         """
+        if self is ScoredFrames.inner:
+            return dict.fromkeys(sorted(given), frozenset(list(annotated)[1:-1]))
         frames: dict[int, list[str]] = {}
         last: dict[int, int] = {}
         for name, objects in annotated.items():
@@ -82,13 +91,22 @@ class Protocol:
         return {clip.name: why for clip in clips if (why := self.unscored_because(clip, void))}
 
 
+VOS_BENCHMARK = Protocol(
+    "vos-benchmark",
+    ScoredFrames.inner_from_appearance,
+    source="vos-benchmark, benchmark.py and evaluator.py: the first and the last frame are dropped; an object counts "
+    "from its first appearance",
+)
 DAVIS = Protocol(
     "DAVIS semi-supervised",
     ScoredFrames.inner,
-    source="davis2017-evaluation, davis2017/evaluation.py: the first and the last frame are dropped",
+    void_is_background=True,
+    source="davis2017-evaluation, davis2017/evaluation.py and davis.py: objects of the first mask; the first and the "
+    "last frame are dropped; void is set to 0 in the truth and is not left out",
 )
 
 PROTOCOLS: Mapping[str, Protocol] = {
+    "davis": DAVIS,
     "youtube-vos": Protocol(
         "YouTube-VOS",
         ScoredFrames.after_first,
@@ -106,13 +124,15 @@ PROTOCOLS: Mapping[str, Protocol] = {
         ScoredFrames.inner,
         void_is_background=True,
         last_quarter=True,
-        source="VOST, evaluation/source/evaluation.py: the first and the last frame are dropped; J_last is over the "
-        "last quarter; void is set to 0 in the truth and is not left out",
+        source="VOST, evaluation/source/evaluation.py: objects of the first mask; the first and the last frame are "
+        "dropped; J_last is over the last quarter; void is set to 0 in the truth and is not left out",
     ),
     "mose": Protocol(
         "MOSE",
         ScoredFrames.inner,
-        source="MOSE-api, MOSEv2/sam2_rcms/tools/score.py: the first and the last frame are dropped",
+        void_is_background=True,
+        source="MOSE-api, MOSEv2/sam2_rcms/tools/score.py: the first and the last frame are dropped; F is that of "
+        "DAVIS, which MOSEv2 reports beside its own",
     ),
     "sa-v": Protocol(
         "SA-V",
@@ -129,12 +149,13 @@ PROTOCOLS: Mapping[str, Protocol] = {
     "long-video": Protocol(
         "DAVIS semi-supervised",
         ScoredFrames.inner,
+        void_is_background=True,
         source="AFB-URR and XMem score it by davis2017-evaluation",
     ),
 }
-"""Protocols of layouts by their names; `DAVIS` for all others. A version's name follows that of its layout."""
+"""Protocols of layouts by the start of their names, which a version may follow; `VOS_BENCHMARK` for all others."""
 
 
 def protocol_of(layout: str) -> Protocol:
     """Return the protocol of a layout, such as "youtube-vos2019"."""
-    return next((each for name, each in PROTOCOLS.items() if layout.startswith(name)), DAVIS)
+    return next((each for name, each in PROTOCOLS.items() if layout.startswith(name)), VOS_BENCHMARK)

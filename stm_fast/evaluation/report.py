@@ -10,7 +10,7 @@ from pathlib import Path
 from stm_fast.data.clips import Dataset
 from stm_fast.data.faults import name_some
 from stm_fast.evaluation.object_score import MeanScore, ObjectScore, means
-from stm_fast.evaluation.protocol import DAVIS, Protocol
+from stm_fast.evaluation.protocol import VOS_BENCHMARK, Protocol
 from stm_fast.evaluation.run import ClipRun
 from stm_fast.media.files import discard, write_text
 from stm_fast.media.summary import versions
@@ -36,7 +36,7 @@ class Report:
     scores: Sequence[ObjectScore]
     runs: Sequence[ClipRun] = ()
     unscored: Mapping[str, str] = field(default_factory=dict)
-    protocol: Protocol = DAVIS
+    protocol: Protocol = VOS_BENCHMARK
     void: int | None = None
     settings: Mapping[str, object] = field(default_factory=dict)
 

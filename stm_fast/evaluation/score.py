@@ -9,7 +9,7 @@ from stm_fast.data.clips import Clip, Dataset
 from stm_fast.data.faults import name_some
 from stm_fast.evaluation.clip_score import score_clip
 from stm_fast.evaluation.object_score import ObjectScore
-from stm_fast.evaluation.protocol import DAVIS, Protocol
+from stm_fast.evaluation.protocol import VOS_BENCHMARK, Protocol
 from stm_fast.media.masks import VOID
 from stm_fast.media.notices import notice
 
@@ -21,7 +21,7 @@ def score_set(
     folders: Mapping[str, Path],
     unscored: Mapping[str, str],
     void: int | None = None,
-    protocol: Protocol = DAVIS,
+    protocol: Protocol = VOS_BENCHMARK,
 ) -> tuple[list[ObjectScore], dict[str, str]]:
     """Score the clips of a set, several at a time.
 

@@ -42,7 +42,7 @@ def test_folders_of_clips(stm, folders):
     assert rows(folders / "scores") == [("aa", "1", "1.0000"), ("bb", "1", "0.3333")]
     report = json.loads((folders / "scores" / "scores.json").read_text())
     assert report["mean"]["j"] == pytest.approx(2 / 3)
-    assert report["protocol"]["name"] == "DAVIS semi-supervised"
+    assert report["protocol"]["name"] == "vos-benchmark"
     assert "0.667" in result.output
     assert "scores are in scores/scores.csv and scores.json" in said(result)
 

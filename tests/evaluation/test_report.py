@@ -36,7 +36,7 @@ def test_report_on_disk(tmp_path):
         "F": "0.7000",
         "frames/s": "5.0000",
         "peak MB": "3.0",
-        "protocol": "DAVIS semi-supervised",
+        "protocol": "vos-benchmark",
         "void": "none",
     }
     assert rows[1]["J&F"] == "0.8000"
