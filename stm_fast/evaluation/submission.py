@@ -30,7 +30,6 @@ def write_submission(folder: str | Path, name: str, dataset: Dataset, masks: str
     Raises:
         ArgumentError: no server of the set is known.
         MediaError: a clip has no results.
-        StmFastError: pycocotools, which BURST needs, is not installed.
         OSError: the file cannot be written.
     """
     submission = wanted(dataset)

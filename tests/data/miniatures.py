@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from pycocotools import mask as coco
 
 from stm_fast.data.video.lvos import UNSEEN_CLIPS
 from stm_fast.media.masks import VOID, write_mask
+from stm_fast.media.run_lengths import encode_runs
 
 HEIGHT, WIDTH, SIDE = 48, 64, 16
 COLOURS = np.array([(0, 0, 0), (255, 0, 0), (0, 255, 0), (0, 0, 255)], np.uint8)
@@ -236,10 +236,7 @@ def make_burst(root: Path) -> Path:
 
 def _run_lengths(index: int, objects: Iterable[int]) -> dict[str, object]:
     mask = ids(index, objects)
-    return {
-        str(each): {"rle": coco.encode(np.asfortranarray(mask == each, np.uint8))["counts"].decode(), "is_gt": True}
-        for each in objects
-    }
+    return {str(each): {"rle": encode_runs(mask == each), "is_gt": True} for each in objects}
 
 
 def make_vost(root: Path) -> Path:

@@ -41,6 +41,7 @@ def test_masks(root):
         np.testing.assert_array_equal(still.read()[1], expected)
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools' own decoding
 def test_masks_are_those_of_pycocotools(root):
     from pycocotools.coco import COCO
 

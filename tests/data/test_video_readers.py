@@ -1,7 +1,6 @@
 """What each reader of videos does besides opening sets: void, unseen objects, sparse truth, overlaps, releases."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ from PIL import Image
 from stm_fast.data.layouts import VIDEO_LAYOUTS, open_videos
 from stm_fast.data.video import burst, youtube_vos
 from stm_fast.data.video.lvos import UNSEEN_CLIPS
-from stm_fast.errors import MediaError, StmFastError
+from stm_fast.errors import MediaError
 from stm_fast.media.masks import object_ids, read_mask, write_mask
 from stm_fast.media.notices import MediaNotice
 from tests.data import miniatures
@@ -244,8 +243,12 @@ class TestBurst:
         with pytest.raises(MediaError, match="clips with an object whose id is 255 or more: YFCC100M-v_25685519b728"):
             open_videos("burst", root, "train")
 
-    def test_pycocotools_is_asked_for(self, tmp_path, monkeypatch):
-        clip = open_videos("burst", miniatures.make_burst(tmp_path), "train").clips[0]
-        monkeypatch.setitem(sys.modules, "pycocotools", None)
-        with pytest.raises(StmFastError, match=r"need pycocotools: pip install 'stm-fast\[eval\]'"):
-            clip.read_truth("frame0001")
+    def test_run_lengths_that_are_damaged(self, tmp_path):
+        root = miniatures.make_burst(tmp_path)
+        file = root / "annotations/train/all_classes.json"
+        whole = json.loads(file.read_text())
+        whole["sequences"][0]["segmentations"][1]["2"]["rle"] = "52203203"
+        file.write_text(json.dumps(whole))
+        clip = open_videos("burst", root, "train").clips[0]
+        with pytest.raises(MediaError, match=r"frame0003 of .*all_classes.json: run lengths must fill 64×48 pixels"):
+            clip.read_truth("frame0003")

@@ -14,6 +14,7 @@ from stm_fast.data.stills.still import Picture, read_image_of
 from stm_fast.errors import MediaError, StmFastError
 from stm_fast.media.masks import VOID
 from stm_fast.media.notices import notice
+from stm_fast.media.run_lengths import decode_runs
 
 MIN_AREA = 500
 """Area in pixels of the smallest instance that becomes an object, as in AFB-URR (Liang et al., NeurIPS 2020)."""
@@ -79,8 +80,9 @@ class CocoStill:
                 runs = coco.frPyObjects(dict(shape), height, width)
             else:
                 runs = shape
-            return np.asarray(coco.decode(runs), bool)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+            counts = runs["counts"]
+            return decode_runs(counts if isinstance(counts, str) else counts.decode(), self.size)
+        except (KeyError, TypeError, ValueError, IndexError, MediaError) as error:
             raise MediaError(f"{self.listed_in} has a shape of {self.name} that cannot be drawn: {error!r}") from error
 
 

@@ -13,9 +13,10 @@ from stm_fast.data.clips import Clip, Dataset, SetSummary, Submission
 from stm_fast.data.faults import Faults
 from stm_fast.data.layouts import VideoLayout
 from stm_fast.data.video.object_masks import ObjectMasks, flatten
-from stm_fast.errors import MediaError, StmFastError
+from stm_fast.errors import MediaError
 from stm_fast.media.images import has_images
 from stm_fast.media.masks import VOID, object_ids, read_mask
+from stm_fast.media.run_lengths import decode_runs, encode_runs
 
 SETS = ("train", "val", "test")
 MASKS = "masks"
@@ -45,13 +46,12 @@ class RunLengths(ObjectMasks):
         """Decode the mask `(H, W)` of each object by its id.
 
         Raises:
-            StmFastError: pycocotools is not installed.
+            MediaError: run lengths do not fill a mask.
         """
-        coco = _coco()
-        return {
-            object_id: coco.decode({"size": list(self.size), "counts": counts.encode()}).astype(bool)
-            for object_id, counts in self.counts.items()
-        }
+        try:
+            return {object_id: decode_runs(counts, self.size) for object_id, counts in self.counts.items()}
+        except MediaError as error:
+            raise MediaError(f"{self}: {error}") from error
 
     def read(self) -> NDArray[np.uint8]:
         """Decode the ids `(H, W)`; see `stm_fast.data.video.object_masks.flatten`."""
@@ -142,21 +142,14 @@ def predictions(template: Path, masks: Path) -> dict[str, Any]:
 
     Raises:
         MediaError: a file is missing or cannot be read.
-        StmFastError: pycocotools is not installed.
     """
-    coco = _coco()
     whole = _read(template)
     sequences = []
     for sequence in whole["sequences"]:
         segmentations = []
         for frame in _frames(sequence):
             ids = read_mask(masks / _name(sequence) / f"{frame}.png")
-            segmentations.append(
-                {
-                    str(i): {"rle": coco.encode(np.asfortranarray(ids == i, np.uint8))["counts"].decode()}
-                    for i in object_ids(ids)
-                }
-            )
+            segmentations.append({str(i): {"rle": encode_runs(ids == i)} for i in object_ids(ids)})
         sequences.append({**sequence, "segmentations": segmentations})
     return {**whole, "sequences": sequences}
 
@@ -226,11 +219,3 @@ def _read(file: Path) -> Any:
     except (ValueError, KeyError, TypeError) as error:
         raise MediaError(f"{file} lacks the layout of BURST ({error!r}): download it again") from error
     return whole
-
-
-def _coco() -> Any:
-    try:
-        from pycocotools import mask
-    except ModuleNotFoundError as error:
-        raise StmFastError(f"masks of BURST need pycocotools: pip install 'stm-fast[eval]' ({error})") from error
-    return mask
