@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
-from stm_fast.data.layouts import VIDEO_LAYOUTS, Download, VideoLayout
+from stm_fast.data.downloads import Download
+from stm_fast.data.layouts import VIDEO_LAYOUTS, VideoLayout
 from stm_fast.data.stills.layouts import STILL_LAYOUTS, StillLayout
 from stm_fast.evaluation.protocol import PROTOCOLS, Protocol, protocol_of
 from stm_fast.training.recipe import Recipe

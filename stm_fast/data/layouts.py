@@ -6,25 +6,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
+from stm_fast.data.downloads import Download, what_to_download
 from stm_fast.errors import ArgumentError, MediaError
 
 if TYPE_CHECKING:
     from stm_fast.data.clips import Dataset, SetSummary
-
-
-@dataclass(frozen=True)
-class Download:
-    """A file that a dataset's authors offer.
-
-    Attributes:
-        file: its official name.
-        goes: where what it holds goes, with ROOT for the dataset's folder.
-        sets: the sets that need it; empty if all do.
-    """
-
-    file: str
-    goes: str
-    sets: tuple[str, ...] = ()
 
 
 class Reader(Protocol):
@@ -96,13 +82,7 @@ class VideoLayout:
 
     def needed(self, root: str | Path, subset: str | None = None) -> str:
         """Return what to download for a set, or for all if none is known, a line per file; empty for a plain folder."""
-        known = any(subset in each.sets for each in self.downloads)
-        lines = [
-            f"  {each.file}: {each.goes.replace('ROOT', str(root))}"
-            for each in self.downloads
-            if not (known and each.sets) or subset in each.sets
-        ]
-        return "\n".join([f"{self.title} is at {self.page}; download", *lines]) if lines else ""
+        return what_to_download(self.title, self.page, self.downloads, root, () if subset is None else (subset,))
 
     def lack(self, message: str, root: str | Path, subset: str | None = None) -> MediaError:
         """Return an error that ends with what to download; see `needed`."""

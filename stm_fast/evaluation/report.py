@@ -64,8 +64,11 @@ class Report:
         `scores.json` alone, with a mean of null and the reason.
 
         Raises:
+            ValueError: there is no score.
             OSError: a file cannot be written.
         """
+        if not self.scores:
+            raise ValueError("scores must hold at least one to be written, got none")
         write_text(Path(out) / NAMES[0], self._table())
         report = {
             "dataset": self.dataset.name,

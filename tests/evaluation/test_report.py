@@ -8,7 +8,7 @@ import pytest
 
 from stm_fast.data.clips import Clip, Dataset
 from stm_fast.evaluation.object_score import ObjectScore, means
-from stm_fast.evaluation.protocol import protocol_of
+from stm_fast.evaluation.protocol import VOS_BENCHMARK, protocol_of
 from stm_fast.evaluation.report import Report
 from stm_fast.evaluation.run import ClipRun
 
@@ -44,7 +44,7 @@ def test_report_on_disk(tmp_path):
     assert found["clips"]["a"]["objects"]["2"]["f"] == 0.9
     assert found["settings"] == {"size": 480}
     assert found["speed"] == {"frames": 10, "frames_per_second": 5.0, "peak_bytes": 3_000_000}
-    assert found["protocol"]["scored"] == "all but the first and the last annotated frame of a clip"
+    assert found["protocol"]["scored"] == VOS_BENCHMARK.scored.value
     assert "torch" in found["versions"]
 
 
@@ -64,6 +64,12 @@ def test_report_of_a_set_with_unscored_clips(tmp_path):
     assert "unscored" not in found["clips"]["a"]
     assert found["speed"] == {"frames": 40, "frames_per_second": 10.0, "peak_bytes": None}
     assert len(rows) == 1
+
+
+def test_a_report_without_scores_is_not_written(tmp_path):
+    with pytest.raises(ValueError, match="scores must hold at least one"):
+        Report(dataset("a"), []).write(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_finished_masks_have_no_speed(tmp_path):

@@ -102,7 +102,7 @@ def test_objects_join_late_in_every_view(network, frames):
     segmenter = Views((32, 48), flip=True).segmenter(OPTIONS, network, SIZE)
     found = probabilities(segmenter, frames, first_mask(), late)
     assert [each.objects for each in found] == [(1,), (1,), (1, 5), (1, 5)]
-    assert (found[2].mask.numpy()[late > 0] == 5).mean() > 0.9
+    np.testing.assert_array_equal(found[2].mask.numpy() == 5, late > 0)  # kept as it was given
     segmenter.clear()
     assert not segmenter.started
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stm_fast.data.layouts import Download
+from stm_fast.data.downloads import Download, what_to_download
 from stm_fast.data.stills.coco import MIN_AREA, CocoStills
 from stm_fast.data.stills.pairs import MAX_DEPTH, Pairs, Place
 from stm_fast.data.stills.still import StillSet, read_ids, read_image_of, read_salient
@@ -66,12 +66,7 @@ class StillLayout:
         return self.default if subset is None else (subset,)
 
     def _needed(self, root: Path, names: tuple[str, ...]) -> str:
-        lines = [
-            f"  {each.file}: {each.goes.replace('ROOT', str(root))}"
-            for each in self.downloads
-            if not each.sets or set(each.sets) & set(names)
-        ]
-        return "\n".join([f"{self.title} is at {self.page}; download", *lines]) if lines else ""
+        return what_to_download(self.title, self.page, self.downloads, root, names)
 
 
 def open_stills(layout: str, root: str | Path, subset: str | None = None) -> StillSet:
