@@ -113,8 +113,6 @@ class Dataset:
         clips: the clips, in the order of the set.
         masks_folder: where this layout keeps masks, one folder per clip, relative to the dataset's root.
         submission: what to send to the server that scores the set; None if no server is known.
-        void: id of pixels that belong to no object and are not scored, 255 in most sets; None if there is none, as in
-            DAVIS 2016, where 255 is the object.
         unseen: categories that the training set of the same dataset lacks.
         unseen_clips: clips whose objects the training set of the same dataset lacks, where this is said of clips.
     """
@@ -123,7 +121,6 @@ class Dataset:
     clips: tuple[Clip, ...]
     masks_folder: PurePath
     submission: Submission | None = None
-    void: int | None = None
     unseen: frozenset[str] = frozenset()
     unseen_clips: frozenset[str] = frozenset()
 
@@ -132,6 +129,11 @@ class Dataset:
 
     def __iter__(self) -> Iterator[Clip]:
         return iter(self.clips)
+
+    @property
+    def void(self) -> int | None:
+        """The void of the clips, 255 in most sets; None if there is none, as in DAVIS 2016, where 255 is the object."""
+        return self.clips[0].void if self.clips else None
 
     def is_unseen(self, clip: Clip, object_id: int) -> bool | None:
         """Return whether an object is one that the training set lacks; None if the dataset does not say."""

@@ -1,6 +1,7 @@
 """Finished masks: folders of them on disk, paired with the truth that they are scored against."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path, PurePath
 
 from stm_fast.data.clips import Clip, Dataset
@@ -45,7 +46,8 @@ def truth_in(root: str | Path) -> Dataset:
     for name, folder in folders_of_masks(root).items():
         truth = list_images(folder)
         clips.append(Clip(name, folder, truth, truth))
-    return Dataset(Path(root).resolve().name, tuple(clips), PurePath(), void=void_in(clips))
+    void = void_in(clips)
+    return Dataset(Path(root).resolve().name, tuple(replace(clip, void=void) for clip in clips), PurePath())
 
 
 def results_for(dataset: Dataset, root: str | Path) -> dict[str, Path]:

@@ -103,7 +103,7 @@ def open_set(layout: VideoLayout, root: Path, subset: str | None) -> Dataset:
 
     clips = faults.collect(sequences, make)
     submission = Submission("the JSON file of results", template=found.annotations)
-    return Dataset(f"{layout.title} {subset}", clips, PurePath(MASKS), submission, VOID)
+    return Dataset(f"{layout.title} {subset}", clips, PurePath(MASKS), submission)
 
 
 def list_sets(layout: VideoLayout, root: Path) -> list[SetSummary]:

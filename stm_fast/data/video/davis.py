@@ -103,7 +103,7 @@ def open_set(layout: VideoLayout, root: Path, subset: str | None) -> Dataset:
     if void is None:
         _notice_several(clips)
     submission = None if release.year == "2016" else SUBMISSION
-    return Dataset(name, clips, release.masks_folder, submission, void)
+    return Dataset(name, clips, release.masks_folder, submission)
 
 
 def list_sets(layout: VideoLayout, root: Path) -> list[SetSummary]:

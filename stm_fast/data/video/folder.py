@@ -44,7 +44,7 @@ def open_set(layout: VideoLayout, root: Path, subset: str | None) -> Dataset:
         raise MediaError(f"{root} has no clip {subset}: its clip is {clips[0].name}")
     void = void_in(clips)
     clips = [replace(clip, void=void) for clip in clips]
-    return Dataset(root.resolve().name, tuple(clips), PurePath("masks"), void=void)
+    return Dataset(root.resolve().name, tuple(clips), PurePath("masks"))
 
 
 def list_sets(layout: VideoLayout, root: Path) -> list[SetSummary]:

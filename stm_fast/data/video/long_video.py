@@ -6,7 +6,6 @@ from pathlib import Path
 from stm_fast.data.clips import Clip, Dataset
 from stm_fast.data.layouts import VideoLayout
 from stm_fast.data.video.set_folders import MASKS_FOLDER, SetFolder, find_set, is_set, list_sets, looks_like
-from stm_fast.media.masks import VOID
 
 __all__ = ["is_set", "list_sets", "looks_like", "open_set"]
 
@@ -27,7 +26,7 @@ def open_set(layout: VideoLayout, root: Path, subset: str | None) -> Dataset:
     """
     found = find_set(layout, root, subset)
     clips = found.faults(found.folder).collect(found.names(), lambda name: _clip(found, name))
-    return Dataset(f"{layout.title} {found.name}", clips, MASKS_FOLDER, void=VOID)
+    return Dataset(f"{layout.title} {found.name}", clips, MASKS_FOLDER)
 
 
 def _clip(found: SetFolder, name: str) -> Clip | str:

@@ -15,7 +15,6 @@ from stm_fast.data.video.set_folders import (
     looks_like,
 )
 from stm_fast.errors import MediaError
-from stm_fast.media.masks import VOID
 
 __all__ = ["is_set", "list_sets", "looks_like", "open_set"]
 
@@ -64,7 +63,6 @@ def open_set(layout: VideoLayout, root: Path, subset: str | None) -> Dataset:
         clips,
         MASKS_FOLDER,
         SUBMISSION,
-        VOID,
         unseen_clips=UNSEEN_CLIPS[version] & names,
     )
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from stm_fast.data.clips import Dataset, Submission
 from stm_fast.data.layouts import VideoLayout
 from stm_fast.data.video.set_folders import MASKS_FOLDER, find_set, is_set, list_sets, looks_like
-from stm_fast.media.masks import VOID
 
 __all__ = ["is_set", "list_sets", "looks_like", "open_set"]
 
@@ -27,4 +26,4 @@ def open_set(layout: VideoLayout, root: Path, subset: str | None) -> Dataset:
     """
     found = find_set(layout, root, subset)
     clips = found.faults().collect(found.names(), found.clip)
-    return Dataset(f"{layout.title} {found.name}", clips, MASKS_FOLDER, SUBMISSION, VOID)
+    return Dataset(f"{layout.title} {found.name}", clips, MASKS_FOLDER, SUBMISSION)

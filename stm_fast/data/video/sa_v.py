@@ -111,7 +111,7 @@ def open_set(layout: VideoLayout, root: Path, subset: str | None) -> Dataset:
         found.names, partial(_SetFolder.clip, found)
     )
     notice(f"objects of {layout.title} may overlap: a pixel of several objects belongs to the smallest of them")
-    return Dataset(f"{layout.title} {found.name}", clips, PurePath(MASKS), void=VOID)
+    return Dataset(f"{layout.title} {found.name}", clips, PurePath(MASKS))
 
 
 def list_sets(layout: VideoLayout, root: Path) -> list[SetSummary]:

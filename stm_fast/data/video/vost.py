@@ -7,7 +7,6 @@ from stm_fast.data.clips import Dataset
 from stm_fast.data.layouts import VideoLayout
 from stm_fast.data.video import set_folders
 from stm_fast.data.video.set_folders import MASKS_FOLDER, find_set, is_set, list_sets
-from stm_fast.media.masks import VOID
 
 __all__ = ["is_set", "list_sets", "looks_like", "open_set"]
 
@@ -27,7 +26,7 @@ def open_set(layout: VideoLayout, root: Path, subset: str | None) -> Dataset:
     """
     found = find_set(layout, root, subset)
     clips = found.faults().collect(found.names(), partial(found.clip, first_mask_only=True))
-    return Dataset(f"{layout.title} {found.name}", clips, MASKS_FOLDER, void=VOID)
+    return Dataset(f"{layout.title} {found.name}", clips, MASKS_FOLDER)
 
 
 def looks_like(layout: VideoLayout, root: Path) -> bool:

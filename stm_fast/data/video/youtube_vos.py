@@ -20,7 +20,6 @@ from stm_fast.data.video.set_folders import (
     looks_like,
 )
 from stm_fast.errors import MediaError
-from stm_fast.media.masks import VOID
 from stm_fast.media.notices import notice
 
 __all__ = ["is_set", "list_sets", "looks_like", "open_set"]
@@ -86,9 +85,7 @@ def open_set(layout: VideoLayout, root: Path, subset: str | None) -> Dataset:
     clips = found.faults().collect(names, lambda name: _clip(found, name, meta.clips.get(name, {})))
     _notice_gaps(meta, clips)
     _notice_release(layout, len(clips))
-    return Dataset(
-        f"{layout.title} {found.name}", clips, MASKS_FOLDER, SUBMISSION, VOID, unseen=_unseen(meta, found.home)
-    )
+    return Dataset(f"{layout.title} {found.name}", clips, MASKS_FOLDER, SUBMISSION, unseen=_unseen(meta, found.home))
 
 
 def _clip(found: SetFolder, name: str, objects: Mapping[int, _Object]) -> Clip | str:
