@@ -57,7 +57,7 @@ def test_the_mask_is_where_the_object_is_drawn(tmp_path: Path) -> None:
     Image.fromarray(np.full((300, 300, 3), magenta, np.uint8)).save(tmp_path / "photo" / "a.png")
     library = AssetLibrary.open(tmp_path)
     checked = 0
-    for seed in range(40):
+    for seed in range(80):
         clip = synthesise(library, np.random.default_rng(seed), frames=2, size=96)
         frames = clip.frames.astype(int)
         looks_green = frames[..., 1] > frames[..., 0] + 40

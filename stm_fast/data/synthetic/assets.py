@@ -24,20 +24,22 @@ Picture = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class AssetLibrary:
-    """Paths of prepared pictures: RGBA cut-outs, RGBA clip art and RGB photographs."""
+    """Paths of prepared pictures and models: RGBA cut-outs, RGBA clip art, RGB photographs, models of solids."""
 
     cutouts: tuple[Path, ...]
     clipart: tuple[Path, ...]
     photos: tuple[Path, ...]
+    models: tuple[Path, ...] = ()
     _cache: dict[Path, Picture] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def open(cls, root: Path) -> "AssetLibrary":
         """Open a library made by `prepare_assets`."""
-        cutouts, clipart, photos = (tuple(sorted((root / kind).glob("*"))) for kind in ("cutout", "clipart", "photo"))
+        kinds = ("cutout", "clipart", "photo", "model")
+        cutouts, clipart, photos, models = (tuple(sorted((root / kind).glob("*"))) for kind in kinds)
         if not cutouts or not photos:
             raise StmFastError(f"{root} holds no cut-outs or no photographs; `stm-fast train compact` prepares them")
-        return cls(cutouts, clipart, photos)
+        return cls(cutouts, clipart, photos, models)
 
     def load(self, path: Path) -> Picture:
         """Return a picture as uint8 `(H, W, 3 or 4)`; keep it in memory for later calls."""

@@ -1,4 +1,4 @@
-"""Synthetic clips: sprites that move over a moving photograph, with exact masks."""
+"""Synthetic clips: sprites and solids that move over a moving photograph, with exact masks."""
 
 from dataclasses import dataclass
 
@@ -7,16 +7,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stm_fast.data.synthetic.appearance import Camera, Light, motion_blur, shading
-from stm_fast.data.synthetic.assets import AssetLibrary, Picture
-from stm_fast.data.synthetic.motion import Path, ThinPlate, camera_path, compose, object_path
-from stm_fast.data.synthetic.objects import camouflage, photo_crop, random_sprite, tint
+from stm_fast.data.synthetic.assets import AssetLibrary
+from stm_fast.data.synthetic.bodies import Body, Sprite
+from stm_fast.data.synthetic.motion import Path, camera_path, compose, object_path
+from stm_fast.data.synthetic.objects import photo_crop
 from stm_fast.data.synthetic.screens import Posts, Screen, Spray
+from stm_fast.data.synthetic.solids.body import Solid
 
 Rng = np.random.Generator
 Floats = NDArray[np.float32]
 
-FIELD_STEP = 16
 MIN_VISIBLE = 0.004
+SOLIDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -30,40 +32,44 @@ class SyntheticClip:
 
 @dataclass
 class Layer:
-    """One moving sprite.
+    """One moving body.
 
     Attributes:
-        sprite: RGBA uint8.
+        body: what is drawn.
         path: its pose in the scene, without the camera's motion.
-        warp: its deformation.
         light: its own light.
         target: whether its mask is wanted.
     """
 
-    sprite: Picture
+    body: Body
     path: Path
-    warp: ThinPlate
     light: Light
     shade: Floats
     target: bool
 
     def pose(self, size: int, view: Floats | None) -> Floats:
-        """Return maps from the sprite to the frame `(T, 2, 3)`, seen by the camera `view`; by one at rest if None."""
+        """Return maps from the body to the frame `(T, 2, 3)`, seen by the camera `view`; by one at rest if None."""
         matrices = self.path.matrices(size)
         return matrices if view is None else compose(view, matrices)
 
 
-def synthesise(library: AssetLibrary, rng: Rng, frames: int = 5, size: int = 384) -> SyntheticClip:
-    """Make one clip; retry until at least one target is visible in the first frame."""
+def synthesise(
+    library: AssetLibrary, rng: Rng, frames: int = 5, size: int = 384, solids: float = SOLIDS
+) -> SyntheticClip:
+    """Make one clip; retry until at least one target is visible in the first frame.
+
+    Args:
+        solids: share of the bodies that are solids. The others are sprites, as are all if the library has no models.
+    """
     while True:
-        clip = _attempt(library, rng, frames, size)
+        clip = _attempt(library, rng, frames, size, solids if library.models else 0.0)
         if clip.objects:
             return clip
 
 
-def _attempt(library: AssetLibrary, rng: Rng, frames: int, size: int) -> SyntheticClip:
+def _attempt(library: AssetLibrary, rng: Rng, frames: int, size: int, solids: float) -> SyntheticClip:
     speed = float(np.exp(rng.uniform(np.log(0.02), np.log(1.6))))
-    layers = _cast(library, rng, frames, size, speed)
+    layers = _cast(library, rng, frames, speed, solids)
     followed = rng.random() < 0.5
     pan = np.exp(rng.uniform(np.log(0.2), np.log(3.0))) if followed else speed * rng.choice([0.0, 0.5, 1.5])
     camera = camera_path(frames, float(pan), rng)
@@ -100,22 +106,26 @@ def _keep_first_frame_objects(frames: NDArray[np.uint8], masks: NDArray[np.uint8
     return SyntheticClip(frames, table[masks], len(shown))
 
 
-def _cast(library: AssetLibrary, rng: Rng, frames: int, size: int, speed: float) -> list[Layer]:
+def _cast(library: AssetLibrary, rng: Rng, frames: int, speed: float, solids: float) -> list[Layer]:
     """Return the layers from back to front: targets, distractors that may look like a target, at times an occluder."""
+
+    def body() -> Body:
+        if rng.random() < solids:
+            return Solid.random(library, frames, rng)
+        return Sprite.random(library, frames, speed, rng)
+
     targets = int(rng.choice([1, 2, 3], p=[0.4, 0.4, 0.2]))
     others = int(rng.choice([0, 1, 2, 3], p=[0.35, 0.3, 0.2, 0.15]))
-    layers = [_layer(random_sprite(library, rng), rng, frames, size, speed, target=True) for _ in range(targets)]
+    layers = [_layer(body(), rng, frames, speed, target=True) for _ in range(targets)]
     for _ in range(others):
         twin = rng.random() < 0.15
-        sprite = layers[0].sprite if twin else random_sprite(library, rng)
-        if twin and rng.random() < 0.5:
-            sprite = tint(sprite, rng)
-        layer = _layer(sprite, rng, frames, size, speed, target=False)
+        found = layers[0].body.twin(rng.random() < 0.5, rng) if twin else body()
+        layer = _layer(found, rng, frames, speed, target=False)
         if twin:
             layer.path.log_scale = layer.path.log_scale - layer.path.log_scale[0] + layers[0].path.log_scale[0]
         layers.append(layer)
     if targets > 1 and rng.random() < 0.2:
-        layers[1].sprite = layers[0].sprite
+        layers[1].body = layers[0].body.twin(False, rng)
     for layer in layers:
         if rng.random() < 0.12:
             _leave(layer.path, rng)
@@ -125,16 +135,9 @@ def _cast(library: AssetLibrary, rng: Rng, frames: int, size: int, speed: float)
     return layers
 
 
-def _layer(sprite: Picture, rng: Rng, frames: int, size: int, speed: float, target: bool) -> Layer:
-    rigid = rng.random() < 0.2
-    return Layer(
-        sprite=sprite,
-        path=object_path(frames, speed, rng),
-        warp=ThinPlate(frames, 0.0 if rigid else rng.uniform(0.02, 0.13), min(0.6, 0.25 * speed), rng),
-        light=Light(frames, 0.5, rng),
-        shade=shading(64, rng),
-        target=target,
-    )
+def _layer(body: Body, rng: Rng, frames: int, speed: float, target: bool) -> Layer:
+    path = body.move(object_path(frames, speed, rng), rng)
+    return Layer(body, path, Light(frames, 0.5, rng), shading(64, rng), target)
 
 
 def _leave(path: Path, rng: Rng) -> None:
@@ -156,13 +159,13 @@ def _cross(front: Path, back: Path, rng: Rng) -> None:
 
 
 def _hide_some_in_the_scene(layers: list[Layer], poses: list[Floats], scene: "_Scene", rng: Rng) -> None:
-    """Give some sprites, or parts of them, the colours of the background where they start."""
+    """Give some bodies, or parts of them, the colours of the background where they start."""
     for layer, pose in zip(layers, poses, strict=True):
         if rng.random() < 0.2:
             x, y = np.clip(pose[0, :, 2], 0, scene.size - 1).astype(int)
             reach = scene.size // 6
             patch = scene.render(0)[max(0, y - reach) : y + reach, max(0, x - reach) : x + reach]
-            layer.sprite = camouflage(layer.sprite, patch, rng)
+            layer.body = layer.body.hide(patch, rng)
 
 
 def _screens(
@@ -232,21 +235,10 @@ def _about_centre(camera: Path, size: int) -> Floats:
 def _draw(layer: Layer, pose: Floats, frame: int, blur: Floats | None, colour: Floats) -> Floats:
     """Draw a layer over `colour` in place; return its coverage of each pixel `(S, S)`."""
     size = len(colour)
-    height, width = layer.sprite.shape[:2]
-    longest = max(height, width)
-    extent = float(np.sqrt(abs(np.linalg.det(pose[:, :2])))) * 2
-    shrink = min(1.0, 1.25 * extent / longest)
-    sprite = layer.sprite
-    if shrink < 0.8:
-        target = (max(4, round(width * shrink)), max(4, round(height * shrink)))
-        sprite = cv2.resize(sprite, target, interpolation=cv2.INTER_AREA)
-    to_sprite = _sprite_map(pose, layer, frame, size) * (max(sprite.shape[:2]) / 2)
-    map_x = to_sprite[..., 0] + sprite.shape[1] / 2 - 0.5
-    map_y = to_sprite[..., 1] + sprite.shape[0] / 2 - 0.5
-    warped = cv2.remap(sprite, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT).astype(np.float32) / 255
-    alpha = warped[..., 3:]
+    drawn = layer.body.draw(frame, pose, size)
+    alpha = drawn[..., 3:]
     shade = cv2.resize(layer.shade, (size, size))[..., None]
-    paint = layer.light.apply(frame, warped[..., :3] * shade) * alpha
+    paint = layer.light.apply(frame, drawn[..., :3] * shade) * alpha
     cover = alpha
     if blur is not None:
         smeared = motion_blur(np.dstack([paint, alpha]), float(blur[0]), float(blur[1]))
@@ -254,19 +246,3 @@ def _draw(layer: Layer, pose: Floats, frame: int, blur: Floats | None, colour: F
     colour *= 1 - alpha
     colour += paint
     return np.asarray(cover[..., 0], np.float32)
-
-
-def _sprite_map(pose: Floats, layer: Layer, frame: int, size: int) -> Floats:
-    """Return the point of the sprite that each pixel shows, in sprite units `(S, S, 2)`; interpolate a coarse grid."""
-    steps = size // FIELD_STEP + 1
-    axis = np.linspace(0, size - 1, steps, dtype=np.float32)
-    pixels = np.stack(np.meshgrid(axis, axis), -1)
-    inverse = cv2.invertAffineTransform(pose)
-    points = pixels @ inverse[:, :2].T + inverse[:, 2]
-    points = points + layer.warp.displace(frame, points)
-    ratio = (steps - 1) / (size - 1)
-    dense = np.array([[ratio, 0, 0], [0, ratio, 0]], np.float32)
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return np.asarray(
-        cv2.warpAffine(points, dense, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE), np.float32
-    )
