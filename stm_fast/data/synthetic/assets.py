@@ -52,7 +52,7 @@ def prepare_assets(sources: Path, out: Path) -> AssetLibrary:
     """Convert every usable picture under `sources` to one size and format under `out`, and open the library.
 
     Args:
-        sources: folder of unpacked packages, from `fetch_sources`.
+        sources: folder of unpacked packages, from `fetch_packages`.
         out: folder of the library. It appears when all pictures are ready.
 
     Raises:

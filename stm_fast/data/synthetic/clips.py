@@ -13,12 +13,12 @@ from stm_fast.data.synthetic.motion import Path, camera_path, compose, object_pa
 from stm_fast.data.synthetic.objects import photo_crop
 from stm_fast.data.synthetic.screens import Posts, Screen, Spray
 from stm_fast.data.synthetic.solids.body import Solid
+from stm_fast.errors import StmFastError
 
 Rng = np.random.Generator
 Floats = NDArray[np.float32]
 
 MIN_VISIBLE = 0.004
-SOLIDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -53,16 +53,19 @@ class Layer:
         return matrices if view is None else compose(view, matrices)
 
 
-def synthesise(
-    library: AssetLibrary, rng: Rng, frames: int = 5, size: int = 384, solids: float = SOLIDS
-) -> SyntheticClip:
+def synthesise(library: AssetLibrary, rng: Rng, frames: int = 5, size: int = 384, solids: float = 0.0) -> SyntheticClip:
     """Make one clip; retry until at least one target is visible in the first frame.
 
     Args:
-        solids: share of the bodies that are solids. The others are sprites, as are all if the library has no models.
+        solids: share of the bodies that are solids, 0 to 1; the others are sprites.
+
+    Raises:
+        StmFastError: solids are wanted, and the library has no models.
     """
+    if solids and not library.models:
+        raise StmFastError(f"the asset library holds no models, and {solids:g} of the bodies are to be solids")
     while True:
-        clip = _attempt(library, rng, frames, size, solids if library.models else 0.0)
+        clip = _attempt(library, rng, frames, size, solids)
         if clip.objects:
             return clip
 

@@ -28,12 +28,14 @@ class PoolSpec:
         frames: frames per clip.
         size: side of a frame in pixels.
         seed: seed of the clips.
+        solids: share of the bodies that are solids; the others are sprites.
     """
 
     clips: int
     frames: int = 6
     size: int = 512
     seed: int = 0
+    solids: float = 0.0
 
     @property
     def shards(self) -> int:
@@ -79,7 +81,7 @@ def _make_shard(assets: Path, out: Path, spec: PoolSpec, shard: int) -> None:
     library = AssetLibrary.open(assets)
     first = shard * CLIPS_PER_SHARD
     clips = [
-        synthesise(library, np.random.default_rng([spec.seed, index]), spec.frames, spec.size)
+        synthesise(library, np.random.default_rng([spec.seed, index]), spec.frames, spec.size, spec.solids)
         for index in range(first, first + CLIPS_PER_SHARD)
     ]
     scratch = out / f".making_{shard:05d}"

@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,8 +49,8 @@ SOURCES = (
 )
 
 
-def fetch_sources(root: Path) -> None:
-    """Download every source package and unpack it to `root/<package>`; skip packages that are there.
+def fetch_packages(packages: Iterable[str], root: Path) -> None:
+    """Download Debian packages and unpack each to `root/<package>`; skip packages that are there.
 
     This runs `apt-get download` and `dpkg-deb`. It installs nothing and needs no privileges.
 
@@ -59,11 +59,11 @@ def fetch_sources(root: Path) -> None:
     """
     for tool in ("apt-get", "dpkg-deb"):
         if shutil.which(tool) is None:
-            raise StmFastError(f"fetching training pictures needs `{tool}` of Debian or Ubuntu, which is not on PATH")
-    for source in SOURCES:
-        target = root / source.package
+            raise StmFastError(f"fetching training material needs `{tool}` of Debian or Ubuntu, which is not on PATH")
+    for package in packages:
+        target = root / package
         if not target.exists():
-            _fetch(source.package, target)
+            _fetch(package, target)
 
 
 def _fetch(package: str, target: Path) -> None:

@@ -1,7 +1,8 @@
 """Freely licensed models in Debian packages, each in its package's own format."""
 
 import posixpath
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from stm_fast.data.synthetic.solids.model import Model, Part, Picture, assemble
 from stm_fast.data.synthetic.solids.obj import read_obj
 from stm_fast.data.synthetic.solids.players import object_parts, player_parts
 from stm_fast.data.synthetic.solids.store import Store
+from stm_fast.errors import StmFastError
 
 Rng = np.random.Generator
 
@@ -47,13 +49,44 @@ def models(source: SolidSource, packages: Path, rng: Rng) -> Iterator[Model]:
     Damaged files are left out, as are models that are too small, too flat or too detailed.
     """
     for root in sorted((packages / source.package).glob(source.root)):
-        for parts in source.read(Store(root), rng):
+        try:
+            store = Store(root)
+        except ValueError:
+            continue
+        for parts in source.read(store, rng):
             try:
                 model = assemble(parts())
             except ValueError:
                 continue
             if model is not None:
                 yield model
+
+
+def prepare_models(packages: Path, out: Path, seed: int = 0) -> Generator[int]:
+    """Convert every usable model of the unpacked packages to one size and format; yield how many sources are done.
+
+    Args:
+        packages: folder of unpacked packages, from `fetch_packages`.
+        out: folder of the models. It appears when all are ready.
+        seed: seed of what is drawn: variants, motions and the colours of teams.
+
+    Raises:
+        StmFastError: a package is missing, or there are no models.
+    """
+    absent = [source.package for source in SOLID_SOURCES if not (packages / source.package).is_dir()]
+    if absent:
+        raise StmFastError(f"{packages} lacks the unpacked packages {', '.join(absent)}")
+    scratch = out.with_name(f".{out.name}.part")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    for done, source in enumerate(SOLID_SOURCES):
+        yield done
+        for index, model in enumerate(models(source, packages, np.random.default_rng([seed, done]))):
+            model.save(scratch / f"{source.package}_{index:05d}.npz")
+    if not any(scratch.iterdir()):
+        raise StmFastError(f"{packages} holds no usable models")
+    scratch.rename(out)
+    yield len(SOLID_SOURCES)
 
 
 def _megaglest(store: Store, rng: Rng) -> Iterator[Callable[[], list[Part]]]:
