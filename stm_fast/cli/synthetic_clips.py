@@ -45,7 +45,8 @@ def make_clips(recipe: "Recipe", out: Path) -> dict[str, Path]:
 def _assets(out: Path, sources: Path | None, solids: bool) -> Path:
     """Prepare pictures, and models if solids are wanted, unless that is done; return their folder."""
     from stm_fast.data.synthetic.assets import AssetLibrary, prepare_assets
-    from stm_fast.data.synthetic.solids.packages import SOLID_SOURCES, prepare_models
+    from stm_fast.data.synthetic.solids.packages import SOLID_SOURCES
+    from stm_fast.data.synthetic.solids.prepare import prepare_models
     from stm_fast.data.synthetic.sources import SOURCES, fetch_packages
 
     def unpacked(what: str, packages: list[str]) -> Path:

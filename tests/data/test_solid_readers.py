@@ -9,13 +9,15 @@ pytest.importorskip("cv2")
 
 from stm_fast.data.synthetic.solids.ac3d import read_ac3d
 from stm_fast.data.synthetic.solids.actors import actor_parts, read_actor
+from stm_fast.data.synthetic.solids.cars import car_parts
 from stm_fast.data.synthetic.solids.g3d import read_g3d
 from stm_fast.data.synthetic.solids.md3 import read_md3
 from stm_fast.data.synthetic.solids.model import Model, Part, assemble
 from stm_fast.data.synthetic.solids.obj import read_obj
-from stm_fast.data.synthetic.solids.packages import SOLID_SOURCES, SolidSource, models, prepare_models
+from stm_fast.data.synthetic.solids.packages import SOLID_SOURCES, SolidSource
 from stm_fast.data.synthetic.solids.players import player_parts
 from stm_fast.data.synthetic.solids.pmd import read_pmd, read_psa
+from stm_fast.data.synthetic.solids.prepare import holds_together, models, prepare_models
 from stm_fast.data.synthetic.solids.store import Store
 from stm_fast.errors import StmFastError
 from tests.data import models as made
@@ -223,6 +225,45 @@ def test_a_source_yields_its_models_and_leaves_out_damaged_files(tmp_path: Path)
     found = list(models(source, tmp_path, np.random.default_rng(0)))
     assert len(found) == 1
     assert found[0].textures[0].tolist() == made.texture().tolist()
+
+
+def test_cars_have_wheels_that_turn_in_their_places(tmp_path: Path) -> None:
+    xml = """<params><section name="Graphic Objects"><attstr name="3d wheel directory" val="w"/></section>
+        <section name="Front Axle"><attnum name="xpos" val="1.5"/></section>
+        <section name="Front Left Wheel"><attnum name="ypos" val="0.7"/><attnum name="tire width" val="200"/>
+        <attnum name="rim diameter" val="20"/><attnum name="tire height-width ratio" val="0.5"/></section></params>"""
+    files = {
+        "cars/a/a.acc": made.ac3d().encode(),
+        "cars/a/a.xml": xml.encode(),
+        "wheels/w/wheel0.acc": made.ac3d().encode(),
+    }
+    store = Store(made.zipped(tmp_path / "torcs.zip", files))
+    body, *wheels = car_parts(store, "cars/a/a.acc")
+    assert len(body.positions) == 1
+    assert len(wheels) == 4
+    radius = 20 * 0.0254 / 2 + 0.2 * 0.5
+    hub = wheels[0].positions - np.float32([1.5, radius, -0.7])
+    assert np.allclose(np.linalg.norm(hub[..., :2], axis=-1).max(), 2 * radius * np.hypot(7, 1), rtol=1e-4)
+    assert np.allclose(hub[..., 2].mean(), 0, atol=1e-4)
+    assert not np.allclose(hub[0], hub[1])
+    bare = Store(made.zipped(tmp_path / "bare.zip", {"cars/a/a.acc": made.ac3d().encode()}))
+    assert len(car_parts(bare, "cars/a/a.acc")) == 1
+
+
+def test_scattered_pieces_do_not_hold_together() -> None:
+    pieces = [
+        Part(0.2 * CUBE[None] + np.float32([2 * x, 2 * y, 0]), TRIANGLES, None, made.texture())
+        for x in (-1, 1)
+        for y in (-1, 1)
+    ]
+    scattered, whole = assemble(pieces), made.cube()
+    assert scattered is not None
+    assert not holds_together(scattered)
+    assert holds_together(whole)
+    clear = Part(CUBE[None], TRIANGLES, made.TEXCOORDS, made.texture((9, 9, 9, 0)))
+    unseen = assemble([clear])
+    assert unseen is not None
+    assert not holds_together(unseen)
 
 
 def test_models_of_all_packages_are_prepared_or_none(tmp_path: Path) -> None:

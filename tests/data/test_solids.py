@@ -14,7 +14,7 @@ from stm_fast.data.synthetic.motion import object_path
 from stm_fast.data.synthetic.solids.body import MAX_APPROACH, Solid, Turn, dress
 from stm_fast.data.synthetic.solids.model import Model, Part, assemble
 from stm_fast.data.synthetic.solids.raster import Window, visible_samples
-from stm_fast.data.synthetic.solids.render import Lamp, View, render
+from stm_fast.data.synthetic.solids.render import Lamp, View, cast_shadow, render
 from stm_fast.errors import StmFastError
 from tests.data import models as made
 from tests.data.pictures import asset_library
@@ -146,6 +146,23 @@ def test_light_comes_from_the_lamp_whichever_way_triangles_turn() -> None:
         left, right = picture[32, 22, 0], picture[32, 42, 0]
         assert left == pytest.approx(0.2, abs=0.02)
         assert right == pytest.approx(0.2 + 0.8 * np.cos(np.pi / 4), abs=0.02)
+
+
+def test_shadows_fall_away_from_the_lamp_onto_the_ground() -> None:
+    """Seen from above in front, with the lamp on the right: the shadow lies on the left, and nowhere above the cube."""
+    down = np.float32(0.5)
+    from_above = np.float32([[1, 0, 0], [0, np.cos(down), -np.sin(down)], [0, np.sin(down), np.cos(down)]])
+    view = View(from_above, 8.0, PLACE)
+    right = np.float32([0.6, 0.8, 0.0])
+    dark = cast_shadow(made.cube(), 0.0, view, Lamp(right, 1.0, 0.0), SIZE)
+    solid = render(made.cube(), made.cube().textures, 0.0, view, AMBIENT, SIZE)[..., 3] > 0
+    assert dark is not None
+    beyond = np.where(solid, 0, dark)
+    assert beyond.max() > 0.8
+    assert beyond[:, :32].sum() > 3 * beyond[:, 32:].sum()
+    assert beyond[:16].max() < 0.05
+    low = cast_shadow(made.cube(), 0.0, view, Lamp(np.float32([1, 0, 0]), 1.0, 0.0), SIZE)
+    assert low is None
 
 
 def test_models_outside_the_frame_or_across_its_edge_are_drawn_in_part() -> None:

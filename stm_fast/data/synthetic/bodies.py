@@ -28,6 +28,10 @@ class Body(Protocol):
         """
         ...
 
+    def shadow(self, frame: int, pose: Floats, size: int) -> Floats | None:
+        """Return how much darker its shadow makes what is behind it, `(size, size)` in [0, 1], or None without one."""
+        ...
+
     def move(self, path: Path, rng: Rng) -> Path:
         """Return the path that this body takes in place of `path`."""
         ...
@@ -67,6 +71,9 @@ class Sprite:
     def random(cls, library: AssetLibrary, frames: int, speed: float, rng: Rng) -> "Sprite":
         """Return a random sprite."""
         return cls.of(random_sprite(library, rng), frames, speed, rng)
+
+    def shadow(self, frame: int, pose: Floats, size: int) -> None:
+        """Return None: a flat picture has no place to cast a shadow."""
 
     def move(self, path: Path, rng: Rng) -> Path:
         """Return `path` as it is."""

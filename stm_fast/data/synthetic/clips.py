@@ -120,8 +120,9 @@ def _cast(library: AssetLibrary, rng: Rng, frames: int, speed: float, solids: fl
     targets = int(rng.choice([1, 2, 3], p=[0.4, 0.4, 0.2]))
     others = int(rng.choice([0, 1, 2, 3], p=[0.35, 0.3, 0.2, 0.15]))
     layers = [_layer(body(), rng, frames, speed, target=True) for _ in range(targets)]
+    twins = 0.15 if rng.random() > 0.3 * solids else 0.8
     for _ in range(others):
-        twin = rng.random() < 0.15
+        twin = rng.random() < twins
         found = layers[0].body.twin(rng.random() < 0.5, rng) if twin else body()
         layer = _layer(found, rng, frames, speed, target=False)
         if twin:
@@ -238,6 +239,9 @@ def _about_centre(camera: Path, size: int) -> Floats:
 def _draw(layer: Layer, pose: Floats, frame: int, blur: Floats | None, colour: Floats) -> Floats:
     """Draw a layer over `colour` in place; return its coverage of each pixel `(S, S)`."""
     size = len(colour)
+    shadow = layer.body.shadow(frame, pose, size)
+    if shadow is not None:
+        colour *= 1 - shadow[..., None]
     drawn = layer.body.draw(frame, pose, size)
     alpha = drawn[..., 3:]
     shade = cv2.resize(layer.shade, (size, size))[..., None]

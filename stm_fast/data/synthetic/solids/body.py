@@ -9,7 +9,7 @@ from stm_fast.data.synthetic.assets import AssetLibrary, Picture
 from stm_fast.data.synthetic.motion import Path, smooth_walk
 from stm_fast.data.synthetic.objects import camouflage, photo_crop, retexture, tint
 from stm_fast.data.synthetic.solids.model import Model
-from stm_fast.data.synthetic.solids.render import Lamp, View, render
+from stm_fast.data.synthetic.solids.render import Lamp, View, cast_shadow, render
 
 Rng = np.random.Generator
 Floats = NDArray[np.float32]
@@ -30,12 +30,14 @@ class Turn:
         focal: distance of the viewer from a model as high as the frame, in the model's radius. Smaller models are
             farther away.
         lamp: the light on it.
+        darkness: of its shadow on the ground, in [0, 1].
     """
 
     rotations: Floats
     times: Floats
     focal: float
     lamp: Lamp
+    darkness: float
 
     @classmethod
     def random(cls, frames: int, rng: Rng) -> "Turn":
@@ -52,7 +54,8 @@ class Turn:
         rate = 0.0 if rng.random() < 0.15 else float(np.exp(rng.uniform(np.log(0.15), np.log(2.5))))
         times = rng.uniform(0, 64) + rate * np.arange(frames)
         focal = float(np.exp(rng.uniform(np.log(1.2), np.log(5))))
-        return cls(rotations.astype(np.float32), times.astype(np.float32), focal, random_lamp(rng))
+        darkness = 0.0 if tumbles or rng.random() < 0.4 else float(rng.uniform(0.2, 0.75))
+        return cls(rotations.astype(np.float32), times.astype(np.float32), focal, random_lamp(rng), darkness)
 
 
 @dataclass(frozen=True)
@@ -89,16 +92,29 @@ class Solid:
         return replace(self, textures=tuple(_hidden(texture, background, rng) for texture in self.textures))
 
     def twin(self, recoloured: bool, rng: Rng) -> "Solid":
-        """Return the same model, which turns in its own way under the same light."""
-        turn = replace(Turn.random(len(self.turn.times), rng), lamp=self.turn.lamp)
+        """Return the same model under the same light, which turns in its own way or, out of step, as this one does."""
+        turn = replace(Turn.random(len(self.turn.times), rng), lamp=self.turn.lamp, darkness=self.turn.darkness)
+        if rng.random() < 0.4:
+            turn = replace(turn, rotations=self.turn.rotations @ _about_y(rng.normal(0, 0.1)).astype(np.float32))
         return Solid(self.model, _tinted(self.textures, rng) if recoloured else self.textures, turn)
 
     def draw(self, frame: int, pose: Floats, size: int) -> Floats:
         """Return the model as it is seen."""
+        view, time = self._view(frame, pose, size), float(self.turn.times[frame])
+        return render(self.model, self.textures, time, view, self.turn.lamp, size)
+
+    def shadow(self, frame: int, pose: Floats, size: int) -> Floats | None:
+        """Return the darkness of its shadow on the ground it stands on, if it stands."""
+        if not self.turn.darkness:
+            return None
+        view, time = self._view(frame, pose, size), float(self.turn.times[frame])
+        dark = cast_shadow(self.model, time, view, self.turn.lamp, size)
+        return None if dark is None else self.turn.darkness * dark
+
+    def _view(self, frame: int, pose: Floats, size: int) -> View:
         height = 2 * float(np.sqrt(abs(np.linalg.det(pose[:, :2])))) / size
         distance = float(np.clip(self.turn.focal / max(height, 1e-3), NEAREST, FARTHEST))
-        view = View(self.turn.rotations[frame], distance, pose)
-        return render(self.model, self.textures, float(self.turn.times[frame]), view, self.turn.lamp, size)
+        return View(self.turn.rotations[frame], distance, pose)
 
 
 def random_lamp(rng: Rng) -> Lamp:

@@ -1,23 +1,21 @@
 """Freely licensed models in Debian packages, each in its package's own format."""
 
 import posixpath
-import shutil
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stm_fast.data.synthetic.solids.ac3d import read_ac3d
 from stm_fast.data.synthetic.solids.actors import actor_parts, read_actor
+from stm_fast.data.synthetic.solids.cars import car_parts
 from stm_fast.data.synthetic.solids.g3d import read_g3d
-from stm_fast.data.synthetic.solids.model import Model, Part, Picture, assemble
+from stm_fast.data.synthetic.solids.model import Part, Picture
 from stm_fast.data.synthetic.solids.obj import read_obj
 from stm_fast.data.synthetic.solids.players import object_parts, player_parts
 from stm_fast.data.synthetic.solids.store import Store
-from stm_fast.errors import StmFastError
 
 Rng = np.random.Generator
 
@@ -41,52 +39,6 @@ class SolidSource:
     root: str
     read: Callable[[Store, Rng], Iterator[Callable[[], list[Part]]]]
     licence: str
-
-
-def models(source: SolidSource, packages: Path, rng: Rng) -> Iterator[Model]:
-    """Yield the usable models of a source, whose package is unpacked in a folder of its name below `packages`.
-
-    Damaged files are left out, as are models that are too small, too flat or too detailed.
-    """
-    for root in sorted((packages / source.package).glob(source.root)):
-        try:
-            store = Store(root)
-        except ValueError:
-            continue
-        for parts in source.read(store, rng):
-            try:
-                model = assemble(parts())
-            except ValueError:
-                continue
-            if model is not None:
-                yield model
-
-
-def prepare_models(packages: Path, out: Path, seed: int = 0) -> Generator[int]:
-    """Convert every usable model of the unpacked packages to one size and format; yield how many sources are done.
-
-    Args:
-        packages: folder of unpacked packages, from `fetch_packages`.
-        out: folder of the models. It appears when all are ready.
-        seed: seed of what is drawn: variants, motions and the colours of teams.
-
-    Raises:
-        StmFastError: a package is missing, or there are no models.
-    """
-    absent = [source.package for source in SOLID_SOURCES if not (packages / source.package).is_dir()]
-    if absent:
-        raise StmFastError(f"{packages} lacks the unpacked packages {', '.join(absent)}")
-    scratch = out.with_name(f".{out.name}.part")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    for done, source in enumerate(SOLID_SOURCES):
-        yield done
-        for index, model in enumerate(models(source, packages, np.random.default_rng([seed, done]))):
-            model.save(scratch / f"{source.package}_{index:05d}.npz")
-    if not any(scratch.iterdir()):
-        raise StmFastError(f"{packages} holds no usable models")
-    scratch.rename(out)
-    yield len(SOLID_SOURCES)
 
 
 def _megaglest(store: Store, rng: Rng) -> Iterator[Callable[[], list[Part]]]:
@@ -165,6 +117,12 @@ def _ac3d(*unwanted: str) -> Callable[[Store, Rng], Iterator[Callable[[], list[P
     return read
 
 
+def _torcs(store: Store, rng: Rng) -> Iterator[Callable[[], list[Part]]]:
+    for name in store.names(".acc"):
+        if name.startswith("cars/") and "-lod" not in name:
+            yield partial(car_parts, store, name)
+
+
 def _ac(store: Store, name: str) -> list[Part]:
     text = store.read(name).decode("latin-1")
     return read_ac3d(text, lambda file: store.picture(_beside(name, file)), ("light", "shadow"))
@@ -185,7 +143,7 @@ SOLID_SOURCES = (
     ),
     SolidSource("openarena-081-players", "usr/share/games/openarena/baseoa/*.pk3", _openarena, "GPL-2+, GPL-2"),
     SolidSource("openarena-data", "usr/share/games/openarena/baseoa/*.pk3", _openarena, "GPL-2+"),
-    SolidSource("torcs-data", "usr/share/games/torcs/cars", _ac3d("-lod"), "GPL-2+, Free-Art-License"),
+    SolidSource("torcs-data", "usr/share/games/torcs", _torcs, "GPL-2+, Free-Art-License"),
     SolidSource(
         "flightgear-data-ai",
         "usr/share/games/flightgear/AI/Aircraft",

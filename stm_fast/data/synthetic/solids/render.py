@@ -21,6 +21,8 @@ Floats = NDArray[np.float32]
 
 SUPERSAMPLING = 2
 CREASE = 0.8  # cosine of the angle between a triangle and the mean of its neighbours from which an edge looks sharp
+MIN_LAMP_HEIGHT = 0.4  # sine of the lamp's height above the ground below which there is no shadow
+SHADOW_SCALE = 0.5  # of the picture's size: shadows are drawn coarsely
 _ROW = 4096
 
 
@@ -100,16 +102,45 @@ def render(model: Model, textures: tuple[Picture, ...], time: float, view: View,
     return picture
 
 
-def _project(model: Model, time: float, view: View, lamp: Lamp) -> _Corners:
-    points = model.at(time) @ view.rotation.T
+def cast_shadow(model: Model, time: float, view: View, lamp: Lamp, size: int) -> Floats | None:
+    """Return how much of each pixel lies in the model's shadow on the ground it stands on, `(size, size)` in [0, 1].
+
+    The ground is the plane through the model's lowest point in any frame. There is no shadow, but None, if the lamp
+    stands low.
+    """
+    to_lamp = view.rotation.T @ lamp.direction
+    if to_lamp[1] < MIN_LAMP_HEIGHT:
+        return None
+    points = model.at(time)
+    height = points[:, 1:2] - model.frames[..., 1].min()
+    places, nearness = _in_picture((points - height * to_lamp / to_lamp[1]) @ view.rotation.T, view)
+    corners = (places[model.triangles] * np.float32(SHADOW_SCALE)).astype(np.float32)
+    near = nearness[model.triangles]
+    real = np.flatnonzero((np.abs(doubled_areas(corners)) > MIN_DOUBLED_AREA) & (near > 0).all(1) & (near < 6).all(1))
+    side = round(size * SHADOW_SCALE)
+    window = Window(0, 0, side, side)
+    dark = np.zeros((side, side), np.float32)
+    dark.ravel()[visible_samples(corners[real], near[real], window).pixel] = 1
+    softness = 0.01 * side
+    return np.asarray(cv2.resize(cv2.GaussianBlur(dark, (0, 0), softness), (size, size)), np.float32)
+
+
+def _in_picture(points: Floats, view: View) -> tuple[Floats, Floats]:
+    """Return where points in the viewer's axes `(V, 3)` are seen, in pixels `(V, 2)`, and their nearness `(V,)`."""
     nearness = view.distance / (view.distance - points[:, 2])
     flat = points[:, :2] * nearness[:, None] * np.array([1, -1], np.float32)
-    places = SUPERSAMPLING * (flat @ view.place[:, :2].T + view.place[:, 2])
+    places = flat @ view.place[:, :2].T + view.place[:, 2]
+    return places.astype(np.float32), nearness.astype(np.float32)
+
+
+def _project(model: Model, time: float, view: View, lamp: Lamp) -> _Corners:
+    points = model.at(time) @ view.rotation.T
+    places, nearness = _in_picture(points, view)
+    places *= SUPERSAMPLING
     triangles = model.triangles
     eye = np.array([0, 0, view.distance], np.float32)
     diffuse, specular = lamp.on(_normals(points, triangles, model.twins, eye))
     light = np.stack([diffuse, specular], -1).astype(np.float32)
-    places, nearness = places.astype(np.float32), nearness.astype(np.float32)
     return _Corners(places[triangles], nearness[triangles], model.texcoords[triangles], light)
 
 
