@@ -7,13 +7,16 @@ from numpy.typing import NDArray
 
 from stm_fast.data.synthetic.assets import AssetLibrary, Picture
 from stm_fast.data.synthetic.motion import Path, smooth_walk
-from stm_fast.data.synthetic.objects import camouflage, photo_crop, retexture, tint
+from stm_fast.data.synthetic.objects import camouflage, photo_crop, random_sprite, retexture, tint
 from stm_fast.data.synthetic.solids.model import Model
+from stm_fast.data.synthetic.solids.relief import relief
 from stm_fast.data.synthetic.solids.render import Lamp, View, cast_shadow, render
 
 Rng = np.random.Generator
 Floats = NDArray[np.float32]
 
+RELIEFS = 0.25  # share of solids that are cut-outs with a relief
+MAX_SWING = 0.7  # angle in radians to which reliefs turn
 NEAREST, FARTHEST = 1.7, 30.0  # distances of the viewer, in the model's radius
 SMALLEST, LARGEST = 0.1, 1.6  # sizes in the frame, as a fraction of its side
 ENLARGEMENT = 1.3  # a model fills less of its sphere than a cut-out of its picture
@@ -57,6 +60,18 @@ class Turn:
         darkness = 0.0 if tumbles or rng.random() < 0.4 else float(rng.uniform(0.2, 0.75))
         return cls(rotations.astype(np.float32), times.astype(np.float32), focal, random_lamp(rng), darkness)
 
+    @classmethod
+    def swing(cls, frames: int, rng: Rng) -> "Turn":
+        """Return a motion that shows the front from other sides, turned by up to `MAX_SWING` about both axes."""
+        turn = cls.random(frames, rng)
+        step = float(np.exp(rng.uniform(np.log(0.02), np.log(0.4))))
+        yaw, pitch = (
+            MAX_SWING * np.sin(smooth_walk(frames, rng.normal(0, 0.6), share * step / MAX_SWING, rng, 0.9))
+            for share in (1.0, 0.4)
+        )
+        rotations = np.stack([_about_x(p) @ _about_y(y) for p, y in zip(pitch, yaw, strict=True)])
+        return replace(turn, rotations=rotations.astype(np.float32), darkness=0.0)
+
 
 @dataclass(frozen=True)
 class Solid:
@@ -74,7 +89,12 @@ class Solid:
 
     @classmethod
     def random(cls, library: AssetLibrary, frames: int, rng: Rng) -> "Solid":
-        """Return a random model of the library, with random textures and a random motion."""
+        """Return a random model of the library, or a relief, with random textures and a random motion."""
+        if rng.random() < RELIEFS:
+            picture = random_sprite(library, rng)
+            shape = relief(picture, float(rng.uniform(0.3, 1.1)), float(rng.uniform(0.1, 0.6)))
+            if shape is not None:
+                return cls(shape, shape.textures, Turn.swing(frames, rng))
         model = Model.load(library.models[int(rng.integers(len(library.models)))])
         return cls(model, dress(model.textures, library, rng), Turn.random(frames, rng))
 

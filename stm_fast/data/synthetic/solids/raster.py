@@ -90,7 +90,7 @@ def doubled_areas(corners: Floats) -> Floats:
 
 
 def visible_samples(
-    corners: Floats, nearness: Floats, window: Window, opaque: Callable[[Samples], NDArray[np.bool_]] | None = None
+    corners: Floats, nearness: Floats, window: Window, holes: Callable[[Samples], Ints] | None = None
 ) -> Samples:
     """Return what each pixel of a window shows: the nearest triangle over its centre, if there is one.
 
@@ -99,17 +99,17 @@ def visible_samples(
         nearness: positive and larger for what is nearer, at the corners `(N, 3)`; linear over a triangle in the
             picture, as 1/z is.
         window: the pixels that are wanted.
-        opaque: tells which samples are not holes of their triangle.
+        holes: returns the indices of the samples that lie in holes of their triangle.
     """
     planes = Planes.through(corners, nearness)
     nearest = np.zeros(window.height * window.width, np.uint64)
     for triangle, x, y in _covered(corners, window):
         samples = _located(corners, window, triangle, x, y)
-        if opaque is not None:
-            samples = samples.part(np.flatnonzero(opaque(samples)))
         near = np.maximum(planes.at(samples), np.float32(1e-12)).view(np.uint32).astype(np.uint64)
         near <<= _TRIANGLE_BITS
         near |= samples.triangle.view(np.uint64)
+        if holes is not None:
+            near[holes(samples)] = 0
         np.maximum.at(nearest, samples.pixel, near)
     shown = np.flatnonzero(nearest)
     triangle = (nearest.take(shown) & np.uint64(0xFFFFFFFF)).astype(np.int64)

@@ -90,7 +90,7 @@ def render(model: Model, textures: tuple[Picture, ...], time: float, view: View,
     real = np.flatnonzero(np.abs(doubled_areas(corners.places)) > MIN_DOUBLED_AREA)
     corners = _Corners(*(values[real] for values in corners))
     painter = _Painter(corners, model.material[real], textures)
-    samples = visible_samples(corners.places, corners.nearness, window, painter.opaque if painter.has_holes else None)
+    samples = visible_samples(corners.places, corners.nearness, window, painter.holes if painter.with_holes else None)
     flat = np.zeros((window.height * window.width, 4), np.float32)
     flat[samples.pixel] = painter.colours(samples)
     seen = flat.reshape(window.height, window.width, 4)
@@ -186,8 +186,8 @@ class _Painter:
         self.diffuse, self.specular = (Planes.through(places, corners.light[..., k]) for k in range(2))
         ratios = _texels(corners, material, textures)
         self.textures = [_at_scale(picture, ratio) for picture, ratio in zip(textures, ratios, strict=True)]
-        self.with_holes = [index for index, picture in enumerate(textures) if picture.shape[2] == 4]
-        self.has_holes = bool(np.isin(material, self.with_holes).any())
+        used = np.bincount(material, minlength=len(textures)) > 0
+        self.with_holes = [k for k, picture in enumerate(textures) if picture.shape[2] == 4 and used[k]]
 
     def _texcoords(self, samples: Samples) -> Floats:
         """Return places in the texture `(n, 2)` in [0, 1)."""
@@ -199,17 +199,17 @@ class _Painter:
             places[:, axis] = values - np.floor(values)
         return places
 
-    def opaque(self, samples: Samples) -> NDArray[np.bool_]:
-        """Return whether samples lie on their surface and not in a hole."""
-        keep = np.ones(len(samples.triangle), bool)
+    def holes(self, samples: Samples) -> NDArray[np.int64]:
+        """Return the indices of samples that lie in holes."""
         material = self.material.take(samples.triangle)
+        found = [np.zeros(0, np.int64)]
         for index in self.with_holes:
             chosen = np.flatnonzero(material == index)
-            places = self._texcoords(samples.part(chosen))
             alpha = self.textures[index][..., 3]
-            column, row = (places * alpha.shape[::-1]).astype(np.int64).T
-            keep[chosen] = alpha[np.minimum(row, alpha.shape[0] - 1), np.minimum(column, alpha.shape[1] - 1)] > 127
-        return keep
+            column, row = (self._texcoords(samples.part(chosen)) * alpha.shape[::-1]).astype(np.int64).T
+            at = np.minimum(row, alpha.shape[0] - 1) * alpha.shape[1] + np.minimum(column, alpha.shape[1] - 1)
+            found.append(chosen[alpha.take(at) <= 127])
+        return np.concatenate(found)
 
     def colours(self, samples: Samples) -> Floats:
         """Return red, green, blue and 1 of samples `(n, 4)`."""
