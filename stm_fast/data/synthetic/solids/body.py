@@ -81,11 +81,13 @@ class Solid:
         model: its shape.
         textures: pictures in place of the model's own.
         turn: its motion.
+        is_relief: whether it only looks right from the front.
     """
 
     model: Model
     textures: tuple[Picture, ...]
     turn: Turn
+    is_relief: bool = False
 
     @classmethod
     def random(cls, library: AssetLibrary, frames: int, rng: Rng) -> "Solid":
@@ -94,7 +96,7 @@ class Solid:
             picture = random_sprite(library, rng)
             shape = relief(picture, float(rng.uniform(0.3, 1.1)), float(rng.uniform(0.1, 0.6)))
             if shape is not None:
-                return cls(shape, shape.textures, Turn.swing(frames, rng))
+                return cls(shape, shape.textures, Turn.swing(frames, rng), is_relief=True)
         model = Model.load(library.models[int(rng.integers(len(library.models)))])
         return cls(model, dress(model.textures, library, rng), Turn.random(frames, rng))
 
@@ -108,15 +110,19 @@ class Solid:
         return replace(path, log_scale=log_scale, shear=0.2 * path.shear, stretch=0.3 * path.stretch)
 
     def hide(self, background: Floats, rng: Rng) -> "Solid":
-        """Return a solid with the colours of a background on some or all of its textures."""
-        return replace(self, textures=tuple(_hidden(texture, background, rng) for texture in self.textures))
+        """Return a solid whose textures have the colours of a background, wholly or on one side."""
+        seed = int(rng.integers(2**32))
+        hidden = (camouflage(_rgba(texture), background, np.random.default_rng(seed)) for texture in self.textures)
+        textures = tuple(_with_alpha(*pair) for pair in zip(hidden, self.textures, strict=True))
+        return replace(self, textures=textures)
 
     def twin(self, recoloured: bool, rng: Rng) -> "Solid":
         """Return the same model under the same light, which turns in its own way or, out of step, as this one does."""
-        turn = replace(Turn.random(len(self.turn.times), rng), lamp=self.turn.lamp, darkness=self.turn.darkness)
+        turn = (Turn.swing if self.is_relief else Turn.random)(len(self.turn.times), rng)
+        turn = replace(turn, lamp=self.turn.lamp, darkness=self.turn.darkness)
         if rng.random() < 0.4:
             turn = replace(turn, rotations=self.turn.rotations @ _about_y(rng.normal(0, 0.1)).astype(np.float32))
-        return Solid(self.model, _tinted(self.textures, rng) if recoloured else self.textures, turn)
+        return replace(self, textures=_tinted(self.textures, rng) if recoloured else self.textures, turn=turn)
 
     def draw(self, frame: int, pose: Floats, size: int) -> Floats:
         """Return the model as it is seen."""
@@ -176,10 +182,6 @@ def _tinted(textures: tuple[Picture, ...], rng: Rng) -> tuple[Picture, ...]:
     """Change the colours of all textures in the same way."""
     seed = int(rng.integers(2**32))
     return tuple(_with_alpha(tint(_rgba(texture), np.random.default_rng(seed)), texture) for texture in textures)
-
-
-def _hidden(texture: Picture, background: Floats, rng: Rng) -> Picture:
-    return _with_alpha(camouflage(_rgba(texture), background, rng), texture)
 
 
 def _rgba(texture: Picture) -> Picture:

@@ -31,27 +31,19 @@ def relief(picture: Picture, depth: float, back: float) -> Model | None:
     x, y = np.meshgrid(np.arange(columns + 1) * _FINENESS, np.arange(rows + 1) * _FINENESS)
     z = swelling[::_FINENESS, ::_FINENESS]
     texcoords = np.stack([x / (size[0] - 1), y / (size[1] - 1)], -1).reshape(-1, 2) * 0.998 + 0.001
-    rim, inner = _triangles(solid, rows, columns)
-    opaque = np.ascontiguousarray(picture[..., :3])
+    triangles = _triangles(solid, rows, columns)
     parts = []
     for side in (depth, -back):
         positions = np.stack([x, -y, side * z], -1).reshape(1, -1, 3).astype(np.float32)
-        parts.append(Part(positions, rim, texcoords.astype(np.float32), picture))
-        parts.append(Part(positions, inner, texcoords.astype(np.float32), opaque))
+        parts.append(Part(positions, triangles, texcoords.astype(np.float32), picture))
     return assemble(parts)
 
 
-def _triangles(solid: Picture, rows: int, columns: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return two triangles `(n, 3)` for each cell of the mesh that is solid in part, and for each that is wholly so."""
+def _triangles(solid: Picture, rows: int, columns: int) -> NDArray[np.int64]:
+    """Return two triangles `(n, 3)` for each cell of the mesh that has something solid."""
     side = _FINENESS + 3  # a cell and the pixels around it
-    kernel = np.ones((side, side), np.uint8)
-    middle = np.s_[_FINENESS // 2 :: _FINENESS, _FINENESS // 2 :: _FINENESS]
-    some, whole = (filtered(solid, kernel)[middle][:rows, :columns] > 0 for filtered in (cv2.dilate, cv2.erode))
-    return _cells(some & ~whole, columns), _cells(whole, columns)
-
-
-def _cells(used: NDArray[np.bool_], columns: int) -> NDArray[np.int64]:
-    row, column = np.nonzero(used)
+    used = cv2.dilate(solid, np.ones((side, side), np.uint8))[_FINENESS // 2 :: _FINENESS, _FINENESS // 2 :: _FINENESS]
+    row, column = np.nonzero(used[:rows, :columns])
     first = row * (columns + 1) + column
     below = first + columns + 1
     return np.concatenate([np.stack([first, below, below + 1], 1), np.stack([first, below + 1, first + 1], 1)])

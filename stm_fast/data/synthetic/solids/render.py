@@ -90,7 +90,9 @@ def render(model: Model, textures: tuple[Picture, ...], time: float, view: View,
     real = np.flatnonzero(np.abs(doubled_areas(corners.places)) > MIN_DOUBLED_AREA)
     corners = _Corners(*(values[real] for values in corners))
     painter = _Painter(corners, model.material[real], textures)
-    samples = visible_samples(corners.places, corners.nearness, window, painter.holes if painter.with_holes else None)
+    samples = visible_samples(
+        corners.places, corners.nearness, window, painter.holes if painter.pierced.any() else None
+    )
     flat = np.zeros((window.height * window.width, 4), np.float32)
     flat[samples.pixel] = painter.colours(samples)
     seen = flat.reshape(window.height, window.width, 4)
@@ -186,8 +188,11 @@ class _Painter:
         self.diffuse, self.specular = (Planes.through(places, corners.light[..., k]) for k in range(2))
         ratios = _texels(corners, material, textures)
         self.textures = [_at_scale(picture, ratio) for picture, ratio in zip(textures, ratios, strict=True)]
-        used = np.bincount(material, minlength=len(textures)) > 0
-        self.with_holes = [k for k, picture in enumerate(textures) if picture.shape[2] == 4 and used[k]]
+        self.pierced = np.zeros(len(material), bool)
+        for index, picture in enumerate(self.textures):
+            if picture.shape[2] == 4:
+                own = np.flatnonzero(material == index)
+                self.pierced[own] = _pierced(picture[..., 3], corners.texcoords[own])
 
     def _texcoords(self, samples: Samples) -> Floats:
         """Return places in the texture `(n, 2)` in [0, 1)."""
@@ -201,15 +206,17 @@ class _Painter:
 
     def holes(self, samples: Samples) -> NDArray[np.int64]:
         """Return the indices of samples that lie in holes."""
-        material = self.material.take(samples.triangle)
-        found = [np.zeros(0, np.int64)]
-        for index in self.with_holes:
-            chosen = np.flatnonzero(material == index)
+        chosen = np.flatnonzero(self.pierced.take(samples.triangle))
+        some = samples.part(chosen)
+        places, material = self._texcoords(some), self.material.take(some.triangle)
+        keep = np.ones(len(chosen), bool)
+        for index in np.flatnonzero(np.bincount(material)):
+            own = np.flatnonzero(material == index)
             alpha = self.textures[index][..., 3]
-            column, row = (self._texcoords(samples.part(chosen)) * alpha.shape[::-1]).astype(np.int64).T
+            column, row = (places[own] * alpha.shape[::-1]).astype(np.int64).T
             at = np.minimum(row, alpha.shape[0] - 1) * alpha.shape[1] + np.minimum(column, alpha.shape[1] - 1)
-            found.append(chosen[alpha.take(at) <= 127])
-        return np.concatenate(found)
+            keep[own] = alpha.take(at) > 127
+        return np.asarray(chosen[~keep])
 
     def colours(self, samples: Samples) -> Floats:
         """Return red, green, blue and 1 of samples `(n, 4)`."""
@@ -225,6 +232,18 @@ class _Painter:
         paint[:, :3] += specular[:, None]
         np.minimum(paint, 1, out=paint)
         return paint
+
+
+def _pierced(alpha: Picture, texcoords: Floats) -> NDArray[np.bool_]:
+    """Return which triangles, with these places in the texture `(n, 3, 2)`, may have holes."""
+    holes = cv2.integral((alpha <= 127).astype(np.uint8))
+    size = np.array(alpha.shape[::-1])
+    low = np.floor(texcoords.min(1) * size).astype(np.int64) - 1
+    high = np.ceil(texcoords.max(1) * size).astype(np.int64) + 1
+    repeats = ((texcoords.min(1) < 0) | (texcoords.max(1) > 1)).any(1)
+    (left, top), (right, bottom) = np.clip(low, 0, size).T, np.clip(high, 0, size).T
+    count = holes[bottom, right] - holes[top, right] - holes[bottom, left] + holes[top, left]
+    return np.asarray(repeats & bool(holes[-1, -1]) | (count > 0))
 
 
 def _texels(corners: _Corners, material: NDArray[np.int64], textures: tuple[Picture, ...]) -> Floats:
