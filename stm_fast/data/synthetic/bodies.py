@@ -1,7 +1,7 @@
 """Bodies: what moves in a synthetic clip. Each draws itself where its pose puts it."""
 
 from dataclasses import dataclass, replace
-from typing import Protocol, Self
+from typing import Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -15,6 +15,8 @@ Rng = np.random.Generator
 Floats = NDArray[np.float32]
 
 FIELD_STEP = 16
+
+B = TypeVar("B", bound="Body")
 
 
 class Body(Protocol):
@@ -36,11 +38,11 @@ class Body(Protocol):
         """Return the path that this body takes in place of `path`."""
         ...
 
-    def hide(self, background: Floats, rng: Rng) -> Self:
+    def hide(self: B, background: Floats, rng: Rng) -> B:
         """Return this body with the colours of a background `(h, w, 3)` in [0, 1], wholly or in part."""
         ...
 
-    def twin(self, recoloured: bool, rng: Rng) -> Self:
+    def twin(self: B, recoloured: bool, rng: Rng) -> B:
         """Return a body that looks like this one, or differs in its colours, and moves in its own way."""
         ...
 
