@@ -1,6 +1,7 @@
 """The state of a run on disk, from which it resumes exactly."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 
 from stm_fast.errors import RunStateError
 from stm_fast.media.files import atomic_path
+from stm_fast.ops.failures import is_out_of_memory
 
 NAME = "checkpoint.pt"
 _FORMAT = "stm-fast training 1"
@@ -45,6 +47,24 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
         raise RunStateError(f"{path} is no checkpoint of this version: delete it to start again")
     return state
+
+
+@contextmanager
+def restoring(folder: Path) -> Iterator[None]:
+    """Tell a state that lacks entries, or whose entries have other types or shapes, as what it is.
+
+    Raises:
+        RunStateError: the block found one.
+    """
+    try:
+        yield
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise RunStateError(
+            f"{folder / NAME} is incomplete and the run cannot resume: delete it to start again "
+            f"({type(error).__name__}: {_first_line(error)})"
+        ) from error
 
 
 def check_fit(folder: Path, state: Mapping[str, Any], run: Mapping[str, Any]) -> None:

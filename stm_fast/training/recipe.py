@@ -16,7 +16,7 @@ class DataEntry:
         layout: name of a layout of videos or stills, or `synthetic`.
         folder: folder of the dataset, below that of all data.
         set: name of a set, in the layout's words; None for the layout's default.
-        repeat: how often each picture or video is drawn in an epoch.
+        repeat: how often each picture or video is drawn in an epoch, at most 1000 times.
         interval: frames from one annotated frame of a video to the next, by which `max_skip` is divided.
         root: folder of the dataset, in place of `folder` and that of all data.
     """

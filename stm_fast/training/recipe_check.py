@@ -1,5 +1,6 @@
 """Checks of a recipe's values, so that a mistake is told before hours of training."""
 
+import math
 from collections.abc import Collection, Iterator
 
 from stm_fast.errors import StmFastError
@@ -11,6 +12,9 @@ FREEZABLE = ("batch-norm", "depthwise", "early")
 SCHEDULES = ("constant", "poly", "step", "trapezoid")
 OPTIMIZERS = ("adam", "adamw")
 SCORES = ("loss", "j", "jf")
+MAX_SEED = 2**32 - 1
+MAX_REPEAT = 1000
+"""An epoch's order is kept in memory: a thousand times COCO takes a gigabyte."""
 
 
 def check_recipe(recipe: Recipe) -> None:
@@ -36,8 +40,8 @@ def _problems(recipe: Recipe) -> Iterator[_Problem]:
     yield from _between("ema", recipe.ema, 0, 1, open_end=True)
     for key in ("checkpoint_every", "picture_every"):
         yield from _at_least(key, getattr(recipe, key), 1)
-    for key in ("workers", "seed"):
-        yield from _at_least(key, getattr(recipe, key), 0)
+    yield from _at_least("workers", recipe.workers, 0)
+    yield from _between("seed", recipe.seed, 0, MAX_SEED)
     if not recipe.rounds:
         yield "rounds", (), "must have at least one round"
     for index, part in enumerate(recipe.rounds):
@@ -83,8 +87,8 @@ def _stage_problems(name: str, stage: Stage) -> Iterator[_Problem]:
 def _entry_problems(name: str, entry: DataEntry) -> Iterator[_Problem]:
     if not entry.layout:
         yield f"{name}.layout", entry.layout, "must name a layout"
-    for key in ("repeat", "interval"):
-        yield from _at_least(f"{name}.{key}", getattr(entry, key), 1)
+    yield from _between(f"{name}.repeat", entry.repeat, 1, MAX_REPEAT)
+    yield from _at_least(f"{name}.interval", entry.interval, 1)
 
 
 def _loss_problems(recipe: Recipe) -> Iterator[_Problem]:
@@ -101,8 +105,8 @@ def _optimizer_problems(recipe: Recipe) -> Iterator[_Problem]:
     yield from _at_least("optimizer.weight_decay", optimizer.weight_decay, 0)
     for key in ("learning_rate", "trunk_learning_rate", "clip_norm"):
         value = getattr(optimizer, key)
-        if value is not None and not value > 0:
-            yield f"optimizer.{key}", value, "must be above 0"
+        if value is not None and not 0 < value < math.inf:
+            yield f"optimizer.{key}", value, "must be above 0 and finite"
     fewest = min((stage.clips for part in recipe.rounds for stage in part.stages), default=1)
     yield from _at_least("optimizer.accumulate", optimizer.accumulate, 1)
     if optimizer.accumulate > fewest:
@@ -137,8 +141,8 @@ def _one_of(name: str, value: str, allowed: Collection[str]) -> Iterator[_Proble
 
 
 def _at_least(name: str, value: float, least: float) -> Iterator[_Problem]:
-    if not value >= least:
-        yield name, value, f"must be at least {least}"
+    if not least <= value < math.inf:
+        yield name, value, f"must be at least {least}" + (" and finite" if value == math.inf else "")
 
 
 def _between(

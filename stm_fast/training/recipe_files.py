@@ -43,12 +43,18 @@ def load_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:
     path = _path(name_or_path)
     try:
         raw = omegaconf.OmegaConf.load(path)
-    except (YAMLError, UnicodeDecodeError, omegaconf.errors.OmegaConfBaseException) as error:
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise StmFastError(f"{path} holds no settings: a recipe is a mapping of names to values") from error
+    except (YAMLError, UnicodeDecodeError, RecursionError, omegaconf.errors.OmegaConfBaseException) as error:
         raise StmFastError(f"{path} is not a YAML file: {' '.join(str(error).split())}") from error
     if not omegaconf.OmegaConf.is_dict(raw):
         raise StmFastError(f"{path} holds no settings: a recipe is a mapping of names to values")
     for override in overrides:
         _override(raw, override)
+    if missing := omegaconf.OmegaConf.missing_keys(raw):
+        raise StmFastError(f"{min(missing)} has no value, as '???' stands for one that is missing")
     recipe = _typed(raw, Recipe)
     check_recipe(recipe)
     return recipe

@@ -19,7 +19,7 @@ from stm_fast.models.weight_files import ARCHITECTURES, save_model
 from stm_fast.training.accelerator import make_accelerator
 from stm_fast.training.average import WeightAverage
 from stm_fast.training.batch import Batch
-from stm_fast.training.checkpoint import check_fit, load_checkpoint, save_checkpoint
+from stm_fast.training.checkpoint import check_fit, load_checkpoint, restoring, save_checkpoint
 from stm_fast.training.data import TrainingData
 from stm_fast.training.interrupts import uninterrupted
 from stm_fast.training.log import RunLog
@@ -279,7 +279,16 @@ class Trainer:
         return {"settings": settings_of(self.recipe), "lengths": [len(source) for source in self.data.rounds]}
 
     def _restore(self, state: dict[str, Any]) -> None:
-        check_fit(self.folder, state, self._identity())
+        """Take the state of a checkpoint.
+
+        Raises:
+            RunStateError: it belongs to another run, or lacks something.
+        """
+        with restoring(self.folder):
+            check_fit(self.folder, state, self._identity())
+            self._take(state)
+
+    def _take(self, state: dict[str, Any]) -> None:
         self.step, self.best, self._validated = state["step"], state["best"], state["validated"]
         self.model.load_state_dict(state["model"])
         self.average.load(state["average"])

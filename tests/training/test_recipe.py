@@ -75,8 +75,12 @@ def test_settings_replace_those_of_a_recipe() -> None:
         ("rounds=[]", "rounds must have at least one round"),
         ("optimizer=adam", "optimizer must be a mapping of names to values, got 'adam'"),
         ("optimizer.name=sgd", "optimizer.name must be one of adam, adamw, got 'sgd'"),
-        ("optimizer.learning_rate=0", "optimizer.learning_rate must be above 0, got 0"),
-        ("optimizer.learning_rate=.nan", "optimizer.learning_rate must be above 0, got nan"),
+        ("optimizer.learning_rate=0", "optimizer.learning_rate must be above 0 and finite, got 0"),
+        ("optimizer.learning_rate=.nan", "optimizer.learning_rate must be above 0 and finite, got nan"),
+        ("optimizer.learning_rate=.inf", "optimizer.learning_rate must be above 0 and finite, got inf"),
+        ("optimizer.weight_decay=.inf", "optimizer.weight_decay must be at least 0 and finite, got inf"),
+        ("seed=99999999999999999999", "seed must be at least 0 and at most 4294967295, got 9"),
+        ("data.0.repeat=1000000000", "data.0.repeat must be at least 1 and at most 1000, got 1"),
         ("optimizer.accumulate=3", "optimizer.accumulate must be at most the clips of a step, which are 2, got 3"),
         ("rounds.0.stages.0.epochs=3", "rounds.0.stages.0 must have either steps or epochs"),
         ("loss.hardest=0", "loss.hardest must be above 0 and at most 1, got 0"),
@@ -100,11 +104,16 @@ def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("data: [{layout: duts}]\nrounds: [{stages: [{epochs: 2}]}]\n")
     assert load_recipe(str(path)).rounds[0].stages[0].epochs == 2
-    path.write_text("- a\n- b\n")
-    with pytest.raises(StmFastError, match="holds no settings"):
-        load_recipe(str(path))
-    path.write_text("a: [")
-    with pytest.raises(StmFastError, match="is not a YAML file"):
+    for text in ("- a\n- b\n", "5\n"):
+        path.write_text(text)
+        with pytest.raises(StmFastError, match="holds no settings"):
+            load_recipe(str(path))
+    for text in ("a: [", "a: " + "[" * 2000 + "]" * 2000):
+        path.write_text(text)
+        with pytest.raises(StmFastError, match="is not a YAML file"):
+            load_recipe(str(path))
+    path.write_text("data: [{layout: '???'}]")
+    with pytest.raises(StmFastError, match=r"data\[0\].layout has no value"):
         load_recipe(str(path))
     with pytest.raises(StmFastError, match="neither a YAML file nor one of the package's: compact"):
         load_recipe("soup")

@@ -207,6 +207,19 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     trainer(replace(TINY, workers=3), tmp_path)
 
 
+@pytest.mark.parametrize(("entry", "value"), [("model", {}), ("optimizer", None), ("settings", 5), ("lengths", None)])
+def test_a_checkpoint_that_lacks_something_is_told(tmp_path: Path, entry: str, value: object) -> None:
+    train(TINY, tmp_path)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    torch.save({**state, entry: value}, tmp_path / "checkpoint.pt")
+    with pytest.raises(RunStateError, match=r"checkpoint\.pt"):
+        trainer(TINY, tmp_path)
+    del state[entry]
+    torch.save(state, tmp_path / "checkpoint.pt")
+    with pytest.raises(RunStateError, match=rf"checkpoint\.pt is incomplete .*delete it to start again .*'{entry}'"):
+        trainer(TINY, tmp_path)
+
+
 @pytest.mark.parametrize("spoil", ["cut", "text", "foreign"])
 def test_a_damaged_checkpoint_is_told(tmp_path: Path, spoil: str) -> None:
     train(TINY, tmp_path)
