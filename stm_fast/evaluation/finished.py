@@ -8,7 +8,7 @@ from stm_fast.data.clips import Clip, Dataset
 from stm_fast.data.faults import name_some
 from stm_fast.data.video.folder import void_in
 from stm_fast.errors import MediaError
-from stm_fast.evaluation.protocol import Protocol, ScoredFrames
+from stm_fast.evaluation.protocol import Protocol
 from stm_fast.media.images import list_images
 from stm_fast.media.notices import notice
 
@@ -90,8 +90,7 @@ def check_frames(clips: list[Clip], folders: Mapping[str, Path], protocol: Proto
     """
     lacking = []
     for clip in clips:
-        names = list(clip.truth)
-        needed = names[1:] if protocol.scored is ScoredFrames.after_first else names[1:-1]
+        needed = protocol.scored.of_clip(list(clip.truth))
         if lost := [name for name in needed if not (folders[clip.name] / f"{name}.png").exists()]:
             lacking.append(f"  {clip.name}: {name_some(lost)}")
     if lacking:

@@ -3,7 +3,7 @@
 What a number means depends on them: whether the given mask counts, whether the last frame does, and what void is.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -28,6 +28,10 @@ class ScoredFrames(str, Enum):
         """Number of annotated frames that a clip needs for one of them to be scored."""
         return 2 if self is ScoredFrames.after_first else 3
 
+    def of_clip(self, annotated: Sequence[str]) -> Sequence[str]:
+        """Return the frames of a clip in which an object may be scored, of its annotated frames."""
+        return annotated[1:] if self is ScoredFrames.after_first else annotated[1:-1]
+
     def of_objects(
         self, annotated: Mapping[str, Collection[int]], given: Iterable[int] = ()
     ) -> dict[int, frozenset[str]]:
@@ -37,22 +41,25 @@ class ScoredFrames(str, Enum):
             annotated: the objects that have a true mask in a frame, by its name, in order.
             given: the objects that prompts show; `inner` scores these alone.
         """
+        names = list(annotated)
         if self is ScoredFrames.inner:
-            return dict.fromkeys(sorted(given), frozenset(list(annotated)[1:-1]))
-        frames: dict[int, list[str]] = {}
-        last: dict[int, int] = {}
-        for name, objects in annotated.items():
+            return dict.fromkeys(sorted(given), frozenset(self.of_clip(names)))
+        shown: dict[int, list[int]] = {}
+        for index, objects in enumerate(annotated.values()):
             for each in objects:
-                frames.setdefault(each, [])
-            for each, own in frames.items():
-                if each in objects or self is not ScoredFrames.inner_of_object:
-                    own.append(name)
-                if each in objects:
-                    last[each] = len(own)
-        ends = slice(1, None) if self is ScoredFrames.after_first else slice(1, -1)
+                shown.setdefault(each, []).append(index)
+        return {
+            each: frozenset(names[index] for index in self._among(own, len(names)))
+            for each, own in sorted(shown.items())
+        }
+
+    def _among(self, shown: Sequence[int], count: int) -> Sequence[int]:
+        """Return which of `count` annotated frames are scored for an object that is shown in these."""
+        if self is ScoredFrames.after_first:
+            return range(shown[0] + 1, count)
         if self is ScoredFrames.inner_of_range:
-            frames = {each: own[: last[each]] for each, own in frames.items()}
-        return {each: frozenset(own[ends]) for each, own in sorted(frames.items())}
+            return range(shown[0] + 1, shown[-1])
+        return shown[1:-1]
 
 
 @dataclass(frozen=True)
