@@ -94,8 +94,10 @@ def train(
         _run(trainer)
         if accelerator.is_main_process:
             _report(trainer, out, export_official)
-    finally:
-        trainer.close()
+    except BaseException:
+        trainer.close(failed=True)
+        raise
+    trainer.close()
 
 
 def _prepare(recipe: "Recipe", out: Path, data: Path | None, accelerator: "Accelerator") -> "Trainer":

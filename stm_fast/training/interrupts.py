@@ -1,4 +1,4 @@
-"""Changes that Ctrl-C does not cut in two."""
+"""Changes that signals do not cut in two."""
 
 import signal
 import threading
@@ -7,24 +7,32 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGCHLD") if hasattr(signal, name)]
+
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Hold back SIGINT and SIGTERM until the block ends; then handle the last of them as it was before.
+    """Hold back signals that raise errors until the block ends; then handle them as they were before.
+
+    They are SIGINT, SIGTERM, and SIGCHLD, at which torch raises an error if a process of its loader was killed.
 
     In other threads than the main one, which signals do not reach, this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    held: list[tuple[int, FrameType | None]] = []
+    held: list[int] = []
     before: dict[int, Any] = {}
-    for each in (signal.SIGINT, signal.SIGTERM):
-        before[each] = signal.signal(each, lambda number, frame: held.append((number, frame)))
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        held.append(number)
+
+    for each in _SIGNALS:
+        before[each] = signal.signal(each, hold)
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if held:
-        signal.raise_signal(held[-1][0])
+    for number in dict.fromkeys(held):
+        signal.raise_signal(number)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stm_fast.media.files import write_text
+from stm_fast.training.interrupts import uninterrupted
 
 _WANDB_RUN = "wandb.txt"
 
@@ -37,20 +38,23 @@ class RunLog:
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Append a line: values measured in or after a step, by name."""
         record = {name: float(f"{value:.6g}") for name, value in values.items()}
-        self._lines.write(json.dumps({"step": step, **record}) + "\n")
-        self._lines.flush()
-        if self._board is not None:
-            for name, value in record.items():
-                self._board.add_scalar(name, value, step)
-        if self._wandb is not None:
-            self._wandb.log(record, step=step)
+        # Cut off, TensorBoard may forget to wake its thread, and close minutes later.
+        with uninterrupted():
+            self._lines.write(json.dumps({"step": step, **record}) + "\n")
+            self._lines.flush()
+            if self._board is not None:
+                for name, value in record.items():
+                    self._board.add_scalar(name, value, step)
+            if self._wandb is not None:
+                self._wandb.log(record, step=step)
 
     def picture(self, step: int, image: NDArray[np.uint8]) -> None:
         """Show a picture `(H, W, 3)` in TensorBoard and W&B."""
-        if self._board is not None:
-            self._board.add_image("predictions", image, step, dataformats="HWC")
-        if self._wandb is not None:
-            self._wandb.log({"predictions": sys.modules["wandb"].Image(image)}, step=step)
+        with uninterrupted():
+            if self._board is not None:
+                self._board.add_image("predictions", image, step, dataformats="HWC")
+            if self._wandb is not None:
+                self._wandb.log({"predictions": sys.modules["wandb"].Image(image)}, step=step)
 
     def close(self) -> None:
         """Flush and close."""

@@ -1,14 +1,12 @@
-"""Batches by step: each depends on the seed and the step alone, so that any number of processes draws the same."""
+"""The clips of each step, by the seed and the step alone, so that any number of processes draws the same."""
 
-import signal
-import sys
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
 from stm_fast.errors import MediaError, StmFastError
 from stm_fast.training.batch import Batch, Example, collate
@@ -107,35 +105,3 @@ class Parts(Sampler[Part]):
 
     def __len__(self) -> int:
         return (self._plan.steps - self._first_step) * self._accumulate
-
-
-def load_batches(clips: Clips, parts: Parts, workers: int) -> Generator[Batch]:
-    """Yield the batch of each part, prepared ahead by `workers` processes; closing the generator ends them.
-
-    Raises:
-        MediaError: a clip cannot be drawn.
-    """
-    loader = DataLoader(
-        clips,
-        batch_size=None,
-        sampler=parts,
-        num_workers=workers,
-        worker_init_fn=_begin_worker,
-        # Memory-mapped clips are shared with forked processes, and would be copied into spawned ones.
-        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
-    )
-    for batch in loader:
-        if isinstance(batch, MediaError):
-            raise batch
-        yield batch
-
-
-def _begin_worker(worker: int) -> None:
-    """Leave Ctrl-C to the main process, which ends its workers, and decode on one thread."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    try:
-        import cv2
-    except ImportError:
-        return
-    cv2.setNumThreads(0)

@@ -16,12 +16,13 @@ from torch import Tensor
 from stm_fast.errors import StmFastError
 from stm_fast.evaluation.peak_memory import PeakMemory
 from stm_fast.models.weight_files import ARCHITECTURES, save_model
-from stm_fast.training.accelerator import make_accelerator
+from stm_fast.training.accelerator import check_accelerator, make_accelerator
 from stm_fast.training.average import WeightAverage
 from stm_fast.training.batch import Batch
 from stm_fast.training.checkpoint import check_fit, load_checkpoint, restoring, save_checkpoint
 from stm_fast.training.data import TrainingData
 from stm_fast.training.interrupts import uninterrupted
+from stm_fast.training.loader import Loader
 from stm_fast.training.log import RunLog
 from stm_fast.training.losses import clip_losses
 from stm_fast.training.network import Rollout
@@ -29,7 +30,7 @@ from stm_fast.training.optimizer import freeze, make_optimizer, set_rate
 from stm_fast.training.pictures import write_picture
 from stm_fast.training.plan import Place, Plan
 from stm_fast.training.recipe import Recipe, settings_of
-from stm_fast.training.sampler import Clips, Parts, load_batches
+from stm_fast.training.sampler import Clips, Parts
 from stm_fast.training.schedule import rate
 from stm_fast.training.start import give_start
 from stm_fast.training.validation import HeldOut, Scores, check_videos, score_clips, score_videos
@@ -76,7 +77,7 @@ class Trainer:
         recipe: what to train.
         data: its datasets.
         folder: folder of the run.
-        accelerator: device and processes; by default those that accelerate finds.
+        accelerator: device and processes, of `make_accelerator`; by default those that accelerate finds.
 
     Attributes:
         model: the network.
@@ -85,6 +86,7 @@ class Trainer:
         best: merit of the best weights so far, −∞ before the first validation; see `Scores.merit`.
 
     Raises:
+        ArgumentError: the accelerator does not have the recipe's precision, or does more than it should.
         StmFastError: the weights to start from are missing, a step has fewer clips than processes, or a checkpoint in
             the folder cannot be used.
     """
@@ -93,6 +95,7 @@ class Trainer:
         self, recipe: Recipe, data: TrainingData, folder: Path, accelerator: Accelerator | None = None
     ) -> None:
         self.accelerator = accelerator or make_accelerator(recipe.precision)
+        check_accelerator(self.accelerator, recipe.precision)
         if self._leads and data.videos is not None:
             check_videos(data.videos, data.protocol)
         self.recipe, self.data, self.folder = recipe, data, folder
@@ -108,7 +111,7 @@ class Trainer:
         self.model.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = make_optimizer(self.model, recipe.optimizer)
         self.average = WeightAverage(self.model, recipe.ema)
-        self._round_start = self.average.copy()
+        self._round_start = self._mark()
         self._clips = None if data.validation is None else HeldOut(data.validation, recipe.validation, recipe.seed)
         self.step, self.best, self._validated, self._skipped = 0, -math.inf, 0, 0
         self._saved = (0, 0)
@@ -121,27 +124,38 @@ class Trainer:
 
     def run(self) -> Generator[Progress]:
         """Train to the end of the recipe, yielding after every step. Closing the generator saves the state first."""
-        log = RunLog(self.folder, self.step, settings_of(self.recipe)) if self._leads else None
         clips = Clips(self.data.rounds, self.plan, self.recipe.seed)
         process, processes = self.accelerator.process_index, self.accelerator.num_processes
         parts = Parts(self.plan, self.step, process, processes, self.recipe.optimizer.accumulate)
-        try:
-            with closing(load_batches(clips, parts, self.recipe.workers)) as loader:
+        with closing(Loader(clips, parts, self.recipe.workers)) as loader:
+            log = RunLog(self.folder, self.step, settings_of(self.recipe)) if self._leads else None
+            try:
                 if self._validated < self.step:  # the run was interrupted before it could
                     self._validate_if_due(log)
                 while self.step < self.plan.steps:
                     yield self._advance(loader, log)
-        finally:
-            self._save()
-            if log is not None:
-                log.close()
+            except RuntimeError as error:
+                loader.check_workers(error)
+                raise
+            finally:
+                self._save()
+                if log is not None:
+                    log.close()
 
-    def close(self) -> None:
-        """Let go of the other processes. Call it at the end, after which the trainer is of no further use."""
+    def close(self, *, failed: bool = False) -> None:
+        """Let go of the other processes. Call it at the end, after which the trainer is of no further use.
+
+        Args:
+            failed: whether this process ends before the others, who may be waiting for it and are not waited for.
+        """
         # A distributed module that outlives its process group waits for threads that wait for it.
         self._network = self._stepper = None
         self.accelerator.free_memory()
-        self.accelerator.end_training()
+        world = torch.distributed.group.WORLD
+        if failed and world is not None and torch.distributed.get_backend() == "nccl":
+            world.abort()  # NCCL's orderly end waits for all processes
+        else:
+            self.accelerator.end_training()
 
     @property
     def _leads(self) -> bool:
@@ -222,8 +236,12 @@ class Trainer:
         if self.recipe.rounds[number].halfway:
             self.average.halve_towards(self._round_start)
         self.average.assign(self.model)
-        self._round_start = self.average.copy()
+        self._round_start = self._mark()
         self.optimizer.state.clear()
+
+    def _mark(self) -> dict[str, Tensor]:
+        """Return the averaged weights, if a round will go back halfway to them."""
+        return self.average.copy() if any(part.halfway for part in self.recipe.rounds) else {}
 
     def _validate_if_due(self, log: RunLog | None) -> Scores:
         """Score the averaged weights if it is time to, and keep them if they are the best."""

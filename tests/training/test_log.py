@@ -1,6 +1,7 @@
 """The log of a run, in files and in W&B."""
 
 import json
+import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -50,6 +51,26 @@ def test_tensorboard_has_numbers_and_pictures(tmp_path: Path) -> None:
     events.Reload()
     assert [event.value for event in events.Scalars("loss")] == [0.5]
     assert events.Images("predictions")[0].width == 6
+
+
+def test_an_interrupt_waits_until_a_step_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+
+    def add_scalar(name: str, value: float, step: int) -> None:
+        signal.raise_signal(signal.SIGINT)
+        written.append((name, value, step))
+
+    board = SimpleNamespace(add_scalar=add_scalar, close=lambda: None)
+    monkeypatch.setattr("stm_fast.training.log._tensorboard", lambda *_: board)
+    log = RunLog(tmp_path)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            log.write(1, {"loss": 0.5, "rate": 1.0})
+    finally:
+        signal.signal(signal.SIGINT, before)
+    log.close()
+    assert written == [("loss", 0.5, 1), ("rate", 1.0, 1)]
 
 
 @pytest.mark.parametrize(("key", "mode"), [("secret", None), (None, "offline")])

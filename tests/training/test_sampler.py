@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from stm_fast.errors import ArgumentError, MediaError
 from stm_fast.training.batch import Batch, Example
 from stm_fast.training.plan import Plan
-from stm_fast.training.sampler import Clips, Part, Parts, load_batches
+from stm_fast.training.sampler import Clips, Part, Parts
 from stm_fast.training.sampling import Sampling
 from tests.training.tiny_runs import TINY, MovingSquares, with_stage
 
@@ -64,26 +63,3 @@ def test_an_epoch_draws_everything_once_and_in_another_order_each_time() -> None
         assert sorted(order) == list(range(10))
         orders.append(order)
     assert orders[0] != orders[1]
-
-
-def test_workers_yield_the_parts_in_order() -> None:
-    own = [batch.frames for batch in load_batches(Clips([SOURCE], PLAN, 0), Parts(PLAN, 1), workers=0)]
-    helped = [batch.frames for batch in load_batches(Clips([SOURCE], PLAN, 0), Parts(PLAN, 1), workers=2)]
-    assert len(own) == len(helped) == 3
-    assert all(torch.equal(first, second) for first, second in zip(own, helped, strict=True))
-
-
-class Broken(MovingSquares):
-    def draw(self, index: int, rng: np.random.Generator, sampling: Sampling) -> Example | None:
-        raise ArgumentError("frames", "must be fewer")
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_an_error_of_the_data_is_a_sentence(workers: int) -> None:
-    with pytest.raises(MediaError, match=r"^frames must be fewer$"):
-        next(load_batches(Clips([Broken()], PLAN, 0), Parts(PLAN, 0), workers))
-
-
-def test_data_without_objects_is_told() -> None:
-    with pytest.raises(MediaError, match="no clip of 3 frames that begins with an object"):
-        next(load_batches(Clips([MovingSquares(misses=1)], PLAN, 0), Parts(PLAN, 0), workers=0))

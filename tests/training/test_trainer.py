@@ -3,6 +3,7 @@
 import json
 import math
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +13,13 @@ import torch
 pytest.importorskip("accelerate")
 
 from stm_fast import load_model
-from stm_fast.errors import RunStateError, StmFastError
+from stm_fast.errors import ArgumentError, RunStateError, StmFastError
 from stm_fast.models.resnet50 import resnet50_stm
+from stm_fast.training.accelerator import make_accelerator
 from stm_fast.training.average import WeightAverage
 from stm_fast.training.optimizer import freeze
 from stm_fast.training.recipe import Optimizer, Round, Schedule
+from stm_fast.training.trainer import Trainer
 from tests.training.tiny_runs import (
     STAGE,
     TINY,
@@ -116,25 +119,43 @@ def test_an_interrupted_validation_is_made_up_for(tmp_path: Path, monkeypatch: p
     load_model(tmp_path / "best.safetensors")
 
 
-@pytest.mark.parametrize("steps", [1, 2])
-def test_an_interrupt_does_not_cut_a_step_in_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
-    """Ctrl-C comes while the weights change: the step is finished first, with its round, and saved."""
+def die(*_: object) -> None:
+    raise RuntimeError("a worker was killed")
+
+
+@pytest.mark.parametrize(
+    ("steps", "by", "handler", "raised"),
+    [
+        (1, signal.SIGINT, signal.default_int_handler, KeyboardInterrupt),
+        (2, signal.SIGINT, signal.default_int_handler, KeyboardInterrupt),
+        (1, signal.SIGCHLD, die, RuntimeError),
+    ],
+)
+def test_a_signal_does_not_cut_a_step_in_two(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    steps: int,
+    by: signal.Signals,
+    handler: Callable[..., object],
+    raised: type[BaseException],
+) -> None:
+    """It comes while the weights change: the step is finished first, with its round, and saved."""
     recipe = replace(TINY, ema=0.9, rounds=(Round((STAGE,), halfway=True), Round((STAGE,))))
     made = trainer(recipe, tmp_path)
     update = WeightAverage.update
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    before = signal.signal(by, handler)
 
     def interrupted(self: WeightAverage, model: torch.nn.Module, step: int) -> None:
         if step == steps - 1:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(by)
         update(self, model, step)
 
     monkeypatch.setattr(WeightAverage, "update", interrupted)
     try:
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(raised):
             list(made.run())
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(by, before)
     monkeypatch.undo()
     resumed = trainer(recipe, tmp_path)
     assert resumed.step == made.step == steps
@@ -191,6 +212,22 @@ def test_steps_without_finite_gradients_change_nothing_and_end_a_run(
     with pytest.raises(StmFastError, match=r"were not finite: try a lower optimizer\.learning_rate"):
         list(made.run())
     assert all(torch.equal(tensor, before[name]) for name, tensor in weights(made).items() if "predict" not in name)
+
+
+def test_an_accelerator_of_another_make_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        ArgumentError, match=r"accelerator has mixed precision bf16, and the recipe's precision is fp32"
+    ):
+        Trainer(TINY, squares(), tmp_path, make_accelerator("bf16", "cpu"))
+    accelerator = make_accelerator("fp32", "cpu")
+    accelerator.gradient_accumulation_steps = 2
+    with pytest.raises(ArgumentError, match="accelerator must leave gradient accumulation to the recipe, got 2"):
+        Trainer(TINY, squares(), tmp_path, accelerator)
+
+
+def test_settings_of_accelerate_launch_do_not_scale_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    assert make_accelerator("fp32", "cpu").gradient_accumulation_steps == 1
 
 
 def test_a_step_must_have_a_clip_for_every_part(tmp_path: Path) -> None:
