@@ -29,7 +29,8 @@ def score_clip(
 ) -> list[ObjectScore]:
     """Score a clip's objects.
 
-    Truth is read by the rules of `stm_fast.media.masks.read_mask`, so 0/255 masks need no conversion.
+    Masks are read by the rules of `stm_fast.media.masks.read_mask`, so 0/255 masks need no conversion. A colour means
+    the same object in all truth, and the same in all results.
 
     A frame in which neither the truth nor the result has an object scores 1. Objects of which no prompt shows a mask,
     so that none can be followed, are not scored if the inner frames of the clip are.
@@ -70,6 +71,7 @@ class _Reader:
         self.clip, self.protocol = clip, protocol
         self._void, self._masks = void, masks
         self._colours: dict[Colour, int] = {}
+        self._colours_of_results: dict[Colour, int] = {}
 
     def labels(self, name: str) -> NDArray[np.uint8]:
         """Return the truth of a frame, void included. The first masks are read in order: they number colours."""
@@ -92,7 +94,7 @@ class _Reader:
         path = self._masks / f"{name}.png"
         if not path.exists():
             raise MediaError(f"clip {self.clip.name} has no result {path}")
-        result = read_mask(path)
+        result = read_mask(path, self._colours_of_results)
         if self._void is None or self.protocol.void_is_background:
             return result
         return np.where(self.fit(labels, result, name) == self._void, 0, result).astype(np.uint8)

@@ -64,6 +64,17 @@ class TestScores:
         found = score_clip(clip([square(10, 255)] * 4, [square(10)] * 4), tmp_path / "out" / "clip")
         assert found == [ObjectScore("clip", 1, 1.0, 1.0)]
 
+    @pytest.mark.filterwarnings("ignore::stm_fast.media.notices.MediaNotice")
+    def test_a_colour_is_the_same_object_in_all_results(self, clip, tmp_path):
+        both, second = square(10, 1) + square(50, 2), square(50, 2)
+        strip = clip([both, both, second, second], [None] * 4)
+        colours = np.array([(0, 0, 0), (200, 20, 20), (20, 20, 200)], np.uint8)
+        (tmp_path / "out" / "clip").mkdir(parents=True)
+        for name, mask in (("00001", both), ("00002", second)):
+            Image.fromarray(colours[mask]).save(tmp_path / "out" / "clip" / f"{name}.png")
+        found = score_clip(strip, tmp_path / "out" / "clip")
+        assert [(each.object_id, each.j) for each in found] == [(1, 1.0), (2, 1.0)]
+
     def test_objects_are_scored_apart(self, clip, tmp_path):
         both = square(10, 1) + square(50, 7)
         one, seven = score_clip(clip([both] * 3, [square(10, 1)] * 3), tmp_path / "out" / "clip")
