@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -60,10 +61,11 @@ class Process:
             self._connection.send((function, arguments))
 
     def _start(self) -> None:
-        self._connection, child_connection = _CONTEXT.Pipe()
-        self._process = _CONTEXT.Process(target=_serve, args=(child_connection, self._log), daemon=True)
-        self._process.start()
+        connection, child_connection = _CONTEXT.Pipe()
+        process = _CONTEXT.Process(target=_serve, args=(child_connection, self._log), daemon=True)
+        process.start()
         child_connection.close()
+        self._connection, self._process = connection, process
 
     def outcome(self) -> Outcome | None:
         """Return the outcome of the call, or None while it runs."""
@@ -181,6 +183,7 @@ def in_parallel(
 def _serve(connection: Connection, log: Path | None) -> None:
     """Make the calls that arrive until the caller hangs up."""
     os.setpgid(0, 0)  # Ctrl-C interrupts the caller only
+    threading.Thread(target=_end_with_caller, daemon=True).start()
     if log is not None:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -197,6 +200,14 @@ def _serve(connection: Connection, log: Path | None) -> None:
             connection.send(outcome)
         if outcome.last:
             os._exit(1)
+
+
+def _end_with_caller() -> None:
+    """Kill this process and its children when the caller dies, even in a call, whose files the next run writes."""
+    caller = multiprocessing.parent_process()
+    assert caller is not None
+    caller.join()
+    os.killpg(0, signal.SIGKILL)
 
 
 def _outcome_of(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Outcome:

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from stm_fast.processes import Outcome, Process, in_parallel
+from tests.checkout import ROOT
 
 
 @pytest.fixture
@@ -46,6 +49,49 @@ def test_after_a_death_there_is_another_process(process: Process) -> None:
     before = process.call(identify).value
     assert "SIGSEGV" in process.call(die).fault
     assert process.call(identify).value != before
+
+
+CALLER = """
+import sys, time
+from stm_fast.processes import Process
+if __name__ == "__main__":
+    process = Process()
+    print(process.call(time.sleep, 0), process._process.pid, flush=True)
+    process.begin(time.sleep, 600)
+    time.sleep(600)
+"""
+
+
+def runs(process: int) -> bool:
+    """Return whether a process runs; one that nobody has waited for does not."""
+    shown = subprocess.run(["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True)
+    return shown.stdout.strip()[:1] not in ("", "Z")
+
+
+def test_a_call_ends_when_its_caller_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "caller.py").write_text(CALLER)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, tmp_path / "caller.py"], stdout=subprocess.PIPE, text=True, env=environment
+    ) as caller:
+        assert caller.stdout is not None
+        process = int(caller.stdout.readline().split()[-1])
+        caller.kill()
+    until = time.monotonic() + 30
+    while runs(process) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not runs(process)
+
+
+def test_a_process_that_cannot_start_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: object) -> None:
+        raise BlockingIOError("Resource temporarily unavailable")
+
+    process = Process()
+    monkeypatch.setattr("multiprocessing.context.SpawnProcess.start", refuse)
+    with pytest.raises(BlockingIOError):
+        process.begin(identify)
+    process.end()
 
 
 def test_what_takes_too_long_is_ended(process: Process) -> None:
