@@ -177,6 +177,11 @@ class TestSaV:
             with pytest.warns(MediaNotice, match="belongs to the smallest of them"):
                 assert open_videos("sa-v", *given).name == "SA-V sav_val"
 
+    def test_a_file_among_the_folders_of_objects(self, tmp_path):
+        root = miniatures.make_sa_v(tmp_path)
+        (root / "sav_val/Annotations_6fps/sav_001001/007").write_text("notes")
+        assert set(open_videos("sa-v", root, "sav_val").clips[0].truth["00000"].files) == {1, 2}
+
     def test_pictures_that_differ_in_size(self, tmp_path):
         clip = open_videos("sa-v", miniatures.make_sa_v(tmp_path), "sav_val").clips[0]
         Image.new("1", (9, 9)).save(clip.truth["00000"].files[2])
@@ -234,6 +239,34 @@ class TestBurst:
         root = miniatures.make_burst(tmp_path)
         (root / "annotations/train/all_classes.json").write_text(text)
         with pytest.raises(MediaError, match=r"all_classes.json lacks the layout of BURST"):
+            open_videos("burst", root, "train")
+
+    @pytest.mark.parametrize(
+        ("entry", "value"),
+        [
+            ("seq_name", None),
+            ("height", "many"),
+            ("segmentations", [{"1": 5}] * 4),
+            ("segmentations", [{"one": {"rle": ""}}] * 4),
+            ("annotated_image_paths", [3] * 4),
+            ("track_category_ids", [1]),
+        ],
+    )
+    def test_sequences_of_another_form(self, tmp_path, entry, value):
+        root = miniatures.make_burst(tmp_path)
+        file = root / "annotations/train/all_classes.json"
+        whole = json.loads(file.read_text())
+        whole["sequences"][0][entry] = value
+        if value is None:
+            del whole["sequences"][0][entry]
+        file.write_text(json.dumps(whole))
+        with pytest.raises(MediaError, match=r"annotations/train.* lacks the layout of BURST"):
+            open_videos("burst", root, "train")
+
+    def test_annotations_of_nothing(self, tmp_path):
+        root = miniatures.make_burst(tmp_path)
+        (root / "annotations/train/all_classes.json").write_text('{"sequences": []}')
+        with pytest.raises(MediaError, match=r"all_classes.json names no clip"):
             open_videos("burst", root, "train")
 
     def test_ids_that_no_mask_file_holds(self, tmp_path):

@@ -1,7 +1,8 @@
 """BURST: masks as run lengths in JSON, for the clips of TAO."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -94,14 +95,16 @@ def open_set(layout: VideoLayout, root: Path, subset: str | None) -> Dataset:
         raise layout.lack(f"{root} has no annotations of {subset}: there are {there}", root, subset)
     faults = Faults(f"{layout.title} {subset} of {root}", f"put them into {found.frames}", layout.needed(root, subset))
     whole = _read(found.annotations)
-    given = {_name(each): each for each in _read(found.prompts)["sequences"]} if found.prompts.is_file() else {}
-    sequences = {_name(each): each for each in whole["sequences"]}
-    categories = {int(each["id"]): str(each["name"]) for each in whole.get("categories", ())}
+    first = _read(found.prompts)["sequences"] if found.prompts.is_file() else ()
+    with _form_of(found.annotations.parent):
+        given = {_name(each): each for each in first}
+        sequences = {_name(each): each for each in whole["sequences"]}
+        categories = {int(each["id"]): str(each["name"]) for each in whole.get("categories", ())}
 
-    def make(name: str) -> Clip | str:
-        return _clip(found, sequences[name], given.get(name, sequences[name]), categories)
+        def make(name: str) -> Clip | str:
+            return _clip(found, sequences[name], given.get(name, sequences[name]), categories)
 
-    clips = faults.collect(sequences, make)
+        clips = faults.collect(sequences, make)
     submission = Submission("the JSON file of results", template=found.annotations)
     return Dataset(f"{layout.title} {subset}", clips, PurePath(MASKS), submission)
 
@@ -211,11 +214,25 @@ def _sets(root: Path) -> list[_SetFiles]:
 
 
 def _read(file: Path) -> Any:
-    try:
+    with _form_of(file):
         whole = json.loads(file.read_text(encoding="utf-8"))
         for sequence in whole["sequences"]:
             if len(sequence["segmentations"]) != len(sequence["annotated_image_paths"]):
                 raise ValueError("annotated frames and segmentations differ in number")
-    except (ValueError, KeyError, TypeError) as error:
-        raise MediaError(f"{file} lacks the layout of BURST ({error!r}): download it again") from error
+            _name(sequence)
+    if not whole["sequences"]:
+        raise MediaError(f"{file} names no clip: download it again")
     return whole
+
+
+@contextmanager
+def _form_of(path: Path) -> Iterator[None]:
+    """Tell JSON that lacks something, or has something else in its place, as what it is.
+
+    Raises:
+        MediaError: the block found some.
+    """
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise MediaError(f"{path} lacks the layout of BURST ({error!r}): download it again") from error

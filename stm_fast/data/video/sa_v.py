@@ -72,7 +72,8 @@ class _SetFolder:
         frames, masks = self.folder / FRAMES / name, self.folder / MASKS / name
         if not has_images(frames):
             return f"without frames in {frames.parent}"
-        objects = sorted(path for path in masks.iterdir() if path.name.isdecimal()) if masks.is_dir() else []
+        there = sorted(masks.iterdir()) if masks.is_dir() else []
+        objects = [path for path in there if path.name.isdecimal() and path.is_dir()]
         by_frame: dict[str, dict[int, Path]] = {}
         for folder in objects:
             for frame, file in list_images(folder).items():
