@@ -105,15 +105,24 @@ def evaluate(
     log_to(out, append=resume)
     done = _run(Work(clips, out, tracking, views), clips, network, jobs)
     unscored |= dict.fromkeys(done.failed, "could not be segmented")
-    scored = _report(clips, done, unscored, protocol, masks, settings | {"jobs": jobs})
+    faults: dict[str, str] = {}
+    scored = _report(clips, done, unscored, protocol, masks, settings | {"jobs": jobs}, faults)
     print_scores(clips.name, scored)
+    known = done.failed | faults
     if scored.scores:
         scored.write(out)
-        _notice_unscored({name: why for name, why in scored.unscored.items() if name not in done.failed}, clips)
+        _notice_unscored({name: why for name, why in scored.unscored.items() if name not in known}, clips)
+    for name, why in faults.items():
+        notice(f"clip {name} cannot be scored: {why}")
     if done.failed:
         raise StmFastError(
             f"{len(done.failed)} of {len(clips)} clips could not be segmented ({', '.join(done.failed)}): the same "
             "command with --resume tries them again"
+        )
+    if faults:
+        raise StmFastError(
+            f"{len(faults)} of {len(clips)} clips could not be scored ({', '.join(faults)}): correct the masks and "
+            f"give the same command with --resume, which redoes clips whose files in {out / 'runs'} you delete"
         )
     written = f"masks are in {masks}, scores in {out}/scores.csv and scores.json"
     if not scored.scores:
@@ -145,14 +154,15 @@ def _report(
     protocol: "Protocol",
     masks: Path,
     settings: dict[str, object],
+    faults: dict[str, str],
 ) -> "Report":
-    """Score what was segmented."""
+    """Score what was segmented; `faults` takes why clips could not be scored after all."""
     from stm_fast.evaluation.report import Report
     from stm_fast.evaluation.score import score_set
 
     void = cast("int | None", settings["void"])
     folders = {clip.name: masks / clip.name for clip in clips}
-    scores, unscored = score_set(clips, folders, unscored, void, protocol)
+    scores, unscored = score_set(clips, folders, unscored, void, protocol, faults)
     return Report(clips, scores, done.runs, unscored, protocol, void, settings)
 
 
@@ -172,6 +182,11 @@ def _check_out(out: Path, root: Path, masks: Path, clips: "Dataset") -> None:
     given = [mask.resolve() for clip in clips for mask in list(clip.prompts.values())[:1] if isinstance(mask, Path)]
     if out.resolve() == root.resolve() or any(path.is_relative_to(masks.resolve()) for path in given):
         raise OutputError(f"{out} is the dataset itself: choose another --out")
+    # A folder beside those of clips would be taken for a clip.
+    clip_folders = {each.resolve() for clip in clips for each in (clip.frames, *(path.parent for path in given[:1]))}
+    inside = any(out.resolve().is_relative_to(folder) for folder in clip_folders)
+    if inside or any(out.resolve() == folder.parent for folder in clip_folders):
+        raise OutputError(f"{out} is a part of the dataset: choose another --out")
 
 
 def _sizes(text: str | None, tracking: TrackOptions) -> tuple[int, ...]:

@@ -90,14 +90,17 @@ def run_clip(
 
 
 def recorded(clip: Clip, out: str | Path) -> ClipRun | None:
-    """Return the record of an earlier run of a clip, or None if none can be read."""
+    """Return the record of an earlier run of a clip; None if there is none or it is of other frames."""
     record = _record(clip, out)
     if not record.exists():
         return None
     try:
-        return ClipRun(**json.loads(record.read_text(encoding="utf-8")))
+        run = ClipRun(**json.loads(record.read_text(encoding="utf-8")))
+        run.frames_per_second  # noqa: B018 - fails if the figures are no numbers
     except (ValueError, TypeError):
         return None
+    changed = clip.frames.is_dir() and len(clip.frame_names()) != run.frames
+    return None if changed else run
 
 
 def _record(clip: Clip, out: str | Path) -> Path:

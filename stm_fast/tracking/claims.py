@@ -43,11 +43,13 @@ def claim(
 
     Raises:
         ArgumentError: `resume` and `overwrite` are both True.
-        StmFastError: there are results and both are False; the results were made with other settings, or by no run; or
-            another run is writing there.
+        StmFastError: there are results and both are False; the results were made with other settings, or by no run;
+            another run is writing there; or the folder is a file.
     """
     if resume and overwrite:
         raise ArgumentError("resume", "excludes overwrite: one continues earlier results, the other replaces them")
+    if record.parent.exists() and not record.parent.is_dir():
+        raise StmFastError(f"{record.parent} is a file: choose a folder for the results")
     _lock(record.parent)
     with ExitStack() as refused:
         refused.callback(release, record.parent)

@@ -113,9 +113,11 @@ def test_resumes_after_the_clips_that_are_done(evaluate, tmp_path):
 def test_a_clip_whose_record_is_damaged_is_segmented_again(evaluate, tmp_path):
     assert evaluate().exit_code == 0
     record = tmp_path / "out" / "runs" / "clip.json"
-    record.write_text('{"clip":')
-    assert evaluate("--resume").exit_code == 0
-    assert json.loads(record.read_text())["frames"] == 6
+    whole = json.loads(record.read_text())
+    for text in ('{"clip":', json.dumps(whole | {"seconds": "many"})):
+        record.write_text(text)
+        assert evaluate("--resume").exit_code == 0
+        assert json.loads(record.read_text())["frames"] == 6
 
 
 def test_never_writes_into_the_dataset(stm, clip, colour_model):
@@ -123,6 +125,14 @@ def test_never_writes_into_the_dataset(stm, clip, colour_model):
     result = stm("evaluate", clip, "--dataset", "folder", "--out", clip)
     assert result.exit_code == 1
     assert "is the dataset itself" in result.output
+    for folder in ("frames", "masks", "frames/new"):
+        result = stm("evaluate", clip, "--dataset", "folder", "--out", clip / folder)
+        assert result.exit_code == 1
+        assert "is a part of the dataset" in result.output
+    (clip / "file").write_text("notes")
+    result = stm("evaluate", clip, "--dataset", "folder", "--out", clip / "file")
+    assert result.exit_code == 1
+    assert "file is a file: choose a folder for the results" in " ".join(result.output.split())
 
 
 @pytest.mark.usefixtures("no_benchmark")

@@ -286,6 +286,35 @@ def test_a_clip_that_breaks_off_does_not_lose_the_others(run, tmp_path):
     assert json.loads((tmp_path / "out" / "scores.json").read_text())["clips"]["camel"]["mean"]["jf"] == 1.0
 
 
+def test_a_mask_that_cannot_be_read_does_not_lose_the_scores_of_other_clips(run, tmp_path):
+    root = MAKERS["davis2017"](tmp_path / "davis2017")
+    damaged = root / "Annotations" / "480p" / "camel" / "00002.png"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[: len(whole) // 2])
+    result = run("davis2017", "val")
+    assert result.exit_code == 1
+    assert "clip camel cannot be scored: " in said(result)
+    assert "1 of 2 clips could not be scored (camel): correct the masks and give the same command" in said(result)
+    report = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert "00002.png cannot be read as a mask" in report["clips"]["camel"]["unscored"]
+    assert report["clips"]["dog"]["mean"]["jf"] == 1.0
+    damaged.write_bytes(whole)
+    assert run("davis2017", "val", "--resume").exit_code == 0
+    assert json.loads((tmp_path / "out" / "scores.json").read_text())["clips"]["camel"]["mean"]["jf"] == 1.0
+
+
+def test_a_clip_that_has_new_frames_is_segmented_again(run, tmp_path):
+    root = MAKERS["davis2017"](tmp_path / "davis2017")
+    assert run("davis2017", "val").exit_code == 0
+    for kind, suffix in (("JPEGImages", "jpg"), ("Annotations", "png")):
+        folder = root / kind / "480p" / "camel"
+        (folder / f"00005.{suffix}").write_bytes((folder / f"00004.{suffix}").read_bytes())
+    result = run("davis2017", "val", "--resume")
+    assert result.exit_code == 0, result.output
+    runs = tmp_path / "out" / "runs"
+    assert [json.loads((runs / f"{clip}.json").read_text())["frames"] for clip in ("camel", "dog")] == [6, 5]
+
+
 def test_jobs_give_the_scores_of_one_process(stm, tmp_path, one_thread):
     """With the network of the package, which other processes can load."""
     root = MAKERS["davis2017"](tmp_path / "davis2017")
