@@ -12,9 +12,10 @@ from stm_fast.data.synthetic.pool import ClipPool
 from stm_fast.errors import MediaError, StmFastError
 from stm_fast.evaluation.protocol import DAVIS, Protocol, protocol_of
 from stm_fast.training.augment.presets import PRESETS, Preset
-from stm_fast.training.recipe import SYNTHETIC, DataEntry, Recipe
+from stm_fast.training.recipe import SHAPES, SYNTHETIC, DataEntry, Recipe
 from stm_fast.training.sampling import ClipSource
 from stm_fast.training.sources.mixed import MixedSource
+from stm_fast.training.sources.shapes import ShapeSource
 from stm_fast.training.sources.stills import StillSource
 from stm_fast.training.sources.synthetic import SyntheticSource
 from stm_fast.training.sources.videos import VideoSource
@@ -96,6 +97,8 @@ class _Opener:
         return self._opened[entry]
 
     def _open(self, entry: DataEntry) -> ClipSource:
+        if entry.layout == SHAPES:
+            return ShapeSource(entry.set or "train")
         if entry.layout == SYNTHETIC:
             name = entry.set or "train"
             if name not in self._pools:
@@ -107,7 +110,7 @@ class _Opener:
 
     def videos(self, entry: DataEntry) -> Dataset:
         if entry.layout not in VIDEO_LAYOUTS:
-            known = (SYNTHETIC, *STILL_LAYOUTS, *VIDEO_LAYOUTS)
+            known = (SYNTHETIC, SHAPES, *STILL_LAYOUTS, *VIDEO_LAYOUTS)
             raise StmFastError(f"layout of a dataset must be one of {', '.join(known)}, got {entry.layout!r}")
         return open_videos(entry.layout, self._folder(entry), entry.set)
 

@@ -7,13 +7,16 @@ from typing import Any
 SYNTHETIC = "synthetic"
 """The layout of clips that are synthesised from still pictures, in the sets `train` and `validation`."""
 
+SHAPES = "shapes"
+"""The layout of clips of coloured shapes, which need no files, in the sets `train` and `validation`."""
+
 
 @dataclass(frozen=True)
 class DataEntry:
     """A dataset to draw clips from.
 
     Attributes:
-        layout: name of a layout of videos or stills, or `synthetic`.
+        layout: name of a layout of videos or stills, or `synthetic` or `shapes`.
         folder: folder of the dataset, below that of all data.
         set: name of a set, in the layout's words; None for the layout's default.
         repeat: how often each picture or video is drawn in an epoch, at most 1000 times.

@@ -39,8 +39,25 @@ def run(*arguments: str | Path) -> Result:
     return result
 
 
+SYNTHETIC = (
+    "data=[{layout: synthetic, set: train}]",
+    "validation.data=[{layout: synthetic, set: validation}]",
+    "synthetic.clips=1",
+    "synthetic.validation_clips=1",
+    "rounds.0.stages.0.size=48",
+)
+"""Settings of the recipe `smoke` that train it on the clips of `prepared`."""
+
+
+def test_the_recipe_smoke_needs_no_files(tmp_path: Path) -> None:
+    result = run("smoke", tmp_path / "out", "rounds.0.stages.0.size=32", "validation.size=32")
+    assert result.exit_code == 0, result.output
+    load_model(tmp_path / "out" / "best.safetensors")
+    assert not (tmp_path / "out" / "clips").exists()
+
+
 def test_from_pictures_to_weights_and_on(out: Path) -> None:
-    smoke = ("smoke", out, "start=none", "rounds.0.stages.0.size=48")
+    smoke = ("smoke", out, *SYNTHETIC)
     result = run(*smoke)
     assert result.exit_code == 0, result.output
     said = result.output.replace("\n", "")
@@ -56,7 +73,7 @@ def test_from_pictures_to_weights_and_on(out: Path) -> None:
     assert other.exit_code == 1
     assert "was made with seed 0, not 1" in other.output
     assert load_recipe(str(out / "recipe.yaml")).seed == 0
-    lost = run("smoke", out, f"start={out / 'none.safetensors'}", "rounds.0.stages.0.size=48")
+    lost = run(*smoke, f"start={out / 'none.safetensors'}")
     assert lost.exit_code == 1
 
 
@@ -117,24 +134,24 @@ def test_all_missing_datasets_are_told_at_once(tmp_path: Path) -> None:
 
 def test_a_missing_package_is_named(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stm_fast.cli.synthetic_clips.find_spec", lambda name: None if name == "cv2" else True)
-    result = run("smoke", out)
+    result = run("smoke", out, *SYNTHETIC)
     assert result.exit_code == 1
     assert "synthetic clips need cv2: pip install 'stm-fast[train]'" in result.output
 
 
 def test_pictures_that_are_missing_are_named(tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
-    result = run("smoke", tmp_path / "out", f"synthetic.pictures={tmp_path / 'pictures'}")
+    result = run("smoke", tmp_path / "out", *SYNTHETIC, f"synthetic.pictures={tmp_path / 'pictures'}")
     assert result.exit_code == 1
     assert "lacks the unpacked packages" in result.output
 
 
-def test_memory_that_runs_out_is_told(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_that_runs_out_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr("stm_fast.training.trainer.clip_losses", fail)
-    result = run("smoke", out, "start=none", "rounds.0.stages.0.size=48")
+    result = run("smoke", tmp_path / "out")
     assert result.exit_code == 3
     assert "out of memory at step 0" in " ".join(result.output.split())
     assert "optimizer.accumulate=2" in result.output

@@ -67,11 +67,12 @@ def test_all_that_is_missing_is_told_at_once(root: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("entry", "sentence"),
     [
-        (DataEntry("soup"), "layout of a dataset must be one of synthetic, .*duts.*davis2017.*, got 'soup'"),
+        (DataEntry("soup"), "layout of a dataset must be one of synthetic, shapes, .*duts.*davis2017.*, got 'soup'"),
         (
             DataEntry("synthetic", set="test"),
             "set of the layout synthetic must be one of train, validation, got 'test'",
         ),
+        (DataEntry("shapes", set="test"), "set of the layout shapes must be one of train, validation, got 'test'"),
         (PAIRS, "no folder for the dataset pairs: give --data DIR, which holds pairs/"),
     ],
 )

@@ -1,1 +1,1 @@
-"""What training clips are drawn from: still pictures, videos, synthetic clips, and mixtures of these."""
+"""What training clips are drawn from: still pictures, videos, synthetic clips, shapes, and mixtures of these."""
