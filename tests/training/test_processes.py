@@ -14,9 +14,11 @@ import torch
 pytest.importorskip("accelerate")
 pytest.importorskip("cv2")
 
+from stm_fast.training.data import open_data
+from stm_fast.training.recipe_files import load_recipe
 from tests.checkout import ROOT
 from tests.data.miniature_stills import make_pairs
-from tests.training.tiny_runs import difference
+from tests.training.tiny_runs import difference, train
 
 PATIENCE = 300
 RECIPE = """
@@ -31,6 +33,22 @@ ema: 0.9
 validation: {every: 3, data: [{layout: pairs, folder: pairs}], clips: 1, size: 32}
 checkpoint_every: 1
 workers: 1
+"""
+FAILING = """
+import os
+from stm_fast.cli.main import main
+from stm_fast.errors import MediaError
+from stm_fast.training.sampler import Clips
+
+drawn = Clips._draw
+
+def draw(self, part):
+    if os.environ["RANK"] == "1" and part.step == 2:
+        raise MediaError("a picture cannot be read")
+    return drawn(self, part)
+
+Clips._draw = draw
+main()
 """
 
 
@@ -59,7 +77,7 @@ def complete(folder: Path, *arguments: str) -> None:
 
 @pytest.fixture(scope="module")
 def whole(folder: Path) -> dict[str, torch.Tensor]:
-    """The weights of a run that nothing stops."""
+    """The weights of a run that nothing stops, in a process as those that must equal it bit by bit."""
     complete(folder, *command("whole"))
     return weights(folder / "whole")
 
@@ -92,6 +110,7 @@ def stop(folder: Path, out: str, step: int, by: signal.Signals) -> tuple[int, st
         process.communicate()
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_weights(folder: Path, whole: dict[str, torch.Tensor]) -> None:
     code, said = stop(folder, "killed", 3, signal.SIGKILL)
     assert code == -signal.SIGKILL, said
@@ -116,11 +135,31 @@ def test_an_interrupted_run_says_so_and_resumes(
     assert difference(whole, weights(folder / out)) == 0
 
 
-def test_two_processes_train_what_one_does(folder: Path, whole: dict[str, torch.Tensor]) -> None:
+def test_two_processes_train_what_one_does(folder: Path) -> None:
+    recipe = load_recipe(str(folder / "tiny.yaml"), ["workers=0"])
+    train(recipe, folder / "one", open_data(recipe, folder))
     launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     complete(folder, *launch, *command("two"))
-    assert difference(whole, weights(folder / "two")) < 1e-5
-    one, two = ((folder / out / "log.jsonl").read_text().splitlines() for out in ("whole", "two"))
+    assert difference(weights(folder / "one"), weights(folder / "two")) < 1e-5
+    one, two = ((folder / out / "log.jsonl").read_text().splitlines() for out in ("one", "two"))
     assert len(one) == len(two)
     losses = [[json.loads(line).get("loss", 0) for line in lines] for lines in (one, two)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_ends_the_others(folder: Path) -> None:
+    """The second process cannot draw its half of step 2, for which the first one would wait."""
+    (folder / "failing.py").write_text(FAILING)
+    launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "failing.py")
+    done = subprocess.run(
+        [sys.executable, *launch, *command("failing")[2:]],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 1
+    assert "Error: a picture cannot be read" in done.stderr
+    assert torch.load(folder / "failing" / "checkpoint.pt", weights_only=True)["step"] == 2
