@@ -28,7 +28,8 @@ def uninterrupted() -> Iterator[None]:
         held.append(number)
 
     for each in _SIGNALS:
-        before[each] = signal.signal(each, hold)
+        if signal.getsignal(each) is not None:  # a handler in C cannot be put back
+            before[each] = signal.signal(each, hold)
     try:
         yield
     finally:

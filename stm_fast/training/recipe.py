@@ -61,7 +61,8 @@ class Stage:
         size: side of a frame in pixels, a multiple of 16.
         max_objects: objects kept per clip; the others become background.
         max_skip: frames that may be left out, in sources with a time.
-        smallest_crop: side of the smallest crop as a fraction of the shorter side of a frame.
+        smallest_crop: side of the smallest crop as a fraction of the shorter side of a frame, with the augmentation
+            "paper" and in synthetic clips; "stcn" has crops of its own.
     """
 
     steps: int | None = None

@@ -18,7 +18,8 @@ class Sampling:
         size: side of a frame in pixels, a multiple of 16.
         max_objects: objects kept per clip; the others become background.
         max_skip: frames that may be left out between two frames of a clip, in sources with a time.
-        smallest_crop: side of the smallest crop as a fraction of the shorter side of the frame.
+        smallest_crop: side of the smallest crop as a fraction of the shorter side of the frame, where the source's
+            augmentation does not set it.
     """
 
     clips: int

@@ -119,6 +119,15 @@ def test_an_interrupted_validation_is_made_up_for(tmp_path: Path, monkeypatch: p
     load_model(tmp_path / "best.safetensors")
 
 
+TWO_ROUNDS = replace(TINY, ema=0.9, rounds=(Round((STAGE,), halfway=True), Round((STAGE,))))
+
+
+@pytest.fixture(scope="module")
+def uncut(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    """The weights of a run of `TWO_ROUNDS` that no signal reaches."""
+    return weights(train(TWO_ROUNDS, tmp_path_factory.mktemp("uncut")))
+
+
 def die(*_: object) -> None:
     raise RuntimeError("a worker was killed")
 
@@ -138,10 +147,10 @@ def test_a_signal_does_not_cut_a_step_in_two(
     by: signal.Signals,
     handler: Callable[..., object],
     raised: type[BaseException],
+    uncut: dict[str, torch.Tensor],
 ) -> None:
     """It comes while the weights change: the step is finished first, with its round, and saved."""
-    recipe = replace(TINY, ema=0.9, rounds=(Round((STAGE,), halfway=True), Round((STAGE,))))
-    made = trainer(recipe, tmp_path)
+    made = trainer(TWO_ROUNDS, tmp_path)
     update = WeightAverage.update
     before = signal.signal(by, handler)
 
@@ -157,11 +166,11 @@ def test_a_signal_does_not_cut_a_step_in_two(
     finally:
         signal.signal(by, before)
     monkeypatch.undo()
-    resumed = trainer(recipe, tmp_path)
+    resumed = trainer(TWO_ROUNDS, tmp_path)
     assert resumed.step == made.step == steps
     for _ in resumed.run():
         pass
-    assert difference(weights(resumed), weights(train(recipe, tmp_path / "whole"))) == 0
+    assert difference(weights(resumed), uncut) == 0
 
 
 def test_a_round_ends_halfway_between_where_it_began_and_what_it_came_to(
