@@ -1,5 +1,6 @@
 """The state of a run on disk, from which it resumes exactly."""
 
+import errno
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +27,13 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
         OSError: the file cannot be written.
     """
     with atomic_path(folder / NAME) as partial:
-        torch.save({"format": _FORMAT, **state}, partial)
+        try:
+            torch.save({"format": _FORMAT, **state}, partial)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            # torch says where in its own code a write failed, and not why.
+            raise OSError(errno.EIO, "Cannot be written, the disk may be full", str(folder / NAME)) from error
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:

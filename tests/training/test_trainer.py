@@ -17,6 +17,7 @@ from stm_fast.errors import ArgumentError, RunStateError, StmFastError
 from stm_fast.models.resnet50 import resnet50_stm
 from stm_fast.training.accelerator import make_accelerator
 from stm_fast.training.average import WeightAverage
+from stm_fast.training.checkpoint import load_checkpoint, save_checkpoint
 from stm_fast.training.optimizer import freeze
 from stm_fast.training.recipe import Optimizer, Round, Schedule
 from stm_fast.training.trainer import Trainer
@@ -251,6 +252,23 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunStateError, match=r"trained on \[5\] pictures and videos, and now there are \[6\]"):
         trainer(TINY, tmp_path, replace(squares(), rounds=(MovingSquares(6),)))
     trainer(replace(TINY, workers=3), tmp_path)
+
+
+@pytest.mark.parametrize("room", [0, 100_000, 20_000_000])
+def test_a_checkpoint_that_does_not_fit_on_the_disk_leaves_the_one_before(tmp_path: Path, room: int) -> None:
+    resource = pytest.importorskip("resource")
+    save_checkpoint(tmp_path, {"step": 1})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    try:
+        with pytest.raises(OSError, match=r"."):
+            save_checkpoint(tmp_path, {"step": 2, "model": torch.zeros(10_000_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+    state = load_checkpoint(tmp_path)
+    assert state is not None
+    assert state["step"] == 1
 
 
 @pytest.mark.parametrize(("entry", "value"), [("model", {}), ("optimizer", None), ("settings", 5), ("lengths", None)])
