@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stm_fast.media.masks import VOID
 
-__all__ = ["VOID", "Batch", "Example", "collate"]
+__all__ = ["VOID", "Batch", "Example", "Packed", "collate", "pack"]
 
 Example: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 """Frames `(T, S, S, 3)` and masks `(T, S, S)` of a clip. Ids are 1..n, all on the first frame, and `VOID`."""
@@ -48,14 +48,35 @@ class Batch:
         return Batch(**moved)
 
 
+class Packed(NamedTuple):
+    """A batch in bytes: a fifth of its size, on the way from the process that drew it.
+
+    Attributes:
+        frames: `(B, T, S, S, 3)` uint8.
+        masks: `(B, T, S, S)` uint8, as those of an `Example`.
+    """
+
+    frames: Tensor
+    masks: Tensor
+
+    def unpacked(self, device: torch.device | str = "cpu") -> Batch:
+        """Return the batch on a device."""
+        first = self.masks[:, 0]
+        counts = first.masked_fill(first == VOID, 0).flatten(1).amax(1).long()
+        return Batch(
+            frames=self.frames.to(device).permute(0, 1, 4, 2, 3).float() / 255,
+            masks=self.masks.to(device).long(),
+            clip=torch.repeat_interleave(torch.arange(len(counts)), counts).to(device),
+            slot=torch.cat([torch.arange(int(count)) for count in counts]).to(device),
+        )
+
+
+def pack(examples: Sequence[Example]) -> Packed:
+    """Make a batch in bytes of at least one example; all have the same shape."""
+    frames, masks = (torch.from_numpy(np.stack(part)) for part in zip(*examples, strict=True))
+    return Packed(frames, masks)
+
+
 def collate(examples: Sequence[Example]) -> Batch:
     """Make a batch of at least one example; all have the same shape."""
-    frames = torch.from_numpy(np.stack([frames for frames, _ in examples]))
-    masks = torch.from_numpy(np.stack([masks for _, masks in examples])).long()
-    counts = [int(np.where(masks[0] == VOID, 0, masks[0]).max()) for _, masks in examples]
-    return Batch(
-        frames=frames.permute(0, 1, 4, 2, 3).float() / 255,
-        masks=masks,
-        clip=torch.repeat_interleave(torch.arange(len(examples)), torch.tensor(counts)),
-        slot=torch.cat([torch.arange(count) for count in counts]),
-    )
+    return pack(examples).unpacked()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from torch.utils.data import DataLoader
 
 from stm_fast.errors import MediaError, StmFastError
-from stm_fast.training.batch import Batch
+from stm_fast.training.batch import Packed
 from stm_fast.training.sampler import Clips, Parts
 
 
@@ -35,13 +35,13 @@ class Loader:
             # Forked processes begin in milliseconds, and share the lists of files that large datasets have.
             multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
         )
-        self._batches: Iterator[Batch | MediaError] | None = iter(loader)
+        self._batches: Iterator[Packed | MediaError] | None = iter(loader)
         self._workers = [each for each in multiprocessing.active_children() if each not in before]
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Packed]:
         return self
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> Packed:
         """Return the next batch.
 
         Raises:

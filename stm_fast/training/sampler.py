@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
 from stm_fast.errors import MediaError, StmFastError
-from stm_fast.training.batch import Batch, Example, collate
+from stm_fast.training.batch import Example, Packed, pack
 from stm_fast.training.plan import Plan
 from stm_fast.training.sampling import ClipSource, Sampling
 
@@ -25,7 +25,7 @@ class Part(NamedTuple):
     last: int
 
 
-class Clips(Dataset[Batch | MediaError]):
+class Clips(Dataset[Packed | MediaError]):
     """The clips of a run. Indexing by a `Part` draws its clips, or returns the error that prevents it.
 
     An epoch takes every picture and video of a round's data once, in an order of its own.
@@ -41,13 +41,13 @@ class Clips(Dataset[Batch | MediaError]):
         self._plan = plan
         self._seed = seed
 
-    def __getitem__(self, part: Part) -> Batch | MediaError:
+    def __getitem__(self, part: Part) -> Packed | MediaError:
         try:
             return self._draw(part)
         except StmFastError as error:
             return MediaError(str(error))  # raised in a worker, it would come with a traceback in its message
 
-    def _draw(self, part: Part) -> Batch:
+    def _draw(self, part: Part) -> Packed:
         place = self._plan.place(part.step)
         source = self._sources[place.round]
         examples = []
@@ -55,7 +55,7 @@ class Clips(Dataset[Batch | MediaError]):
             epoch, position = divmod(place.first_clip + number, len(source))
             index = int(_order(len(source), self._seed, place.round, epoch)[position])
             examples.append(draw(source, index, (self._seed, part.step, number), place.sampling))
-        return collate(examples)
+        return pack(examples)
 
 
 def draw(source: ClipSource, index: int, seed: Sequence[int], sampling: Sampling) -> Example:

@@ -18,7 +18,7 @@ from stm_fast.evaluation.peak_memory import PeakMemory
 from stm_fast.models.weight_files import ARCHITECTURES, save_model
 from stm_fast.training.accelerator import check_accelerator, make_accelerator
 from stm_fast.training.average import WeightAverage
-from stm_fast.training.batch import Batch
+from stm_fast.training.batch import Packed
 from stm_fast.training.checkpoint import check_fit, load_checkpoint, restoring, save_checkpoint
 from stm_fast.training.data import TrainingData
 from stm_fast.training.interrupts import uninterrupted
@@ -171,7 +171,7 @@ class Trainer:
                 f"got {fewest}"
             )
 
-    def _advance(self, loader: Iterator[Batch], log: RunLog | None) -> Progress:
+    def _advance(self, loader: Iterator[Packed], log: RunLog | None) -> Progress:
         """Make a step, with all that follows it."""
         started = time.perf_counter()
         place = self.plan.place(self.step)
@@ -185,13 +185,14 @@ class Trainer:
         if log is not None:
             log.write(self.step, {"loss": loss, "rate": fraction, "seconds": seconds, "memory_gb": memory})
             if self.step % self.recipe.picture_every == 0:
-                picture = write_picture(self.folder / "pictures" / f"step_{self.step:07d}.png", batches[-1], logits)
+                path = self.folder / "pictures" / f"step_{self.step:07d}.png"
+                picture = write_picture(path, batches[-1].unpacked(), logits)
                 log.picture(self.step, picture)
         if self.step in self.plan.round_ends or self.step % self.recipe.checkpoint_every == 0:
             self._save()
         return Progress(self.step, loss, fraction, seconds, memory, self._validate_if_due(log))
 
-    def _gradients(self, batches: list[Batch], place: Place) -> tuple[float, Tensor]:
+    def _gradients(self, batches: list[Packed], place: Place) -> tuple[float, Tensor]:
         """Compute the gradients of a step; return its loss, and the logits of the last micro-batch.
 
         Every clip of the step has the same weight, however many of them a process and a micro-batch have.
@@ -200,7 +201,7 @@ class Trainer:
         processes = self.accelerator.num_processes
         total = torch.zeros((), device=self.accelerator.device)
         for number, each in enumerate(batches):
-            batch = each.to(self.accelerator.device)
+            batch = each.unpacked(self.accelerator.device)
             waits = number + 1 < len(batches)
             with self.accelerator.no_sync(self._network) if waits else nullcontext():
                 logits = self._network(batch.frames, batch.masks, batch.clip, batch.slot)

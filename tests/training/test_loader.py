@@ -28,6 +28,12 @@ def test_workers_yield_the_parts_in_order() -> None:
     assert all(torch.equal(first, second) for first, second in zip(own, helped, strict=True))
 
 
+def test_batches_pass_between_processes_as_bytes() -> None:
+    """A container has 64 MB of shared memory, which a few batches of floats fill."""
+    batch = next(Loader(Clips([SOURCE], PLAN, 0), Parts(PLAN, 0), workers=1))
+    assert {part.dtype for part in batch} == {torch.uint8}
+
+
 class Broken(MovingSquares):
     def draw(self, index: int, rng: np.random.Generator, sampling: Sampling) -> Example | None:
         raise ArgumentError("frames", "must be fewer")

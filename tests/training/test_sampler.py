@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from stm_fast.training.batch import Batch, Example
+from stm_fast.training.batch import Example, Packed
 from stm_fast.training.plan import Plan
 from stm_fast.training.sampler import Clips, Part, Parts
 from stm_fast.training.sampling import Sampling
@@ -36,7 +36,7 @@ def frames_of_step(step: int, processes: int, accumulate: int) -> torch.Tensor:
         for part in Parts(PLAN, step, process, processes, accumulate):
             if part.step == step:
                 batch = clips[part]
-                assert isinstance(batch, Batch)
+                assert isinstance(batch, Packed)
                 batches.append(batch.frames)
     return torch.cat(batches)
 
