@@ -20,8 +20,8 @@ def score(
         Path,
         typer.Argument(
             metavar="PRED",
-            help="Masks to score: a folder with a folder for each clip, the OUT of stm-fast evaluate, or the folder of "
-            "one clip's masks.",
+            help="Masks to score: a folder with a folder for each clip; the folder of one clip's masks; or, with "
+            "--dataset, the OUT of stm-fast evaluate.",
         ),
     ],
     truth: Annotated[

@@ -55,7 +55,10 @@ def train(
         ),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="Folder of the datasets, each in its recipe's folder below.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Folder that holds the datasets, each in the folder that the recipe names.", show_default=False
+        ),
     ] = None,
     export_official: Annotated[
         Path | None,
@@ -73,9 +76,9 @@ def train(
 ) -> None:
     """Train a network by a recipe.
 
-    Writes to OUT the weights at the end (last.safetensors) and those of the best validation (best.safetensors), a log
-    for people (log.jsonl, and TensorBoard where it is installed) and pictures of predictions. The same command resumes
-    an interrupted run. For several GPUs: accelerate launch -m stm_fast train RECIPE OUT.
+    Writes to OUT the weights at the end (last.safetensors) and those of the best validation (best.safetensors), logs
+    (log.jsonl, and TensorBoard where it is installed) and pictures of predictions. The same command resumes an
+    interrupted run. For several GPUs: accelerate launch -m stm_fast train RECIPE OUT.
     """
     import torch
 
@@ -129,6 +132,9 @@ def _run(trainer: "Trainer") -> None:
             for _ in steps:
                 pass
         return
+    if trainer.step:
+        complete = trainer.step == trainer.plan.steps
+        say(f"{'The run is complete' if complete else 'Resuming'} at step {trainer.step} of {trainer.plan.steps}")
     with progress_bar("Training", trainer.plan.steps, "steps", done=trainer.step) as advance:
         try:
             with closing(trainer.run()) as steps:

@@ -20,7 +20,8 @@ class DataEntry:
         folder: folder of the dataset, below that of all data.
         set: name of a set, in the layout's words; None for the layout's default.
         repeat: how often each picture or video is drawn in an epoch, at most 1000 times.
-        interval: frames from one annotated frame of a video to the next, by which `max_skip` is divided.
+        interval: frames from one annotated frame of a video to the next, by which `max_skip` is divided: 5 in
+            YouTube-VOS, 1 where every frame has a mask.
         root: folder of the dataset, in place of `folder` and that of all data.
     """
 
@@ -219,7 +220,7 @@ class Recipe:
         model: name of the network: "resnet50" or "compact".
         start: weights to start from: "none" (random), "imagenet" (an ImageNet classifier in the trunks), or a file.
         data: datasets, in the proportions of their sizes times `repeat`.
-        augmentation: name of a preset of `stm_fast.training.augment.presets`.
+        augmentation: how clips are varied: "paper" or "stcn", the presets of `stm_fast.training.augment.presets`.
         rounds: in order.
         loss: what is minimised.
         optimizer: how.

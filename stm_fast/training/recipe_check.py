@@ -33,7 +33,11 @@ _Problem = tuple[str, object, str]
 def _problems(recipe: Recipe) -> Iterator[_Problem]:
     yield from _one_of("model", recipe.model, MODELS)
     if not recipe.start:
-        yield "start", recipe.start, "must be a file, imagenet or none"
+        yield (
+            "start",
+            recipe.start,
+            "must be a file of weights, such as the last.safetensors of an earlier stage, imagenet or none",
+        )
     yield from _one_of("precision", recipe.precision, PRECISIONS)
     for name in recipe.freeze:
         yield from _one_of("freeze", name, FREEZABLE)
@@ -73,7 +77,11 @@ def _round_problems(name: str, part: Round) -> Iterator[_Problem]:
 
 def _stage_problems(name: str, stage: Stage) -> Iterator[_Problem]:
     if (stage.steps is None) == (stage.epochs is None):
-        yield name, {"steps": stage.steps, "epochs": stage.epochs}, "must have either steps or epochs"
+        yield (
+            name,
+            {"steps": stage.steps, "epochs": stage.epochs},
+            "must have either steps or epochs, and null for the other",
+        )
     for key, least in (("steps", 1), ("epochs", 1), ("clips", 1), ("frames", 2), ("max_objects", 1)):
         value = getattr(stage, key)
         if value is not None:

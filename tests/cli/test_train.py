@@ -121,7 +121,9 @@ def test_settings_may_change_until_there_is_a_checkpoint(tmp_path: Path) -> None
     assert run(*command, "start=none").exit_code == 0
     again = " ".join(run(*command, "start=none", "seed=1").output.split())
     assert "was made with seed 0, not 1: resume with the same options" in again
-    assert run(*command, "start=none", "workers=1").exit_code == 0
+    complete = run(*command, "start=none", "workers=1")
+    assert complete.exit_code == 0
+    assert "The run is complete at step 1 of 1" in complete.output
 
 
 def test_all_missing_datasets_are_told_at_once(tmp_path: Path) -> None:

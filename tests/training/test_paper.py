@@ -102,4 +102,4 @@ def test_a_stage_ends_with_weights_in_the_originals_layout(data: Path, tmp_path:
 def test_the_second_stage_asks_for_the_weights_of_the_first(data: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["train", "stm-paper-video", str(tmp_path / "out"), "--data", str(data)])
     assert result.exit_code == 1
-    assert "start must be a file, imagenet or none, got ''" in " ".join(result.output.split())
+    assert "earlier stage, imagenet or none, got ''" in " ".join(result.output.split())

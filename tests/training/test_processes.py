@@ -68,11 +68,13 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
-def complete(folder: Path, *arguments: str) -> None:
+def complete(folder: Path, *arguments: str) -> str:
+    """Run Python to the end, and return what it said."""
     done = subprocess.run(
         [sys.executable, *arguments], cwd=folder, env=environment(), capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.returncode == 0, done.stderr
+    return done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +133,7 @@ def test_an_interrupted_run_says_so_and_resumes(
     assert code == 130, said
     assert "Traceback" not in said
     assert "the same command resumes there" in said.replace("\n", " ")
-    complete(folder, *command(out))
+    assert "Resuming at step " in complete(folder, *command(out))
     assert difference(whole, weights(folder / out)) == 0
 
 

@@ -92,7 +92,7 @@ def test_settings_replace_those_of_a_recipe() -> None:
         ("data=[]", "rounds.0.data must name a dataset, or `data` must"),
         ("workers", "settings have the form key=value, got 'workers'"),
         ("workers=[1", "workers: the value '\\[1' is not YAML"),
-        ("start=''", "start must be a file, imagenet or none, got ''"),
+        ("start=''", "earlier stage, imagenet or none, got ''"),
     ],
 )
 def test_mistakes_are_told_in_a_sentence(setting: str, sentence: str) -> None:
