@@ -16,7 +16,8 @@ class DataEntry:
     """A dataset to draw clips from.
 
     Attributes:
-        layout: name of a layout of videos or stills, or `synthetic` or `shapes`.
+        layout: name of a layout of videos or stills; `synthetic`, clips made of pictures once, before training; or
+            `shapes`, simple clips drawn in training, which need no files.
         folder: folder of the dataset, below that of all data.
         set: name of a set, in the layout's words; None for the layout's default.
         repeat: how often each picture or video is drawn in an epoch, at most 1000 times.

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from stm_fast.errors import StmFastError
+from stm_fast.errors import StmFastError, WeightsError
 from stm_fast.models.compact import start_from_classifier
 from stm_fast.models.stm import STM
 from stm_fast.models.weight_files import load_weights
@@ -30,6 +30,8 @@ def give_start(model: STM, architecture: str, start: str) -> None:
     """
     if start == "none":
         return
+    if start != "imagenet" and not Path(start).is_file():
+        raise WeightsError(f"start={start}: no such file; it must be a file of weights, imagenet or none")
     if start == "imagenet" and architecture == "compact":
         start_from_classifier(model, lite0_classifier())
     else:

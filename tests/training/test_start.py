@@ -62,7 +62,7 @@ def test_weights_of_an_earlier_run_are_taken_whole(tmp_path: Path, model: STM) -
     started = resnet50_stm()
     give_start(started, "resnet50", str(tmp_path / "last.safetensors"))
     assert all(torch.equal(tensor, started.state_dict()[name]) for name, tensor in model.state_dict().items())
-    with pytest.raises(WeightsError, match="no such file"):
+    with pytest.raises(WeightsError, match="no such file; it must be a file of weights, imagenet or none"):
         give_start(started, "resnet50", str(tmp_path / "none.safetensors"))
 
 
