@@ -1,7 +1,8 @@
 """`stm-fast train`: train a network by a recipe."""
 
 import math
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -80,8 +81,6 @@ def train(
     (log.jsonl, and TensorBoard where it is installed) and pictures of predictions. The same command resumes an
     interrupted run. For several GPUs: accelerate launch -m stm_fast train RECIPE OUT.
     """
-    import torch
-
     from stm_fast.tracking.options import resolve_device
     from stm_fast.training.accelerator import make_accelerator
     from stm_fast.training.recipe_files import load_recipe
@@ -89,12 +88,11 @@ def train(
     chosen = load_recipe(recipe, settings or ())
     if export_official is not None and chosen.model != "resnet50":
         raise ArgumentError("export_official", f"needs the model resnet50; the recipe's is {chosen.model}")
-    # Sharp softmaxes and small gradients have many subnormal numbers, with which a CPU is tens of times slower.
-    torch.set_flush_denormal(True)
     accelerator = make_accelerator(chosen.precision, device if device == "auto" else resolve_device(device))
     trainer = _prepare(chosen, out, data, accelerator)
     try:
-        _run(trainer)
+        with _subnormals_flushed():
+            _run(trainer)
         if accelerator.is_main_process:
             _report(trainer, out, export_official)
     except BaseException:
@@ -121,6 +119,18 @@ def _prepare(recipe: "Recipe", out: Path, data: Path | None, accelerator: "Accel
         pools = make_clips(recipe, out) if recipe.is_synthetic else {}
         opened = open_data(recipe, data, pools)
     return Trainer(recipe, opened, out, accelerator)
+
+
+@contextmanager
+def _subnormals_flushed() -> Iterator[None]:
+    """Take subnormal numbers for zero: softmaxes and gradients have many, with which a CPU is tens of times slower."""
+    import torch
+
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def _run(trainer: "Trainer") -> None:
