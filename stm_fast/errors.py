@@ -48,3 +48,8 @@ class MediaError(StmFastError):
 
 class IntegrationError(StmFastError):
     """The fused read cannot be put into other code; the message says why."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its type if it has none."""
+    return next(iter(str(error).splitlines()), type(error).__name__)

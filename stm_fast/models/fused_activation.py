@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stm_fast.errors import first_line
+
 _RELU: tuple[str, list[float]] = ("relu", [])
 _RELU6: tuple[str, list[float]] = ("hardtanh", [0.0, 6.0])
 _logger = logging.getLogger(__name__)
@@ -60,8 +62,7 @@ def _fuses(dtype: torch.dtype) -> bool:
         for activation, expected in ((_RELU, F.relu(plain)), (_RELU6, F.relu6(plain))):
             torch.testing.assert_close(_fused(convolution, x, *activation), expected)
     except (AttributeError, RuntimeError, TypeError, AssertionError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        _logger.debug("convolution and activation are computed one by one in %s: %s", dtype, reason)
+        _logger.debug("convolution and activation are computed one by one in %s: %s", dtype, first_line(error))
         return False
     return True
 

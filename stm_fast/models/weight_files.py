@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from stm_fast.errors import ArgumentError, WeightsError
+from stm_fast.errors import ArgumentError, WeightsError, first_line
 from stm_fast.media.files import atomic_path
 from stm_fast.models.layouts import official_name, torchvision_name
 from stm_fast.models.resnet50 import resnet50_stm
@@ -143,7 +143,7 @@ def read_weights(path: str | PathLike[str]) -> Weights:
     try:
         tensors, architecture = _read_safetensors(path) if path.suffix == ".safetensors" else (_read_pickle(path), None)
     except Exception as error:
-        raise WeightsError(f"{path}: cannot be read as weights ({_reason(error)})") from error
+        raise WeightsError(f"{path}: cannot be read as weights ({first_line(error)})") from error
     tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
     if architecture is None and any(name.startswith("Encoder_M.") for name in tensors):
         architecture = "resnet50"
@@ -221,11 +221,6 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     if strangers:
         raise TypeError(f"these entries are not tensors: {_some(strangers)}")
     return dict(state)
-
-
-def _reason(error: Exception) -> str:
-    """Return the first line of an error's message, or its type if it has none."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _for_disk(tensor: Tensor, dtype: torch.dtype) -> Tensor:

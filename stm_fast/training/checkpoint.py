@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from stm_fast.errors import RunStateError
+from stm_fast.errors import RunStateError, first_line
 from stm_fast.media.files import atomic_path
 from stm_fast.ops.failures import is_out_of_memory
 
@@ -49,7 +49,7 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise RunStateError(
-            f"{path} is damaged and the run cannot resume: delete it to start again ({_first_line(error)})"
+            f"{path} is damaged and the run cannot resume: delete it to start again ({first_line(error)})"
         ) from error
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
         raise RunStateError(f"{path} is no checkpoint of this version: delete it to start again")
@@ -70,7 +70,7 @@ def restoring(folder: Path) -> Iterator[None]:
             raise
         raise RunStateError(
             f"{folder / NAME} is incomplete and the run cannot resume: delete it to start again "
-            f"({type(error).__name__}: {_first_line(error)})"
+            f"({type(error).__name__}: {first_line(error)})"
         ) from error
 
 
@@ -98,7 +98,3 @@ def check_fit(folder: Path, state: Mapping[str, Any], run: Mapping[str, Any]) ->
             f"{path} was trained on {state['lengths']} pictures and videos, and now there are {run['lengths']}: resume "
             "with the same data, or start again in another folder"
         )
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
