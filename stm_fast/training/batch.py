@@ -33,15 +33,6 @@ class Batch:
     clip: Tensor
     slot: Tensor
 
-    @property
-    def slots(self) -> int:
-        """K: the largest number of objects in one clip."""
-        return int(self.slot.max()) + 1
-
-    def object_masks(self, time: int) -> Tensor:
-        """Return the true mask of each object in one frame, `(N, S, S)` float32."""
-        return (self.masks[self.clip, time] == (self.slot + 1)[:, None, None]).float()
-
     def to(self, device: torch.device | str) -> "Batch":
         """Return the batch on a device."""
         moved = {field.name: getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)}

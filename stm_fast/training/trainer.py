@@ -288,7 +288,6 @@ class Trainer:
             "round_start": self._round_start,
             "optimizer": self.optimizer.state_dict(),
             "scaler": None if scaler is None else scaler.state_dict(),
-            "rng": torch.get_rng_state(),
         }
         save_checkpoint(self.folder, state)
         self._saved = self.step, self._validated
@@ -315,6 +314,4 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.accelerator.scaler is not None and state["scaler"] is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
-        if self._leads:
-            torch.set_rng_state(state["rng"])
         self._saved = self.step, self._validated

@@ -26,7 +26,7 @@ def batch_of(counts: tuple[int, ...], size: int = 16) -> Batch:
 def one_hot(batch: Batch) -> torch.Tensor:
     """The true masks as probabilities `(B, T-1, 1+K, S, S)`, background where they are void."""
     target = torch.where(batch.masks == VOID, 0, batch.masks)[:, 1:]
-    return F.one_hot(target, batch.slots + 1).permute(0, 1, 4, 2, 3).float()
+    return F.one_hot(target, int(batch.slot.max()) + 2).permute(0, 1, 4, 2, 3).float()
 
 
 @pytest.mark.parametrize("loss", [PLAIN, Loss(hardest=0.2, soft_iou=1.0)])
