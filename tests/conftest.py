@@ -35,6 +35,15 @@ def engines_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
         yield
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """So that the numbers are the same bits, however many processes share the processors."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def poisoned() -> Iterator[None]:
     """Memory that nobody has written holds NaN, for the rest of the module."""

@@ -60,7 +60,7 @@ class Report:
     def write(self, out: str | Path) -> None:
         """Write `out/scores.csv`, a line per object, and `out/scores.json`, with means, settings and versions.
 
-        Scores are in [0, 1]; memory is in bytes in JSON, and in MB (10⁶ bytes) in CSV. Clips that have no score are in
+        Scores are in [0, 1]; memory is in bytes in JSON, and in GB (10⁹ bytes) in CSV. Clips that have no score are in
         `scores.json` alone, with a mean of null and the reason.
 
         Raises:
@@ -109,7 +109,7 @@ class Report:
             row |= {"category": score.category or "", "seen": seen}
         if run := self.run(score.clip):
             row["frames/s"] = f"{run.frames_per_second:.4f}"
-            row["peak MB"] = "" if run.peak_bytes is None else f"{run.peak_bytes / 1e6:.1f}"
+            row["peak GB"] = "" if run.peak_bytes is None else f"{run.peak_bytes / 1e9:.3f}"
         return row | {"protocol": self.protocol.name, "void": self._void()}
 
     def _clip(self, clip: str) -> dict[str, object]:

@@ -6,7 +6,6 @@ import zipfile
 
 import numpy as np
 import pytest
-import torch
 
 from stm_fast.data.layouts import VIDEO_LAYOUTS, open_videos
 from stm_fast.media.masks import object_ids, read_mask, write_mask
@@ -98,15 +97,6 @@ def score(stm, tmp_path):
         return json.loads((tmp_path / "scores" / "scores.json").read_text())
 
     return score
-
-
-@pytest.fixture
-def one_thread():
-    """So that the numbers are the same bits, however many processes share the processors."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def said(result):

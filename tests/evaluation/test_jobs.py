@@ -7,7 +7,6 @@ from pathlib import PurePath
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from stm_fast.data.clips import Clip, Dataset
@@ -39,15 +38,6 @@ def dataset(tmp_path):
         first = {"0": tmp_path / "masks" / f"{name}.png"}
         clips.append(Clip(name, tmp_path / "frames" / name, first, first))
     return Dataset("set", tuple(clips), PurePath("masks"))
-
-
-@pytest.fixture
-def one_thread():
-    """So that the numbers are the same bits, however many processes share the processors."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Bars:

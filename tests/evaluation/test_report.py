@@ -35,7 +35,7 @@ def test_report_on_disk(tmp_path):
         "J": "0.5000",
         "F": "0.7000",
         "frames/s": "5.0000",
-        "peak MB": "3.0",
+        "peak GB": "0.003",
         "protocol": "vos-benchmark",
         "void": "none",
     }
