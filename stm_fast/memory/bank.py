@@ -9,7 +9,7 @@ from torch import Tensor
 
 from stm_fast.errors import RunStateError
 from stm_fast.memory.groups import ObjectGroup
-from stm_fast.memory.incoming import IncomingFrame, check_fits, check_frame, tokens_of, truth_values
+from stm_fast.memory.incoming import GroupFrame, IncomingFrame, check_fits, check_frame, truth_values
 from stm_fast.memory.listing import MemoryTable
 from stm_fast.memory.offload import SPLIT_BYTES
 from stm_fast.memory.policies.policy import MemoryPolicy
@@ -30,6 +30,12 @@ class MemoryBank:
     for them. With a policy that looks at more than frame numbers, each object has a group of its own, so that an object
     that is away or uncertain does not decide what others remember.
 
+    A network may give the locations of a frame the same keys for all objects, as STCN, XMem and Cutie do. With
+    `shared_keys` they are stored once, and objects that joined in the same frame share a group and one affinity under
+    every policy. Policies then judge the group as a whole: a token's presence is the largest of its objects', its usage
+    counts once, the group's uncertainty is the mean over the objects of which it is known, and a frame annotated for
+    one of the objects is annotated for all of them.
+
     Args:
         policy: which frames stay.
         store: where kept frames move, see `stm_fast.memory.stores`; None keeps them on the device.
@@ -39,6 +45,7 @@ class MemoryBank:
         split_bytes: bytes of keys and values that are gathered before they move to the store.
         reader: how the memory is read; None if it is not shared with other processes. See
             `stm_fast.memory.distributed.ShardedMemory`.
+        shared_keys: whether all objects have the same keys.
 
     Attributes:
         frozen: if True, only annotated and permanent frames are memorised.
@@ -56,6 +63,7 @@ class MemoryBank:
         value_dtype: torch.dtype | None = None,
         split_bytes: int = SPLIT_BYTES,
         reader: Reader | None = None,
+        shared_keys: bool = False,
     ) -> None:
         self.policy = policy or MemoryPolicy()
         if value_dtype not in (None, *_VALUE_DTYPES):
@@ -71,6 +79,7 @@ class MemoryBank:
         self.store = store
         self.value_dtype = value_dtype
         self.split_bytes = split_bytes
+        self.shared_keys = shared_keys
         self.frozen = False
         self.groups: list[ObjectGroup] = []
         self._reader = reader or LocalReader()
@@ -129,12 +138,11 @@ class MemoryBank:
 
         Args:
             index: number of the frame, at least that of the last frame memorised.
-            keys: `(O, Ck, h, w)`, with the same dtype and device in all frames. Rows beyond the known objects are
-                objects that join.
-            values: `(O, Cv, h, w)`, likewise.
+            keys: `(O, Ck, h, w)`, with the same dtype and device in all frames; `(1, Ck, h, w)` with `shared_keys`.
+            values: `(O, Cv, h, w)`, likewise. Rows beyond the known objects are objects that join.
             annotated: whether the frame's masks were given, not predicted; or one truth value for each object. Only
-                policies that give each object a group of its own distinguish objects; with others, a frame is annotated
-                if one object is.
+                policies that look at more than frame numbers distinguish groups: a frame is annotated for a group if it
+                is for one of its objects. With others, it is annotated for all if one object is.
             permanent: whether the frame stays as annotated ones do, whatever the policy says of them.
             presence: share of each location that the object covers, `(O, h, w)` in [0, 1]. Policies weight tokens by
                 it; without it, all count alike.
@@ -147,40 +155,42 @@ class MemoryBank:
                 is below the last one, or frames are too large for a bound of the policy.
             OSError: the store has no room.
         """
-        check_frame(keys, values, presence, uncertainty, min_objects=max(self.objects, 1))
+        min_objects = max(self.objects, 1)
+        check_frame(keys, values, presence, uncertainty, min_objects=min_objects, shared_keys=self.shared_keys)
         if self.groups:
             if index < self._last:
                 raise ValueError(
                     f"index must not be below that of the last frame memorised ({self._last}), got {index}"
                 )
             check_fits(keys, values, self.groups[0].storage.block, self.groups[0].grid)
-        given = truth_values(annotated, len(keys))
+        objects = len(values)
+        given = truth_values(annotated, objects)
         if not self.policy.looks_at_tokens:
-            given = [any(given)] * len(keys)
+            given = [any(given)] * objects
         if not self.wants(index, annotated=any(given), permanent=permanent):
             return
-        known = [math.nan] * len(keys)
+        known = [math.nan] * objects
         if uncertainty is not None and self.policy.admission is not None:
             known = uncertainty.tolist()
-        frame = IncomingFrame(index, tokens_of(keys, values, presence), given, permanent, known)
-        joined, grid = self.objects, (keys.shape[2], keys.shape[3])
-        bytes_per_token = TokenBlock.empty(frame.tokens, 1, self.value_dtype).bytes_per_token
-        max_slots = self.policy.max_slots(grid[0] * grid[1], bytes_per_token, len(keys), self._reader.processes)
+        frame, grid = IncomingFrame(keys, values, presence, given, known), (keys.shape[2], keys.shape[3])
+        joining = [frame.of_group(first, last) for first, last in self._joining(self.objects, objects)]
+        bytes_per_token = sum(group.storage.block.bytes_per_token for group in self.groups)
+        bytes_per_token += sum(TokenBlock.empty(new.tokens, 1, self.value_dtype).bytes_per_token for new in joining)
+        max_slots = self.policy.max_slots(grid[0] * grid[1], bytes_per_token, objects, self._reader.processes)
         row = 0
         for group in self.groups:
             group.limit(max_slots)
-            of_group = frame.of_rows(row, row + group.objects)
-            if self.wants(index, annotated=any(of_group.annotated), permanent=permanent):
-                self._put(of_group, group)
+            of_group = frame.of_group(row, row + group.objects)
+            if self.wants(index, annotated=of_group.annotated, permanent=permanent):
+                self._put(index, of_group, group, permanent)
             else:
                 group.fit()
             row += group.objects
         # Last, because the others have made room within a bound in bytes.
-        for first, last in self._joining(joined, len(keys)):
-            of_group = frame.of_rows(first, last)
+        for new in joining:
             group = ObjectGroup.empty(
                 self.policy,
-                of_group.tokens,
+                new.tokens,
                 grid,
                 value_dtype=self.value_dtype,
                 max_slots=max_slots,
@@ -188,12 +198,12 @@ class MemoryBank:
                 store=self.store,
                 split_bytes=self.split_bytes,
             )
-            self._put(of_group, group)
+            self._put(index, new, group, permanent)
             self.groups.append(group)
         self._last = index
 
     def remove(self, row: int) -> None:
-        """Forget the object in a row. Later rows move up.
+        """Forget the object in a row. Later rows move up, and its group goes with its last object.
 
         Raises:
             IndexError: no such row.
@@ -254,6 +264,8 @@ class MemoryBank:
             tensors |= {f"{_GROUP}{number}.{name}": part for name, part in of_group.items()}
             groups.append(rest)
         rest = {f"{_GROUP}s": groups, "last": self._last, "frozen": self.frozen}
+        if self.shared_keys:
+            rest["shared_keys"] = True
         return tensors, rest if self.part is None else rest | {"part": self.part}
 
     def restore(
@@ -267,12 +279,15 @@ class MemoryBank:
             device: device of the memory; None for that of the tensors.
 
         Raises:
-            RunStateError: the other memory had a store and this one has none.
+            RunStateError: the other memory had a store and this one has none, or only one of them has `shared_keys`.
             OSError: the store has no room.
             ValueError: the state belongs to another part of a shared memory.
         """
         if rest.get("part") != self.part:
             raise ValueError(f"rest must be the state of part {self.part}, got that of part {rest.get('part')}")
+        if rest.get("shared_keys", False) != self.shared_keys:
+            saved, here = ("without", "with") if self.shared_keys else ("with", "without")
+            raise RunStateError(f"the memory was saved {saved} shared keys: it cannot be restored {here} them")
         groups = []
         for number, of_group in enumerate(rest[f"{_GROUP}s"]):
             if self.store is None and of_group.get("stored"):
@@ -327,15 +342,14 @@ class MemoryBank:
             first += group.objects
         return MemoryTable(tuple(rows))
 
-    def _put(self, frame: IncomingFrame, group: ObjectGroup) -> None:
-        """Put the rows of a frame that belong to a group's objects into the group."""
-        annotated = any(frame.annotated)
-        permanent = frame.permanent or self.policy.pins(annotated=annotated)
-        kept = permanent or self.policy.keeps(frame.number, annotated=annotated)
-        group.memorise(frame.number, frame.tokens, permanent=permanent, kept=kept, uncertainty=frame.uncertainty[0])
+    def _put(self, index: int, frame: GroupFrame, group: ObjectGroup, permanent: bool) -> None:
+        """Put what a frame says of a group's objects into the group."""
+        permanent = permanent or self.policy.pins(annotated=frame.annotated)
+        kept = permanent or self.policy.keeps(index, annotated=frame.annotated)
+        group.memorise(index, frame.tokens, permanent=permanent, kept=kept, uncertainty=frame.uncertainty)
 
     def _joining(self, first: int, last: int) -> list[tuple[int, int]]:
         """Return where the rows of each new group begin and end, for rows that join."""
-        if self.policy.looks_at_tokens:
+        if self.policy.looks_at_tokens and not self.shared_keys:
             return [(row, row + 1) for row in range(first, last)]
         return [(first, last)] if first < last else []

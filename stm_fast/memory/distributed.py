@@ -39,6 +39,7 @@ class ShardedMemory(MemoryBank):
         group: the processes, by gloo for a memory on CPUs or nccl on GPUs; None for the default group.
         store: None; parts stay on the device.
         value_dtype: dtype in which values are stored, see `MemoryBank`.
+        shared_keys: whether all objects have the same keys, see `MemoryBank`.
 
     Attributes:
         ranks: this process among the others.
@@ -56,6 +57,7 @@ class ShardedMemory(MemoryBank):
         group: dist.ProcessGroup | None = None,
         store: Store | None = None,
         value_dtype: torch.dtype | None = None,
+        shared_keys: bool = False,
     ) -> None:
         policy = policy or MemoryPolicy()
         if store is not None:
@@ -66,7 +68,8 @@ class ShardedMemory(MemoryBank):
                 f"tokens, got {policy}"
             )
         self.ranks = Ranks(group)
-        super().__init__(policy, value_dtype=value_dtype, reader=ShardedReader(self.ranks))
+        reader = ShardedReader(self.ranks)
+        super().__init__(policy, value_dtype=value_dtype, reader=reader, shared_keys=shared_keys)
 
     @property
     def frames_here(self) -> tuple[int, ...]:
@@ -103,7 +106,7 @@ class ShardedReader:
         if top_k is not None:
             raise ValueError(f"top_k must be None for a sharded memory, which is read part by part, got {top_k}")
         finish = self._ranks.compare(_facts(groups, query_key, last), query_key.device)
-        parts = [read_part(group, query_key.expand(group.objects, -1, -1, -1), backend) for group in groups]
+        parts = [read_part(group, query_key, backend) for group in groups]
         finish()
         values, lses = zip(*parts, strict=True)
         for group in groups:

@@ -70,8 +70,8 @@ class FrameTable:
     Attributes:
         slots: the frame in each slot.
         keeps_temporary: whether the temporary frame may stay when the next one comes.
-        uncertainty: uncertainty of the object in the last frame, see `stm_fast.memory.policies.uncertainty`; NaN where
-            unknown.
+        uncertainty: uncertainty of the object in the last frame, see `stm_fast.memory.policies.uncertainty`, or its
+            mean over the objects of which it is known; NaN where unknown.
         distances: distances between pairs of frames, by their numbers, see `stm_fast.memory.policies.distance`.
         notes: other numbers that a policy keeps, by name.
     """

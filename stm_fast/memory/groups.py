@@ -18,7 +18,10 @@ from stm_fast.memory.usage import UsageCounters
 
 
 class ObjectGroup:
-    """Keys and values of O objects that joined in one frame; of one object if its policy looks at tokens.
+    """Keys and values of O objects that joined in one frame.
+
+    If the policy looks at tokens and each object has its own keys, it is that of one object. There are K rows of keys:
+    O, or one if all objects share them. Policies then judge the group as a whole, see `Tokens`.
 
     It is a `stm_fast.memory.policies.ObjectMemory`, and composed of the attributes below.
 
@@ -102,7 +105,7 @@ class ObjectGroup:
         """
         grid = (rest["grid"][0], rest["grid"][1])
         tokens_per_frame = grid[0] * grid[1]
-        offloaded = OffloadedFrames(store, split_bytes, len(tensors["keys"]), tokens_per_frame)
+        offloaded = OffloadedFrames(store, split_bytes, len(tensors["values"]), tokens_per_frame)
         tensors, rest = offloaded.restore(tensors, rest)
         table = FrameTable.from_state(rest)
         block = TokenBlock.of(tensors, getattr(torch, rest["read_dtype"]))
@@ -132,7 +135,7 @@ class ObjectGroup:
 
     @property
     def keys(self) -> Tensor:
-        """Keys `(O, Ck, N)` of all tokens that this process has on the device, prototypes first; a view."""
+        """Keys `(K, Ck, N)` of all tokens that this process has on the device, prototypes first; a view."""
         return self.storage.keys
 
     @property
@@ -187,7 +190,7 @@ class ObjectGroup:
             tokens: of the frame.
             permanent: the frame stays as long as there are others to evict.
             kept: the frame may stay when the next one comes.
-            uncertainty: of the object; NaN where unknown.
+            uncertainty: of the object, or the mean over those that are known; NaN where unknown.
 
         Raises:
             OSError: the store has no room.
@@ -218,7 +221,7 @@ class ObjectGroup:
         return frame in self.offloaded.frames
 
     def remove(self, row: int) -> None:
-        """Forget an object."""
+        """Forget an object. What is known of tokens that it shares with others stays, such as their presence."""
         self.table.distances.clear()
         with self._mode():
             self.storage.keep_objects([other for other in range(self.objects) if other != row])
@@ -260,7 +263,7 @@ class ObjectGroup:
 
     @property
     def uncertainty(self) -> float:
-        """Uncertainty of the object in the last frame; NaN where unknown."""
+        """Uncertainty of the object in the last frame, or its mean over those that are known; NaN where unknown."""
         return self.table.uncertainty
 
     @property
@@ -301,7 +304,7 @@ class ObjectGroup:
         return self.counters.share(self.storage.range_of(slot))
 
     def rates_of(self, tokens: Tokens) -> Tensor:
-        """Return how much each token was used per read since it came, `(O, n)`."""
+        """Return how much each token was used per read since it came, `(K, n)`."""
         return self.counters.rates(tokens)
 
     def drop(self, slot: int) -> None:
@@ -358,7 +361,7 @@ class ObjectGroup:
     @property
     def _frame_bytes(self) -> int:
         """Bytes of a frame of all objects."""
-        return self.tokens_per_frame * self.objects * self.storage.block.bytes_per_token
+        return self.tokens_per_frame * self.storage.block.bytes_per_token
 
     def _mode(self) -> torch.inference_mode:
         """Return the mode in which the block was made: inference tensors can be changed only in inference mode."""
@@ -374,5 +377,5 @@ class ObjectGroup:
     ) -> MemoryRow:
         """Return a row of `listing` with so many tokens per object; by default those of a frame."""
         tokens = self.tokens_per_frame if tokens is None else tokens
-        nbytes = tokens * self.objects * self.storage.block.bytes_per_token
+        nbytes = tokens * self.storage.block.bytes_per_token
         return MemoryRow(frame, role.value, tuple(objects), tokens, nbytes, usage)

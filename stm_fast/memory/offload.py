@@ -26,7 +26,8 @@ class StoredSplit:
     Attributes:
         frames: their numbers.
         rows: the object of each row, by its number before any object was removed.
-        keys: `(O, Ck, aligned(n))` on the CPU, of which the first n are tokens of these frames.
+        keys: `(O, Ck, aligned(n))` on the CPU, of which the first n are tokens of these frames; `(1, Ck, aligned(n))`
+            if the objects share them.
         values: `(O, Cv, aligned(n))`, likewise.
     """
 
@@ -137,12 +138,12 @@ class OffloadedFrames:
         if self.store is None:
             return on_device, rest
         for number, split in enumerate(rest.get("stored", [])):
-            parts = (tensors[f"stored{number}.{name}"] for name in ("keys", "values"))
+            keys, values = (tensors[f"stored{number}.{name}"] for name in ("keys", "values"))
             left = split["rows"]
-            self._put(split["frames"], *(part if len(left) == len(part) else part[left] for part in parts))
+            self._put(split["frames"], *(_of_rows(keys, values, left) if len(left) < len(values) else (keys, values)))
         slots, step = rest["slots"], self._tokens_per_frame
         frame_bytes = step * sum(
-            on_device[name].element_size() * on_device[name].shape[1] * len(self._rows) for name in ("keys", "values")
+            on_device[name].element_size() * on_device[name].shape[:2].numel() for name in ("keys", "values")
         )
         at_once = max(1, self.split_bytes // frame_bytes)
         # The last frame can be memorised again and then replaces itself.
@@ -171,7 +172,7 @@ class OffloadedFrames:
         if self.store is None or 2 * len(left) >= len(split.rows):
             return split
         try:
-            keys, values = self.store.put(split.keys[left], split.values[left])
+            keys, values = self.store.put(*_of_rows(split.keys, split.values, left))
         except OSError:
             return split
         return replace(split, rows=tuple(split.rows[row] for row in left), keys=keys, values=values)
@@ -186,7 +187,7 @@ class OffloadedFrames:
                 pairs = list(run)
                 here, stored = (slice(pairs[0][side], pairs[-1][side] + 1) for side in (0, 1))
                 tokens = len(split.frames) * self._tokens_per_frame
-                yield Split(here, split.keys[stored], split.values[stored]), tokens
+                yield Split(here, *_of_rows(split.keys, split.values, stored)), tokens
 
 
 @cache
@@ -203,6 +204,11 @@ def _prefetch(run: tuple[Split, int] | None, device: torch.device, stream: torch
     with torch.cuda.stream(stream):
         keys, values = (tensor.to(device, non_blocking=True)[..., :tokens] for tensor in (keys, values))
         return Split(rows, keys, values)
+
+
+def _of_rows(keys: Tensor, values: Tensor, rows: list[int] | slice) -> tuple[Tensor, Tensor]:
+    """Return keys and values of some objects; all keys if the objects share them."""
+    return keys if len(keys) < len(values) else keys[rows], values[rows]
 
 
 def _with_aligned_rows(tensor: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Readers of memories that lie on one device, or partly in a store."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Protocol
 
@@ -10,6 +10,7 @@ from torch import Tensor
 from stm_fast.memory.frames import WHOLE, Shard
 from stm_fast.memory.groups import ObjectGroup
 from stm_fast.memory.splits import Split, read_splits
+from stm_fast.memory.tokens import by_key
 from stm_fast.ops import autograd, read_memory, similarity
 
 _FRAMES_AT_ONCE = 8
@@ -68,18 +69,17 @@ def read_part(group: ObjectGroup, query_key: Tensor, backend: str) -> tuple[Tens
 
     Args:
         group: the group.
-        query_key: `(O, Ck, h, w)`.
+        query_key: `(1, Ck, h, w)`.
         backend: see `stm_fast.memory_read`.
 
     Returns:
         Value `(O, Cv, h, w)` and lse `(O, h, w)`, in float32 at least; zeros and −inf if the part is empty.
     """
-    return read_splits(query_key, group.storage.block.values.shape[1], _splits(group), backend)
+    return _read_splits(group, query_key, _splits(group), backend)
 
 
 def _read(group: ObjectGroup, query_key: Tensor, top_k: int | None, backend: str) -> Tensor:
     """Read a group in the way that suits what it holds, and count the read."""
-    query_key = query_key.expand(group.objects, -1, -1, -1)
     if group.offloaded.frames:
         if top_k is not None:
             raise ValueError(f"top_k must be None for a memory of which parts have moved to a store, got {top_k}")
@@ -96,8 +96,10 @@ def _read(group: ObjectGroup, query_key: Tensor, top_k: int | None, backend: str
 
 def _read_dense(group: ObjectGroup, query_key: Tensor, top_k: int | None, backend: str) -> tuple[Tensor, Tensor | None]:
     """Read the block as it lies; return value and usage, None if it is not tracked."""
-    read = read_memory(query_key, group.keys, group.values, top_k=top_k, backend=backend)
-    return read.value, read.usage() if group.policy.tracks_usage else None
+    keys = group.keys
+    queries = query_key.expand(len(keys), -1, -1, -1)
+    read = read_memory(queries, keys, by_key(keys, group.values), top_k=top_k, backend=backend)
+    return read.value.flatten(0, 1), read.usage() if group.policy.tracks_usage else None
 
 
 def _read_int8(group: ObjectGroup, query_key: Tensor, backend: str) -> tuple[Tensor, Tensor | None]:
@@ -105,15 +107,22 @@ def _read_int8(group: ObjectGroup, query_key: Tensor, backend: str) -> tuple[Ten
     value, lse = read_part(group, query_key, backend)
     if not group.policy.tracks_usage:
         return value, None
-    operands = similarity.dot(query_key.flatten(2), group.keys, query_key.shape[1] ** -0.5)
-    return value, autograd.usage(operands, lse.flatten(1), backend)
+    keys = group.keys
+    queries = query_key.expand(len(keys), -1, -1, -1)
+    operands = similarity.dot(queries.flatten(2), keys, query_key.shape[1] ** -0.5)
+    return value, autograd.usage(operands, lse[: len(keys)].flatten(1), backend)
 
 
 def _read_offloaded(group: ObjectGroup, query_key: Tensor, backend: str) -> Tensor:
     """Read what is on the device, then what is in the store."""
     splits = chain(_splits(group), group.offloaded.splits(query_key.device))
-    value, _ = read_splits(query_key, group.storage.block.values.shape[1], splits, backend)
+    value, _ = _read_splits(group, query_key, splits, backend)
     return value
+
+
+def _read_splits(group: ObjectGroup, query_key: Tensor, splits: Iterable[Split], backend: str) -> tuple[Tensor, Tensor]:
+    objects, channels, _ = group.storage.block.values.shape
+    return read_splits(query_key, objects, channels, splits, backend)
 
 
 def _splits(group: ObjectGroup) -> Iterator[Split]:

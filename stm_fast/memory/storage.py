@@ -84,7 +84,7 @@ class TokenStorage:
     @property
     def objects(self) -> int:
         """Number of objects O."""
-        return self.block.keys.shape[0]
+        return self.block.values.shape[0]
 
     @property
     def tokens_per_frame(self) -> int:
@@ -93,7 +93,7 @@ class TokenStorage:
 
     @property
     def prototypes(self) -> int:
-        """Number of prototypes of an object."""
+        """Number of prototypes in each row of keys."""
         return self._prototypes
 
     @property
@@ -108,7 +108,7 @@ class TokenStorage:
 
     @property
     def keys(self) -> Tensor:
-        """Keys of all tokens `(O, Ck, N)`, prototypes first; a view."""
+        """Keys of all tokens `(K, Ck, N)`, prototypes first; a view."""
         return self.block.keys[..., self.begin : self.end]
 
     @property
@@ -118,7 +118,7 @@ class TokenStorage:
 
     @property
     def usage(self) -> Tensor:
-        """How much each token was read `(O, N)`, see `Tokens.usage`; a view."""
+        """How much each token was read `(K, N)`, see `Tokens.usage`; a view."""
         return self.block.usage[..., self.begin : self.end]
 
     def range_of(self, slot: int) -> slice:

@@ -23,13 +23,16 @@ def aligned(tokens: int, step: int = TOKEN_ALIGNMENT) -> int:
 class Tokens(NamedTuple):
     """Tokens of O objects. The last dimension is that of tokens.
 
+    There are K rows of keys, and of numbers about tokens: one for each object, or a single one if all share their keys.
+
     Attributes:
-        keys: `(O, Ck, n)`.
+        keys: `(K, Ck, n)`.
         values: `(O, Cv, n)`, in the dtype of the network.
         usage: how much each token was read so far: its softmax weights, summed over locations and reads;
-            float32 `(O, n)`.
-        born: number of reads before the token came, float32 `(O, n)`.
-        presence: share of the token's location that the object covers, in [0, 1], float32 `(O, n)`.
+            float32 `(K, n)`.
+        born: number of reads before the token came, float32 `(K, n)`.
+        presence: share of the token's location that the object covers, in [0, 1], float32 `(K, n)`; of objects that
+            share their keys, the largest.
     """
 
     keys: Tensor
@@ -46,14 +49,14 @@ class Tokens(NamedTuple):
 
 @dataclass
 class TokenBlock:
-    """Room for the tokens of O objects. A read sees any range of them without a copy.
+    """Room for the tokens of O objects, with K rows of keys. A read sees any range of them without a copy.
 
     The capacity of a new block is a multiple of `TOKEN_ALIGNMENT`, and so are its strides.
 
     Attributes:
-        keys: `(O, Ck, capacity)`.
+        keys: `(K, Ck, capacity)`.
         values: `(O, Cv, capacity)`, in the dtype in which they are stored.
-        usage: float32 `(O, capacity)`; this and the next two as in `Tokens`.
+        usage: float32 `(K, capacity)`; this and the next two as in `Tokens`.
         born: likewise.
         presence: likewise.
         scales: float32 `(O, capacity)`, factors of the int8 values of each token; None for other dtypes.
@@ -80,7 +83,7 @@ class TokenBlock:
             _room(like.usage, capacity),
             _room(like.born, capacity),
             _room(like.presence, capacity),
-            scales=_room(like.usage, capacity) if value_dtype == torch.int8 else None,
+            scales=_room(like.values[:, 0], capacity, torch.float32) if value_dtype == torch.int8 else None,
             read_dtype=like.values.dtype,
         )
 
@@ -92,7 +95,7 @@ class TokenBlock:
 
     @property
     def capacity(self) -> int:
-        """Number of tokens per object that there is room for."""
+        """Number of tokens that each row has room for."""
         return self.keys.shape[2]
 
     @property
@@ -102,8 +105,8 @@ class TokenBlock:
 
     @property
     def bytes_per_token(self) -> int:
-        """Bytes of a token of one object."""
-        return self.nbytes // (len(self.keys) * self.capacity)
+        """Bytes of a token, in all rows."""
+        return self.nbytes // self.capacity
 
     def put(self, first: int, tokens: Tokens) -> None:
         """Write tokens, starting at index `first`."""
@@ -141,9 +144,11 @@ class TokenBlock:
             part[..., target : target + count] = part[..., source : source + count]
 
     def of_rows(self, rows: Sequence[int]) -> "TokenBlock":
-        """Return a block with some of the objects."""
+        """Return a block with some of the objects. Keys that objects share are not copied."""
         index = torch.tensor(rows, dtype=torch.long, device=self.keys.device)
-        return TokenBlock.of({name: part[index] for name, part in self.tensors().items()}, self.read_dtype)
+        own = len(self.values)
+        kept = {name: part[index] if len(part) == own else part for name, part in self.tensors().items()}
+        return TokenBlock.of(kept, self.read_dtype)
 
     def resized(
         self, first: int, last: int, target: int, capacity: int, device: torch.device | None = None
@@ -163,13 +168,21 @@ class TokenBlock:
         return parts if self.scales is None else parts | {"scales": self.scales}
 
 
+def by_key(keys: Tensor, rows: Tensor) -> Tensor:
+    """View a tensor that has a row for each object, `(O, ...)`, as `(K, O / K, ...)` beside K rows of keys.
+
+    `memory_read` takes values in this layout: objects that share their keys then share one affinity.
+    """
+    return rows.view(len(keys), len(rows) // len(keys), *rows.shape[1:])
+
+
 def gathered(tokens: Tokens, index: Tensor) -> Tokens:
-    """Return the tokens at `index` `(O, n)`, which may differ between objects."""
+    """Return the tokens at `index` `(K, n)`, which may differ between rows of keys."""
 
     def take(part: Tensor) -> Tensor:
         if part.ndim == 2:
             return part.gather(1, index)
-        return part.gather(2, index[:, None].expand(-1, part.shape[1], -1))
+        return part.gather(2, index[:, None].expand(*part.shape[:2], -1))
 
     return Tokens(*map(take, tokens))
 

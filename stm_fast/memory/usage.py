@@ -26,7 +26,7 @@ class UsageCounters:
         """Count a read.
 
         Args:
-            usage: usage of each token `(O, N)`; None if not measured.
+            usage: usage of each token `(K, N)`; None if not measured.
         """
         counted = self._storage.usage
         self._uncommitted = self.reads, None if usage is None else counted.clone()
@@ -49,7 +49,7 @@ class UsageCounters:
                 self._storage.usage.copy_(usage)
 
     def rates(self, tokens: Tokens) -> Tensor:
-        """Return how much each token was used per read since it came, `(O, n)`."""
+        """Return how much each token was used per read since it came, `(K, n)`."""
         return self._rates(tokens.usage, tokens.born)
 
     def share(self, tokens: slice) -> float:

@@ -218,9 +218,9 @@ def test_bad_calls() -> None:
     with pytest.raises(ValueError, match=r"most must be at least 1, got 0\.5"):
         Certain(0.5)
     keys, values = torch.randn(2, KEY, HEIGHT, WIDTH), torch.randn(2, VALUE, HEIGHT, WIDTH)
-    with pytest.raises(ValueError, match=r"presence must be \(2, 3, 4\) beside these keys, got \(1, 3, 4\)"):
+    with pytest.raises(ValueError, match=r"presence must be \(2, 3, 4\) beside these values, got \(1, 3, 4\)"):
         MemoryBank().memorise(0, keys, values, presence=torch.ones(1, HEIGHT, WIDTH))
-    with pytest.raises(ValueError, match=r"uncertainty must be \(2,\) beside these keys, got \(1,\)"):
+    with pytest.raises(ValueError, match=r"uncertainty must be \(2,\) beside these values, got \(1,\)"):
         MemoryBank().memorise(0, keys, values, uncertainty=torch.ones(1))
     with pytest.raises(ValueError, match=r"annotated must be one or 2 truth values, got \(3,\)"):
         MemoryBank().memorise(0, keys, values, annotated=[True] * 3)

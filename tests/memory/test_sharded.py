@@ -101,6 +101,36 @@ def follow(
     return seen
 
 
+@pytest.mark.parametrize("value_dtype", [None, torch.int8], ids=str)
+def test_shared_keys(group: Group, value_dtype: torch.dtype | None) -> None:
+    readouts = group(share_keys, value_dtype)
+    assert all(np.array_equal(readout, readouts[0]) for readout in readouts)
+
+
+def share_keys(value_dtype: torch.dtype | None) -> np.ndarray:
+    """The last readout of a video in which objects join and go, of a memory that was saved and restored on the way."""
+    policy = MemoryPolicy(every=2, max_frames=7)
+    bank, other = (ShardedMemory(policy, value_dtype=value_dtype, shared_keys=True) for _ in range(2))
+    whole = MemoryBank(policy, value_dtype=value_dtype, shared_keys=True)
+    for index in range(24):
+        keys, values = frame_of(3 + (index > 6) - (index > 10), index)
+        for each in (bank, whole):
+            each.memorise(index, keys[:1], values, annotated=index in (0, 7))
+            if index == 10:
+                each.remove(1)
+        if index == 15:
+            tensors, rest = bank.state()
+            assert all(part.shape[0] == 1 for name, part in tensors.items() if name.endswith("keys"))
+            other.restore(tensors, rest)
+            bank = other
+        query, _ = frame_of(1, 10_000 + index)
+        readout = bank.read(query)
+        torch.testing.assert_close(readout, whole.read(query), rtol=1e-4, atol=1e-5)
+        assert bank.table() == whole.table()
+        assert [each.objects for each in bank.groups] == [3 - (index > 9), 1][: 1 + (index > 6)]
+    return readout.numpy()
+
+
 def test_each_rank_takes_its_share_of_bytes(group: Group) -> None:
     for frames, nbytes in (ranks := group(grow)):
         assert frames == 96 // len(ranks)

@@ -12,7 +12,8 @@ from stm_fast.memory.tokens import Tokens
 class ObjectMemory(Protocol):
     """The memory of one object, as its policy sees and changes it.
 
-    With `Oldest` and no admission it is the memory of all objects that joined in one frame.
+    With `Oldest` and no admission, and where objects share their keys, it is the memory of all objects that joined in
+    one frame. See `stm_fast.memory.tokens.Tokens` for the numbers of rows O and K.
     """
 
     @property
@@ -22,7 +23,10 @@ class ObjectMemory(Protocol):
 
     @property
     def uncertainty(self) -> float:
-        """Uncertainty of the object in the last frame, see `stm_fast.memory.policies.uncertainty`; NaN if unknown."""
+        """Uncertainty of the object in the last frame, see `stm_fast.memory.policies.uncertainty`; NaN if unknown.
+
+        Of several objects, it is the mean of those that are known.
+        """
         ...
 
     @property
@@ -63,7 +67,7 @@ class ObjectMemory(Protocol):
         ...
 
     def rates_of(self, tokens: Tokens) -> Tensor:
-        """Return how much each token was used per read since it came, `(O, n)`."""
+        """Return how much each token was used per read since it came, `(K, n)`."""
         ...
 
     def drop(self, slot: int) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from stm_fast.memory.policies.base import ObjectMemory
 from stm_fast.memory.policies.eviction import check_recent, older_frames
-from stm_fast.memory.tokens import TOKEN_ALIGNMENT, Tokens, gathered, joined
+from stm_fast.memory.tokens import TOKEN_ALIGNMENT, Tokens, by_key, gathered, joined
 from stm_fast.ops import memory_read
 
 
@@ -23,6 +23,8 @@ class LongTerm:
     XMem chooses by usage alone. But most locations are background, and tokens of an absent object are not used at all.
     So here a share of the prototypes is reserved for tokens of the object. XMem has 128 prototypes and room for 10,000
     beside 1,620 tokens per frame, at 480p. Here these numbers are proportional to the tokens per frame.
+
+    Objects that share their keys share prototypes too, as if they were one object.
 
     Attributes:
         recent: number of working frames that stay.
@@ -77,7 +79,7 @@ def _consolidated(memory: ObjectMemory, slots: Sequence[int], prototypes: int, o
     if prototypes > TOKEN_ALIGNMENT:
         prototypes -= prototypes % TOKEN_ALIGNMENT
     chosen = _most_used(frames, memory.rates_of(frames), prototypes, object_share)
-    values = memory_read(chosen.keys, frames.keys, frames.values)
+    values = memory_read(chosen.keys, frames.keys, by_key(frames.keys, frames.values)).flatten(0, 1)
     older, room = memory.prototypes, memory.prototype_room - prototypes
     if older.number > room:
         older = _most_used(older, memory.rates_of(older), room, object_share)
@@ -89,7 +91,7 @@ def _most_used(tokens: Tokens, rates: Tensor, count: int, object_share: float) -
 
     Args:
         tokens: to choose from.
-        rates: how much each was used, `(O, n)`.
+        rates: how much each was used, `(K, n)`.
         count: number of tokens to return.
         object_share: share of them that is where the object is.
     """

@@ -17,7 +17,7 @@ class MemoryPolicy:
     frame), and every `every`-th one. The previous frame is in memory as well, until the next one takes its place.
 
     Objects that join later have a separate memory with separate bounds, except for `max_bytes`. With an admission, or
-    an eviction other than `Oldest`, each object has its own.
+    an eviction other than `Oldest`, each object has its own, unless objects share their keys.
 
     When a memory is full, `eviction` chooses a periodic frame to evict. Annotated frames are evicted only if there are
     no others and the bound is still reached; the very first one is evicted last.
@@ -82,7 +82,7 @@ class MemoryPolicy:
 
     @property
     def looks_at_tokens(self) -> bool:
-        """Whether the policy looks at more than frame numbers, and so decides for each object separately."""
+        """Whether the policy looks at more than frame numbers, and so judges objects with keys of their own apart."""
         return self.admission is not None or not isinstance(self.eviction, Oldest)
 
     def long_term_tokens(self, tokens_per_frame: int) -> int:
@@ -111,7 +111,7 @@ class MemoryPolicy:
 
         Args:
             tokens_per_frame: number of tokens of a frame, of one object.
-            bytes_per_token: bytes of a token, of one object.
+            bytes_per_token: bytes of a token, of all objects together.
             objects: number of objects.
             processes: number of processes that share the memory; `max_tokens` and `max_bytes` bound what each holds.
 
@@ -119,12 +119,11 @@ class MemoryPolicy:
             ArgumentError: a bound leaves no room for the frames that the policy cannot do without.
         """
         bounds = [] if self.max_frames is None else [self.max_frames]
-        bytes_of_objects = objects * bytes_per_token
         long_term = self.long_term_tokens(tokens_per_frame)
         # Tokens are counted as they are, bytes as they are allocated.
         for name, bound, unit, step in (
             ("max_tokens", self.max_tokens, 1, 1),
-            ("max_bytes", self.max_bytes, bytes_of_objects, TOKEN_ALIGNMENT),
+            ("max_bytes", self.max_bytes, bytes_per_token, TOKEN_ALIGNMENT),
         ):
             if bound is None:
                 continue
