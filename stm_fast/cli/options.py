@@ -59,7 +59,8 @@ _TRACK_OPTIONS: dict[str, Any] = {
     "model": Annotated[
         str,
         typer.Option(
-            help="compact, resnet50 (with --weights), or a file: STM_weights.pth or .safetensors.",
+            help="compact, compact-one-trunk (faster, less accurate), resnet50 (with --weights), or a file: "
+            "STM_weights.pth or .safetensors.",
             rich_help_panel=MODEL_PANEL,
         ),
     ],
@@ -106,8 +107,8 @@ _TRACK_OPTIONS: dict[str, Any] = {
     "top_k": Annotated[
         int | None,
         typer.Option(
-            min=1,
-            help="Read only the k most similar memory locations. Defaults to all.",
+            min=0,
+            help="Read only the k most similar memory locations; 0 reads all. Defaults to the model's best.",
             show_default=False,
             rich_help_panel=MODEL_PANEL,
         ),
@@ -152,7 +153,7 @@ def takes_track_options(*names: str) -> Callable[[Callable[..., R]], Callable[..
 def _default(name: str) -> Any:
     """Return the default of a tracking option in the command line's type."""
     default = next(field.default for field in fields(TrackOptions) if field.name == name)
-    if name == "size":
+    if name in ("size", "top_k"):
         return None
     kind = get_args(_TRACK_OPTIONS[name])[0]
     return kind(default) if isinstance(kind, type) and issubclass(kind, Enum) else default
@@ -162,4 +163,6 @@ def _track_options(given: dict[str, Any]) -> TrackOptions:
     options = {name: value.value if isinstance(value, Enum) else value for name, value in given.items()}
     if "size" in options:
         options["size"] = "auto" if options["size"] is None else options["size"] or None
+    if "top_k" in options:
+        options["top_k"] = "auto" if options["top_k"] is None else options["top_k"] or None
     return TrackOptions(**options)

@@ -9,6 +9,7 @@ from torch import Tensor
 from stm_fast.inference.frames import Geometry
 from stm_fast.inference.objects import corrected, one_hot
 from stm_fast.memory.policies import uncertainty
+from stm_fast.models.stm import QueryFeatures
 
 
 @dataclass
@@ -25,6 +26,7 @@ class FrameState:
         annotated: those whose masks were given in this frame.
         placed: those whose masks in this frame do not come from the network, annotated or not.
         chosen: whether the frame is remembered as annotated ones are.
+        query: features of the frame without skips, if they were computed and are needed once more to memorise it.
     """
 
     index: int
@@ -36,6 +38,7 @@ class FrameState:
     annotated: frozenset[int] = frozenset()
     placed: frozenset[int] = frozenset()
     chosen: bool = False
+    query: QueryFeatures | None = None
     _measured: Tensor | None = None
 
     def uncertainty(self) -> Tensor:

@@ -1,5 +1,6 @@
 """The network on one frame and all objects in it."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -50,31 +51,59 @@ class FrameNetwork:
         return FrameState.without_objects(index, geometry, padded.to(self._dtype, memory_format=torch.channels_last))
 
     def encode_query(self, frame: FrameState) -> QueryFeatures:
-        """Return what a frame asks the memory, and what the decoder needs of it."""
-        return self.model.encode_query(frame.frame)
+        """Return what a frame asks the memory, and what the decoder needs of it.
 
-    def decode(self, frame: FrameState, query: QueryFeatures, readout: Tensor) -> Tensor:
-        """Return logits of background and objects `(O + 1, *inner)`, float32, from a readout `(O, Cv, h, w)`."""
-        parts = [frame.geometry.unpad(self.model.decode(readout[rows], query)) for rows in _groups(frame, len(readout))]
+        The frame keeps what of it is needed to memorise it.
+        """
+        query = self.model.encode_query(frame.frame)
+        if self.model.shares_keys:
+            frame.query = query._replace(skips=())
+        return query
+
+    def decode(self, frame: FrameState, query: QueryFeatures, readout: Tensor, last: FrameState) -> Tensor:
+        """Return logits of background and objects `(O + 1, *inner)`, float32.
+
+        Args:
+            frame: the frame.
+            query: its features.
+            readout: `(O, Cv, h, w)`.
+            last: the frame before, with the same objects.
+        """
+        # As in training, nothing guides the decoder if all masks of the frame before were given. Frames before the
+        # first are of another video.
+        found = self.model.guided and last.index >= 0 and not last.placed.issuperset(last.objects)
+        guide = self._masks(frame, last.inner[1:, None]) if found else None
+        parts = []
+        for rows in _groups(frame, len(readout)):
+            given = () if guide is None else ((guide[0][rows], guide[1][rows]),)
+            parts.append(frame.geometry.unpad(self.model.decode(readout[rows], query, *given)))
         return aggregate(torch.cat(parts) if len(parts) > 1 else parts[0])
 
     def encode_memory(self, frame: FrameState) -> tuple[Tensor, Tensor, Tensor]:
         """Encode a frame and its masks (STM paper, section 3.1).
 
         Returns:
-            Keys `(O, Ck, h, w)`, values `(O, Cv, h, w)`, and the share of each location that each object covers,
-            float32 `(O, h, w)`.
+            Keys `(O, Ck, h, w)`, or `(1, Ck, h, w)` if the network shares them; values `(O, Cv, h, w)`; and the share
+            of each location that each object covers, float32 `(O, h, w)`.
         """
-        masks = self._remembered(frame)
-        others = other_masks(masks)
-        masks, others = (frame.geometry.pad(planes).to(self._dtype) for planes in (masks, others))
-        parts = [
-            self.model.encode_memory(frame.frame, masks[rows], others[rows])
-            for rows in _groups(frame, len(frame.objects))
-        ]
-        keys, values = (torch.cat(rows) if len(rows) > 1 else rows[0] for rows in zip(*parts, strict=True))
-        presence = F.adaptive_avg_pool2d(masks.float(), (keys.shape[2], keys.shape[3]))[:, 0]
-        return keys, values, presence
+        masks, others = self._masks(frame, self._remembered(frame))
+        query = (frame.query or self.encode_query(frame),) if self.model.shares_keys else ()
+        keys, values = zip(
+            *(
+                self.model.encode_memory(frame.frame, masks[rows], others[rows], *query)
+                for rows in _groups(frame, len(frame.objects))
+            ),
+            strict=True,
+        )
+        key = query[0].key if query else _joined(keys)
+        value = _joined(values)
+        presence = F.adaptive_avg_pool2d(masks.float(), (value.shape[2], value.shape[3]))[:, 0]
+        return key, value, presence
+
+    def _masks(self, frame: FrameState, masks: Tensor) -> tuple[Tensor, Tensor]:
+        """Return masks of objects `(O, 1, *inner)`, and of the others of each, as the network takes them."""
+        own, others = (frame.geometry.pad(planes).to(self._dtype) for planes in (masks, other_masks(masks)))
+        return own, others
 
     def _remembered(self, frame: FrameState) -> Tensor:
         """Return masks `(O, 1, *inner)` of the objects as they go into memory."""
@@ -85,6 +114,10 @@ class FrameNetwork:
         filled = masks.clone()
         filled[given] = without_holes(masks[given], other_masks(masks)[given], self.model.card.hole_size)
         return filled
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return torch.cat(list(parts)) if len(parts) > 1 else parts[0]
 
 
 def _groups(frame: FrameState, objects: int) -> list[slice]:

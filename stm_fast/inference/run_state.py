@@ -137,6 +137,11 @@ def available_engines(engines: dict[str, str], path: str | Path) -> dict[str, st
 
 
 def _check_same(path: str | Path, saved: dict[str, str], identity: dict[str, str]) -> None:
+    if saved.get("model") != identity.get("model"):
+        raise RunStateError(
+            f"{path} was saved with other weights than this segmenter's, or with the same in another dtype: resume "
+            "with the model and dtype that it was saved with, or segment the video anew"
+        )
     for name in identity | saved:
         if saved.get(name) != identity.get(name):
             raise RunStateError(

@@ -19,6 +19,7 @@ from stm_fast.inference.objects import Mask, annotated_objects, to_ids, to_mask
 from stm_fast.inference.references import frames_before
 from stm_fast.inference.run_state import RunState
 from stm_fast.inference.segmentation import Segmentation
+from stm_fast.inference.top_k import readable_top_k
 from stm_fast.inference.video import Video
 from stm_fast.memory.bank import MemoryBank
 from stm_fast.memory.policies import MemoryPolicy
@@ -52,12 +53,14 @@ class Segmenter(Exclusive):
         policy: which frames the memory keeps.
         size: shorter side, in pixels, of the frames that the network sees; "auto" for the model's best, which depends
             on the size of the frames; None for their own size.
-        top_k: read only the k best memory tokens of each location; None for all of them.
-        backend: of the memory read, see `stm_fast.memory_read`.
+        top_k: read only the k best memory tokens of each location; "auto" for as many as suit the model, where the
+            memory can be read so; None for all of them.
+        backend: of the memory read, see `stm_fast.memory_read`. What else a network reads takes "auto".
         store: where kept frames move, the host's memory or a disk, so that the memory is not bounded by the device's;
             see `stm_fast.memory.stores`. None keeps them on the device.
         value_dtype: what memory values are stored in, see `stm_fast.memory.bank.MemoryBank`.
-        memory: what makes the memory, from a policy, a store and a value_dtype: `MemoryBank`, or
+        memory: what makes the memory, from a policy, a store and a value_dtype, and with `shared_keys=True` for a model
+            that shares keys: `MemoryBank`, or
             `stm_fast.memory.distributed.ShardedMemory` for one that several processes share, which then all follow the
             same video in step.
     """
@@ -68,7 +71,7 @@ class Segmenter(Exclusive):
         *,
         policy: MemoryPolicy | None = None,
         size: int | Literal["auto"] | None = None,
-        top_k: int | None = None,
+        top_k: int | Literal["auto"] | None = "auto",
         backend: str = "auto",
         store: Store | None = None,
         value_dtype: torch.dtype | None = None,
@@ -77,15 +80,8 @@ class Segmenter(Exclusive):
         super().__init__()
         if size != "auto" and size is not None and size < model.stride:
             raise ArgumentError("size", f'must be at least {model.stride} pixels, "auto" or None, got {size!r}')
-        if top_k is not None and top_k < 1:
-            raise ValueError(f"top_k must be at least 1 or None, got {top_k}")
-        if store is not None and top_k is not None:
-            raise ValueError(f"top_k must be None with a store: the best tokens of parts are not the best, got {top_k}")
-        if top_k is not None and value_dtype == torch.int8:
-            raise ValueError(f"top_k must be None with values in int8: they are read part by part, got {top_k}")
         check_name(backend)
         self.size = size
-        self.top_k = top_k
         self.backend = backend
         self.store = store
         self.value_dtype = value_dtype
@@ -93,10 +89,8 @@ class Segmenter(Exclusive):
         self._new_memory = memory
         self._fingerprint = ""
         self._video = self._empty_video(policy)
-        if top_k is not None and self.memory.part is not None:
-            raise ValueError(
-                f"top_k must be None with a memory in parts: their best tokens are not the best, got {top_k}"
-            )
+        self.top_k = readable_top_k(top_k, model.card, self.memory)
+        self._wanted_top_k = model.card.top_k if top_k == "auto" else top_k
 
     @property
     def model(self) -> STM:
@@ -180,7 +174,7 @@ class Segmenter(Exclusive):
             for earlier in before:
                 self._video.memorise(earlier)
             if before and before[-1].objects:
-                logits = self._follow(before[-1].objects, first)
+                logits = self._follow(before[-1], first)
             if ids is not None:
                 first.annotate(ids, objects)
                 logits = None
@@ -203,7 +197,7 @@ class Segmenter(Exclusive):
         self.memory.commit_read()
         self._video.memorise(last)
         try:
-            return self._commit(following, self._follow(last.objects, following) if last.objects else None)
+            return self._commit(following, self._follow(last, following) if last.objects else None)
         except BaseException:
             self.memory.roll_back_read()
             raise
@@ -213,7 +207,8 @@ class Segmenter(Exclusive):
         """Take the next frame with a mask that `step` gave it in an earlier run over the same frames.
 
         Nothing is read from memory, and only frames that the policy keeps are encoded, so that this costs a fraction of
-        a step. The memory differs from that of one run in that these frames are remembered with hard masks.
+        a step. The memory differs from that of one run in that these frames are remembered with hard masks, and a
+        network that looks at the masks of the frame before does not see these.
 
         Args:
             frame: of the first frame's size.
@@ -327,7 +322,8 @@ class Segmenter(Exclusive):
         return saved.extra
 
     def _empty_video(self, policy: MemoryPolicy | None) -> Video:
-        memory = self._new_memory(policy, store=self.store, value_dtype=self.value_dtype)
+        shared = {"shared_keys": True} if self.model.shares_keys else {}
+        memory = self._new_memory(policy, store=self.store, value_dtype=self.value_dtype, **shared)
         return Video(memory, self._network)
 
     @contextmanager
@@ -348,7 +344,7 @@ class Segmenter(Exclusive):
             "model": self._fingerprint,
             "policy": repr(self.memory.policy),
             "size": str(self.size),
-            "top_k": str(self.top_k),
+            "top_k": str(self._wanted_top_k),
             "value_dtype": str(self.value_dtype),
         }
         return identity if self.memory.part is None else identity | {"part": self.memory.part}
@@ -377,8 +373,8 @@ class Segmenter(Exclusive):
         last.index = -1
         return last
 
-    def _follow(self, objects: tuple[int, ...], frame: FrameState) -> Tensor:
-        return self._video.follow(objects, frame, top_k=self.top_k, backend=self.backend)
+    def _follow(self, last: FrameState, frame: FrameState) -> Tensor:
+        return self._video.follow(last, frame, top_k=self.top_k, backend=self.backend)
 
     def _commit(self, frame: FrameState, logits: Tensor | None = None) -> Segmentation:
         """Make a frame the current one; logits are None for those of its probabilities."""

@@ -49,11 +49,11 @@ class Video:
                 uncertainty=None if self.memory.policy.admission is None else frame.uncertainty(),
             )
 
-    def follow(self, objects: tuple[int, ...], frame: FrameState, *, top_k: int | None, backend: str) -> Tensor:
-        """Find the objects in memory in a new frame, which takes them.
+    def follow(self, last: FrameState, frame: FrameState, *, top_k: int | None, backend: str) -> Tensor:
+        """Find the objects of a frame in the one after it, which takes them.
 
         Args:
-            objects: their ids.
+            last: the frame before; all its objects are in memory.
             frame: without objects.
             top_k: see `Segmenter`.
             backend: likewise.
@@ -65,6 +65,6 @@ class Video:
             query = self._network.encode_query(frame)
         with self.times.measure("read"), cpu_engines.held(self.engines):
             readout = self.memory.read(query.key, top_k=top_k, backend=backend)
-        with self.times.measure("decode"):
-            logits = self._network.decode(frame, query, readout)
-        return frame.follow(objects, logits)
+        with self.times.measure("decode"), cpu_engines.held(self.engines):
+            logits = self._network.decode(frame, query, readout, last)
+        return frame.follow(last.objects, logits)

@@ -20,8 +20,8 @@ from stm_fast.memory.usage import UsageCounters
 class ObjectGroup:
     """Keys and values of O objects that joined in one frame.
 
-    If the policy looks at tokens and each object has its own keys, it is that of one object. There are K rows of keys:
-    O, or one if all objects share them. Policies then judge the group as a whole, see `Tokens`.
+    O is 1 if the policy looks at tokens and each object has keys of its own. There are K rows of keys: O, or 1 if all
+    objects share them. Policies then judge the group as a whole, see `Tokens`.
 
     It is a `stm_fast.memory.policies.ObjectMemory`, and composed of the attributes below.
 

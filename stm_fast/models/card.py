@@ -1,4 +1,4 @@
-"""The inference settings of a model: at which size it segments best, and what it needs of given masks."""
+"""The inference settings of a model: at which size it segments best, and how it remembers and reads."""
 
 from dataclasses import dataclass
 
@@ -13,11 +13,13 @@ class ModelCard:
         hole_size: holes and gaps of a given mask up to this many pixels wide are filled in what is remembered of it; 0
             fills none. An object behind spray or leaves has more of them than two memory locations can tell apart, and
             fades where they are.
+        top_k: number of best memory tokens that each location reads; None for all of them.
     """
 
     working_size: int = 480
     max_enlargement: float = 1.0
     hole_size: int = 0
+    top_k: int | None = None
 
     def best_size(self, shorter_side: int) -> int:
         """Return the shorter side, in pixels, at which frames of this shorter side are segmented best."""

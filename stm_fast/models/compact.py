@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from stm_fast.models.card import ModelCard
 from stm_fast.models.decoder import FineDecoder
 from stm_fast.models.efficientnet_lite import (
-    FEATURE_CHANNELS,
+    LAST_CHANNELS,
     STRIDE_2_CHANNELS,
     STRIDE_4_CHANNELS,
     STRIDE_8_CHANNELS,
@@ -34,12 +34,22 @@ FEATURE_SCALE = 0.25
 """Factor that brings the trunk's features to about unit variance."""
 
 
-class CosineKeyValueHead(KeyValueHead):
-    """A head whose keys all have one learned length, so that the similarity is a cosine up to that factor.
+def of_length(keys: Tensor, length: Tensor) -> Tensor:
+    """Give all keys `(N, C, h, w)` one length, so that their similarity is a cosine up to its square.
 
     With free lengths, the longest keys win the softmax whatever the query. Training then makes them longer still: the
     softmax becomes a hard maximum, mostly wrong, and has no gradient to recover.
     """
+    return (length * F.normalize(keys.float(), dim=1)).to(keys.dtype)
+
+
+def cells(masks: Tensor) -> Tensor:
+    """Average masks `(N, C, H, W)` over cells of 4×4 pixels: `(N, 16·C, H/16, W/16)`, those of a mask together."""
+    return F.pixel_unshuffle(F.avg_pool2d(masks, CELL), STM.stride // CELL)
+
+
+class CosineKeyValueHead(KeyValueHead):
+    """A head whose keys all have one learned length, see `of_length`."""
 
     def __init__(self, in_channels: int) -> None:
         super().__init__(in_channels, KEY_CHANNELS, VALUE_CHANNELS)
@@ -48,7 +58,7 @@ class CosineKeyValueHead(KeyValueHead):
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """`(N, in_channels, h, w)` -> `(N, 64, h, w)`, `(N, 256, h, w)`."""
         key, value = super().forward(features)
-        return (self.key_length * F.normalize(key.float(), dim=1)).to(key.dtype), value
+        return of_length(key, self.key_length), value
 
 
 class CompactQueryEncoder(nn.Module):
@@ -56,12 +66,12 @@ class CompactQueryEncoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.trunk = EfficientNetLite0()
+        self.trunk = EfficientNetLite0(dilated=True)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
         """Frames `(N, 3, H, W)` in [0, 1] -> 192 channels at stride 16, (40 at stride 8, 24 at 4, 32 at 2)."""
         stride4, stride2 = self.trunk.early(frames)
-        features, stride8 = self.trunk.late(stride4)
+        features, _, stride8 = self.trunk.late(stride4)
         return FEATURE_SCALE * features, (stride8, stride4, stride2)
 
 
@@ -76,16 +86,15 @@ class CompactMemoryEncoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.trunk = EfficientNetLite0()
+        self.trunk = EfficientNetLite0(dilated=True)
         self.mask_stem = nn.Conv2d(2, STRIDE_4_CHANNELS, 8, stride=4, padding=2, bias=False)
 
     def forward(self, frames: Tensor, masks: Tensor, others: Tensor) -> Tensor:
         """Frames `(1 or N, 3, H, W)` in [0, 1], masks and others `(N, 1, H, W)` -> `(N, 224, H/16, W/16)`."""
         both = torch.cat([masks, others], 1)
         stride4 = self.mask_stem(both) + self.trunk.early(frames)[0]
-        features, _ = self.trunk.late(stride4)
-        cells = F.pixel_unshuffle(F.avg_pool2d(both, CELL), STM.stride // CELL)
-        return torch.cat([FEATURE_SCALE * features, cells.to(features.dtype)], 1)
+        features, _, _ = self.trunk.late(stride4)
+        return torch.cat([FEATURE_SCALE * features, cells(both).to(features.dtype)], 1)
 
 
 def compact_stm() -> STM:
@@ -93,8 +102,8 @@ def compact_stm() -> STM:
     return STM(
         query_encoder=CompactQueryEncoder(),
         memory_encoder=CompactMemoryEncoder(),
-        query_head=CosineKeyValueHead(FEATURE_CHANNELS),
-        memory_head=CosineKeyValueHead(FEATURE_CHANNELS + MASK_CHANNELS),
+        query_head=CosineKeyValueHead(LAST_CHANNELS),
+        memory_head=CosineKeyValueHead(LAST_CHANNELS + MASK_CHANNELS),
         decoder=FineDecoder(
             VALUE_CHANNELS, (STRIDE_8_CHANNELS, STRIDE_4_CHANNELS, STRIDE_2_CHANNELS), DECODER_CHANNELS, FINE_CHANNELS
         ),
@@ -119,6 +128,6 @@ def start_from_classifier(model: STM, classifier: Mapping[str, Tensor]) -> None:
     parameters = dict(model.named_parameters())
     parameters["memory_encoder.mask_stem.weight"].zero_()
     memory_key = parameters["memory_head.key.weight"].zero_()
-    memory_key[:, :FEATURE_CHANNELS] = parameters["query_head.key.weight"]
+    memory_key[:, :LAST_CHANNELS] = parameters["query_head.key.weight"]
     parameters["memory_head.key.bias"].copy_(parameters["query_head.key.bias"])
-    parameters["memory_head.value.weight"][:, FEATURE_CHANNELS:] *= MASK_GAIN
+    parameters["memory_head.value.weight"][:, LAST_CHANNELS:] *= MASK_GAIN

@@ -1,7 +1,7 @@
-"""EfficientNet-Lite0 (Tan & Le, ICML 2019; Lite: ReLU6, no squeeze-and-excitation) up to stride 16.
+"""EfficientNet-Lite0 (Tan & Le, ICML 2019; Lite: ReLU6, no squeeze-and-excitation) without its classifier.
 
 Batch norm is folded into the convolutions: the trunk is fine-tuned with the statistics of its pretraining, and every
-layer is a convolution with a bias. The 192-channel stage, at stride 32 in the classifier, stays at 16 and is dilated.
+layer is a convolution with a bias.
 """
 
 from collections.abc import Mapping
@@ -37,14 +37,14 @@ BLOCKS = (
     BlockSpec(80, 112, 6, 5),
     BlockSpec(112, 112, 6, 5),
     BlockSpec(112, 112, 6, 5),
-    BlockSpec(112, 192, 6, 5),
-    BlockSpec(192, 192, 6, 5, dilation=2),
-    BlockSpec(192, 192, 6, 5, dilation=2),
-    BlockSpec(192, 192, 6, 5, dilation=2),
+    BlockSpec(112, 192, 6, 5, stride=2),
+    BlockSpec(192, 192, 6, 5),
+    BlockSpec(192, 192, 6, 5),
+    BlockSpec(192, 192, 6, 5),
 )
-EARLY_BLOCKS, STRIDE_8_BLOCKS = 3, 5
-"""Number of blocks up to stride 4, and up to stride 8."""
-STRIDE_2_CHANNELS, STRIDE_4_CHANNELS, STRIDE_8_CHANNELS, FEATURE_CHANNELS = 32, 24, 40, 192
+EARLY_BLOCKS, STRIDE_8_BLOCKS, STRIDE_16_BLOCKS = 3, 5, 11
+"""Number of blocks up to stride 4, up to stride 8, and up to stride 16."""
+STRIDE_2_CHANNELS, STRIDE_4_CHANNELS, STRIDE_8_CHANNELS, STRIDE_16_CHANNELS, LAST_CHANNELS = 32, 24, 40, 112, 192
 
 
 class InvertedResidual(nn.Module):
@@ -67,13 +67,24 @@ class InvertedResidual(nn.Module):
         return out
 
 
-class EfficientNetLite0(nn.Module):
-    """The trunk, in two parts so that masks can enter between them."""
+def _dilated(spec: BlockSpec) -> BlockSpec:
+    """Return a block of the last stage that computes the same on a grid of stride 16, and between its points."""
+    return spec._replace(stride=1) if spec.stride == 2 else spec._replace(dilation=2)
 
-    def __init__(self) -> None:
+
+class EfficientNetLite0(nn.Module):
+    """The trunk, in parts between which masks can enter and features leave.
+
+    Args:
+        dilated: whether the last stage stays at stride 16, dilated, instead of stride 32. Its weights are the same, and
+            so is what it computes for every second row and column; the others take three times as long as these.
+    """
+
+    def __init__(self, *, dilated: bool) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, 32, 3, stride=2, padding=1)
-        self.blocks = nn.ModuleList(InvertedResidual(spec) for spec in BLOCKS)
+        last = [_dilated(spec) if dilated else spec for spec in BLOCKS[STRIDE_16_BLOCKS:]]
+        self.blocks = nn.ModuleList(InvertedResidual(spec) for spec in (*BLOCKS[:STRIDE_16_BLOCKS], *last))
 
     def early(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """RGB `(N, 3, H, W)` in [0, 1] -> 24 channels at stride 4, 32 channels at stride 2."""
@@ -82,14 +93,17 @@ class EfficientNetLite0(nn.Module):
             x = block(x)
         return x, stride2
 
-    def late(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """24 channels at stride 4 -> 192 channels at stride 16, 40 channels at stride 8."""
+    def late(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """24 channels at stride 4 -> 192 channels of the last stage, 112 at stride 16, 40 at stride 8."""
         for block in self.blocks[EARLY_BLOCKS:STRIDE_8_BLOCKS]:
             x = block(x)
         stride8 = x
-        for block in self.blocks[STRIDE_8_BLOCKS:]:
+        for block in self.blocks[STRIDE_8_BLOCKS:STRIDE_16_BLOCKS]:
             x = block(x)
-        return x, stride8
+        stride16 = x
+        for block in self.blocks[STRIDE_16_BLOCKS:]:
+            x = block(x)
+        return x, stride16, stride8
 
 
 _NORM = ("running_mean", "running_var", "weight", "bias")

@@ -36,11 +36,16 @@ class STM(nn.Module):
         query_encoder: frames -> (features at stride 16, skips from coarse to fine).
         memory_encoder: frames, object masks, masks of the other objects -> features at stride 16.
         query_head: features -> (key, value).
-        memory_head: features -> (key, value).
+        memory_head: features -> (key, value). None if the keys of a frame in memory are those that it had as a query:
+            `memory_encoder` then takes the query's value, object masks and masks of the other objects, and returns
+            values.
         decoder: readout, query value, skips -> logits `(N, 2, H, W)`.
         card: inference settings; None for the defaults.
+        guided: whether the decoder takes a fourth argument: the soft masks found in the frame before, those of each
+            object and of the others, each `(N, 1, H, W)`; or None.
 
     Attributes:
+        guided: see above.
         card: the inference settings. They take no part in the arithmetic: `Segmenter` follows them.
     """
 
@@ -51,9 +56,11 @@ class STM(nn.Module):
         query_encoder: nn.Module,
         memory_encoder: nn.Module,
         query_head: nn.Module,
-        memory_head: nn.Module,
+        memory_head: nn.Module | None,
         decoder: nn.Module,
         card: ModelCard | None = None,
+        *,
+        guided: bool = False,
     ) -> None:
         super().__init__()
         self.query_encoder = query_encoder
@@ -62,6 +69,7 @@ class STM(nn.Module):
         self.memory_head = memory_head
         self.decoder = decoder
         self.card = card or ModelCard()
+        self.guided = guided
 
     def encode_query(self, frames: Tensor) -> QueryFeatures:
         """Return keys, values and skips of RGB frames `(N, 3, H, W)` in [0, 1]; H and W are multiples of 16."""
@@ -69,18 +77,38 @@ class STM(nn.Module):
         key, value = self.query_head(features)
         return QueryFeatures(key, value, skips)
 
-    def encode_memory(self, frames: Tensor, masks: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    @property
+    def shares_keys(self) -> bool:
+        """Whether the keys of a frame in memory are those that it had as a query, the same for all objects."""
+        return self.memory_head is None
+
+    def encode_memory(
+        self, frames: Tensor, masks: Tensor, others: Tensor, query: QueryFeatures | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return keys `(N, Ck, h, w)` and values `(N, Cv, h, w)` of N object instances.
 
         Args:
             frames: RGB `(1 or N, 3, H, W)` in [0, 1].
             masks: soft mask of each object `(N, 1, H, W)`.
             others: sum of the other objects' masks, clamped to [0, 1] `(N, 1, H, W)`.
+            query: what `encode_query` returned for the frames; None if it was not called. Networks that do not share
+                keys have no use for it.
         """
-        key, value = self.memory_head(self.memory_encoder(frames, masks, others))
-        return key, value
+        if self.memory_head is not None:
+            key, value = self.memory_head(self.memory_encoder(frames, masks, others))
+            return key, value
+        query = query or self.encode_query(frames)
+        return query.key.expand(len(masks), -1, -1, -1), self.memory_encoder(query.value, masks, others)
 
-    def decode(self, readout: Tensor, query: QueryFeatures) -> Tensor:
-        """Return object probabilities `(N, H, W)`, float32, from the readout `(N, Cv, h, w)` of the memory."""
-        logits: Tensor = self.decoder(readout, query.value, query.skips)
+    def decode(self, readout: Tensor, query: QueryFeatures, previous: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Return object probabilities `(N, H, W)`, float32.
+
+        Args:
+            readout: `(N, Cv, h, w)`, from the memory.
+            query: features of the frame, or of each object's.
+            previous: soft masks of each object and of the others in the frame before, each `(N, 1, H, W)`; None if
+                there are none. Networks that are not guided have no use for them.
+        """
+        guide = (previous,) if self.guided else ()
+        logits: Tensor = self.decoder(readout, query.value, query.skips, *guide)
         return torch.softmax(logits.float(), dim=1)[:, 1]

@@ -18,7 +18,8 @@ from stm_fast.models.layouts import official_name, torchvision_name
 from stm_fast.models.resnet50 import resnet50_stm
 from stm_fast.models.stm import STM
 
-_SHIPPED = Path(__file__).parent / "weights" / "compact.safetensors"
+_WEIGHTS = Path(__file__).parent / "weights"
+_SHIPPED = {name: _WEIGHTS / f"{name.replace('-', '_')}.safetensors" for name in ("compact", "compact-one-trunk")}
 _NAMES_SHOWN = 20
 _logger = logging.getLogger(__name__)
 
@@ -29,7 +30,17 @@ def _compact() -> STM:
     return compact_stm()
 
 
-ARCHITECTURES: dict[str, Callable[[], STM]] = {"compact": _compact, "resnet50": resnet50_stm}
+def _one_trunk() -> STM:
+    from stm_fast.models.compact_one_trunk import one_trunk_stm
+
+    return one_trunk_stm()
+
+
+ARCHITECTURES: dict[str, Callable[[], STM]] = {
+    "compact": _compact,
+    "compact-one-trunk": _one_trunk,
+    "resnet50": resnet50_stm,
+}
 
 
 class Weights(NamedTuple):
@@ -56,9 +67,10 @@ def load_model(
     """Return an STM network in evaluation mode.
 
     Args:
-        name_or_path: "compact" (small; trained weights come with the package), "resnet50" (the original network; random
-            weights, with a warning, unless `weights` are given), or a file: the released `STM_weights.pth`, or a
-            `.safetensors` written by `save_model`.
+        name_or_path: "compact" (small; trained weights come with the package), "compact-one-trunk" (likewise, several
+            times as fast and less accurate), "resnet50" (the original network; random weights, with a warning, unless
+            `weights` are given), or a file: the released `STM_weights.pth`, or a `.safetensors` written by
+            `save_model`.
         weights: with a name only: a file of either kind above, or, for "resnet50", a torchvision `resnet50` state dict
             that initialises both encoders.
         device: where the model goes.
@@ -77,8 +89,8 @@ def load_model(
         model = ARCHITECTURES[name]()
         if weights is not None:
             load_weights(model, weights, architecture=name)
-        elif name == "compact":
-            load_weights(model, _SHIPPED, architecture=name)
+        elif name in _SHIPPED:
+            load_weights(model, _SHIPPED[name], architecture=name)
         else:
             warnings.warn(
                 f"load_model({name!r}) without weights: they are random, and masks will be as well; give weights=, or "
@@ -113,7 +125,7 @@ def save_model(
     Args:
         model: the network, on any device.
         path: a file name ending in `.safetensors`.
-        architecture: "compact" or "resnet50"; `load_model(path)` builds the model by it.
+        architecture: a name of `ARCHITECTURES`; `load_model(path)` builds the model by it.
         metadata: further strings for the header of the file.
         dtype: floating type of the weights on disk. Vectors (biases, batch norm) stay float32: they weigh nothing.
 
@@ -157,7 +169,7 @@ def load_weights(model: STM, source: str | PathLike[str] | Weights, *, architect
         model: the network to fill, of this `architecture`.
         source: a file, or what `read_weights` returned, with our names, the official ones or torchvision's. The last
             fill the encoders alone; their fourth stage and classifier are ignored.
-        architecture: "compact" or "resnet50".
+        architecture: a name of `ARCHITECTURES`.
 
     Raises:
         WeightsError: entries are missing, unknown or of another shape; or the file belongs to another architecture.

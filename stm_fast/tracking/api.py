@@ -27,7 +27,7 @@ def track(
     memory: str = "auto",
     memory_every: int = 5,
     memory_limit: int | str | None = None,
-    top_k: int | None = None,
+    top_k: int | str | None = "auto",
     backend: str = "auto",
     offload: str = "none",
     offload_to: str | Path | None = None,
@@ -54,7 +54,8 @@ def track(
         masks: the prompts: the mask of the first frame, or masks of several frames. A file, a folder of files named
             like their frames, an integer array `(H, W)` of ids, or a mapping from numbers or names of frames to files
             or arrays. None if the first correction shows the objects.
-        model: "compact", "resnet50" with `weights`, a file of weights, or a network from `load_model`.
+        model: "compact", "compact-one-trunk" (faster, less accurate), "resnet50" with `weights`, a file of weights, or
+            a network from `load_model`.
         weights: file of the weights of a model given by name.
         size: shorter side, in pixels, that the network works at; "auto" for the model's best.
         dtype: "auto", "float32", "bfloat16" or "float16"; ignored if `model` is a network.
@@ -62,7 +63,7 @@ def track(
         memory: "auto", "official", "window:N", "least-used:N", "long-term" or "diverse".
         memory_every: distance between remembered frames.
         memory_limit: maximum size of the memory in bytes, a number or a text such as "4GB".
-        top_k: read only the k best memory tokens.
+        top_k: read only the k best memory tokens; "auto" for as many as suit the model, None for all.
         backend: of the memory read.
         offload: where remembered frames move to: "none", "host" or "disk".
         offload_to: folder for "disk".

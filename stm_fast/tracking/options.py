@@ -30,7 +30,8 @@ class TrackOptions:
     """How to track a video; the defaults are those of the command line.
 
     Attributes:
-        model: "compact", "resnet50" with `weights`, or a file: STM_weights.pth or .safetensors.
+        model: "compact", "compact-one-trunk" (faster, less accurate), "resnet50" with `weights`, or a file:
+            STM_weights.pth or .safetensors.
         weights: file of the weights of a model given by name.
         size: shorter side, in pixels, that the network works at; smaller frames keep their size. "auto" for the
             model's best, None for the frames' own.
@@ -38,7 +39,7 @@ class TrackOptions:
         memory: "auto", "official", "window:N", "least-used:N", "long-term", "long-term:N", "diverse" or "diverse:N";
             see `stm_fast.memory.presets`.
         memory_limit: maximum size of the memory in bytes, a number or a text such as "4GB"; None for no limit.
-        top_k: read only the k best memory tokens; None for all.
+        top_k: read only the k best memory tokens; "auto" for as many as suit the model, None for all.
         device: "auto", "cpu", "cuda", "cuda:1" ...
         dtype: "float32", "bfloat16", "float16", or "auto": bfloat16 if the processor has instructions for it.
         backend: of the memory read, see `stm_fast.memory_read`.
@@ -52,7 +53,7 @@ class TrackOptions:
     memory_every: int = 5
     memory: str = "auto"
     memory_limit: int | str | None = None
-    top_k: int | None = None
+    top_k: int | str | None = "auto"
     device: str = "auto"
     dtype: str = "auto"
     backend: str = "auto"
@@ -94,7 +95,7 @@ class TrackOptions:
             model,
             policy=parse_memory(memory, self.memory_every, max_bytes),
             size=self._size(min(frame_size)),
-            top_k=self.top_k,
+            top_k=self._top_k(),
             backend=self.backend,
             store=store,
         )
@@ -115,7 +116,7 @@ class TrackOptions:
             raise ArgumentError(
                 "offload", f"{self.offload} needs a memory without limit: leave out memory and memory limit"
             )
-        if self.top_k is not None:
+        if self._top_k() not in ("auto", None):
             raise ArgumentError("offload", f"{self.offload} reads the whole memory: leave out top-k")
         if self.offload == "host":
             if device == "cpu":
@@ -126,6 +127,13 @@ class TrackOptions:
         if folder is None:
             raise ArgumentError("offload", "disk needs a folder to write to")
         return DiskStore(folder)
+
+    def _top_k(self) -> int | Literal["auto"] | None:
+        if isinstance(self.top_k, str):
+            if self.top_k != "auto":
+                raise ArgumentError("top_k", f"must be a number, auto, or None for all, got {self.top_k}")
+            return "auto"
+        return self.top_k
 
     def _size(self, shorter_side: int) -> int | Literal["auto"] | None:
         if isinstance(self.size, str):

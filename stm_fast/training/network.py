@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from stm_fast.models.aggregation import aggregate
-from stm_fast.models.stm import STM
+from stm_fast.models.stm import STM, QueryFeatures
 from stm_fast.ops import memory_read
 from stm_fast.training.clip_memory import ClipMemory
 
@@ -45,19 +45,29 @@ class Rollout(nn.Module):
         """
         clips, length = frames.shape[:2]
         slots = int(slot.max()) + 1
-        query = self.model.encode_query(_channels_last(frames[:, 1:].flatten(0, 1)))
+        first = 0 if self.model.shares_keys else 1
+        query = self.model.encode_query(_channels_last(frames[:, first:].flatten(0, 1)))
+
+        def features(time: int, *, skips: bool = True) -> QueryFeatures:
+            wanted = query if skips else query._replace(skips=())
+            return wanted.select(clip * (length - first) + time - first)
+
         memory = ClipMemory(length - 1)
         logits = []
-        soft = (masks[clip, 0] == (slot + 1)[:, None, None]).float()
+        soft = (masks[clip, 0] == (slot + 1)[:, None, None]).float()[:, None]
         for time in range(1, length):
-            total = _by_clip(soft, clip, slot, (clips, slots)).sum(1)
-            others = (total[clip] - soft).clamp(0, 1)
+            total = _by_clip(soft[:, 0], clip, slot, (clips, slots)).sum(1)
+            others = (total[clip, None] - soft).clamp(0, 1)
             past = _channels_last(frames[clip, time - 1])
-            memory.append(*self.model.encode_memory(past, soft[:, None], others[:, None]))
-            present = query.select(clip * (length - 1) + time - 1)
-            probabilities = self.model.decode(self.read(present.key, memory.keys, memory.values), present)
+            remembered = (features(time - 1, skips=False),) if self.model.shares_keys else ()
+            memory.append(*self.model.encode_memory(past, soft, others, *remembered))
+            present = features(time)
+            readout = self.read(present.key, memory.keys, memory.values)
+            # True masks do not guide the decoder: they would teach it to trust masks more than it may later.
+            guide = ((soft, others),) if self.model.guided and time > 1 else ()
+            probabilities = self.model.decode(readout, present, *guide)
             logits.append(aggregate(_by_clip(probabilities, clip, slot, (clips, slots)), dim=1))
-            soft = torch.softmax(logits[-1], 1)[clip, slot + 1]
+            soft = torch.softmax(logits[-1], 1)[clip, slot + 1][:, None]
         return torch.stack(logits, 1)
 
 

@@ -29,6 +29,8 @@ def freeze(model: nn.Module, parts: tuple[str, ...]) -> None:
             module.requires_grad_(False)
         if "depthwise" in parts and isinstance(module, DepthwiseConv2d):
             module.weight.requires_grad_(False)
+        if "trunk" in parts and isinstance(module, EfficientNetLite0):
+            module.requires_grad_(False)
         if "early" in parts and isinstance(module, EfficientNetLite0):
             module.stem.requires_grad_(False)
             module.blocks[:EARLY_BLOCKS].requires_grad_(False)

@@ -218,8 +218,9 @@ class Recipe:
     """A training run.
 
     Attributes:
-        model: name of the network: "resnet50" or "compact".
-        start: weights to start from: "none" (random), "imagenet" (an ImageNet classifier in the trunks), or a file.
+        model: name of the network: "resnet50", "compact" or "compact-one-trunk".
+        start: weights to start from: "none" (random), "imagenet" (an ImageNet classifier in the trunks), or a file; for
+            "compact-one-trunk" also one of "compact", of which it takes trunk and keys.
         data: datasets, in the proportions of their sizes times `repeat`.
         augmentation: how clips are varied: "paper" or "stcn", the presets of `stm_fast.training.augment.presets`.
         rounds: in order.
@@ -227,7 +228,8 @@ class Recipe:
         optimizer: how.
         ema: decay of averaged weights, which are validated and kept in place of the last ones; 0 for none.
         freeze: weights that keep their values: "batch-norm" (scale and shift), "depthwise" (kernels of depthwise
-            convolutions), "early" (a compact trunk up to stride 4). Statistics of batch norm never change.
+            convolutions), "early" (a compact trunk up to stride 4), "trunk" (all of it). Statistics of batch norm never
+            change.
         precision: of activations: "fp32", "bf16" or "fp16". Weights and optimizer are always float32.
         validation: how weights are compared.
         synthetic: clips of the layout `synthetic`.

@@ -6,9 +6,11 @@ from collections.abc import Collection, Iterator
 from stm_fast.errors import StmFastError
 from stm_fast.training.recipe import DataEntry, Recipe, Round, Stage
 
-MODELS = ("resnet50", "compact")
+MODELS = ("resnet50", "compact", "compact-one-trunk")
+GUIDED = ("compact-one-trunk",)
+"""Networks whose decoder sees the masks of the frame before from frame 2 of a clip on."""
 PRECISIONS = ("fp32", "bf16", "fp16")
-FREEZABLE = ("batch-norm", "depthwise", "early")
+FREEZABLE = ("batch-norm", "depthwise", "early", "trunk")
 SCHEDULES = ("constant", "poly", "step", "trapezoid")
 OPTIMIZERS = ("adam", "adamw")
 SCORES = ("loss", "j", "jf")
@@ -50,6 +52,8 @@ def _problems(recipe: Recipe) -> Iterator[_Problem]:
         yield "rounds", (), "must have at least one round"
     for index, part in enumerate(recipe.rounds):
         yield from _round_problems(f"rounds.{index}", part)
+        if recipe.model in GUIDED:
+            yield from _unguided_stages(f"rounds.{index}", part)
         if not recipe.data_of(part):
             yield f"rounds.{index}.data", (), "must name a dataset, or `data` must"
     for index, entry in enumerate(recipe.data):
@@ -73,6 +77,12 @@ def _round_problems(name: str, part: Round) -> Iterator[_Problem]:
     yield from _one_of(f"{name}.schedule.name", schedule.name, SCHEDULES)
     for key in ("rate", "warmup", "power", "factor", "decay"):
         yield from _at_least(f"{name}.schedule.{key}", getattr(schedule, key), 0)
+
+
+def _unguided_stages(name: str, part: Round) -> Iterator[_Problem]:
+    """Yield stages that leave weights without a gradient, with which processes that train together cannot go on."""
+    for index, stage in enumerate(part.stages):
+        yield from _at_least(f"{name}.stages.{index}.frames", stage.frames, 3)
 
 
 def _stage_problems(name: str, stage: Stage) -> Iterator[_Problem]:

@@ -6,10 +6,14 @@ import torch
 from torch import Tensor
 
 from stm_fast.errors import StmFastError, WeightsError
-from stm_fast.models.compact import start_from_classifier
+from stm_fast.models import compact, compact_one_trunk
 from stm_fast.models.stm import STM
-from stm_fast.models.weight_files import load_weights
+from stm_fast.models.weight_files import load_weights, read_weights
 
+_FROM_CLASSIFIER = {
+    "compact": compact.start_from_classifier,
+    "compact-one-trunk": compact_one_trunk.start_from_classifier,
+}
 RESNET50_ADDRESS = "https://download.pytorch.org/models/resnet50-0676ba61.pth"
 """Torchvision's ResNet-50 of 2017, which the original starts from."""
 _RESNET50_FILES = ("resnet50-0676ba61.pth", "resnet50-19c8e357.pth", "resnet50-11ad3fa6.pth")
@@ -21,7 +25,7 @@ def give_start(model: STM, architecture: str, start: str) -> None:
 
     Args:
         model: the network, with random weights.
-        architecture: "compact" or "resnet50".
+        architecture: a name of `stm_fast.models.weight_files.ARCHITECTURES`.
         start: "none", "imagenet" or a file; see `Recipe.start`.
 
     Raises:
@@ -32,10 +36,15 @@ def give_start(model: STM, architecture: str, start: str) -> None:
         return
     if start != "imagenet" and not Path(start).is_file():
         raise WeightsError(f"start={start}: no such file; it must be a file of weights, imagenet or none")
-    if start == "imagenet" and architecture == "compact":
-        start_from_classifier(model, lite0_classifier())
+    weights = None if start == "imagenet" else read_weights(start)
+    if weights is None and architecture in _FROM_CLASSIFIER:
+        _FROM_CLASSIFIER[architecture](model, lite0_classifier())
+    elif weights is not None and (architecture, weights.architecture) == ("compact-one-trunk", "compact"):
+        two_trunks = compact.compact_stm()
+        load_weights(two_trunks, weights, architecture="compact")
+        compact_one_trunk.start_from_two_trunks(model, two_trunks.state_dict())
     else:
-        load_weights(model, resnet50_file() if start == "imagenet" else start, architecture=architecture)
+        load_weights(model, weights or resnet50_file(), architecture=architecture)
 
 
 def resnet50_file() -> Path:

@@ -15,6 +15,7 @@ from stm_fast.errors import RunStateError
 from stm_fast.inference import run_state
 from stm_fast.media.notices import MediaNotice
 from stm_fast.memory import presets
+from stm_fast.models.compact_one_trunk import one_trunk_stm
 from stm_fast.models.stm import STM
 from stm_fast.ops import compiled, cpu_engines
 from stm_fast.ops.backends import cpu
@@ -85,6 +86,26 @@ def test_a_saved_segmenter_keeps_the_engine_that_read(
 
 
 @pytest.mark.skipif(len(compiled.instruction_sets()) < 2, reason="this machine executes one instruction set only")
+def test_reads_inside_a_network_keep_their_engine_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_by: list[str]
+) -> None:
+    monkeypatch.delenv("STM_FAST_CPU_ISA", raising=False)
+    path, frame = tmp_path / "state.safetensors", np.zeros((32, 32, 3), np.uint8)
+    best, least = compiled.instruction_sets()[0], compiled.instruction_sets()[-1]
+    whole, resumed = (Segmenter(one_trunk_stm(), top_k=None) for _ in range(2))
+    resumed.model.load_state_dict(whole.model.state_dict())
+    monkeypatch.setattr(cpu_engines, "_chosen", {"small": least})
+    whole.start(frame, np.ones((32, 32), np.uint8))
+    whole.step(frame)
+    whole.save(path)
+    monkeypatch.setattr(cpu_engines, "_chosen", {"small": best})
+    read_by.clear()
+    resumed.restore(path)
+    resumed.step(frame)
+    assert read_by == [least, least]
+
+
+@pytest.mark.skipif(len(compiled.instruction_sets()) < 2, reason="this machine executes one instruction set only")
 def test_a_notice_tells_of_a_state_whose_engine_is_missing(
     model: STM, paint: Blocks, ids: Blocks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_by: list[str]
 ) -> None:
@@ -121,7 +142,7 @@ def test_a_state_goes_with_its_model_and_settings(model: STM, paint: Blocks, ids
         Segmenter(model, top_k=3).restore(path)
     with torch.no_grad():
         model.query_head.gain += 1
-    with pytest.raises(RunStateError, match="saved with model"):
+    with pytest.raises(RunStateError, match="saved with other weights"):
         Segmenter(model).restore(path)
     assert segmenter.objects == (1,)
 

@@ -276,7 +276,7 @@ def test_the_model_given_is_left_alone(model: STM, paint: Blocks, ids: Blocks) -
     ("arguments", "message"),
     [
         ({"size": 8}, 'size must be at least 16 pixels, "auto" or None, got 8'),
-        ({"top_k": 0}, "top_k must be at least 1 or None"),
+        ({"top_k": 0}, 'top_k must be at least 1, "auto" or None'),
         ({"top_k": 3, "store": HostStore()}, "top_k must be None with a store.*got 3"),
         ({"policy": MemoryPolicy(max_frames=3), "store": HostStore()}, "policy must have no bound.*max_frames=3"),
         ({"top_k": 3, "value_dtype": torch.int8}, "top_k must be None with values in int8.*got 3"),

@@ -111,7 +111,8 @@ def test_not_a_state_dict(tmp_path: Path, content: object, seen: str) -> None:
 
 def test_missing_file_names_the_models() -> None:
     with pytest.raises(
-        WeightsError, match=r"resnet51: no such file, and no model of that name .*'compact', 'resnet50'"
+        WeightsError,
+        match=r"resnet51: no such file, and no model of that name .*'compact', 'compact-one-trunk', 'resnet50'",
     ):
         load_model("resnet51")
 
@@ -181,7 +182,9 @@ def test_save_in_float32_is_exact_and_leaves_nothing_else(official_model: STM, t
     loaded = load_model(tmp_path / "m.safetensors")
     assert all(map(torch.equal, loaded.state_dict().values(), official_model.state_dict().values()))
     assert [path.name for path in tmp_path.iterdir()] == ["m.safetensors"]
-    with pytest.raises(ValueError, match="architecture must be one of 'compact', 'resnet50', got 'tiny'"):
+    with pytest.raises(
+        ValueError, match="architecture must be one of 'compact', 'compact-one-trunk', 'resnet50', got 'tiny'"
+    ):
         save_model(official_model, tmp_path / "n.safetensors", architecture="tiny")
 
 

