@@ -1,10 +1,10 @@
 """Accuracy and speed of a model on annotated clips, as README and the model card report.
 
-    STM_FAST_DATA=data python -m benchmarks.system.accuracy [MODEL]
+    STM_FAST_DATA=data python -m benchmarks.system.accuracy [MODEL] [SET]
 
-STM_FAST_DATA holds `davis2016/` (with a list `dev` of clips), `chair/` and `schoolgirls/`; missing ones are skipped.
-Prints Markdown: machine and versions, then a line per clip with J&F, J, F, frames per second, and the memory read's
-share of the time. Masks go to a temporary folder.
+STM_FAST_DATA holds `davis2016/` (with a list SET of clips, `dev6` by default), `chair/` and `schoolgirls/`; missing
+ones are skipped. Prints Markdown: machine and versions, then a line per clip with J&F, J, F, frames per second, and the
+memory read's share of the time. Masks go to a temporary folder.
 """
 
 import os
@@ -19,14 +19,12 @@ from stm_fast.evaluation.object_score import MeanScore
 from stm_fast.evaluation.run import run_clip
 from stm_fast.tracking.options import TrackOptions
 
-DATASETS = (
-    ("davis2016", "dev6", "davis2016"),
-    ("chair", None, "folder"),
-    ("schoolgirls", None, "folder"),
-)
+DATASETS = {"davis2016": "davis2016", "chair": "folder", "schoolgirls": "folder"}
+"""Layouts by folder."""
 
 
-def main(model: str = "compact") -> None:
+def main(model: str = "compact", davis_set: str = "dev6") -> None:
+    """Print the table."""
     data = Path(os.environ["STM_FAST_DATA"])
     options = TrackOptions(model=model)
     network = options.load()
@@ -35,11 +33,11 @@ def main(model: str = "compact") -> None:
     print(
         "| dataset | clip | objects | frames | J&F | J | F | frames/s | read |\n|---|---|---|---|---|---|---|---|---|"
     )
-    for name, subset, layout in DATASETS:
+    for name, layout in DATASETS.items():
         if not (data / name).is_dir():
             continue
         scores = []
-        dataset = open_videos(layout, data / name, subset)
+        dataset = open_videos(layout, data / name, davis_set if layout == "davis2016" else None)
         for clip in dataset:
             with tempfile.TemporaryDirectory() as out:
                 segmenter = options.segmenter(network, clip.open().size)
