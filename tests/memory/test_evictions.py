@@ -165,7 +165,7 @@ def test_a_share_of_the_prototypes_is_left_to_the_object() -> None:
     ids=["official", "window", "least-used", "long-term", "diverse"],
 )
 @pytest.mark.parametrize("value_dtype", [None, torch.bfloat16, torch.int8], ids=str)
-def test_a_memory_goes_on_where_its_state_was_taken(policy: MemoryPolicy, value_dtype: torch.dtype | None) -> None:
+def test_a_memory_resumes_where_its_state_was_taken(policy: MemoryPolicy, value_dtype: torch.dtype | None) -> None:
     """To the same bits."""
     bank, other = (MemoryBank(policy, value_dtype=value_dtype) for _ in range(2))
     for index in range(40):

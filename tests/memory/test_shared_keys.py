@@ -125,7 +125,7 @@ def test_removing_an_object_leaves_the_keys_where_they_are() -> None:
 
 @pytest.mark.parametrize("name", POLICIES)
 @pytest.mark.parametrize("value_dtype", [None, torch.int8], ids=str)
-def test_a_memory_goes_on_where_its_state_was_taken(name: str, value_dtype: torch.dtype | None) -> None:
+def test_a_memory_resumes_where_its_state_was_taken(name: str, value_dtype: torch.dtype | None) -> None:
     """To the same bits."""
     bank, other = (MemoryBank(POLICIES[name], value_dtype=value_dtype, shared_keys=True) for _ in range(2))
     objects = 3
