@@ -77,7 +77,7 @@ class FrameNetwork:
         for rows in _groups(frame, len(readout)):
             given = () if guide is None else ((guide[0][rows], guide[1][rows]),)
             parts.append(frame.geometry.unpad(self.model.decode(readout[rows], query, *given)))
-        return aggregate(torch.cat(parts) if len(parts) > 1 else parts[0])
+        return aggregate(_joined(parts))
 
     def encode_memory(self, frame: FrameState) -> tuple[Tensor, Tensor, Tensor]:
         """Encode a frame and its masks (STM paper, section 3.1).

@@ -60,9 +60,8 @@ class Segmenter(Exclusive):
             see `stm_fast.memory.stores`. None keeps them on the device.
         value_dtype: what memory values are stored in, see `stm_fast.memory.bank.MemoryBank`.
         memory: what makes the memory, from a policy, a store and a value_dtype, and with `shared_keys=True` for a model
-            that shares keys: `MemoryBank`, or
-            `stm_fast.memory.distributed.ShardedMemory` for one that several processes share, which then all follow the
-            same video in step.
+            that shares keys: `MemoryBank`, or `stm_fast.memory.distributed.ShardedMemory` for one that several
+            processes share, which then all follow the same video in step.
     """
 
     def __init__(
