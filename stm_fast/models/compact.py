@@ -9,16 +9,15 @@ from torch.nn import functional as F
 from stm_fast.models.card import ModelCard
 from stm_fast.models.decoder import FineDecoder
 from stm_fast.models.efficientnet_lite import (
-    LAST_CHANNELS,
-    STRIDE_2_CHANNELS,
-    STRIDE_4_CHANNELS,
-    STRIDE_8_CHANNELS,
-    EfficientNetLite0,
+    LITE0,
+    STEM_CHANNELS,
+    EfficientNetLite,
     folded_weights,
 )
 from stm_fast.models.encoders import KeyValueHead
 from stm_fast.models.stm import STM
 
+_, _STRIDE_4, _STRIDE_8, _, _, _LAST = LITE0.channels
 KEY_CHANNELS = 64
 KEY_LENGTH = 16.0
 """Length of all keys before training; similarities, <q, k>/√64, are then between −32 and 32."""
@@ -66,7 +65,7 @@ class CompactQueryEncoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.trunk = EfficientNetLite0(dilated=True)
+        self.trunk = EfficientNetLite(LITE0, dilated=True)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
         """Frames `(N, 3, H, W)` in [0, 1] -> 192 channels at stride 16, (40 at stride 8, 24 at 4, 32 at 2)."""
@@ -86,8 +85,8 @@ class CompactMemoryEncoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.trunk = EfficientNetLite0(dilated=True)
-        self.mask_stem = nn.Conv2d(2, STRIDE_4_CHANNELS, 8, stride=4, padding=2, bias=False)
+        self.trunk = EfficientNetLite(LITE0, dilated=True)
+        self.mask_stem = nn.Conv2d(2, _STRIDE_4, 8, stride=4, padding=2, bias=False)
 
     def forward(self, frames: Tensor, masks: Tensor, others: Tensor) -> Tensor:
         """Frames `(1 or N, 3, H, W)` in [0, 1], masks and others `(N, 1, H, W)` -> `(N, 224, H/16, W/16)`."""
@@ -102,10 +101,10 @@ def compact_stm() -> STM:
     return STM(
         query_encoder=CompactQueryEncoder(),
         memory_encoder=CompactMemoryEncoder(),
-        query_head=CosineKeyValueHead(LAST_CHANNELS),
-        memory_head=CosineKeyValueHead(LAST_CHANNELS + MASK_CHANNELS),
+        query_head=CosineKeyValueHead(_LAST),
+        memory_head=CosineKeyValueHead(_LAST + MASK_CHANNELS),
         decoder=FineDecoder(
-            VALUE_CHANNELS, (STRIDE_8_CHANNELS, STRIDE_4_CHANNELS, STRIDE_2_CHANNELS), DECODER_CHANNELS, FINE_CHANNELS
+            VALUE_CHANNELS, (_STRIDE_8, _STRIDE_4, STEM_CHANNELS), DECODER_CHANNELS, FINE_CHANNELS
         ),
         card=ModelCard(working_size=608, max_enlargement=4 / 3, hole_size=STM.stride),
     )
@@ -122,12 +121,12 @@ def start_from_classifier(model: STM, classifier: Mapping[str, Tensor]) -> None:
         model: made by `compact_stm`.
         classifier: EfficientNet-Lite0's state dict; see `folded_weights`.
     """
-    trunk = folded_weights(classifier)
+    trunk = folded_weights(classifier, LITE0)
     for encoder in ("query_encoder", "memory_encoder"):
         model.get_submodule(f"{encoder}.trunk").load_state_dict(trunk)
     parameters = dict(model.named_parameters())
     parameters["memory_encoder.mask_stem.weight"].zero_()
     memory_key = parameters["memory_head.key.weight"].zero_()
-    memory_key[:, :LAST_CHANNELS] = parameters["query_head.key.weight"]
+    memory_key[:, :_LAST] = parameters["query_head.key.weight"]
     parameters["memory_head.key.bias"].copy_(parameters["query_head.key.bias"])
-    parameters["memory_head.value.weight"][:, LAST_CHANNELS:] *= MASK_GAIN
+    parameters["memory_head.value.weight"][:, _LAST:] *= MASK_GAIN

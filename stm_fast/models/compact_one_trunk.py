@@ -15,46 +15,49 @@ from torch.nn import functional as F
 from stm_fast.models.card import ModelCard
 from stm_fast.models.compact import CELL, KEY_CHANNELS, KEY_LENGTH, cells, of_length
 from stm_fast.models.decoder import ResidualBlock, upsample
-from stm_fast.models.efficientnet_lite import (
-    LAST_CHANNELS,
-    STRIDE_2_CHANNELS,
-    STRIDE_4_CHANNELS,
-    STRIDE_8_CHANNELS,
-    STRIDE_16_CHANNELS,
-    EfficientNetLite0,
-    folded_weights,
-)
+from stm_fast.models.efficientnet_lite import LITE2, STEM_CHANNELS, EfficientNetLite, folded_weights
 from stm_fast.models.stm import STM
 from stm_fast.ops import memory_read
 
-FEATURE_VALUES = 80
-"""Channels of values that are learned. The others are the object's mask itself, in cells."""
-CONTEXT_CHANNELS = 96
-DECODER_CHANNELS = (96, 48, 24)
-"""Channels of the decoder at strides 16, 8 and 4."""
-SELF_READ_CHANNELS = 32
-SELF_READ_KEY_LENGTH = 8.0
-FEATURE_CHANNELS = STRIDE_16_CHANNELS + LAST_CHANNELS
+_, _STRIDE_4, _STRIDE_8, _, _STRIDE_16, _LAST = LITE2.channels
+FEATURE_CHANNELS = _STRIDE_16 + _LAST
 STRIDE_16_SCALE, LAST_SCALE = 0.2, 0.25
 """Factors that bring the trunk's features to about unit variance."""
+CONTEXT_CHANNELS = 128
+FEATURE_VALUES = 80
+"""Channels of values that are learned. The others are the object's mask itself, in cells."""
 CELLS = (STM.stride // CELL) ** 2
 """Cells of a location at stride 16."""
 VALUE_CHANNELS = FEATURE_VALUES + CELLS
-MASK_LOGIT = 3.0
+DECODER_CHANNELS = (96, 64, 32)
+"""Channels of the decoder at strides 16, 8 and 4."""
+SELF_READ_CHANNELS = 32
+SELF_READ_KEY_LENGTH = 8.0
+QUERY_PARTS = (VALUE_CHANNELS, DECODER_CHANNELS[0], SELF_READ_CHANNELS)
+"""Channels of the parts of a query's value: for memory values, for the decoder, and keys of the self read."""
+MASK_LOGIT = 2.0
 """Initial log-odds of an object where all that is read from memory is of the object."""
 MASK_GAIN = 4.0
 """Factor on the initial weights of masks. Without it training would take long to learn what is to be segmented."""
 
 
 class CompactEncoder(nn.Module):
-    """EfficientNet-Lite0 over RGB frames."""
+    """EfficientNet-Lite2 over RGB frames, and a pyramid that tells its finer features what the coarser ones know."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.trunk = EfficientNetLite0(dilated=False)
+        _, middle, fine = DECODER_CHANNELS
+        self.trunk = EfficientNetLite(LITE2, dilated=False)
+        self.narrow8 = nn.Conv2d(FEATURE_CHANNELS, middle, 1)
+        self.skip8 = nn.Conv2d(_STRIDE_8, middle, 3, padding=1)
+        self.block8 = ResidualBlock(middle)
+        self.narrow4 = nn.Conv2d(middle, fine, 1)
+        self.skip4 = nn.Conv2d(_STRIDE_4, fine, 3, padding=1)
+        self.skip2 = nn.Conv2d(STEM_CHANNELS, fine, 4, stride=2, padding=1)
+        self.block4 = ResidualBlock(fine)
 
-    def forward(self, frames: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-        """Frames `(N, 3, H, W)` in [0, 1] -> 304 channels at stride 16, (40 at stride 8, 24 at 4, 32 at 2)."""
+    def forward(self, frames: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Frames `(N, 3, H, W)` in [0, 1] -> 328 channels at stride 16, (64 at stride 8, 32 at stride 4)."""
         stride4, stride2 = self.trunk.early(frames)
         last, stride16, stride8 = self.trunk.late(stride4)
         height, width = stride16.shape[2:]
@@ -62,43 +65,55 @@ class CompactEncoder(nn.Module):
         last = F.pad(last, (0, 1, 0, 1), mode="replicate")
         size = (2 * last.shape[2] - 1, 2 * last.shape[3] - 1)
         between = F.interpolate(last, size, mode="bilinear", align_corners=True)[:, :, :height, :width]
-        return torch.cat([STRIDE_16_SCALE * stride16, LAST_SCALE * between], 1), (stride8, stride4, stride2)
+        features = torch.cat([STRIDE_16_SCALE * stride16, LAST_SCALE * between], 1)
+        middle = upsample(self.narrow8(features), 2)
+        middle += self.skip8(stride8)
+        middle = self.block8(middle)
+        fine = upsample(self.narrow4(middle), 2)
+        fine += self.skip4(stride4) + self.skip2(stride2)
+        return features, (middle, self.block4(fine))
 
 
 class CompactHead(nn.Module):
-    """Features -> keys, and the context that values and the decoder are made of."""
+    """Features -> keys, and all that memory values and the decoder need to know of a frame at stride 16."""
 
     def __init__(self) -> None:
         super().__init__()
+        value, decoder, self_read = QUERY_PARTS
         self.key = nn.Conv2d(FEATURE_CHANNELS, KEY_CHANNELS, 3, padding=1)
         self.key_length = nn.Parameter(torch.tensor(KEY_LENGTH))
         self.context = nn.Conv2d(FEATURE_CHANNELS, CONTEXT_CHANNELS, 1)
+        self.parts = nn.Conv2d(CONTEXT_CHANNELS, value + decoder, 3, padding=1)
+        self.self_read_key = nn.Conv2d(CONTEXT_CHANNELS, self_read, 1)
+        self.self_read_key_length = nn.Parameter(torch.tensor(SELF_READ_KEY_LENGTH))
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """`(N, 304, h, w)` -> `(N, 64, h, w)`, `(N, 96, h, w)`."""
-        return of_length(self.key(features), self.key_length), self.context(features)
+        """`(N, 328, h, w)` -> `(N, 64, h, w)`, `(N, 224, h, w)`, the parts of which `QUERY_PARTS` counts."""
+        context = F.relu_(self.context(features))
+        self_read_key = of_length(self.self_read_key(context), self.self_read_key_length)
+        key = of_length(self.key(features), self.key_length)
+        return key, torch.cat([self.parts(context), self_read_key], 1)
 
 
 class ValueEncoder(nn.Module):
-    """The context of a frame and the masks in it -> values of each object, of which the mask is a part.
+    """What is known of a frame and the masks in it -> values of each object, of which the mask is a part.
 
     So what is read from memory is first of all the mask of what looks alike, before anything is learned.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.context = nn.Conv2d(CONTEXT_CHANNELS, VALUE_CHANNELS, 3, padding=1)
         self.masks = nn.Conv2d(2 * CELLS, VALUE_CHANNELS, 3, padding=1)
         self.block = ResidualBlock(VALUE_CHANNELS)
         self.value = nn.Conv2d(VALUE_CHANNELS, FEATURE_VALUES, 1)
         with torch.no_grad():
             self.masks.weight *= MASK_GAIN
 
-    def forward(self, context: Tensor, masks: Tensor, others: Tensor) -> Tensor:
-        """Context `(1 or N, 96, h, w)`, masks and others `(N, 1, H, W)` -> values `(N, 96, h, w)`."""
-        own_and_others = cells(torch.cat([masks, others], 1)).to(context.dtype)
+    def forward(self, query_value: Tensor, masks: Tensor, others: Tensor) -> Tensor:
+        """Query value `(1 or N, 224, h, w)`, masks and others `(N, 1, H, W)` -> values `(N, 96, h, w)`."""
+        own_and_others = cells(torch.cat([masks, others], 1)).to(query_value.dtype)
         x = self.masks(own_and_others)
-        x += self.context(context)
+        x += query_value[:, :VALUE_CHANNELS]
         return torch.cat([self.value(F.relu_(self.block(x))), own_and_others[:, :CELLS]], 1)
 
 
@@ -111,14 +126,11 @@ class SelfRead(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.key = nn.Conv2d(CONTEXT_CHANNELS, SELF_READ_CHANNELS, 1)
-        self.key_length = nn.Parameter(torch.tensor(SELF_READ_KEY_LENGTH))
         self.value = nn.Conv2d(channels, channels // 2, 1)
         self.back = nn.Conv2d(channels // 2, channels, 1)
 
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        """`(N, C, h, w)` and the frame's context `(1 or N, 96, h, w)` -> `(N, C, h, w)`."""
-        key = of_length(self.key(context), self.key_length)
+    def forward(self, x: Tensor, key: Tensor) -> Tensor:
+        """`(N, C, h, w)` and the frame's keys `(1 or N, 32, h, w)` -> `(N, C, h, w)`."""
         value = self.value(x)
         read = memory_read(key, key, value[None])[0] if len(key) == 1 else memory_read(key, key, value)
         shared: Tensor = self.back(read)
@@ -132,52 +144,49 @@ class CompactDecoder(nn.Module):
         super().__init__()
         coarse, middle, fine = DECODER_CHANNELS
         self.readout = nn.Conv2d(VALUE_CHANNELS, coarse, 3, padding=1)
-        self.context = nn.Conv2d(CONTEXT_CHANNELS, coarse, 3, padding=1)
         self.previous16 = nn.Conv2d(2 * CELLS, coarse, 3, padding=1)
         self.self_read = SelfRead(coarse)
         self.block16 = ResidualBlock(coarse)
         self.narrow8 = nn.Conv2d(coarse, middle, 1)
-        self.skip8 = nn.Conv2d(STRIDE_8_CHANNELS, middle, 3, padding=1)
         self.block8 = ResidualBlock(middle)
         self.narrow4 = nn.Conv2d(middle, fine, 1)
-        self.skip4 = nn.Conv2d(STRIDE_4_CHANNELS, fine, 3, padding=1)
-        self.skip2 = nn.Conv2d(STRIDE_2_CHANNELS, fine, 4, stride=2, padding=1)
+        self.masks4 = nn.Conv2d(2, fine, 3, padding=1)
         self.block4 = ResidualBlock(fine)
-        self.mask4 = nn.Conv2d(1, fine, 3, padding=1)
-        self.previous4 = nn.Conv2d(1, fine, 3, padding=1)
-        self.predict = nn.Conv2d(fine, 2 * 4, 3, padding=1)
+        self.predict = nn.Conv2d(fine, 4, 3, padding=1)
         self.mask_gain = nn.Parameter(torch.tensor(MASK_LOGIT))
         with torch.no_grad():
             self.predict.weight *= 0.1
 
     def forward(
-        self, readout: Tensor, context: Tensor, skips: tuple[Tensor, ...], previous: tuple[Tensor, Tensor] | None
+        self, readout: Tensor, query_value: Tensor, skips: tuple[Tensor, ...], previous: tuple[Tensor, Tensor] | None
     ) -> Tensor:
-        """Return logits `(N, 2, H, W)` of background and object.
+        """Return log-odds of the object `(N, 1, H, W)`.
 
         Args:
             readout: `(N, 96, H/16, W/16)`.
-            context: `(1 or N, 96, H/16, W/16)`.
-            skips: `(1 or N, C, H/8, W/8)`, `(1 or N, C, H/4, W/4)` and `(1 or N, C, H/2, W/2)`.
+            query_value: `(1 or N, 224, H/16, W/16)`.
+            skips: `(1 or N, 64, H/8, W/8)` and `(1 or N, 32, H/4, W/4)`.
             previous: masks of the objects and of the others in the frame before, `(N, 1, H, W)`; None if unknown.
         """
-        skip8, skip4, skip2 = skips
+        skip8, skip4 = skips
+        _, context, self_read_key = query_value.split(QUERY_PARTS, 1)
         x = self.readout(readout)
-        x += self.context(context)
+        x += context
+        read_mask = 2 * F.pixel_shuffle(readout[:, FEATURE_VALUES:], STM.stride // CELL) - 1
+        previous_mask = torch.zeros_like(read_mask)
         if previous is not None:
-            x += self.previous16(cells(torch.cat(previous, 1)).to(x.dtype))
-        x = self.block16(x + self.self_read(F.relu(x), context))
+            previous_cells = cells(torch.cat(previous, 1)).to(x.dtype)
+            x += self.previous16(previous_cells)
+            previous_mask = 2 * F.pixel_shuffle(previous_cells[:, :CELLS], STM.stride // CELL) - 1
+        x = self.block16(x + self.self_read(F.relu(x), self_read_key))
         x = upsample(self.narrow8(x), 2)
-        x += self.skip8(skip8)
+        x += skip8
         x = upsample(self.narrow4(self.block8(x)), 2)
-        mask = 2 * F.pixel_shuffle(readout[:, FEATURE_VALUES:], STM.stride // CELL) - 1
-        x += self.skip4(skip4) + self.skip2(skip2)
-        x += self.mask4(mask)
-        if previous is not None:
-            x += self.previous4(2 * F.avg_pool2d(previous[0], CELL).to(x.dtype) - 1)
-        logits = upsample(F.pixel_shuffle(self.predict(F.relu_(self.block4(x))), 2), 2)
-        logits += self.mask_gain * upsample(mask, CELL) * logits.new_tensor([-0.5, 0.5]).view(1, 2, 1, 1)
-        return logits
+        x += skip4
+        x += self.masks4(torch.cat([read_mask, previous_mask], 1))
+        odds = F.pixel_shuffle(self.predict(F.relu_(self.block4(x))), 2)
+        odds += self.mask_gain * upsample(read_mask, 2)
+        return upsample(odds, 2)
 
 
 def one_trunk_stm() -> STM:
@@ -199,25 +208,6 @@ def start_from_classifier(model: STM, classifier: Mapping[str, Tensor]) -> None:
 
     Args:
         model: made by `one_trunk_stm`.
-        classifier: EfficientNet-Lite0's state dict; see `folded_weights`.
+        classifier: EfficientNet-Lite2's state dict; see `folded_weights`.
     """
-    model.get_submodule("query_encoder.trunk").load_state_dict(folded_weights(classifier))
-
-
-@torch.no_grad()
-def start_from_two_trunks(model: STM, state: Mapping[str, Tensor]) -> None:
-    """Give a compact STM the trunk and the keys that a compact STM with two trunks has for its queries, in place.
-
-    Args:
-        model: made by `one_trunk_stm`.
-        state: the state dict of `stm_fast.models.compact.compact_stm`.
-    """
-    trunk = "query_encoder.trunk."
-    model.get_submodule(trunk[:-1]).load_state_dict(
-        {name.removeprefix(trunk): part for name, part in state.items() if name.startswith(trunk)}
-    )
-    parameters = dict(model.named_parameters())
-    key = parameters["query_head.key.weight"].zero_()
-    key[:, STRIDE_16_CHANNELS:] = state["query_head.key.weight"]
-    parameters["query_head.key.bias"].copy_(state["query_head.key.bias"])
-    parameters["query_head.key_length"].copy_(state["query_head.key_length"])
+    model.get_submodule("query_encoder.trunk").load_state_dict(folded_weights(classifier, LITE2))

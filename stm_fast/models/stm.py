@@ -14,7 +14,7 @@ class QueryFeatures(NamedTuple):
     Attributes:
         key: `(N, Ck, h, w)`.
         value: `(N, Cv, h, w)`.
-        skips: trunk features at stride 8, stride 4 and, in the compact model, stride 2, for the decoder.
+        skips: features of higher resolution for the decoder, at stride 8, stride 4 and, in some networks, stride 2.
     """
 
     key: Tensor
@@ -39,7 +39,8 @@ class STM(nn.Module):
         memory_head: features -> (key, value). None if the keys of a frame in memory are those that it had as a query:
             `memory_encoder` then takes the query's value, object masks and masks of the other objects, and returns
             values.
-        decoder: readout, query value, skips -> logits `(N, 2, H, W)`.
+        decoder: readout, query value, skips -> logits of background and object `(N, 2, H, W)`, or log-odds of the object
+            `(N, 1, H, W)`.
         card: inference settings; None for the defaults.
         guided: whether the decoder takes a fourth argument: the soft masks found in the frame before, those of each
             object and of the others, each `(N, 1, H, W)`; or None.
@@ -110,5 +111,5 @@ class STM(nn.Module):
                 there are none. Networks that are not guided have no use for them.
         """
         guide = (previous,) if self.guided else ()
-        logits: Tensor = self.decoder(readout, query.value, query.skips, *guide)
-        return torch.softmax(logits.float(), dim=1)[:, 1]
+        logits: Tensor = self.decoder(readout, query.value, query.skips, *guide).float()
+        return torch.sigmoid(logits[:, 0]) if logits.shape[1] == 1 else torch.softmax(logits, dim=1)[:, 1]

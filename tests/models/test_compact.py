@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from stm_fast.models.compact import compact_stm, start_from_classifier
 from stm_fast.models.decoder import Decoder, FineDecoder, upsample
 from stm_fast.models.depthwise import DepthwiseConv2d
-from stm_fast.models.efficientnet_lite import BLOCKS, EfficientNetLite0
+from stm_fast.models.efficientnet_lite import LITE0, EfficientNetLite
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def _classifier() -> dict[str, torch.Tensor]:
         state[f"{norm}.running_var"] = 0.5 + torch.rand(shape[0], generator=generator)
 
     convolution("_conv_stem", "_bn0", (32, 3, 3, 3))
-    for index, spec in enumerate(BLOCKS):
+    for index, spec in enumerate(LITE0.specs):
         block, inner = f"_blocks.{index}", spec.channels_in * spec.expansion
         if spec.expansion > 1:
             convolution(f"{block}._expand_conv", f"{block}._bn0", (inner, spec.channels_in, 1, 1))
@@ -131,7 +131,7 @@ def _classifier() -> dict[str, torch.Tensor]:
 
 
 def test_trunk_takes_any_multiple_of_sixteen() -> None:
-    trunk = EfficientNetLite0(dilated=True).eval()
+    trunk = EfficientNetLite(LITE0, dilated=True).eval()
     for height, width in ((16, 16), (48, 80)):
         features, _, stride8 = trunk.late(trunk.early(torch.rand(1, 3, height, width))[0])
         assert features.shape[2:] == (height // 16, width // 16)

@@ -1,11 +1,8 @@
 """A pool of synthetic clips on disk, made once with all cores and memory-mapped in training."""
 
-import multiprocessing
+import os
 import shutil
-import signal
 from collections.abc import Generator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +12,7 @@ from numpy.typing import NDArray
 from stm_fast.data.synthetic.assets import AssetLibrary
 from stm_fast.data.synthetic.clips import SyntheticClip, synthesise
 from stm_fast.errors import StmFastError
+from stm_fast.processes import Process, end_all, in_parallel
 
 CLIPS_PER_SHARD = 32
 
@@ -47,7 +45,7 @@ def make_pool(assets: Path, out: Path, spec: PoolSpec, workers: int | None = Non
     """Write missing shards to `out` with `workers` processes (default: all cores); yield the number of shards written.
 
     Raises:
-        StmFastError: a process was killed, usually because memory ran out.
+        StmFastError: a process failed, or was killed, usually because memory ran out.
     """
     missing = [shard for shard in range(spec.shards) if not _shard_folder(out, shard).exists()]
     out.mkdir(parents=True, exist_ok=True)
@@ -55,19 +53,17 @@ def make_pool(assets: Path, out: Path, spec: PoolSpec, workers: int | None = Non
     yield done
     if not missing:
         return
-    spawn = multiprocessing.get_context("spawn")
-    processes = ProcessPoolExecutor(workers, spawn, signal.signal, (signal.SIGINT, signal.SIG_IGN))
+    processes = [Process() for _ in range(min(len(missing), workers or os.cpu_count() or 1))]
     try:
-        for shard in as_completed([processes.submit(_make_shard, assets, out, spec, shard) for shard in missing]):
-            shard.result()
+        for _, outcome in in_parallel(_make_shard, [(assets, out, spec, shard) for shard in missing], processes):
+            if outcome.fault:
+                raise StmFastError(
+                    f"clips cannot be made: {outcome.fault}. If a process was killed, use fewer, which need less memory"
+                )
             done += 1
             yield done
-    except BrokenProcessPool as error:
-        raise StmFastError(
-            "a process that makes clips was killed: use fewer processes, which need less memory"
-        ) from error
     finally:
-        processes.shutdown(cancel_futures=True)
+        end_all(processes)
 
 
 def _shard_folder(out: Path, shard: int) -> Path:

@@ -1,5 +1,6 @@
 """The models of an asset library, made from those of the packages."""
 
+import os
 import shutil
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from stm_fast.data.synthetic.solids.packages import SOLID_SOURCES, SolidSource
 from stm_fast.data.synthetic.solids.render import Lamp, View, render
 from stm_fast.data.synthetic.solids.store import Store
 from stm_fast.errors import StmFastError
+from stm_fast.processes import Process, end_all, in_parallel
 
 Rng = np.random.Generator
 
@@ -21,7 +23,9 @@ _MIN_WHOLE = 0.75
 
 
 def prepare_models(packages: Path, out: Path, seed: int = 0) -> Generator[int]:
-    """Convert every usable model of the unpacked packages to one size and format; yield how many sources are done.
+    """Convert every usable model of the unpacked packages to one size and format, with all cores.
+
+    Yields how many sources are done.
 
     Args:
         packages: folder of unpacked packages, from `fetch_packages`.
@@ -29,7 +33,7 @@ def prepare_models(packages: Path, out: Path, seed: int = 0) -> Generator[int]:
         seed: seed of what is drawn: variants, motions and the colours of teams.
 
     Raises:
-        StmFastError: a package is missing, or there are no models.
+        StmFastError: a package is missing, there are no models, or a process failed.
     """
     absent = [source.package for source in SOLID_SOURCES if not (packages / source.package).is_dir()]
     if absent:
@@ -37,14 +41,33 @@ def prepare_models(packages: Path, out: Path, seed: int = 0) -> Generator[int]:
     scratch = out.with_name(f".{out.name}.part")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    for done, source in enumerate(SOLID_SOURCES):
-        yield done
-        for index, model in enumerate(models(source, packages, np.random.default_rng([seed, done]))):
-            model.save(scratch / f"{source.package}_{index:05d}.npz")
+    largest_first = sorted(range(len(SOLID_SOURCES)), key=lambda index: -_size(packages / SOLID_SOURCES[index].package))
+    processes = [Process() for _ in range(os.cpu_count() or 1)]
+    try:
+        yield 0
+        conversions = in_parallel(_convert, [(index, packages, scratch, seed) for index in largest_first], processes)
+        for done, (_, outcome) in enumerate(conversions, 1):
+            if outcome.fault:
+                raise StmFastError(f"models cannot be prepared: {outcome.fault}")
+            if done < len(SOLID_SOURCES):
+                yield done
+    finally:
+        end_all(processes)
     if not any(scratch.iterdir()):
         raise StmFastError(f"{packages} holds no usable models")
     scratch.rename(out)
     yield len(SOLID_SOURCES)
+
+
+def _convert(index: int, packages: Path, out: Path, seed: int) -> None:
+    cv2.setNumThreads(1)
+    source = SOLID_SOURCES[index]
+    for number, model in enumerate(models(source, packages, np.random.default_rng([seed, index]))):
+        model.save(out / f"{source.package}_{number:05d}.npz")
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def models(source: SolidSource, packages: Path, rng: Rng) -> Iterator[Model]:
