@@ -59,8 +59,7 @@ _TRACK_OPTIONS: dict[str, Any] = {
     "model": Annotated[
         str,
         typer.Option(
-            help="compact, compact-one-trunk (faster, less accurate), resnet50 (with --weights), or a file: "
-            "STM_weights.pth or .safetensors.",
+            help="compact, resnet50 (with --weights), or a file: STM_weights.pth or .safetensors.",
             rich_help_panel=MODEL_PANEL,
         ),
     ],

@@ -1,4 +1,10 @@
-"""The compact STM: the design of the original at phone size, for CPUs and for use out of the box."""
+"""The compact STM, for CPUs and for use out of the box. Its one trunk sees every frame once.
+
+The keys of a memory frame are those that it had as a query, as in STCN (Cheng et al.,
+NeurIPS 2021), so that all objects share them, and a small encoder makes each object's values of the frame's features
+and the masks. The decoder sees where the object was in the frame before, and lets locations of a frame that look like
+one thing agree on what they read.
+"""
 
 from collections.abc import Mapping
 
@@ -7,30 +13,36 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stm_fast.models.card import ModelCard
-from stm_fast.models.decoder import FineDecoder
-from stm_fast.models.efficientnet_lite import (
-    LITE0,
-    STEM_CHANNELS,
-    EfficientNetLite,
-    folded_weights,
-)
-from stm_fast.models.encoders import KeyValueHead
+from stm_fast.models.decoder import ResidualBlock, upsample
+from stm_fast.models.efficientnet_lite import LITE2, STEM_CHANNELS, EfficientNetLite, folded_weights
 from stm_fast.models.stm import STM
+from stm_fast.ops import memory_read
 
-_, _STRIDE_4, _STRIDE_8, _, _, _LAST = LITE0.channels
+_, _STRIDE_4, _STRIDE_8, _, _STRIDE_16, _LAST = LITE2.channels
+FEATURE_CHANNELS = _STRIDE_16 + _LAST
+STRIDE_16_SCALE, LAST_SCALE = 0.2, 0.25
+"""Factors that bring the trunk's features to about unit variance."""
 KEY_CHANNELS = 64
 KEY_LENGTH = 16.0
 """Length of all keys before training; similarities, <q, k>/√64, are then between −32 and 32."""
-VALUE_CHANNELS = 256
-DECODER_CHANNELS, FINE_CHANNELS = 96, 32
+CONTEXT_CHANNELS = 128
 CELL = 4
 """Side in pixels of the cells over which masks are averaged before memory values see them."""
-MASK_CHANNELS = 2 * (STM.stride // CELL) ** 2
-MASK_GAIN = 8.0
-"""Factor on the initial weights from masks to memory values. Without it the few channels of masks would hardly count
-beside 192 of features, and training would take long to learn what is to be segmented."""
-FEATURE_SCALE = 0.25
-"""Factor that brings the trunk's features to about unit variance."""
+FEATURE_VALUES = 80
+"""Channels of values that are learned. The others are the object's mask itself, in cells."""
+CELLS = (STM.stride // CELL) ** 2
+"""Cells of a location at stride 16."""
+VALUE_CHANNELS = FEATURE_VALUES + CELLS
+DECODER_CHANNELS = (96, 64, 32)
+"""Channels of the decoder at strides 16, 8 and 4."""
+SELF_READ_CHANNELS = 32
+SELF_READ_KEY_LENGTH = 8.0
+QUERY_PARTS = (VALUE_CHANNELS, DECODER_CHANNELS[0], SELF_READ_CHANNELS)
+"""Channels of the parts of a query's value: for memory values, for the decoder, and keys of the self read."""
+MASK_LOGIT = 2.0
+"""Initial log-odds of an object where all that is read from memory is of the object."""
+MASK_GAIN = 4.0
+"""Factor on the initial weights of masks. Without it training would take long to learn what is to be segmented."""
 
 
 def of_length(keys: Tensor, length: Tensor) -> Tensor:
@@ -47,86 +59,173 @@ def cells(masks: Tensor) -> Tensor:
     return F.pixel_unshuffle(F.avg_pool2d(masks, CELL), STM.stride // CELL)
 
 
-class CosineKeyValueHead(KeyValueHead):
-    """A head whose keys all have one learned length, see `of_length`."""
-
-    def __init__(self, in_channels: int) -> None:
-        super().__init__(in_channels, KEY_CHANNELS, VALUE_CHANNELS)
-        self.key_length = nn.Parameter(torch.tensor(KEY_LENGTH))
-
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """`(N, in_channels, h, w)` -> `(N, 64, h, w)`, `(N, 256, h, w)`."""
-        key, value = super().forward(features)
-        return of_length(key, self.key_length), value
-
-
-class CompactQueryEncoder(nn.Module):
-    """EfficientNet-Lite0 over RGB frames."""
+class CompactEncoder(nn.Module):
+    """EfficientNet-Lite2 over RGB frames, and a pyramid that tells its finer features what the coarser ones know."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.trunk = EfficientNetLite(LITE0, dilated=True)
+        _, middle, fine = DECODER_CHANNELS
+        self.trunk = EfficientNetLite(LITE2, dilated=False)
+        self.narrow8 = nn.Conv2d(FEATURE_CHANNELS, middle, 1)
+        self.skip8 = nn.Conv2d(_STRIDE_8, middle, 3, padding=1)
+        self.block8 = ResidualBlock(middle)
+        self.narrow4 = nn.Conv2d(middle, fine, 1)
+        self.skip4 = nn.Conv2d(_STRIDE_4, fine, 3, padding=1)
+        self.skip2 = nn.Conv2d(STEM_CHANNELS, fine, 4, stride=2, padding=1)
+        self.block4 = ResidualBlock(fine)
 
-    def forward(self, frames: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-        """Frames `(N, 3, H, W)` in [0, 1] -> 192 channels at stride 16, (40 at stride 8, 24 at 4, 32 at 2)."""
+    def forward(self, frames: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Frames `(N, 3, H, W)` in [0, 1] -> 328 channels at stride 16, (64 at stride 8, 32 at stride 4)."""
         stride4, stride2 = self.trunk.early(frames)
-        features, _, stride8 = self.trunk.late(stride4)
-        return FEATURE_SCALE * features, (stride8, stride4, stride2)
+        last, stride16, stride8 = self.trunk.late(stride4)
+        height, width = stride16.shape[2:]
+        # Point i of the last stage is point 2i at stride 16.
+        last = F.pad(last, (0, 1, 0, 1), mode="replicate")
+        size = (2 * last.shape[2] - 1, 2 * last.shape[3] - 1)
+        between = F.interpolate(last, size, mode="bilinear", align_corners=True)[:, :, :height, :width]
+        features = torch.cat([STRIDE_16_SCALE * stride16, LAST_SCALE * between], 1)
+        middle = upsample(self.narrow8(features), 2)
+        middle += self.skip8(stride8)
+        middle = self.block8(middle)
+        fine = upsample(self.narrow4(middle), 2)
+        fine += self.skip4(stride4) + self.skip2(stride2)
+        return features, (middle, self.block4(fine))
 
 
-class CompactMemoryEncoder(nn.Module):
-    """EfficientNet-Lite0 over RGB frames with masks.
+class CompactHead(nn.Module):
+    """Features -> keys, and all that memory values and the decoder need to know of a frame at stride 16."""
 
-    The masks enter twice. First, a strided convolution of them is added at stride 4; all before it depends on the frame
-    alone and is computed once for all objects. Second, the masks are averaged over cells of 4×4 pixels, and the 16
-    cells of each location are appended to the features as channels. This shows the heads where the object is from the
-    first training step on, and keeps thin parts of it.
+    def __init__(self) -> None:
+        super().__init__()
+        value, decoder, self_read = QUERY_PARTS
+        self.key = nn.Conv2d(FEATURE_CHANNELS, KEY_CHANNELS, 3, padding=1)
+        self.key_length = nn.Parameter(torch.tensor(KEY_LENGTH))
+        self.context = nn.Conv2d(FEATURE_CHANNELS, CONTEXT_CHANNELS, 1)
+        self.parts = nn.Conv2d(CONTEXT_CHANNELS, value + decoder, 3, padding=1)
+        self.self_read_key = nn.Conv2d(CONTEXT_CHANNELS, self_read, 1)
+        self.self_read_key_length = nn.Parameter(torch.tensor(SELF_READ_KEY_LENGTH))
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """`(N, 328, h, w)` -> `(N, 64, h, w)`, `(N, 224, h, w)`, the parts of which `QUERY_PARTS` counts."""
+        context = F.relu_(self.context(features))
+        self_read_key = of_length(self.self_read_key(context), self.self_read_key_length)
+        key = of_length(self.key(features), self.key_length)
+        return key, torch.cat([self.parts(context), self_read_key], 1)
+
+
+class ValueEncoder(nn.Module):
+    """What is known of a frame and the masks in it -> values of each object, of which the mask is a part.
+
+    So what is read from memory is first of all the mask of what looks alike, before anything is learned.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.trunk = EfficientNetLite(LITE0, dilated=True)
-        self.mask_stem = nn.Conv2d(2, _STRIDE_4, 8, stride=4, padding=2, bias=False)
+        self.masks = nn.Conv2d(2 * CELLS, VALUE_CHANNELS, 3, padding=1)
+        self.block = ResidualBlock(VALUE_CHANNELS)
+        self.value = nn.Conv2d(VALUE_CHANNELS, FEATURE_VALUES, 1)
+        with torch.no_grad():
+            self.masks.weight *= MASK_GAIN
 
-    def forward(self, frames: Tensor, masks: Tensor, others: Tensor) -> Tensor:
-        """Frames `(1 or N, 3, H, W)` in [0, 1], masks and others `(N, 1, H, W)` -> `(N, 224, H/16, W/16)`."""
-        both = torch.cat([masks, others], 1)
-        stride4 = self.mask_stem(both) + self.trunk.early(frames)[0]
-        features, _, _ = self.trunk.late(stride4)
-        return torch.cat([FEATURE_SCALE * features, cells(both).to(features.dtype)], 1)
+    def forward(self, query_value: Tensor, masks: Tensor, others: Tensor) -> Tensor:
+        """Query value `(1 or N, 224, h, w)`, masks and others `(N, 1, H, W)` -> values `(N, 96, h, w)`."""
+        own_and_others = cells(torch.cat([masks, others], 1)).to(query_value.dtype)
+        x = self.masks(own_and_others)
+        x += query_value[:, :VALUE_CHANNELS]
+        return torch.cat([self.value(F.relu_(self.block(x))), own_and_others[:, :CELLS]], 1)
+
+
+class SelfRead(nn.Module):
+    """Locations that look like parts of one thing agree on what they read.
+
+    The frame is read as a memory of itself, by keys that are learned to say which locations belong together. What one
+    part of an object knows reaches its other parts, also those that no memory frame shows.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.value = nn.Conv2d(channels, channels // 2, 1)
+        self.back = nn.Conv2d(channels // 2, channels, 1)
+
+    def forward(self, x: Tensor, key: Tensor) -> Tensor:
+        """`(N, C, h, w)` and the frame's keys `(1 or N, 32, h, w)` -> `(N, C, h, w)`."""
+        value = self.value(x)
+        read = memory_read(key, key, value[None])[0] if len(key) == 1 else memory_read(key, key, value)
+        shared: Tensor = self.back(read)
+        return shared
+
+
+class CompactDecoder(nn.Module):
+    """Readout, the frame's features and the masks of the frame before -> logits at full resolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        coarse, middle, fine = DECODER_CHANNELS
+        self.readout = nn.Conv2d(VALUE_CHANNELS, coarse, 3, padding=1)
+        self.previous16 = nn.Conv2d(2 * CELLS, coarse, 3, padding=1)
+        self.self_read = SelfRead(coarse)
+        self.block16 = ResidualBlock(coarse)
+        self.narrow8 = nn.Conv2d(coarse, middle, 1)
+        self.block8 = ResidualBlock(middle)
+        self.narrow4 = nn.Conv2d(middle, fine, 1)
+        self.masks4 = nn.Conv2d(2, fine, 3, padding=1)
+        self.block4 = ResidualBlock(fine)
+        self.predict = nn.Conv2d(fine, 4, 3, padding=1)
+        self.mask_gain = nn.Parameter(torch.tensor(MASK_LOGIT))
+        with torch.no_grad():
+            self.predict.weight *= 0.1
+
+    def forward(
+        self, readout: Tensor, query_value: Tensor, skips: tuple[Tensor, ...], previous: tuple[Tensor, Tensor] | None
+    ) -> Tensor:
+        """Return log-odds of the object `(N, 1, H, W)`.
+
+        Args:
+            readout: `(N, 96, H/16, W/16)`.
+            query_value: `(1 or N, 224, H/16, W/16)`.
+            skips: `(1 or N, 64, H/8, W/8)` and `(1 or N, 32, H/4, W/4)`.
+            previous: masks of the objects and of the others in the frame before, `(N, 1, H, W)`; None if unknown.
+        """
+        skip8, skip4 = skips
+        _, context, self_read_key = query_value.split(QUERY_PARTS, 1)
+        x = self.readout(readout)
+        x += context
+        read_mask = 2 * F.pixel_shuffle(readout[:, FEATURE_VALUES:], STM.stride // CELL) - 1
+        previous_mask = torch.zeros_like(read_mask)
+        if previous is not None:
+            previous_cells = cells(torch.cat(previous, 1)).to(x.dtype)
+            x += self.previous16(previous_cells)
+            previous_mask = 2 * F.pixel_shuffle(previous_cells[:, :CELLS], STM.stride // CELL) - 1
+        x = self.block16(x + self.self_read(F.relu(x), self_read_key))
+        x = upsample(self.narrow8(x), 2)
+        x += skip8
+        x = upsample(self.narrow4(self.block8(x)), 2)
+        x += skip4
+        x += self.masks4(torch.cat([read_mask, previous_mask], 1))
+        odds = F.pixel_shuffle(self.predict(F.relu_(self.block4(x))), 2)
+        odds += self.mask_gain * upsample(read_mask, 2)
+        return upsample(odds, 2)
 
 
 def compact_stm() -> STM:
-    """Return a compact STM with random weights: 64 channels of keys, 256 of values, 96 in the decoder."""
+    """Return a compact STM with random weights: 64 channels of keys, 96 of values."""
     return STM(
-        query_encoder=CompactQueryEncoder(),
-        memory_encoder=CompactMemoryEncoder(),
-        query_head=CosineKeyValueHead(_LAST),
-        memory_head=CosineKeyValueHead(_LAST + MASK_CHANNELS),
-        decoder=FineDecoder(
-            VALUE_CHANNELS, (_STRIDE_8, _STRIDE_4, STEM_CHANNELS), DECODER_CHANNELS, FINE_CHANNELS
-        ),
-        card=ModelCard(working_size=608, max_enlargement=4 / 3, hole_size=STM.stride),
+        query_encoder=CompactEncoder(),
+        memory_encoder=ValueEncoder(),
+        query_head=CompactHead(),
+        memory_head=None,
+        decoder=CompactDecoder(),
+        card=ModelCard(working_size=480, hole_size=STM.stride, top_k=32),
+        guided=True,
     )
 
 
 @torch.no_grad()
 def start_from_classifier(model: STM, classifier: Mapping[str, Tensor]) -> None:
-    """Give a compact STM the trunks of an ImageNet classifier, in place, ready for training.
-
-    Memory keys start equal to query keys, so that similar locations match before the first step, and ignore the masks.
-    Memory values see the masks.
+    """Give a compact STM the trunk of an ImageNet classifier, in place, ready for training.
 
     Args:
         model: made by `compact_stm`.
-        classifier: EfficientNet-Lite0's state dict; see `folded_weights`.
+        classifier: EfficientNet-Lite2's state dict; see `folded_weights`.
     """
-    trunk = folded_weights(classifier, LITE0)
-    for encoder in ("query_encoder", "memory_encoder"):
-        model.get_submodule(f"{encoder}.trunk").load_state_dict(trunk)
-    parameters = dict(model.named_parameters())
-    parameters["memory_encoder.mask_stem.weight"].zero_()
-    memory_key = parameters["memory_head.key.weight"].zero_()
-    memory_key[:, :_LAST] = parameters["query_head.key.weight"]
-    parameters["memory_head.key.bias"].copy_(parameters["query_head.key.bias"])
-    parameters["memory_head.value.weight"][:, _LAST:] *= MASK_GAIN
+    model.get_submodule("query_encoder.trunk").load_state_dict(folded_weights(classifier, LITE2))

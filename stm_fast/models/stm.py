@@ -39,8 +39,8 @@ class STM(nn.Module):
         memory_head: features -> (key, value). None if the keys of a frame in memory are those that it had as a query:
             `memory_encoder` then takes the query's value, object masks and masks of the other objects, and returns
             values.
-        decoder: readout, query value, skips -> logits of background and object `(N, 2, H, W)`, or log-odds of the object
-            `(N, 1, H, W)`.
+        decoder: readout, query value, skips -> logits of background and object `(N, 2, H, W)`, or log-odds of the
+            object `(N, 1, H, W)`.
         card: inference settings; None for the defaults.
         guided: whether the decoder takes a fourth argument: the soft masks found in the frame before, those of each
             object and of the others, each `(N, 1, H, W)`; or None.

@@ -19,7 +19,7 @@ from stm_fast.models.resnet50 import resnet50_stm
 from stm_fast.models.stm import STM
 
 _WEIGHTS = Path(__file__).parent / "weights"
-_SHIPPED = {name: _WEIGHTS / f"{name.replace('-', '_')}.safetensors" for name in ("compact", "compact-one-trunk")}
+_SHIPPED = {"compact": _WEIGHTS / "compact.safetensors"}
 _NAMES_SHOWN = 20
 _logger = logging.getLogger(__name__)
 
@@ -30,17 +30,19 @@ def _compact() -> STM:
     return compact_stm()
 
 
-def _one_trunk() -> STM:
-    from stm_fast.models.compact_one_trunk import one_trunk_stm
+def _two_trunks() -> STM:
+    from stm_fast.models.compact_two_trunks import two_trunk_stm
 
-    return one_trunk_stm()
+    return two_trunk_stm()
 
 
 ARCHITECTURES: dict[str, Callable[[], STM]] = {
     "compact": _compact,
-    "compact-one-trunk": _one_trunk,
+    "compact-two-trunks": _two_trunks,
     "resnet50": resnet50_stm,
 }
+_NAMES_IN_FILES = {"compact": "compact-one-trunk", "compact-two-trunks": "compact"}
+"""Names of architectures in files, where they are others: those of earlier versions call the two trunks `compact`."""
 
 
 class Weights(NamedTuple):
@@ -67,10 +69,10 @@ def load_model(
     """Return an STM network in evaluation mode.
 
     Args:
-        name_or_path: "compact" (small; trained weights come with the package), "compact-one-trunk" (likewise, several
-            times as fast and less accurate), "resnet50" (the original network; random weights, with a warning, unless
-            `weights` are given), or a file: the released `STM_weights.pth`, or a `.safetensors` written by
-            `save_model`.
+        name_or_path: "compact" (small; trained weights come with the package), "resnet50" (the original network),
+            "compact-two-trunks" (the compact network of earlier versions), or a file: the released `STM_weights.pth`,
+            or a `.safetensors` written by `save_model`. Where no weights come with the package or are given, they are
+            random, with a warning.
         weights: with a name only: a file of either kind above, or, for "resnet50", a torchvision `resnet50` state dict
             that initialises both encoders.
         device: where the model goes.
@@ -136,9 +138,10 @@ def save_model(
     if architecture not in ARCHITECTURES:
         raise ValueError(f"architecture must be one of {_names()}, got {architecture!r}")
     tensors = {name: _for_disk(tensor, dtype) for name, tensor in model.state_dict().items()}
+    header = {**(metadata or {}), "architecture": _NAMES_IN_FILES.get(architecture, architecture)}
     with atomic_path(Path(path)) as temporary:
         # `save_file` would write a file that only its owner can read, whatever the umask says.
-        temporary.write_bytes(save(tensors, {**(metadata or {}), "architecture": architecture}))
+        temporary.write_bytes(save(tensors, header))
 
 
 def read_weights(path: str | PathLike[str]) -> Weights:
@@ -222,7 +225,9 @@ def _fill(parameters: dict[str, Tensor], names: dict[str, str], tensors: dict[st
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
     with safe_open(path, framework="pt") as file:
         names = file.keys()
-        return {name: file.get_tensor(name) for name in names}, (file.metadata() or {}).get("architecture")
+        named = (file.metadata() or {}).get("architecture")
+        ours = {in_file: architecture for architecture, in_file in _NAMES_IN_FILES.items()}
+        return {name: file.get_tensor(name) for name in names}, named and ours.get(named, named)
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:

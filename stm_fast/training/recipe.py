@@ -218,7 +218,7 @@ class Recipe:
     """A training run.
 
     Attributes:
-        model: name of the network: "resnet50", "compact" or "compact-one-trunk".
+        model: name of the network: "resnet50" or "compact".
         start: weights to start from: "none" (random), "imagenet" (an ImageNet classifier in the trunks), or a file.
         data: datasets, in the proportions of their sizes times `repeat`.
         augmentation: how clips are varied: "paper" or "stcn", the presets of `stm_fast.training.augment.presets`.

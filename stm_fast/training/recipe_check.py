@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator
 from stm_fast.errors import StmFastError
 from stm_fast.training.recipe import DataEntry, Recipe, Round, Stage
 
-MODELS = ("resnet50", "compact", "compact-one-trunk")
-GUIDED = ("compact-one-trunk",)
+MODELS = ("resnet50", "compact")
+GUIDED = ("compact",)
 """Networks whose decoder sees the masks of the frame before from frame 2 of a clip on."""
 PRECISIONS = ("fp32", "bf16", "fp16")
 FREEZABLE = ("batch-norm", "depthwise", "early", "trunk")

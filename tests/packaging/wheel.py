@@ -82,7 +82,6 @@ def test_the_wheel_holds_the_library_its_sources_and_the_weights(wheel: Path) ->
     wanted = {f"stm_fast/{path.as_posix()}" for path in kept} | {
         "stm_fast/_cpu.abi3.so",
         "stm_fast/models/weights/compact.safetensors",
-        "stm_fast/models/weights/compact_one_trunk.safetensors",
         "stm_fast/py.typed",
     }
     assert wanted <= names, sorted(wanted - names)

@@ -7,7 +7,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stm_fast.models.compact import compact_stm
-from stm_fast.models.compact_one_trunk import one_trunk_stm
 from stm_fast.models.resnet50 import resnet50_stm
 from stm_fast.models.stm import STM
 from stm_fast.ops import memory_read
@@ -47,7 +46,7 @@ def gradients(model: STM, batch: Batch, read: Read) -> dict[str, Tensor]:
     return found
 
 
-@pytest.mark.parametrize("build", [compact_stm, one_trunk_stm, resnet50_stm])
+@pytest.mark.parametrize("build", [compact_stm, resnet50_stm])
 def test_gradients_of_a_step_are_those_of_the_plain_read(build: type) -> None:
     torch.manual_seed(0)
     model = build().eval()

@@ -9,7 +9,7 @@ import torch
 from stm_fast import MemoryPolicy, Segmenter
 from stm_fast.models.card import ModelCard
 from stm_fast.models.compact import compact_stm
-from stm_fast.models.compact_one_trunk import one_trunk_stm
+from stm_fast.models.compact_two_trunks import two_trunk_stm
 from stm_fast.models.stm import STM
 from stm_fast.training.batch import Batch, Example, collate
 from stm_fast.training.losses import clip_losses
@@ -33,7 +33,7 @@ def rollout(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
     return logits
 
 
-@pytest.mark.parametrize("build", [compact_stm, one_trunk_stm])
+@pytest.mark.parametrize("build", [compact_stm, two_trunk_stm])
 def test_rollout_is_what_the_segmenter_does(build: Callable[[], STM]) -> None:
     torch.manual_seed(0)
     model = build().eval()
@@ -49,7 +49,7 @@ def test_rollout_is_what_the_segmenter_does(build: Callable[[], STM]) -> None:
         assert torch.allclose(result.probabilities, expected, atol=2e-4)
 
 
-@pytest.mark.parametrize("build", [compact_stm, one_trunk_stm])
+@pytest.mark.parametrize("build", [compact_stm, two_trunk_stm])
 def test_clips_of_a_batch_do_not_mix(build: Callable[[], STM]) -> None:
     torch.manual_seed(0)
     model = build().eval()

