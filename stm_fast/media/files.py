@@ -1,5 +1,6 @@
-"""Write files so that they appear on disk complete or not at all."""
+"""Write files and folders so that they appear on disk complete or not at all."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,44 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Yield an empty folder with a temporary name beside `path`; rename it to `path` when the block ends.
+
+    If the block fails, the folder is deleted. A folder that is at `path` is deleted once the new one is complete; until
+    then it has a hidden name beside it for a moment. What a killed process leaves, the next run puts right.
+
+    Args:
+        path: path of the folder.
+
+    Yields:
+        The folder to write into.
+
+    Raises:
+        OSError: a folder cannot be made, or the disk is full.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial, old = _partial(path), path.with_name(f".{path.name}.old")
+    if old.exists() and not path.exists():
+        old.rename(path)
+    for left in (partial, old):
+        if left.exists():
+            shutil.rmtree(left)
+    partial.mkdir()
+    try:
+        yield partial
+        if path.exists():
+            path.rename(old)
+        partial.rename(path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        if old.exists() and not path.exists():
+            old.rename(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def discard(path: str | Path) -> None:

@@ -73,6 +73,10 @@ class FrameSource(ABC):
         """Return whether a file is one of the frames."""
         return False
 
+    def file_of(self, name: str) -> Path | None:
+        """Return the image file of a frame; None if frames have no files of their own."""
+        return None
+
 
 def numbered(index: int) -> str:
     """Return the name of a frame, given its number from 0."""

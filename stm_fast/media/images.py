@@ -69,6 +69,10 @@ class ImageFiles(FrameSource):
         """Return whether a file is one of the frames."""
         return path.resolve() in {file.resolve() for file in self._files.values()}
 
+    def file_of(self, name: str) -> Path | None:
+        """Return the image file of a frame; None if there is no such frame."""
+        return self._files.get(name)
+
 
 class ImageStack(FrameSource):
     """The pages of a TIFF, or the pictures of an animated WebP, PNG or GIF. A single picture is a clip of one frame.

@@ -3,7 +3,7 @@
 import sys
 import warnings
 
-_PASSED_OVER = (__name__.partition(".")[0], "collections", "contextlib")
+_PASSED_OVER = (__name__.partition(".")[0], "collections", "contextlib", "functools")
 """Packages to skip in search of the user's line; `next` of a track is in `collections.abc`."""
 
 
