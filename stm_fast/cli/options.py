@@ -13,6 +13,7 @@ from stm_fast.cli.signatures import Parameter, with_parameters
 from stm_fast.tracking.options import TrackOptions
 
 MODEL_PANEL = "Model and memory"
+OUTPUT_PANEL = "Output"
 
 R = TypeVar("R")
 
@@ -128,9 +129,18 @@ _TRACK_OPTIONS: dict[str, Any] = {
             rich_help_panel=MODEL_PANEL,
         ),
     ],
+    "soft": Annotated[
+        int | None,
+        typer.Option(
+            metavar="BITS",
+            help="Also keep the probability of each object in each frame, in OUT/soft: grey PNGs of 8 or 16 bits.",
+            show_default=False,
+            rich_help_panel=OUTPUT_PANEL,
+        ),
+    ],
 }
 ALL = tuple(_TRACK_OPTIONS)
-FOR_DATASETS = tuple(name for name in ALL if name not in ("offload", "void"))
+FOR_DATASETS = tuple(name for name in ALL if name not in ("offload", "void", "soft"))
 MODEL = ("model", "weights", "device", "dtype", "backend")
 
 

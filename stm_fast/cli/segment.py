@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from stm_fast.tracking.propagation import TrackedFrame
     from stm_fast.tracking.track import Track
 
-OUTPUT_PANEL = "Output"
 RESUME = "The same command with --resume continues."
 
 
@@ -37,9 +36,10 @@ def segment(
     tracking: TrackOptions,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in OUT.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results in OUT.")] = False,
-    overlay: Annotated[bool, typer.Option(help="Write overlay.mp4.", rich_help_panel=OUTPUT_PANEL)] = True,
+    overlay: Annotated[bool, typer.Option(help="Write overlay.mp4.", rich_help_panel=options.OUTPUT_PANEL)] = True,
     opacity: Annotated[
-        float, typer.Option(min=0, max=1, help="Opacity of the tint over objects.", rich_help_panel=OUTPUT_PANEL)
+        float,
+        typer.Option(min=0, max=1, help="Opacity of the tint over objects.", rich_help_panel=options.OUTPUT_PANEL),
     ] = 0.4,
     fps: Annotated[
         float | None,
@@ -48,7 +48,7 @@ def segment(
             max=1000,
             help="Frames per second of the overlay. Defaults to those of the video, or 24 for images.",
             show_default=False,
-            rich_help_panel=OUTPUT_PANEL,
+            rich_help_panel=options.OUTPUT_PANEL,
         ),
     ] = None,
     threads: options.Threads = None,
@@ -58,14 +58,15 @@ def segment(
             min=0,
             metavar="SECONDS",
             help="How often to write the state, from which --resume continues to the same masks; 0 for never.",
-            rich_help_panel=OUTPUT_PANEL,
+            rich_help_panel=options.OUTPUT_PANEL,
         ),
     ] = 120.0,
 ) -> None:
     """Segment a video from the mask of its first frame.
 
     Writes OUT/masks (palette PNGs, index = object id), OUT/overlay.mp4, OUT/contact_sheet.png, OUT/summary.json
-    and OUT/frames.jsonl (area and uncertainty of each object in each frame).
+    and OUT/frames.jsonl (area and uncertainty of each object in each frame); with --soft also OUT/soft. stm-fast export
+    writes the results in other formats.
     Masks are written as they are made, and the state of the run every few minutes: if a run is interrupted or killed,
     its files are valid and --resume continues it.
     """

@@ -32,6 +32,7 @@ def track(
     offload: str = "none",
     offload_to: str | Path | None = None,
     void: int | None = None,
+    soft: int | None = None,
     corrections: Corrections | None = None,
     progress: bool = False,
 ) -> Track:
@@ -68,6 +69,8 @@ def track(
         offload: where remembered frames move to: "none", "host" or "disk".
         offload_to: folder for "disk".
         void: an id in the masks that is no object, such as 255.
+        soft: also yield the probability of each object in `TrackedFrame.soft`, and save it, with 8 or 16 bits; None for
+            neither.
         corrections: called with each frame; a mask that it returns corrects the frame before it is yielded. If a run
             is resumed from its state, it is not called with the frames up to there, which stay as corrected before.
         progress: show progress on stderr: a bar in a terminal, otherwise lines.
@@ -92,6 +95,7 @@ def track(
         backend=backend,
         offload=offload,
         void=void,
+        soft=soft,
     )
     return Track.open(
         video,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 OFFLOADS = ("none", "host", "disk")
+SOFT_BITS = (8, 16)
 _MIN_FRAMES, _MAX_FRAMES = 2, 1_000_000
 """The first frame and the previous one; more than any memory holds."""
 _MAX_BYTES = 1 << 60
@@ -45,6 +46,10 @@ class TrackOptions:
         backend: of the memory read, see `stm_fast.memory_read`.
         offload: where remembered frames move to: "none", "host" or "disk".
         void: an id in the masks that is no object, such as 255; None for none.
+        soft: bits of the probability of each object that frames have and results keep, 8 or 16; None for none.
+
+    Raises:
+        ArgumentError: `soft` is something else.
     """
 
     model: str = "compact"
@@ -59,6 +64,11 @@ class TrackOptions:
     backend: str = "auto"
     offload: str = "none"
     void: int | None = None
+    soft: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.soft is not None and self.soft not in SOFT_BITS:
+            raise ArgumentError("soft", f"must be 8 or 16 bits, or None, got {self.soft}")
 
     def load(self) -> "STM":
         """Load the model.

@@ -10,7 +10,7 @@ from stm_fast.media.files import discard
 
 @dataclass(frozen=True)
 class OutputFolder:
-    """`masks/`, `overlay.mp4`, `contact_sheet.png`, `summary.json` and `frames.jsonl` below one folder."""
+    """`masks/`, `soft/`, `overlay.mp4`, `contact_sheet.png`, `summary.json` and `frames.jsonl` below one folder."""
 
     root: Path
 
@@ -18,6 +18,15 @@ class OutputFolder:
     def masks(self) -> Path:
         """Folder of the palette PNGs."""
         return self.root / "masks"
+
+    @property
+    def soft(self) -> Path:
+        """Folder of the soft masks, with a folder for each object."""
+        return self.root / "soft"
+
+    def soft_mask(self, object_id: int, name: str) -> Path:
+        """The probability of an object in a frame, as a grey PNG."""
+        return self.soft / str(object_id) / f"{name}.png"
 
     @property
     def overlay(self) -> Path:
@@ -47,7 +56,7 @@ class OutputFolder:
     @property
     def pictures(self) -> tuple[Path, ...]:
         """Results that must not be inputs."""
-        return self.masks, self.overlay, self.contact_sheet
+        return self.masks, self.soft, self.overlay, self.contact_sheet
 
     def check_inputs(self, video: str | Path, masks: Iterable[Path]) -> None:
         """Make sure that no result replaces an input.
@@ -69,5 +78,9 @@ class OutputFolder:
 
     def clear(self) -> None:
         """Remove the results of an earlier run, which may have had more frames or different pictures."""
-        for result in (*self.masks.glob("*.png"), self.overlay, self.contact_sheet, self.journal, self.run_state):
+        masks = (*self.masks.glob("*.png"), *self.soft.glob("*/*.png"))
+        for result in (*masks, self.overlay, self.contact_sheet, self.journal, self.run_state):
             discard(result)
+        for emptied in (*self.soft.glob("*"), self.soft):
+            if emptied.is_dir() and not any(emptied.iterdir()):
+                emptied.rmdir()

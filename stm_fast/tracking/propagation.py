@@ -1,7 +1,7 @@
 """A whole clip: from prompts for some frames to a mask for every frame."""
 
 from collections.abc import Collection, Generator, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import NamedTuple, Protocol
 
@@ -15,6 +15,7 @@ from stm_fast.inference.objects import Mask, annotated_objects, to_ids
 from stm_fast.inference.segmentation import Segmentation
 from stm_fast.media.frames import Frame
 from stm_fast.media.masks import object_ids
+from stm_fast.tracking.soft import SoftMask, soft_masks
 
 Ids = NDArray[np.uint8] | NDArray[np.int32]
 
@@ -45,6 +46,7 @@ class TrackedFrame:
             whose mask was given.
         time: seconds since the first frame; None if the source has no time stamps.
         resumed: whether the mask was made by an earlier run.
+        soft: probability of each object `(H, W)`, if it was asked for: uint8 from 0 to 255, or uint16 to 65535.
     """
 
     index: int
@@ -55,6 +57,7 @@ class TrackedFrame:
     uncertainty: dict[int, float | None]
     time: Fraction | None
     resumed: bool = False
+    soft: dict[int, SoftMask] = field(default_factory=dict)
 
 
 class FrameSegmenter(Protocol):
@@ -117,7 +120,12 @@ Corrected = Generator[TrackedFrame, "Correction | Mask | None", None]
 
 
 def propagate(
-    segmenter: FrameSegmenter, frames: Iterable[Frame], prompts: Prompts, *, earlier: Earlier | None = None
+    segmenter: FrameSegmenter,
+    frames: Iterable[Frame],
+    prompts: Prompts,
+    *,
+    earlier: Earlier | None = None,
+    soft: int | None = None,
 ) -> Corrected:
     """Segment a clip frame by frame.
 
@@ -134,6 +142,7 @@ def propagate(
         frames: the clip.
         prompts: that show the objects.
         earlier: what an earlier run has done.
+        soft: bits of the probabilities that frames have, 8 or 16; None for none.
 
     Yields:
         Every frame in order.
@@ -152,7 +161,7 @@ def propagate(
         known = _known_mask(earlier, index, frame.name) if earlier is not None and recalling else None
         recalling = known is not None
         if known is None:
-            tracked = _tracked(index, frame, _segment(segmenter, frame.image, new))
+            tracked = _tracked(index, frame, _segment(segmenter, frame.image, new), soft)
         else:
             if restored is None:
                 _recall(segmenter, frame.image, known, new)
@@ -168,7 +177,7 @@ def propagate(
                     f"a correction must be of frame {restored} or later in this resumed run, got frame {index}"
                 )
             correction = yield replace(
-                _tracked(index, frame, _correct(segmenter, frame.image, correction)), resumed=tracked.resumed
+                _tracked(index, frame, _correct(segmenter, frame.image, correction), soft), resumed=tracked.resumed
             )
 
 
@@ -219,7 +228,7 @@ def _correct(segmenter: FrameSegmenter, image: NDArray[np.uint8], correction: "C
     return segmenter.annotate(mask, objects) if segmenter.started else segmenter.start(image, mask)
 
 
-def _tracked(index: int, frame: Frame, found: Segmentation | None) -> TrackedFrame:
+def _tracked(index: int, frame: Frame, found: Segmentation | None, soft: int | None) -> TrackedFrame:
     """A frame with what the segmenter found in it; None for nothing."""
     if found is None:
         empty = np.zeros(frame.image.shape[:2], np.uint8)
@@ -227,7 +236,8 @@ def _tracked(index: int, frame: Frame, found: Segmentation | None) -> TrackedFra
     unsure = (None if number != number else number for number in found.uncertainty.tolist())
     uncertainty = dict(zip(found.objects, unsure, strict=True))
     mask = found.mask.cpu().numpy()
-    return TrackedFrame(index, frame.name, frame.image, mask, found.objects, uncertainty, frame.time)
+    planes = {} if soft is None else soft_masks(found, soft)
+    return TrackedFrame(index, frame.name, frame.image, mask, found.objects, uncertainty, frame.time, soft=planes)
 
 
 def _check_followed(new: Mask, followed: Collection[int], name: str) -> None:

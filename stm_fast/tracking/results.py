@@ -13,13 +13,14 @@ from stm_fast.errors import MediaError
 from stm_fast.inference.segmenter import Segmenter
 from stm_fast.media.contact_sheet import ContactSheet
 from stm_fast.media.frames import FrameSource
-from stm_fast.media.masks import read_mask, write_mask
+from stm_fast.media.masks import object_ids, read_mask, write_mask
 from stm_fast.media.notices import notice
 from stm_fast.media.summary import RunSummary
 from stm_fast.tracking.journal import Journal
 from stm_fast.tracking.output import OutputFolder
 from stm_fast.tracking.overlay import Overlay, OverlayWriter
 from stm_fast.tracking.propagation import TrackedFrame
+from stm_fast.tracking.soft import check_soft_masks, write_soft_masks
 from stm_fast.tracking.state_file import StateFile
 
 
@@ -36,6 +37,7 @@ class Results:
         settings: for the summary.
         inputs: what the masks are made from, for the summary.
         resume: continue with the masks that are there.
+        soft: whether the frames have soft masks, which are written too.
         overlay: how the overlay is drawn; None for no overlay.
         checkpoint_every: seconds between two run states; 0 for none.
 
@@ -54,6 +56,7 @@ class Results:
         settings: Mapping[str, object],
         inputs: Mapping[str, object],
         resume: bool = False,
+        soft: bool = False,
         overlay: Overlay | None = None,
         checkpoint_every: float = 0.0,
     ) -> None:
@@ -65,6 +68,7 @@ class Results:
         self._frames = frames
         self._settings, self._inputs = dict(settings), dict(inputs)
         self._resume = resume
+        self._soft = soft
         self._overlay = overlay
         self._state_file = StateFile(folder.run_state, checkpoint_every)
         self._sheet = ContactSheet(opacity=(overlay or Overlay()).opacity)
@@ -91,7 +95,7 @@ class Results:
         """Return the mask that an earlier run made of a frame; None if there is none.
 
         Raises:
-            MediaError: it cannot be read, or differs in size from the frames.
+            MediaError: it cannot be read, differs in size from the frames, or lacks its soft masks.
         """
         path = self._path(name)
         if not self._resume or not path.exists():
@@ -102,6 +106,8 @@ class Results:
             raise MediaError(
                 f"{path} is {mask.shape[1]}×{mask.shape[0]} but the frames are {width}×{height}: it is not of this clip"
             )
+        if self._soft:
+            check_soft_masks(self.folder, name, object_ids(mask))
         return mask
 
     def write(self, frame: TrackedFrame) -> None:
@@ -112,6 +118,7 @@ class Results:
             OSError: a file cannot be written.
         """
         if not frame.resumed:
+            write_soft_masks(self.folder, frame.name, frame.soft)
             write_mask(self._path(frame.name), frame.mask)
         self._journal.note(frame)
         if not frame.resumed:

@@ -130,7 +130,8 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
         """Track the video to its end and write everything into a folder, as `stm-fast segment` does.
 
         Writes `masks/` (palette PNGs, index = object id), `overlay.mp4`, `contact_sheet.png`, `summary.json` and
-        `frames.jsonl`. Masks are written as they are made. To resume a run that was interrupted or killed, call
+        `frames.jsonl`; with the option `soft` also `soft/<id>/` (grey PNGs of probabilities). Masks are written as they
+        are made. To resume a run that was interrupted or killed, call
         `track(...)` with the same arguments and `save(..., resume=True)`.
 
         Args:
@@ -180,6 +181,7 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
                 settings=noted,
                 inputs=made_from,
                 resume=resume,
+                soft=self._options.soft is not None,
                 overlay=overlay,
                 checkpoint_every=checkpoint_every,
             )
@@ -198,7 +200,7 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
     def _run(self, earlier: Earlier | None = None) -> Corrected:
         """Yield the frames, corrected by the callback."""
         prompter = Prompter(self._prompts, self.frames.size, void=self._options.void)
-        steps = propagate(self.segmenter, self.frames, prompter, earlier=earlier)
+        steps = propagate(self.segmenter, self.frames, prompter, earlier=earlier, soft=self._options.soft)
         found_any = False
         with closing(steps), self._progress_bar() as advance:
             for frame in steps:
