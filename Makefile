@@ -9,7 +9,7 @@ SOURCES := $(shell find csrc -name "*.h" -o -name "*.cpp" -o -name "*.cu")
 export STM_FAST_STRICT = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-kernels test-arm64 test-wheel budgets sanitize check bench bench-gpu bench-suite weights clean
+.PHONY: help install demo test test-slow test-kernels test-arm64 test-wheel test-datumaro budgets sanitize check bench bench-gpu bench-suite weights clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,17 @@ test-arm64: install ## the same, compiled for 64-bit ARM and run by qemu-user (p
 
 test-wheel: install ## build a wheel as pip does, install it in an environment of its own, and use it; takes some minutes
 	$(BIN)/pytest --override-ini faulthandler_timeout=0 tests/packaging/wheel.py
+
+# Datumaro needs an older Pillow and another build of OpenCV than the requirements.
+DATUMARO := build/datumaro
+
+$(DATUMARO)/.installed: | $(INSTALLED)
+	$(BIN)/python -m venv --clear $(DATUMARO)
+	$(DATUMARO)/bin/python -m pip install --quiet --disable-pip-version-check datumaro==1.13.12
+	@touch $@
+
+test-datumaro: install $(DATUMARO)/.installed ## read exports with datumaro, which has an environment of its own
+	STM_FAST_DATUMARO=$(abspath $(DATUMARO)/bin/python) $(BIN)/pytest tests/export/test_datumaro.py
 
 # The oldest triton that is supported, beside the pinned one.
 OLDEST_TRITON := build/triton-3.6

@@ -16,6 +16,7 @@ LEVELS = {
     "cli": 6,
     "training": 5,
     "evaluation": 5,
+    "export": 5,
     "integrations": 5,
     "tracking": 4,
     "inference": 3,

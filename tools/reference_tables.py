@@ -1,4 +1,4 @@
-"""The tables of datasets, protocols and settings in docs, made from the code.
+"""The tables of datasets, protocols, settings and export formats in docs, made from the code.
 
     python -m tools.reference_tables [--check]
 
@@ -17,12 +17,13 @@ from stm_fast.data.downloads import Download
 from stm_fast.data.layouts import VIDEO_LAYOUTS, VideoLayout
 from stm_fast.data.stills.layouts import STILL_LAYOUTS, StillLayout
 from stm_fast.evaluation.protocol import PROTOCOLS, Protocol, protocol_of
+from stm_fast.export.formats import FORMATS
 from stm_fast.training.recipe import Recipe
 from stm_fast.training.recipe_files import recipe_names
 from tools.blocks import ROOT, add_check, update
 
 TOOL = "tools.reference_tables"
-PAGES = [ROOT / "docs" / name for name in ("datasets.md", "evaluation.md", "recipes.md")]
+PAGES = [ROOT / "docs" / name for name in ("datasets.md", "evaluation.md", "export.md", "recipes.md")]
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -94,6 +95,23 @@ def protocols() -> str:
     )
 
 
+def formats() -> str:
+    """Return a row for each format of an export."""
+    return table(
+        ("format", "what is written", "name in `export/`", "read by", "lost"),
+        (
+            (
+                f"`{each.name}`",
+                each.about,
+                f"`{each.target}{'' if '.' in each.target else '/'}`",
+                each.read_by,
+                each.lost,
+            )
+            for each in FORMATS.values()
+        ),
+    )
+
+
 def recipes() -> str:
     """Return a row for each recipe of the package."""
     return table(("recipe", "what it trains"), ((f"`{name}`", title) for name, title in recipe_names().items()))
@@ -157,6 +175,7 @@ BLOCKS = {
     "stills": stills,
     "downloads": downloads,
     "protocols": protocols,
+    "formats": formats,
     "recipes": recipes,
     "settings": settings,
 }

@@ -12,6 +12,7 @@ from stm_fast.cli.console import DEBUG_VARIABLE, Commands, stdout, takes_loudnes
 from stm_fast.cli.demo import demo
 from stm_fast.cli.doctor import doctor
 from stm_fast.cli.evaluate import evaluate
+from stm_fast.cli.export import export
 from stm_fast.cli.score import score
 from stm_fast.cli.segment import segment
 from stm_fast.cli.suggest import suggest
@@ -32,6 +33,7 @@ app = typer.Typer(
 app.command(epilog=WORDS)(segment)
 app.command()(demo)
 app.command(epilog=WORDS)(suggest)
+app.command(epilog=WORDS)(export)
 app.command(epilog=WORDS)(evaluate)
 app.command(epilog=WORDS)(score)
 app.command()(doctor)

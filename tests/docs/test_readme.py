@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import stm_fast
 from stm_fast.media.encode import video_writer
 from stm_fast.media.masks import read_mask, write_mask
 
@@ -46,6 +47,20 @@ def test_tracking_in_python_is_the_command_line(clip, capsys):
     for path in sorted((clip / "cli" / "masks").iterdir()):
         np.testing.assert_array_equal(read_mask(clip / "result" / "masks" / path.name), read_mask(path))
     assert len(list((clip / "result" / "masks").iterdir())) == 8
+
+
+def test_code_of_the_exports_page_runs(clip):
+    pytest.importorskip("supervision")
+    pytest.importorskip("pycocotools")
+    stm_fast.track("video.mp4", "mask.png").save("result", overlay=None)
+    page = (ROOT / "docs" / "export.md").read_text()
+    names = {}
+    exec(
+        compile("\n".join(re.findall(r"^```python\n(.*?)^```", page, flags=re.M | re.S)), "docs/export.md", "exec"),
+        names,
+    )
+    assert (clip / "result" / "export" / "instances_default.json").is_file()
+    assert (names["picture"] != names["frame"].image).any()
 
 
 def test_the_first_frame_can_be_saved_in_python(clip):
