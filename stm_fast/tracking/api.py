@@ -55,8 +55,7 @@ def track(
         masks: the prompts: the mask of the first frame, or masks of several frames. A file, a folder of files named
             like their frames, an integer array `(H, W)` of ids, or a mapping from numbers or names of frames to files
             or arrays. None if the first correction shows the objects.
-        model: "compact", "resnet50" with `weights`, a file of weights, or
-            a network from `load_model`.
+        model: "compact", "resnet50" with `weights`, a file of weights, or a network from `load_model`.
         weights: file of the weights of a model given by name.
         size: shorter side, in pixels, that the network works at; "auto" for the model's best.
         dtype: "auto", "float32", "bfloat16" or "float16"; ignored if `model` is a network.

@@ -31,8 +31,7 @@ class TrackOptions:
     """How to track a video; the defaults are those of the command line.
 
     Attributes:
-        model: "compact", "resnet50" with `weights`, or a file:
-            STM_weights.pth or .safetensors.
+        model: "compact", "resnet50" with `weights`, or a file: STM_weights.pth or .safetensors.
         weights: file of the weights of a model given by name.
         size: shorter side, in pixels, that the network works at; smaller frames keep their size. "auto" for the
             model's best, None for the frames' own.
