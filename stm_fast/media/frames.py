@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,7 +57,37 @@ class FrameSource(ABC):
         """Yield all frames in order, whatever their size."""
 
     def __iter__(self) -> Iterator[Frame]:
-        for frame in self._decode():
+        return self._checked(self._decode())
+
+    def select(self, numbers: range) -> Iterator[Frame]:
+        """Yield some of the frames, in either direction; only a bounded number of them is held at a time.
+
+        Args:
+            numbers: of the frames, counted from 0. Ascending numbers may go beyond the end of the clip.
+
+        Raises:
+            MediaError: see `__iter__`; or the numbers descend and the source can be read only from front to end.
+        """
+        return self._checked(self._decode_some(numbers))
+
+    def name_of(self, number: int) -> str | None:
+        """Return the name of a frame, given its number from 0; None if the clip has no such frame."""
+        name = numbered(number)
+        return name if self.may_hold(name) else None
+
+    def number_of(self, name: str) -> int | None:
+        """Return the number of a frame, given its name; None if no frame can have this name."""
+        return int(name) if self.may_hold(name) else None
+
+    def _decode_some(self, numbers: range) -> Iterator[Frame]:
+        """Yield frames by number, whatever their size."""
+        if numbers.step < 0:
+            raise MediaError(f"{self.path} can be read only from front to end: save it as a file to track it backward")
+        return islice(self._decode(), numbers.start, numbers.stop, numbers.step)
+
+    def _checked(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """Yield frames up to the first that differs in size."""
+        for frame in frames:
             height, width = frame.image.shape[:2]
             if (height, width) != self.size:
                 raise MediaError(

@@ -39,6 +39,8 @@ class ImageFiles(FrameSource):
     def __init__(self, path: Path | str, files: Mapping[str, Path]) -> None:
         self.path = path
         self._files = files
+        self._names = list(files)
+        self._numbers = {name: number for number, name in enumerate(files)}
         self._scaler = Scaler(path)
         self.count = len(files)
         self.first_name, first = next(iter(files.items()))
@@ -49,8 +51,22 @@ class ImageFiles(FrameSource):
         self.size = (pixels.shape[0], pixels.shape[1])
 
     def _decode(self) -> Iterator[Frame]:
-        for name in self._files:
+        return self._decode_some(range(len(self._names)))
+
+    def _decode_some(self, numbers: range) -> Iterator[Frame]:
+        for number in numbers:
+            if number >= len(self._names):
+                return
+            name = self._names[number]
             yield Frame(name, self.read(name))
+
+    def name_of(self, number: int) -> str | None:
+        """Return the name of a frame, given its number from 0; None if there is none."""
+        return self._names[number] if number < len(self._names) else None
+
+    def number_of(self, name: str) -> int | None:
+        """Return the number of a frame, given its name; None if there is none."""
+        return self._numbers.get(name)
 
     def read(self, name: str) -> NDArray[np.uint8]:
         """Read one frame, RGB uint8 `(H, W, 3)`, as iterating yields it.
@@ -109,6 +125,26 @@ class ImageStack(FrameSource):
                 pixels = read_pixels(image, page, self.path)
                 yield Frame(numbered(index), self._scaler.rgb(pixels), time if self.fps else None)
                 time += shown_seconds(image) or 0
+
+    def _decode_some(self, numbers: range) -> Iterator[Frame]:
+        if numbers.step > 0:
+            yield from super()._decode_some(numbers)
+            return
+        times = self._times()
+        with open_image(Path(self.path)) as image:
+            for number in numbers:
+                pixels = self._scaler.rgb(read_pixels(image, self._pages[number], self.path))
+                yield Frame(numbered(number), pixels, times[number] if self.fps else None)
+
+    def _times(self) -> list[Fraction]:
+        """Return the time stamps of all pictures."""
+        times = [Fraction(0)]
+        if self.fps:
+            with open_image(Path(self.path)) as image:
+                for page in self._pages:
+                    read_pixels(image, page, self.path)
+                    times.append(times[-1] + (shown_seconds(image) or 0))
+        return times
 
     def may_hold(self, name: str) -> bool:
         """Return whether a frame can have this name."""

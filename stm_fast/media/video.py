@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stm_fast.errors import MediaError
+from stm_fast.media.backward import BackwardVideo
 from stm_fast.media.display import display_matrix, is_sideways, upright
 from stm_fast.media.frames import Frame, FrameSource, is_number, numbered
 from stm_fast.media.levels import Pixels, Scaler
@@ -67,6 +68,15 @@ class VideoFile(FrameSource):
         if begun is None and not self.seekable:
             raise MediaError(f"{self.path} can be read only once: save it as a file to read it again")
         return begun or self._decode_all()
+
+    def _decode_some(self, numbers: range) -> Iterator[Frame]:
+        if numbers.step > 0 or not self.seekable or not numbers:
+            return super()._decode_some(numbers)
+        rate = self.fps or USUAL_RATE
+        video = BackwardVideo(
+            self._location, lambda frame: self._image(frame, self.size), lambda: _Clock(rate).time, self._notice
+        )
+        return video.read(numbers, self.size)
 
     def _decode_all(self) -> Generator[Frame, None, None]:
         from av.error import FFmpegError
