@@ -1,7 +1,7 @@
 """Frames of a video from back to front, a bounded number of them in memory."""
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, suppress
 from fractions import Fraction
 from itertools import pairwise
@@ -68,7 +68,7 @@ class BackwardVideo:
         self._clock = clock
         self._notice = given
         self._max_bytes = max_bytes
-        self._run_ups = _RUN_UPS
+        self._run_ups: tuple[int, ...] = _RUN_UPS
 
     def read(self, numbers: range, size: tuple[int, int]) -> Iterator[Frame]:
         """Yield frames by number.
@@ -98,7 +98,7 @@ class BackwardVideo:
         time = self._clock()
         with open_container(self._location) as (container, check):
             decoded = _Decoded(container, video_stream(container, self._location.path, self._notice), check)
-            with closing(iter(decoded)) as frames:
+            with closing(decoded.__iter__()) as frames:
                 try:
                     for frame in frames:
                         entries.append(_Entry(frame.pts, time(frame), _checksum(frame)))
@@ -134,7 +134,7 @@ class BackwardVideo:
         found: dict[int, NDArray[np.uint8]] = {}
         with open_container(self._location) as (container, check):
             stream = video_stream(container, self._location.path, self._notice)
-            with suppress(FFmpegError), closing(iter(_Decoded(container, stream, check))) as frames:
+            with suppress(FFmpegError), closing(_Decoded(container, stream, check).__iter__()) as frames:
                 container.seek(first - round(run_up / (stream.time_base or 1)), stream=stream)
                 for frame in frames:
                     if (number := by_stamp.get(frame.pts)) is not None:
@@ -149,7 +149,7 @@ class BackwardVideo:
         found: dict[int, NDArray[np.uint8]] = {}
         with open_container(self._location) as (container, check):
             stream = video_stream(container, self._location.path, self._notice)
-            with closing(iter(_Decoded(container, stream, check))) as frames:
+            with closing(_Decoded(container, stream, check).__iter__()) as frames:
                 for number, frame in enumerate(frames):
                     if number in numbers:
                         found[number] = self._image(frame)
@@ -170,7 +170,7 @@ class _Decoded:
         self._container, self._stream, self._check = container, stream, check
         stream.thread_type = "AUTO"
 
-    def __iter__(self) -> Iterator["VideoFrame"]:
+    def __iter__(self) -> Generator["VideoFrame", None, None]:
         from av.error import FFmpegError
 
         for packet in self._container.demux(self._stream):
@@ -186,9 +186,9 @@ class _Decoded:
 def _checksum(frame: "VideoFrame") -> int:
     """Return a checksum of the first plane, without the padding of its lines."""
     plane = frame.planes[0]
-    lines = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height]
+    lines = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: plane.height]
     used = min(plane.line_size, plane.width * max(1, (frame.format.components[0].bits + 7) // 8))
-    return zlib.crc32(np.ascontiguousarray(lines[:, :used]))
+    return zlib.crc32(lines[:, :used].tobytes())
 
 
 def _ascending(stamps: list[int | None]) -> bool:

@@ -1,5 +1,6 @@
 """Frames of a video that FFmpeg decodes."""
 
+import sys
 from collections.abc import Generator, Iterator
 from fractions import Fraction
 from itertools import chain
@@ -28,6 +29,7 @@ from stm_fast.media.streams import (
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
+_ALL = range(sys.maxsize)
 USUAL_RATE = Fraction(25)
 TICK = Fraction(1, 1000)  # seconds between frames with the same time stamp
 JITTER = 2  # frames by which a time stamp may go back; a larger step starts another recording
@@ -70,15 +72,18 @@ class VideoFile(FrameSource):
         return begun or self._decode_all()
 
     def _decode_some(self, numbers: range) -> Iterator[Frame]:
-        if numbers.step > 0 or not self.seekable or not numbers:
+        if not numbers or not self.seekable or self._begun is not None:
             return super()._decode_some(numbers)
+        if numbers.step > 0:
+            return self._decode_all(numbers)
         rate = self.fps or USUAL_RATE
         video = BackwardVideo(
             self._location, lambda frame: self._image(frame, self.size), lambda: _Clock(rate).time, self._notice
         )
         return video.read(numbers, self.size)
 
-    def _decode_all(self) -> Generator[Frame, None, None]:
+    def _decode_all(self, numbers: range = _ALL) -> Generator[Frame, None, None]:
+        """Yield frames by ascending number; the others are decoded, but not converted."""
         from av.error import FFmpegError
 
         with open_container(self._location) as (container, check):
@@ -107,11 +112,18 @@ class VideoFile(FrameSource):
                         damaged += 1
                         continue
                     for frame in frames:
+                        if index >= numbers.stop:
+                            return
+                        time = clock.time(frame)
+                        if size is not None and index not in numbers:
+                            index += 1
+                            continue
                         image = self._image(frame, size)
                         if size is None:
                             size = image.shape[0], image.shape[1]
                             self._set_shape(size, pixel_aspect(stream), sideways=is_sideways(display_matrix(frame)))
-                        yield Frame(numbered(index), image, clock.time(frame))
+                        if index in numbers:
+                            yield Frame(numbered(index), image, time)
                         index += 1
             except FFmpegError as error:
                 raise MediaError(self._broken_off(index, str(error.strerror))) from error

@@ -90,6 +90,15 @@ def test_frames_are_not_held(tmp_path, scene, encode, monkeypatch):
     assert peak < 12 * 120 * 160 * 3
 
 
+def test_frames_that_are_left_out_are_not_converted(tmp_path, noise, encode, monkeypatch):
+    source = open_frames(encode(tmp_path / "clip.mp4", noise))
+    made = []
+    rgb = source._scaler.rgb
+    monkeypatch.setattr(source._scaler, "rgb", lambda pixels: made.append(pixels) or rgb(pixels))
+    assert [frame.name for frame in source.select(range(5, 9, 3))] == ["00005", "00008"]
+    assert len(made) == 3  # the first one shows the size of the frames
+
+
 def test_a_number_beyond_the_end(tmp_path, scene, encode):
     source = open_frames(encode(tmp_path / "clip.mkv", scene(9, 48, 64)))
     with pytest.raises(MediaError, match=r"clip\.mkv has no frame 9: it has 9 frames"):
