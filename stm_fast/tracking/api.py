@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from stm_fast.inference.objects import Mask
 from stm_fast.media.frames import FrameSource
+from stm_fast.tracking.correction import Correction
+from stm_fast.tracking.given import Corrections
 from stm_fast.tracking.options import TrackOptions
-from stm_fast.tracking.track import Corrections, Track
+from stm_fast.tracking.route import Route
+from stm_fast.tracking.track import Track
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +36,10 @@ def track(
     offload_to: str | Path | None = None,
     void: int | None = None,
     soft: int | None = None,
-    corrections: Corrections | None = None,
+    corrections: "Corrections | str | Path | Mapping[Any, str | Path | Mask | Correction] | None" = None,
+    from_frame: int | str | None = None,
+    direction: str = "forward",
+    frames: str | None = None,
     progress: bool = False,
 ) -> Track:
     """Track objects through a video from their masks.
@@ -52,9 +58,9 @@ def track(
     Args:
         video: a path that `stm_fast.media.sources.open_frames` takes; or RGB frames, numpy `(H, W, 3)` or torch
             `(3, H, W)`, uint8 or floating in [0, 1]: a list, or an iterator such as a live source.
-        masks: the prompts: the mask of the first frame, or masks of several frames. A file, a folder of files named
-            like their frames, an integer array `(H, W)` of ids, or a mapping from numbers or names of frames to files
-            or arrays. None if the first correction shows the objects.
+        masks: the prompts: the mask of the first frame (or of `from_frame`), or masks of several frames. A file, a
+            folder of files named like their frames, an integer array `(H, W)` of ids, or a mapping from numbers or
+            names of frames to files or arrays. None if the first correction shows the objects.
         model: "compact", "resnet50" with `weights`, a file of weights, or a network from `load_model`.
         weights: file of the weights of a model given by name.
         size: shorter side, in pixels, that the network works at; "auto" for the model's best.
@@ -70,8 +76,13 @@ def track(
         void: an id in the masks that is no object, such as 255.
         soft: also yield the probability of each object in `TrackedFrame.soft`, and save it, with 8 or 16 bits; None for
             neither.
-        corrections: called with each frame; a mask that it returns corrects the frame before it is yielded. If a run
-            is resumed from its state, it is not called with the frames up to there, which stay as corrected before.
+        corrections: masks of frames in which objects are wrong. A folder of masks named like their frames; or a mapping
+            from numbers or names of frames to files, arrays or `Correction`s. Or a function that is called with each
+            frame: a mask that it returns corrects the frame before it is yielded. If a run is resumed from its state,
+            it is not called with the frames up to there, which stay as corrected before.
+        from_frame: name of the frame at which tracking begins, or its number from 0; see `Route`.
+        direction: "forward", "backward" or "both": forward from `from_frame`, then backward from there.
+        frames: range of the frames that are tracked, "A:B" or "A:B:S": from A to the one before B, every S-th.
         progress: show progress on stderr: a bar in a terminal, otherwise lines.
 
     Raises:
@@ -103,5 +114,6 @@ def track(
         network=None if isinstance(model, str | Path) else model,
         offload_to=offload_to,
         corrections=corrections,
+        route=Route(direction, from_frame, frames),
         progress=progress,
     )

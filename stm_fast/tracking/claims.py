@@ -39,7 +39,8 @@ def claim(
         clear: removes the results of an earlier run; called unless this run resumes it.
         inputs: what the results are made from, noted beside the settings.
         check: called with the `inputs` that an earlier run noted, before this run resumes it and notes its own; raises
-            if they are not the same. Empty if the earlier run noted none.
+            if they are not the same, or removes the results that this run makes anew. Empty if the earlier run noted
+            none.
 
     Raises:
         ArgumentError: `resume` and `overwrite` are both True.

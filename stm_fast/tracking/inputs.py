@@ -11,19 +11,23 @@ from numpy.typing import NDArray
 from stm_fast.errors import StmFastError
 from stm_fast.media.frames import FrameSource
 from stm_fast.media.video import VideoFile
+from stm_fast.tracking.correction_files import CorrectionFile, GivenCorrection
 from stm_fast.tracking.prompts import Prompt
 
 
-def identity(frames: FrameSource, masks: Mapping[str, Prompt]) -> dict[str, object]:
+def identity(
+    frames: FrameSource, masks: Mapping[str, Prompt], corrections: Mapping[str, GivenCorrection] | None = None
+) -> dict[str, Any]:
     """Describe the inputs of a run.
 
     Args:
         frames: the clip.
         masks: the masks that are given, by frame name.
+        corrections: by frame name; None for none.
 
     Returns:
         The path of the source, for a file also its size and time of change, for images and arrays a digest of the
-        first; and digests of the masks by frame.
+        first; and digests of the masks and of the corrections by frame.
     """
     source = frames.path
     found: dict[str, object] = {"path": str(source.resolve() if isinstance(source, Path) else source)}
@@ -32,7 +36,18 @@ def identity(frames: FrameSource, masks: Mapping[str, Prompt]) -> dict[str, obje
         found |= {"bytes": status.st_size, "modified": status.st_mtime_ns}
     elif frames.seekable and not isinstance(frames, VideoFile) and (first := next(iter(frames), None)):
         found["first_frame"] = _of_pixels(first.image)
-    return {"source": found, "masks": {name: _of_mask(mask) for name, mask in masks.items()}}
+    return {
+        "source": found,
+        "masks": {name: _of_mask(mask) for name, mask in masks.items()},
+        "corrections": {name: _of_correction(given) for name, given in (corrections or {}).items()},
+    }
+
+
+def _of_correction(given: GivenCorrection) -> str:
+    if isinstance(given, CorrectionFile):
+        return _digest(b"".join(f"{path.stem} {_of_mask(path)} ".encode() for path in given.files()))
+    objects = None if given.objects is None else sorted(map(int, given.objects))
+    return _digest(f"{objects} {_of_pixels(np.asarray(given.mask))}".encode())
 
 
 def _of_mask(mask: Prompt) -> str:

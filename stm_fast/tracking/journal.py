@@ -27,7 +27,7 @@ class Journal:
     def __init__(self, path: str | Path, *, resume: bool = False) -> None:
         self.path = Path(path)
         self._lines = read_journal(path) if resume else {}
-        self._order: list[str] = []
+        self._order: dict[str, int] = {}
         self._file: IO[str] | None = None
         if not resume:
             self.path.unlink(missing_ok=True)
@@ -38,7 +38,7 @@ class Journal:
         Raises:
             OSError: the file cannot be written.
         """
-        self._order.append(frame.name)
+        self._order[frame.name] = frame.index
         if frame.resumed and frame.name in self._lines:
             return
         areas = np.bincount(frame.mask.ravel()) if frame.objects and max(frame.objects) < 1 << 16 else None
@@ -55,21 +55,25 @@ class Journal:
         self._file.flush()
 
     def uncertainty(self) -> dict[str, dict[str, float]]:
-        """Return the uncertainty of each object by frame, if it is known."""
+        """Return the uncertainty of each object by frame, if it is known, in the order of the clip."""
         found: dict[str, dict[str, float]] = {}
-        for name in self._order:
+        for name in self._in_order():
             for object_id, numbers in self._lines[name]["objects"].items():
                 if numbers["uncertainty"] is not None:
                     found.setdefault(object_id, {})[name] = numbers["uncertainty"]
         return found
 
     def close(self, *, complete: bool = False) -> None:
-        """Close the file; for a complete run, rewrite it with one line per frame, in order."""
+        """Close the file; for a complete run, rewrite it with one line per frame, in the order of the clip."""
         if self._file is not None:
             self._file.close()
             self._file = None
         if complete:
-            write_text(self.path, "".join(json.dumps(self._lines[name]) + "\n" for name in self._order))
+            write_text(self.path, "".join(json.dumps(self._lines[name]) + "\n" for name in self._in_order()))
+
+    def _in_order(self) -> list[str]:
+        """Return the frames in the order of the clip."""
+        return sorted(self._order, key=lambda name: self._order[name])
 
 
 def read_journal(path: str | Path) -> dict[str, Line]:

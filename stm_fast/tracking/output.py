@@ -1,5 +1,6 @@
 """The folder that a tracked video goes to."""
 
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,11 +77,34 @@ class OutputFolder:
         """Return the names of the frames whose masks are on disk."""
         return {path.stem for path in self.masks.glob("*.png") if not path.name.startswith(".")}
 
+    def frames_begun(self) -> set[str]:
+        """Return the names of the frames with masks or soft masks on disk: a killed run may have left only these."""
+        soft = {path.stem for path in self.soft.glob("*/*.png") if not path.name.startswith(".")}
+        return soft | self.frames_done()
+
+    def remove_masks(self, names: Iterable[str]) -> None:
+        """Remove the masks and soft masks of frames, in their order; the mask first, as it says that both are there.
+
+        Raises:
+            OSError: one cannot be removed.
+        """
+        objects = list(self.soft.glob("*"))
+        for name in names:
+            discard(self.masks / f"{name}.png")
+            for folder in objects:
+                discard(folder / f"{name}.png")
+        self._remove_emptied()
+
     def clear(self) -> None:
         """Remove the results of an earlier run, which may have had more frames or different pictures."""
         masks = (*self.masks.glob("*.png"), *self.soft.glob("*/*.png"))
         for result in (*masks, self.overlay, self.contact_sheet, self.journal, self.run_state):
             discard(result)
+        self._remove_emptied()
+        shutil.rmtree(self.run_state.with_suffix(""), ignore_errors=True)
+
+    def _remove_emptied(self) -> None:
+        """Remove the folders of soft masks that hold none."""
         for emptied in (*self.soft.glob("*"), self.soft):
             if emptied.is_dir() and not any(emptied.iterdir()):
                 emptied.rmdir()

@@ -38,17 +38,18 @@ class Overlay:
             raise ArgumentError("fps", f"must be above 0 or None, got {self.fps}")
 
     @contextmanager
-    def writer(self, path: Path, frames: FrameSource) -> Iterator["OverlayWriter"]:
+    def writer(self, path: Path, frames: FrameSource, *, step: int = 1) -> Iterator["OverlayWriter"]:
         """Write the overlay of a video, see `video_writer`.
 
         Args:
             path: the mp4 file.
             frames: the video.
+            step: distance between frames that are shown, which last as long as those of the video that they stand for.
 
         Yields:
-            What takes the tracked frames.
+            What takes the tracked frames, in the order of the video.
         """
-        rate = Fraction(self.fps) if self.fps else frames.fps or IMAGES_FPS
+        rate = Fraction(self.fps) if self.fps else (frames.fps or IMAGES_FPS) / step
         with video_writer(path, rate, frames.pixel_aspect) as encoder:
             yield OverlayWriter(encoder, self)
 
@@ -59,6 +60,7 @@ class OverlayWriter:
     def __init__(self, encoder: VideoEncoder, overlay: Overlay) -> None:
         self._encoder = encoder
         self._overlay = overlay
+        self._begin: Fraction | None = None
 
     def write(self, frame: TrackedFrame, objects: Sequence[int]) -> None:
         """Append a frame.
@@ -71,4 +73,8 @@ class OverlayWriter:
             OSError: the file cannot be written.
         """
         picture = blend(frame.image, frame.mask, self._overlay.opacity, labels=True, legend=objects)
-        self._encoder.write(picture, None if self._overlay.fps else frame.time)
+        if self._overlay.fps or frame.time is None:
+            self._encoder.write(picture)
+            return
+        self._begin = frame.time if self._begin is None else self._begin
+        self._encoder.write(picture, frame.time - self._begin)

@@ -2,26 +2,35 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from numbers import Integral
 from pathlib import Path
 
 from stm_fast.errors import MediaError
-from stm_fast.media.frames import FrameSource
+from stm_fast.media.frames import FrameSource, numbered
 from stm_fast.media.notices import notice
 
 
-def frames_of(masks: Mapping[str, Path], folder: Path, frames: FrameSource) -> dict[str, Path]:
+def name_of_key(frame: object, clip: FrameSource) -> str | None:
+    """Return the name of a frame that is given by its number or name; None if the clip has none."""
+    if isinstance(frame, Integral) and clip.may_hold(numbered(int(frame))):
+        return numbered(int(frame))
+    return str(frame) if clip.may_hold(str(frame)) else None
+
+
+def frames_of(masks: Mapping[str, Path], folder: Path, frames: FrameSource, *, every: bool = False) -> dict[str, Path]:
     """Match the masks of a folder to frames.
 
     Args:
         masks: files by stem, at least one.
         folder: of the masks, for messages.
         frames: the clip.
+        every: refuse a mask that is not named like a frame, instead of a notice.
 
     Returns:
         Masks by frame name, in the order of the frames.
 
     Raises:
-        MediaError: no mask is named like a frame, or two belong to the same frame.
+        MediaError: no mask is named like a frame, or two belong to the same frame; or with `every`, one is not.
     """
     if frames.first_name == "00000" and not Path(frames.path).is_dir():
         named = _by_count(masks, folder, frames)
@@ -30,7 +39,7 @@ def frames_of(masks: Mapping[str, Path], folder: Path, frames: FrameSource) -> d
         if named and not set(named) & set(masks):
             name, path = next(iter(named.items()))
             notice(f"no mask in {folder} has the name of a frame: they are matched by number, {path.name} to {name}")
-    _notice_strays(masks, named, folder, frames)
+    _notice_strays(masks, named, folder, frames, every=every)
     return named
 
 
@@ -106,13 +115,20 @@ def _by_number(masks: Mapping[str, Path], frames: FrameSource) -> dict[str, Path
     return {}
 
 
-def _notice_strays(masks: Mapping[str, Path], named: Mapping[str, Path], folder: Path, frames: FrameSource) -> None:
+def _notice_strays(
+    masks: Mapping[str, Path], named: Mapping[str, Path], folder: Path, frames: FrameSource, *, every: bool
+) -> None:
     used = set(named.values())
     strays = [stem for stem, path in masks.items() if path not in used]
     if not used:
         raise MediaError(
             f"no mask in {folder} is named like a frame: frames are called {frames.first_name} and so on, "
             f"masks {strays[0]} and so on"
+        )
+    if strays and every:
+        raise MediaError(
+            f"{masks[strays[0]]} is not named like a frame: frames are called {frames.first_name} and so on"
+            + ("" if frames.count is None else f", {frames.count} in all")
         )
     if strays:
         notice(f"{len(strays)} masks in {folder} are not named like a frame and were skipped; the first is {strays[0]}")

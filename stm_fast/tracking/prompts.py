@@ -1,8 +1,7 @@
 """Prompts: the masks that a user gives for a clip, by the name of their frame."""
 
 import warnings
-from collections.abc import Iterable, Mapping
-from numbers import Integral
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,18 @@ from stm_fast.media.frames import Frame, FrameSource
 from stm_fast.media.images import list_images
 from stm_fast.media.masks import VOID, Colour, MaskFile, check_void, fit_mask, object_ids, read_mask
 from stm_fast.media.notices import MediaNotice, notice
-from stm_fast.tracking.prompt_names import frames_of
+from stm_fast.tracking.correction import Correction
+from stm_fast.tracking.correction_files import CorrectionFile, GivenCorrection
+from stm_fast.tracking.prompt_names import frames_of, name_of_key
 
 REPEATED = "they are followed already, and masks add objects but do not correct them"
+BEFORE_MASKS = "comes before the first mask of an object: give it as a mask, not as a correction"
 VOID_FOLLOWED = f"id {VOID} is followed as an object; void {VOID} ignores it"
 
 
-def find_prompts(path: str | Path, frames: FrameSource, *, void: int | None = None) -> dict[str, Path]:
+def find_prompts(
+    path: str | Path, frames: FrameSource, *, void: int | None = None, first: str | None = None
+) -> dict[str, Path]:
     """Find the prompts in a file or folder, by frame.
 
     A mask in a folder belongs to the frame of its name. For a video, its number may have any number of digits; if no
@@ -33,6 +37,7 @@ def find_prompts(path: str | Path, frames: FrameSource, *, void: int | None = No
         path: the mask of the first frame, or a folder of masks named like their frames.
         frames: the clip they belong to.
         void: pixels of this id, 1 to 255, are background.
+        first: name of the frame that a single mask belongs to; None for the first of the clip.
 
     Returns:
         Masks by frame name, in the order of the frames.
@@ -54,9 +59,10 @@ def find_prompts(path: str | Path, frames: FrameSource, *, void: int | None = No
     if path.is_dir():
         prompts = frames_of(_in_folder(path), path, frames)
     else:
-        prompts = {frames.first_name: path}
-        if path.stem != frames.first_name and path.stem.isdecimal():
-            notice(f"{path} is used as the mask of the first frame; give masks of other frames as a folder")
+        prompts = {first or frames.first_name: path}
+        if path.stem not in prompts and path.stem.isdecimal():
+            used = "the first frame" if first in (None, frames.first_name) else f"frame {first}"
+            notice(f"{path} is used as the mask of {used}; give masks of other frames as a folder")
     _check_object(prompts.values(), path, frames, void)
     return prompts
 
@@ -89,7 +95,16 @@ Prompt = MaskFile | NDArray[np.integer]
 """A mask that a user or a dataset gives: a file, or ids `(H, W)`."""
 
 
-def prompts_of(masks: Any, frames: FrameSource, *, void: int | None = None) -> dict[str, Prompt]:
+def is_one_mask(masks: Any) -> bool:
+    """Return whether what `prompts_of` takes is a mask of one frame, which does not say itself of which."""
+    if isinstance(masks, str | Path):
+        return not Path(masks).is_dir()
+    return masks is not None and not isinstance(masks, Mapping)
+
+
+def prompts_of(
+    masks: Any, frames: FrameSource, *, void: int | None = None, first: str | None = None
+) -> dict[str, Prompt]:
     """Return prompts by frame name, from any form that `stm_fast.track` takes.
 
     Args:
@@ -97,6 +112,7 @@ def prompts_of(masks: Any, frames: FrameSource, *, void: int | None = None) -> d
             files or ids; or None for none.
         frames: the clip they belong to.
         void: pixels of this id are background.
+        first: name of the frame that a single mask belongs to; None for the first of the clip.
 
     Raises:
         MediaError: see `find_prompts`.
@@ -107,14 +123,14 @@ def prompts_of(masks: Any, frames: FrameSource, *, void: int | None = None) -> d
     if masks is None:
         return {}
     if isinstance(masks, str | Path):
-        return dict(find_prompts(masks, frames, void=void))
+        return dict(find_prompts(masks, frames, void=void, first=first))
     check_void(void)
     if not isinstance(masks, Mapping):
-        masks = {frames.first_name: masks}
+        masks = {first or frames.first_name: masks}
     found: dict[str, Prompt] = {}
     for frame, mask in masks.items():
-        name = f"{frame:05d}" if isinstance(frame, Integral) and frames.may_hold(f"{frame:05d}") else str(frame)
-        if not frames.may_hold(name):
+        name = name_of_key(frame, frames)
+        if name is None:
             raise ValueError(f"masks must belong to frames such as {frames.first_name}, got one of {frame!r}")
         if name in found:
             raise ValueError(f"masks must hold one mask per frame, got two of {name}")
@@ -134,22 +150,36 @@ def _as_ids(mask: Any, size: tuple[int, int], void: int | None) -> NDArray[np.in
 
 
 class Prompter:
-    """Reads prompts as their frames arrive. Each object is taken once, from the first mask that it is in.
+    """Reads prompts and corrections as their frames arrive.
+
+    Prompts add objects: each is taken once, from the first mask that it is in. Corrections also change objects that are
+    followed.
 
     Args:
         prompts: masks by frame name.
         size: of the frames; masks that differ in size are resized.
         void: pixels of this id in files, 1 to 255, are background.
+        corrections: by frame name.
+        colours: ids of colours so far, extended as masks are read.
     """
 
-    def __init__(self, prompts: Mapping[str, Prompt], size: tuple[int, int], *, void: int | None = None) -> None:
+    def __init__(
+        self,
+        prompts: Mapping[str, Prompt],
+        size: tuple[int, int],
+        *,
+        void: int | None = None,
+        corrections: Mapping[str, GivenCorrection] | None = None,
+        colours: dict[Colour, int] | None = None,
+    ) -> None:
         check_void(void)
         self._prompts = prompts
-        self._left = set(prompts)
+        self._corrections = corrections or {}
+        self._left, self._left_corrections = set(prompts), set(self._corrections)
         self._size = size
         self._void = void
-        self._colours: dict[Colour, int] = {}
-        self._repeated = False
+        self._colours: dict[Colour, int] = {} if colours is None else colours
+        self._repeated = self._left_out = False
         self.known: set[int] = set()
 
     def new_objects(self, frame: Frame) -> NDArray[np.integer] | None:
@@ -175,11 +205,42 @@ class Prompter:
         self.known |= new
         return np.where(np.isin(mask, list(new)), mask, 0).astype(mask.dtype)
 
+    def correction(self, frame: Frame, seen: Collection[int]) -> Correction | None:
+        """Return the correction of a frame; None if there is none.
+
+        A notice names the first one that does not speak of an object that is seen in its frame.
+
+        Args:
+            frame: after `new_objects` of the same frame.
+            seen: ids of the objects in the mask of the frame.
+
+        Raises:
+            MediaError: a file cannot be used, or no mask has shown an object up to this frame.
+        """
+        given = self._corrections.get(frame.name)
+        if given is None:
+            return None
+        self._left_corrections.discard(frame.name)
+        if self._prompts and not self.known:
+            raise MediaError(f"the correction of frame {frame.name} {BEFORE_MASKS}")
+        if isinstance(given, CorrectionFile):
+            given = given.read(self._size, self._colours, void=self._void)
+        spoken = set(object_ids(np.asarray(given.mask)) if given.objects is None else given.objects)
+        if (left := set(seen) - spoken) and not self._left_out:
+            self._left_out = True
+            ids = ", ".join(map(str, sorted(left)))
+            notice(
+                f"the correction of frame {frame.name} does not show objects {ids}, which are left as they are; one "
+                f"that is not in the frame needs an empty mask of its own, {frame.name}/{min(left)}.png"
+            )
+        self.known |= spoken
+        return given
+
     def finish(self) -> None:
-        """Give a notice of masks without a frame, at the end of a clip."""
-        if self._left:
-            first = min(self._left)
-            notice(f"{len(self._left)} masks were not used: the clip has no frames of their names, such as {first}")
+        """Give a notice of masks and corrections without a frame, at the end of a clip."""
+        for left, what in ((self._left, "masks"), (self._left_corrections, "corrections")):
+            if left:
+                notice(f"{len(left)} {what} were not used: the clip has no frames of their names, such as {min(left)}")
 
     def _read(self, path: MaskFile) -> NDArray[np.uint8]:
         return fit_mask(read_mask(path, self._colours, void=self._void), self._size, path)

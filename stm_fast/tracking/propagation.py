@@ -1,35 +1,24 @@
 """A whole clip: from prompts for some frames to a mask for every frame."""
 
-from collections.abc import Collection, Generator, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import NamedTuple, Protocol
+from itertools import count
+from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from stm_fast.errors import MediaError
 from stm_fast.inference.frames import Image
-from stm_fast.inference.objects import Mask, annotated_objects, to_ids
+from stm_fast.inference.objects import Mask
 from stm_fast.inference.segmentation import Segmentation
 from stm_fast.media.frames import Frame
 from stm_fast.media.masks import object_ids
+from stm_fast.tracking.correction import Correction, as_correction
 from stm_fast.tracking.soft import SoftMask, soft_masks
 
 Ids = NDArray[np.uint8] | NDArray[np.int32]
-
-
-class Correction(NamedTuple):
-    """Where objects are in a frame.
-
-    Attributes:
-        mask: ids `(H, W)`, 0 for the background.
-        objects: the ids that are corrected; one without a pixel is not in the frame. None for those in the mask.
-    """
-
-    mask: Mask
-    objects: Collection[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -95,21 +84,27 @@ class FrameSegmenter(Protocol):
 
 
 class Prompts(Protocol):
-    """The prompts of a clip."""
+    """The prompts and corrections of a clip."""
 
     def new_objects(self, frame: Frame) -> "Mask | None":
         """Return a mask of the objects that join in a frame; None if there are none."""
         ...
 
+    def correction(self, frame: Frame, seen: Collection[int]) -> Correction | None:
+        """Return the correction of a frame in which some objects are seen; None if there is none."""
+        ...
+
 
 class Earlier(Protocol):
-    """The masks of an earlier run over the same clip.
+    """The masks of an earlier run over the same frames.
 
     Attributes:
-        restored: number of the frame whose state the segmenter has been given; None if it has none.
+        restored: position of the frame whose state the segmenter has been given, from 0; None if it has none.
+        uncorrected: whether that frame has a correction which its state lacks.
     """
 
     restored: int | None
+    uncorrected: bool
 
     def mask(self, name: str) -> NDArray[np.uint8] | None:
         """Return the mask of a frame; None if there is none."""
@@ -124,13 +119,14 @@ def propagate(
     frames: Iterable[Frame],
     prompts: Prompts,
     *,
+    numbers: Iterable[int] | None = None,
     earlier: Earlier | None = None,
     soft: int | None = None,
 ) -> Corrected:
-    """Segment a clip frame by frame.
+    """Segment frames in the order in which they come.
 
-    Objects join in the frame of the first mask they are in; until then masks are empty. A mask that is sent to the
-    generator corrects the last frame, which is yielded again.
+    Objects join in the frame of the first mask they are in; until then masks are empty. Corrections change the frames
+    that they belong to. A mask that is sent to the generator corrects the last frame, which is yielded again.
 
     If an earlier run is given, its masks are kept up to the restored frame, and the masks after it are those of an
     uninterrupted run. Without a restored state, the memory is filled from the earlier masks, up to the first frame that
@@ -139,8 +135,9 @@ def propagate(
 
     Args:
         segmenter: is started here.
-        frames: the clip.
+        frames: the clip, or some of its frames in any order.
         prompts: that show the objects.
+        numbers: of the frames in the clip; None for 0, 1, 2 and so on.
         earlier: what an earlier run has done.
         soft: bits of the probabilities that frames have, 8 or 16; None for none.
 
@@ -156,52 +153,78 @@ def propagate(
     if restored is None:
         segmenter.clear()
     recalling = earlier is not None
-    for index, frame in enumerate(frames):
+    for position, (index, frame) in enumerate(zip(count() if numbers is None else numbers, frames, strict=False)):
         new = prompts.new_objects(frame)
-        known = _known_mask(earlier, index, frame.name) if earlier is not None and recalling else None
+        known = _known_mask(earlier, position, frame.name) if earlier is not None and recalling else None
         recalling = known is not None
         if known is None:
             tracked = _tracked(index, frame, _segment(segmenter, frame.image, new), soft)
+            if (given := prompts.correction(frame, object_ids(tracked.mask))) is not None:
+                tracked = _tracked(index, frame, _correct(segmenter, frame.image, given), soft)
         else:
+            given = prompts.correction(frame, object_ids(known))
+            tracked = _kept(index, frame, known)
+            corrected = None
             if restored is None:
-                _recall(segmenter, frame.image, known, new)
+                corrected = _recall(segmenter, frame.image, known, new, given)
             elif new is not None:
                 _check_followed(new, segmenter.objects, frame.name)
-            tracked = TrackedFrame(
-                index, frame.name, frame.image, known, object_ids(known), {}, frame.time, resumed=True
-            )
-        correction = yield tracked
-        while correction is not None:
-            if restored is not None and index < restored:
+            if given is not None and position == restored and earlier is not None and earlier.uncorrected:
+                corrected = _correct(segmenter, frame.image, given)
+            if corrected is not None:
+                again = _tracked(index, frame, corrected, soft)
+                # After a recall, which is of hard masks, the probabilities on disk are the better ones.
+                same = np.array_equal(again.mask, known) and (soft is None or restored is None)
+                tracked = tracked if same else again
+        sent = yield tracked
+        while sent is not None:
+            if restored is not None and position < restored:
                 raise ValueError(
-                    f"a correction must be of frame {restored} or later in this resumed run, got frame {index}"
+                    f"a correction must be of frame {restored} or later in this resumed run, got frame {position}"
                 )
-            correction = yield replace(
-                _tracked(index, frame, _correct(segmenter, frame.image, correction), soft), resumed=tracked.resumed
+            sent = yield replace(
+                _tracked(index, frame, _correct(segmenter, frame.image, sent), soft), resumed=tracked.resumed
             )
 
 
-def check_correction(correction: "Correction | Mask", size: tuple[int, int]) -> None:
-    """Make sure that a correction can be used for frames of a size.
+def revisit(
+    frames: Iterable[Frame], numbers: Iterable[int], mask: Callable[[str], NDArray[np.uint8] | None]
+) -> Corrected:
+    """Yield frames with masks that were made before, all of them; they cannot be corrected.
+
+    Args:
+        frames: some frames of a clip.
+        numbers: of the frames in the clip.
+        mask: returns the mask of a frame, given by its name; None if there is none.
 
     Raises:
-        TypeError: the mask is of another type or does not hold integers.
-        ValueError: it has another size than the frames or holds no object, or the objects are not ids or none.
+        MediaError: a frame or mask cannot be read, or a mask is missing.
     """
-    mask, objects = correction if isinstance(correction, Correction) else Correction(correction)
-    annotated_objects(to_ids(mask, size, torch.device("cpu")), objects)
+    for index, frame in zip(numbers, frames, strict=False):
+        if (known := mask(frame.name)) is None:
+            raise _missing(frame.name)
+        yield _kept(index, frame, known)
 
 
-def _known_mask(earlier: Earlier, index: int, name: str) -> NDArray[np.uint8] | None:
+def _known_mask(earlier: Earlier, position: int, name: str) -> NDArray[np.uint8] | None:
     """Return the mask that an earlier run made of a frame; None if the frame is to be segmented."""
-    if earlier.restored is not None and index > earlier.restored:
+    if earlier.restored is not None and position > earlier.restored:
         return None
     known = earlier.mask(name)
     if known is None and earlier.restored is not None:
-        raise MediaError(
-            f"the mask of frame {name} is missing though masks after it are there: put it back, or start the run again"
-        )
+        raise _missing(name)
     return known
+
+
+def _missing(name: str) -> MediaError:
+    return MediaError(
+        f"the mask of frame {name} is missing though masks after it are there: put it back, or start the run again"
+    )
+
+
+def _kept(index: int, frame: Frame, known: NDArray[np.uint8]) -> TrackedFrame:
+    """A frame with the mask that an earlier run made of it."""
+    return TrackedFrame(index, frame.name, frame.image, known, object_ids(known), {}, frame.time, resumed=True)
 
 
 def _segment(segmenter: FrameSegmenter, image: NDArray[np.uint8], new: "Mask | None") -> Segmentation | None:
@@ -212,19 +235,30 @@ def _segment(segmenter: FrameSegmenter, image: NDArray[np.uint8], new: "Mask | N
     return result if new is None else segmenter.annotate(new)
 
 
-def _recall(segmenter: FrameSegmenter, image: NDArray[np.uint8], known: NDArray[np.uint8], new: "Mask | None") -> None:
-    """Take the next frame with its known mask, in which the objects of `new` join."""
+def _recall(
+    segmenter: FrameSegmenter,
+    image: NDArray[np.uint8],
+    known: NDArray[np.uint8],
+    new: "Mask | None",
+    given: Correction | None,
+) -> Segmentation | None:
+    """Take the next frame with its known mask, in which the objects of `new` join and that `given` corrects.
+
+    Returns:
+        What it is with the correction; None if there is none.
+    """
     if segmenter.started:
         segmenter.recall(image, known)
         if new is not None:
             segmenter.annotate(new)
     elif new is not None:
         segmenter.start(image, new)
+    return None if given is None else _correct(segmenter, image, given)
 
 
 def _correct(segmenter: FrameSegmenter, image: NDArray[np.uint8], correction: "Correction | Mask") -> Segmentation:
     """Segment the last frame again with a correction."""
-    mask, objects = correction if isinstance(correction, Correction) else Correction(correction)
+    mask, objects = as_correction(correction)
     return segmenter.annotate(mask, objects) if segmenter.started else segmenter.start(image, mask)
 
 

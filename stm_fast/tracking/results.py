@@ -1,34 +1,36 @@
 """What is written of a tracked video: masks, overlay, contact sheet, summary, and the state to resume from."""
 
+import sys
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stm_fast.errors import MediaError
 from stm_fast.inference.segmenter import Segmenter
-from stm_fast.media.contact_sheet import ContactSheet
 from stm_fast.media.frames import FrameSource
 from stm_fast.media.masks import object_ids, read_mask, write_mask
 from stm_fast.media.notices import notice
 from stm_fast.media.summary import RunSummary
 from stm_fast.tracking.journal import Journal
 from stm_fast.tracking.output import OutputFolder
-from stm_fast.tracking.overlay import Overlay, OverlayWriter
+from stm_fast.tracking.overlay import Overlay
+from stm_fast.tracking.pictures import Pictures
 from stm_fast.tracking.propagation import TrackedFrame
+from stm_fast.tracking.route import FORWARD
 from stm_fast.tracking.soft import check_soft_masks, write_soft_masks
-from stm_fast.tracking.state_file import StateFile
+from stm_fast.tracking.state_file import Place, StateFile
 
 
 class Results:
     """Writes tracked frames into a folder; a context manager.
 
     A mask is complete on disk when `write` returns. The other files are finished when the block ends, even if it was
-    interrupted or its input broke off: they then hold the frames so far.
+    interrupted or its input broke off: they then hold the frames so far, see `Pictures`.
 
     Args:
         folder: of the results.
@@ -40,9 +42,14 @@ class Results:
         soft: whether the frames have soft masks, which are written too.
         overlay: how the overlay is drawn; None for no overlay.
         checkpoint_every: seconds between two run states; 0 for none.
+        keep_states: number of run states that stay after the end.
+        passes: numbers of the frames of each pass; by default all frames, forward.
+        done: numbers of the passes whose masks are all on disk, as far as earlier runs know.
 
     Attributes:
-        restored: number of the frame whose state the segmenter was given; None if it has none.
+        restored: position in the pass of the frame whose state the segmenter was given; None if it has none.
+        uncorrected: whether that frame has a correction which its state lacks.
+        whole: whether all masks of the pass are on disk.
         frames: number of frames written, or kept from an earlier run.
         summary: of the run, once the block has ended.
     """
@@ -54,42 +61,66 @@ class Results:
         frames: FrameSource,
         *,
         settings: Mapping[str, object],
-        inputs: Mapping[str, object],
+        inputs: Mapping[str, Any],
         resume: bool = False,
         soft: bool = False,
         overlay: Overlay | None = None,
         checkpoint_every: float = 0.0,
+        keep_states: int = 0,
+        passes: Sequence[range] = FORWARD,
+        done: Sequence[int] = (),
     ) -> None:
         self.folder = folder
         self.frames = 0
         self.restored: int | None = None
+        self.uncorrected = self.whole = False
         self.summary: RunSummary | None = None
         self._segmenter = segmenter
         self._frames = frames
         self._settings, self._inputs = dict(settings), dict(inputs)
+        self._corrections: Mapping[str, str] = self._inputs.get("corrections", {})
         self._resume = resume
         self._soft = soft
-        self._overlay = overlay
-        self._state_file = StateFile(folder.run_state, checkpoint_every)
-        self._sheet = ContactSheet(opacity=(overlay or Overlay()).opacity)
+        self._passes, self._done = passes, done
+        self._state_file = StateFile(folder.run_state, checkpoint_every, keep_states)
+        self._pictures = Pictures(folder, frames, overlay, passes)
         self._objects: set[int] = set()
         self._resumed = 0
-        self._stack = ExitStack()
-        self._video: OverlayWriter | None = None
+        self._turn = self._position = 0
 
     def __enter__(self) -> "Results":
         self._begin = time.perf_counter()
-        if self._resume:
-            self.restored = self._state_file.restore(self._segmenter, len(self.folder.frames_done()))
+        self.begin_pass(0)
         self.folder.root.mkdir(parents=True, exist_ok=True)
         self._journal = Journal(self.folder.journal, resume=self._resume)
         try:
-            if self._overlay:
-                self._video = self._stack.enter_context(self._overlay.writer(self.folder.overlay, self._frames))
+            self._pictures.__enter__()
         except BaseException:
             self._journal.close()
             raise
         return self
+
+    def begin_pass(self, turn: int) -> None:
+        """Begin a pass, from 0: give the segmenter the run state of one of its frames, if there is one."""
+        self._turn, self._position = turn, 0
+        self.whole, self.restored, self.uncorrected = False, None, False
+        if not self._resume:
+            return
+        place = self._state_file.place()
+        self.whole = place is not None and place.turn > turn
+        self.whole = self.whole or (turn in self._done and self._has_all(self._passes[turn]))
+        if self.whole:
+            return
+        restored = self._state_file.restore(self._segmenter, turn, lambda name: self._path(name).exists())
+        if restored is not None:
+            self.restored = restored.position
+            self.uncorrected = restored.correction != self._corrections.get(restored.frame)
+
+    def skip(self, frame: TrackedFrame) -> None:
+        """Take the first frame of a second pass, which the first pass has written."""
+        if not frame.resumed:
+            self._state_file.save_if_due(self._segmenter, self._place(frame), at_once=True)
+        self._position += 1
 
     def mask(self, name: str) -> NDArray[np.uint8] | None:
         """Return the mask that an earlier run made of a frame; None if there is none.
@@ -97,8 +128,14 @@ class Results:
         Raises:
             MediaError: it cannot be read, differs in size from the frames, or lacks its soft masks.
         """
+        found = self._read(name) if self._resume else None
+        if found is not None and self._soft:
+            check_soft_masks(self.folder, name, object_ids(found))
+        return found
+
+    def _read(self, name: str) -> NDArray[np.uint8] | None:
         path = self._path(name)
-        if not self._resume or not path.exists():
+        if not path.exists():
             return None
         mask = read_mask(path)
         height, width = self._frames.size
@@ -106,8 +143,6 @@ class Results:
             raise MediaError(
                 f"{path} is {mask.shape[1]}×{mask.shape[0]} but the frames are {width}×{height}: it is not of this clip"
             )
-        if self._soft:
-            check_soft_masks(self.folder, name, object_ids(mask))
         return mask
 
     def write(self, frame: TrackedFrame) -> None:
@@ -122,31 +157,49 @@ class Results:
             write_mask(self._path(frame.name), frame.mask)
         self._journal.note(frame)
         if not frame.resumed:
-            self._state_file.save_if_due(self._segmenter, frame.index)
+            self._state_file.save_if_due(self._segmenter, self._place(frame))
+        self._position += 1
         self._objects.update(frame.objects)
-        if self._video:
-            self._video.write(frame, sorted(self._objects))
-        self._sheet.add(frame.name, frame.image, frame.mask)
+        self._pictures.add(frame, sorted(self._objects))
         self.frames += 1
         self._resumed += frame.resumed
+
+    def finish(self) -> None:
+        """Draw what was not drawn on the way, once all frames are written.
+
+        Raises:
+            MediaError: a frame or a mask cannot be read.
+            OSError: a file cannot be written.
+        """
+        self._pictures.finish(self._read, sorted(self._objects))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         stopped = isinstance(error, KeyboardInterrupt | MediaError)
         try:
-            self._stack.__exit__(kind, error, trace)
+            self._pictures.__exit__(kind, error, trace)
         finally:
             self._journal.close(complete=error is None)
             if error is None:
-                self._state_file.delete()
+                self._state_file.finish()
                 self._notice_strays()
             if stopped:
                 self._state_file.save_at_stop(self._segmenter)
             if error is None or stopped:
-                self._sheet.save(self.folder.contact_sheet)
+                self._pictures.save_sheet()
                 self.summary = self._summarise(complete=error is None)
                 self.summary.write(self.folder.summary)
+
+    def _has_all(self, numbers: range) -> bool:
+        """Return whether all masks of a pass are on disk; False if the length of the clip is not known for certain."""
+        count = self._frames.count
+        if numbers.stop == sys.maxsize:
+            if count is None or self._frames.name_of(count) is not None:
+                return False
+            numbers = range(numbers.start, count, numbers.step)
+        names = (self._frames.name_of(number) for number in numbers)
+        return all(name is not None and self._path(name).exists() for name in names)
 
     def _notice_strays(self) -> None:
         """Give a notice of masks of an earlier run without a frame."""
@@ -156,12 +209,16 @@ class Results:
                 "made them"
             )
 
+    def _place(self, frame: TrackedFrame) -> Place:
+        return Place(self._turn, self._position, frame.name, self._corrections.get(frame.name))
+
     def _path(self, name: str) -> Path:
         return self.folder.masks / f"{name}.png"
 
     def _summarise(self, *, complete: bool) -> RunSummary:
         seconds = time.perf_counter() - self._begin
         stages = dict(self._segmenter.timings)
+        done = range(len(self._passes)) if complete else self._done
         return RunSummary(
             frames=self.frames,
             objects=sorted(self._objects),
@@ -172,7 +229,7 @@ class Results:
             memory_tokens=self._segmenter.memory.tokens,
             backend=serving_backend(self._segmenter),
             settings=self._settings,
-            inputs=self._inputs,
+            inputs=self._inputs | {"passes_done": list(done)},
             uncertainty=self._journal.uncertainty(),
         )
 

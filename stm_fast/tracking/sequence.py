@@ -1,13 +1,15 @@
 """A clip whose frames are not files: arrays from a list, a generator or a camera."""
 
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from stm_fast.errors import MediaError
 from stm_fast.media.frames import Frame, FrameSource, is_number, numbered
 
 
@@ -44,9 +46,22 @@ class FrameSequence(FrameSource):
         for index, frame in enumerate(self._frames):
             yield Frame(numbered(index), to_image(frame))
 
+    def _decode_some(self, numbers: range) -> Iterator[Frame]:
+        frames = self._frames
+        if isinstance(frames, Sequence | np.ndarray | Tensor):
+            return (Frame(numbered(each), to_image(frames[each])) for each in numbers[: _within(numbers, len(frames))])
+        if numbers.step < 0:
+            raise MediaError("the frames come from an iterator, from front to end: give a list to track them backward")
+        return super()._decode_some(numbers)
+
     def may_hold(self, name: str) -> bool:
         """Return whether a frame can have this name."""
         return is_number(name, self.count)
+
+
+def _within(numbers: range, count: int) -> int:
+    """Return how many of the numbers come before the first that is past the end."""
+    return len(numbers) if numbers.step < 0 else len(range(numbers.start, min(numbers.stop, count), numbers.step))
 
 
 def to_image(frame: Any) -> NDArray[np.uint8]:

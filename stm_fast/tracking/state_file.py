@@ -1,14 +1,19 @@
 """The run state of a clip on disk, written every few minutes so that a killed run can resume."""
 
+import json
 import logging
+import os
+import shutil
 import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from stm_fast.errors import RunStateError
 from stm_fast.inference.segmenter import Segmenter
-from stm_fast.media.files import discard
+from stm_fast.inference.tensor_file import read_metadata
+from stm_fast.media.files import atomic_path, discard
 from stm_fast.media.notices import notice
 
 SECONDS = 120.0
@@ -17,22 +22,40 @@ _MAX_SHARE = 0.05
 _logger = logging.getLogger(__name__)
 
 
-class StateFile:
-    """The run state after one of the frames of a clip, in a file.
+class Place(NamedTuple):
+    """A frame of a run.
 
-    Args:
-        path: of the file.
-        seconds: minimum time between two writes; 0 writes nothing.
+    Attributes:
+        turn: number of its pass, from 0.
+        position: how many frames of the pass come before it.
+        frame: its name.
+        correction: digest of the correction of the frame that its state includes; None for none.
     """
 
-    def __init__(self, path: str | Path, seconds: float = SECONDS) -> None:
+    turn: int
+    position: int
+    frame: str
+    correction: str | None = None
+
+
+class StateFile:
+    """The run state after one of the frames of a clip, in a file; and, on request, states of earlier frames beside it.
+
+    Args:
+        path: of the file. States that are kept lie in a folder beside it, of the same stem.
+        seconds: minimum time between two writes; 0 writes nothing.
+        keep: number of states that are kept, spread over the clip, from which a run with other corrections resumes.
+    """
+
+    def __init__(self, path: str | Path, seconds: float = SECONDS, keep: int = 0) -> None:
         self.path = Path(path)
         self.seconds = seconds
+        self.keep = keep
         self._wait = seconds
         self._saved = time.monotonic()
-        self._reached: tuple[int, int] | None = None
+        self._reached: tuple[Place, int] | None = None
 
-    def save_if_due(self, segmenter: Segmenter, index: int) -> None:
+    def save_if_due(self, segmenter: Segmenter, place: Place, *, at_once: bool = False) -> None:
         """Note that the mask of a frame is on disk, and save the run state if enough time has passed.
 
         If the file cannot be written, because the disk is full for instance, a notice says so and the run continues
@@ -40,16 +63,17 @@ class StateFile:
 
         Args:
             segmenter: that has segmented the frame.
-            index: number of the frame in the clip.
+            place: the frame.
+            at_once: save it however little time has passed.
         """
         if not segmenter.started:
             return
-        self._reached = index, segmenter.frame_index
+        self._reached = place, segmenter.frame_index
         begin = time.monotonic()
-        if not self.seconds or begin - self._saved < self._wait:
+        if not self.seconds or (begin - self._saved < self._wait and not at_once):
             return
         try:
-            segmenter.save(self.path, {"index": index})
+            self._save(segmenter, place)
         except OSError as error:
             self.seconds = 0
             reason = error.strerror or error
@@ -59,42 +83,123 @@ class StateFile:
             )
             return
         self._saved = time.monotonic()
-        _logger.debug("wrote the run state after frame %d in %.1f s", index, self._saved - begin)
+        _logger.debug("wrote the run state after frame %s in %.1f s", place.frame, self._saved - begin)
         self._wait = max(self.seconds, (self._saved - begin) / _MAX_SHARE)
 
     def save_at_stop(self, segmenter: Segmenter) -> None:
         """Save the run state of a run that was stopped, if the segmenter is at the last frame whose mask is on disk."""
         if self.seconds and self._reached and self._reached[1] == segmenter.frame_index:
             with suppress(OSError):
-                segmenter.save(self.path, {"index": self._reached[0]})
+                self._save(segmenter, self._reached[0])
 
-    def restore(self, segmenter: Segmenter, written: int) -> int | None:
-        """Give a segmenter the run state.
+    def place(self) -> Place | None:
+        """Return which frame the run state is of; None if there is no file or it does not say."""
+        return _place_of(self.path) if self.path.is_file() else None
+
+    def restore(self, segmenter: Segmenter, turn: int, has_mask: Callable[[str], bool]) -> Place | None:
+        """Give a segmenter the run state of a pass, or the last one that is kept of it.
 
         Args:
             segmenter: of the same model and settings.
-            written: number of masks on disk, from the first frame on.
+            turn: number of the pass.
+            has_mask: whether the mask of a frame, given by its name, is on disk.
 
         Returns:
-            The number of the frame in the clip; None if there is no file or, after a notice, none that can be used.
+            Its frame; None if there is no such file or, after a notice, none that can be used.
         """
-        if not self.path.is_file():
+        kept = self._kept(turn)
+        own = self.path.is_file() and ((place := self.place()) is None or place.turn == turn)
+        path = self.path if own else kept[max(kept)] if kept else None
+        if path is None:
             return None
         try:
-            extra: Any = segmenter.restore(self.path)
+            segmenter.restore(path)
         except RunStateError as error:
             notice(f"{error}; the memory is filled anew from the masks on disk")
             return None
-        index = extra.get("index") if isinstance(extra, dict) else None
-        if not isinstance(index, int):
-            notice(f"{self.path} is not of a run over a clip: the memory is filled anew from the masks on disk")
+        if (place := _place_of(path)) is None:
+            notice(f"{path} is not of a run over a clip: the memory is filled anew from the masks on disk")
             return None
-        if index < written:
-            return index
-        notice(f"{self.path} is of frame {index}, but only {written} masks are on disk: the memory is filled anew")
+        if has_mask(place.frame):
+            return place
+        notice(f"{path} is of frame {place.frame}, whose mask is not on disk: the memory is filled anew")
         return None
 
+    def forget_from(self, turn: int, position: int) -> None:
+        """Delete the states of frames that are segmented anew, and that of the run if it is of a later pass.
+
+        Args:
+            turn: number of a pass.
+            position: of the first of its frames whose states are not valid any more.
+        """
+        place = self.place()
+        if place is None or place.turn > turn or (place.turn == turn and place.position >= position):
+            self.delete()
+        for at, path in self._kept(turn).items():
+            if at >= position:
+                discard(path)
+
+    def has(self, turn: int, position: int) -> bool:
+        """Return whether there is a state of a frame of a pass."""
+        place = self.place()
+        return (place is not None and place[:2] == (turn, position)) or position in self._kept(turn)
+
     def delete(self) -> None:
-        """Delete the file at the end of a run."""
+        """Delete the file at the end of a run; states that are kept stay."""
         if not self.path.is_dir():
             discard(self.path)
+
+    def finish(self) -> None:
+        """Delete the file at the end of a run, and the states that are not to be kept."""
+        self.delete()
+        if not self.keep and self._folder.is_dir():
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def _folder(self) -> Path:
+        return self.path.with_suffix("")
+
+    def _save(self, segmenter: Segmenter, place: Place) -> None:
+        segmenter.save(self.path, place._asdict())
+        if self.keep:
+            self._keep(place)
+
+    def _keep(self, place: Place) -> None:
+        """Keep the state that was just written, and drop one that others are close to if there are too many."""
+        with atomic_path(self._folder / f"{place.turn}-{place.position:08d}{self.path.suffix}") as partial:
+            partial.unlink(missing_ok=True)
+            try:
+                os.link(self.path, partial)
+            except OSError:
+                shutil.copy(self.path, partial)
+        kept = {(turn, at): path for turn in (0, 1) for at, path in self._kept(turn).items()}
+        if len(kept) > self.keep:
+            discard(kept[_closest(sorted(kept))])
+
+    def _kept(self, turn: int) -> dict[int, Path]:
+        """Return the states that are kept of a pass, by position."""
+        return {int(path.stem.partition("-")[2]): path for path in self._files(turn)}
+
+    def _files(self, turn: int) -> Iterator[Path]:
+        return (path for path in self._folder.glob(f"{turn}-*{self.path.suffix}"))
+
+
+def _closest(places: list[tuple[int, int]]) -> tuple[int, int]:
+    """Return the place that leaves the smallest gap in its pass when it goes; never the last one."""
+
+    def gap(number: int) -> int:
+        (turn, at), (following_turn, following) = places[number], places[number + 1]
+        before = places[number - 1][1] if number and places[number - 1][0] == turn else 0
+        return following - before if following_turn == turn else at - before
+
+    return places[min(range(len(places) - 1), key=gap, default=0)]
+
+
+def _place_of(path: Path) -> Place | None:
+    """Return which frame a run state is of; None if it cannot be read or does not say."""
+    try:
+        extra: Any = json.loads(read_metadata(path)["extra"])
+        place = Place(extra["turn"], extra["position"], extra["frame"], extra["correction"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return place if isinstance(place.turn, int) and isinstance(place.position, int) else None

@@ -1,38 +1,35 @@
 """A video that is tracked frame by frame, and saved."""
 
+import sys
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from stm_fast.errors import MediaError
+from stm_fast.errors import ArgumentError, MediaError
 from stm_fast.inference.objects import Mask
 from stm_fast.inference.segmenter import Segmenter
-from stm_fast.media.frames import FrameSource
+from stm_fast.media.frames import Frame, FrameSource
+from stm_fast.media.masks import Colour
 from stm_fast.media.notices import notice
 from stm_fast.media.sources import open_frames
 from stm_fast.tracking import claims, inputs
+from stm_fast.tracking.correction import Correction, check_correction
+from stm_fast.tracking.given import Given, given_of
 from stm_fast.tracking.options import TrackOptions, memory_limit_by_its_name
 from stm_fast.tracking.output import OutputFolder
 from stm_fast.tracking.overlay import Overlay
-from stm_fast.tracking.prompts import Prompt, Prompter, prompts_of
-from stm_fast.tracking.propagation import (
-    Corrected,
-    Correction,
-    Earlier,
-    TrackedFrame,
-    check_correction,
-    propagate,
-)
+from stm_fast.tracking.prompts import Prompter
+from stm_fast.tracking.propagation import Corrected, TrackedFrame, propagate, revisit
+from stm_fast.tracking.redo import prepare
 from stm_fast.tracking.results import Results
+from stm_fast.tracking.route import Route
 from stm_fast.tracking.sequence import FrameSequence
 
 if TYPE_CHECKING:
     from stm_fast.media.summary import RunSummary
     from stm_fast.models.stm import STM
-
-Corrections = Callable[[TrackedFrame], "Correction | Mask | None"]
 
 
 class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
@@ -42,24 +39,26 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
         frames: the video.
         segmenter: that tracks it; between frames, objects can be removed and the memory inspected.
         frames_saved: number of frames that `save` has written.
+        resumed: whether `save` continues an earlier run.
     """
 
     def __init__(
         self,
         frames: FrameSource,
-        prompts: Mapping[str, Prompt],
+        given: Given,
         segmenter: Segmenter,
         options: TrackOptions,
         *,
-        corrections: Corrections | None = None,
+        route: Route = Route(),  # noqa: B008 - it is immutable
         progress: bool = False,
     ) -> None:
         self.frames = frames
         self.segmenter = segmenter
         self.frames_saved = 0
-        self._prompts = prompts
+        self.resumed = False
+        self._given = given
         self._options = options
-        self._corrections = corrections
+        self._route = route
         self._progress = progress
         self._steps = self._run()
         self._begun = self._noticed_full = False
@@ -71,18 +70,28 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
         masks: Any = None,
         options: TrackOptions | None = None,
         *,
+        route: Route = Route(),  # noqa: B008 - it is immutable
         network: "STM | None" = None,
         offload_to: str | Path | None = None,
-        corrections: Corrections | None = None,
+        corrections: Any = None,
         progress: bool = False,
     ) -> "Track":
         """Open a video and load a model; see `stm_fast.track`. A `network` replaces the model of the options."""
         options = options or TrackOptions()
         frames = _frames(video)
-        prompts = prompts_of(masks, frames, void=options.void)
+        given = given_of(frames, masks, corrections, route, options.void)
         model = options.load() if network is None else network
         segmenter = options.segmenter(model, frames.size, None if offload_to is None else Path(offload_to))
-        return cls(frames, prompts, segmenter, options, corrections=corrections, progress=progress)
+        return cls(frames, given, segmenter, options, route=route, progress=progress)
+
+    @property
+    def count(self) -> int | None:
+        """Number of frames that are tracked, as far as the video says; None if it does not."""
+        if self.frames.count is None and any(numbers.stop == sys.maxsize for numbers in self._given.passes):
+            return None
+        last = self.frames.count or sys.maxsize
+        ahead = [range(numbers.start, min(numbers.stop, last), numbers.step) for numbers in self._given.passes]
+        return sum(map(len, ahead)) - (len(self._given.passes) - 1)
 
     def send(self, value: "Correction | Mask | None") -> TrackedFrame:
         """Correct the last frame by a mask and return it again, or return the next frame for None.
@@ -124,6 +133,7 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
         overwrite: bool = False,
         overlay: Overlay | None = Overlay(),  # noqa: B008 - it is immutable
         checkpoint_every: float = 120.0,
+        keep_states: int = 0,
         settings: Mapping[str, object] | None = None,
         each: Callable[[TrackedFrame], None] | None = None,
     ) -> "RunSummary":
@@ -134,6 +144,9 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
         are made. To resume a run that was interrupted or killed, call
         `track(...)` with the same arguments and `save(..., resume=True)`.
 
+        With corrections from a folder or a mapping, results that are there are continued as well: the frames that
+        corrections reach which have been added, changed or taken away are segmented anew, and all others stay.
+
         Args:
             folder: of the results.
             resume: continue an interrupted run.
@@ -141,12 +154,16 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
             overlay: how `overlay.mp4` is drawn, and how strong the tint over objects is; None for no video.
             checkpoint_every: seconds between two run states on disk, from which a killed run resumes to the same
                 masks; 0 for none.
+            keep_states: number of run states that stay on disk, spread over the video, so that a run with other
+                corrections resumes to the masks of one run. Without them its memory is filled from the masks on disk,
+                and masks can differ by some pixels at outlines.
             settings: further settings for the summary.
             each: called with each frame after its mask is written.
 
         Raises:
             RuntimeError: frames were read before.
-            ArgumentError: both `resume` and `overwrite` are given, or `memory_limit` is too small.
+            ArgumentError: both `resume` and `overwrite` are given, `keep_states` is negative, or `memory_limit` is too
+                small.
             OutputError: a result would replace an input.
             StmFastError: the folder holds results, or results of other inputs or settings.
             MediaError: the video breaks off; results up to there are written.
@@ -154,15 +171,19 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
         """
         if self._begun:
             raise RuntimeError("save must be called before the first frame is read: a video is tracked once")
+        if keep_states < 0:
+            raise ArgumentError("keep_states", f"must be 0 or more, got {keep_states}")
+        out = OutputFolder(Path(folder))
+        resume = resume or (bool(self._given.corrections) and not overwrite and out.summary.exists())
         if resume and not self.frames.seekable:
             raise MediaError(
                 f"{self.frames.path} can be read only once, but a resumed run reads earlier frames again: save them "
                 "to a file first"
             )
-        out = OutputFolder(Path(folder))
-        out.check_inputs(self.frames.path, (prompt for prompt in self._prompts.values() if isinstance(prompt, Path)))
-        made_from = inputs.identity(self.frames, self._prompts)
-        noted = {**(settings or {}), **self._options.settings()}
+        self.resumed = resume
+        out.check_inputs(self.frames.path, self._given.files())
+        made_from = inputs.identity(self.frames, self._given.prompts, self._given.corrections)
+        noted = {**(settings or {}), **self._options.settings(), **self._route.settings()}
         claims.claim(
             out.summary,
             (*out.pictures, out.journal),
@@ -171,7 +192,7 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
             overwrite=overwrite,
             clear=out.clear,
             inputs=made_from,
-            check=lambda before: inputs.check_unchanged(before, made_from, self._prompts, out.frames_done()),
+            check=lambda before: prepare(before, made_from, self._given, self.frames, out),
         )
         try:
             results = Results(
@@ -184,6 +205,9 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
                 soft=self._options.soft is not None,
                 overlay=overlay,
                 checkpoint_every=checkpoint_every,
+                keep_states=keep_states,
+                passes=self._given.passes,
+                done=made_from.get("passes_done", ()),
             )
             with memory_limit_by_its_name(), results:
                 self._begun, self._steps = True, self._run(results)
@@ -192,36 +216,71 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
                     self.frames_saved = results.frames
                     if each:
                         each(frame)
+                results.finish()
         finally:
             claims.release(out.root)
         assert results.summary is not None
         return results.summary
 
-    def _run(self, earlier: Earlier | None = None) -> Corrected:
-        """Yield the frames, corrected by the callback."""
-        prompter = Prompter(self._prompts, self.frames.size, void=self._options.void)
-        steps = propagate(self.segmenter, self.frames, prompter, earlier=earlier, soft=self._options.soft)
+    def _run(self, results: Results | None = None) -> Corrected:
+        """Yield the frames of all passes, corrected by the callback."""
+        colours: dict[Colour, int] = {}
+        at_start: list[Correction | Mask] = []
         found_any = False
-        with closing(steps), self._progress_bar() as advance:
-            for frame in steps:
-                done = earlier is not None and earlier.restored is not None and frame.index <= earlier.restored
-                if self._corrections and not done and (found := self._corrections(frame)) is not None:
-                    frame = steps.send(found)
-                while (correction := (yield frame)) is not None:
-                    frame = steps.send(correction)
-                self._notice_when_full(frame)
-                found_any = found_any or bool(frame.objects)
-                advance()
-            prompter.finish()
+        with self._progress_bar() as advance:
+            for turn, numbers in enumerate(self._given.passes):
+                if turn and results:
+                    results.begin_pass(turn)
+                prompter = self._given.prompter(turn, self.frames, colours)
+                steps = self._steps_of(numbers, prompter, results)
+                place = -1
+                with closing(steps):
+                    for place, frame in enumerate(steps):
+                        if (found := self._called_back(frame, place, results)) is not None:
+                            frame = steps.send(found)
+                        if turn and not place:
+                            for correction in at_start:
+                                frame = steps.send(correction)
+                            if results:
+                                results.skip(frame)
+                            continue
+                        while (sent := (yield frame)) is not None:
+                            frame = steps.send(sent)
+                            at_start += [] if place else [sent]
+                        self._notice_when_full(frame)
+                        found_any = found_any or bool(frame.objects)
+                        advance()
+                if place < 0:
+                    raise MediaError(f"{self.frames.path} has no frame {numbers.start}, from which it is to be tracked")
+                prompter.finish()
         if not found_any:
             notice("no mask and no correction showed an object: nothing was segmented")
+
+    def _steps_of(self, numbers: range, prompter: Prompter, results: Results | None) -> Corrected:
+        """Yield the frames of a pass."""
+        frames = self.frames.select(numbers)
+        if results is None or not results.whole:
+            yield from propagate(
+                self.segmenter, frames, prompter, numbers=numbers, earlier=results, soft=self._options.soft
+            )
+            return
+        for frame in revisit(frames, numbers, results.mask):
+            as_read = Frame(frame.name, frame.image, frame.time)
+            prompter.new_objects(as_read)
+            prompter.correction(as_read, ())
+            yield frame
+
+    def _called_back(self, frame: TrackedFrame, place: int, results: Results | None) -> "Correction | Mask | None":
+        """Return how the callback corrects a frame; None if it was done by an earlier run."""
+        done = results is not None and (results.whole or (results.restored is not None and place <= results.restored))
+        return None if done or self._given.callback is None else self._given.callback(frame)
 
     def _progress_bar(self) -> AbstractContextManager[Callable[[], None]]:
         if not self._progress:
             return nullcontext(lambda: None)
         from stm_fast.progress import progress_bar
 
-        return progress_bar("Tracking", self.frames.count)
+        return progress_bar("Tracking", self.count)
 
     def _notice_when_full(self, frame: TrackedFrame) -> None:
         """Give a notice, once, that the default memory is no longer that of the paper."""

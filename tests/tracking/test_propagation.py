@@ -21,7 +21,7 @@ from stm_fast.tracking.output import OutputFolder
 from stm_fast.tracking.prompts import Prompter, find_prompts
 from stm_fast.tracking.propagation import propagate
 from stm_fast.tracking.results import Results
-from stm_fast.tracking.state_file import StateFile
+from stm_fast.tracking.state_file import Place, StateFile
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*masks add objects but do not correct")
 
@@ -217,7 +217,7 @@ def test_a_run_continues_where_no_run_state_can_be_written(clip, segment, monkey
     assert masks(clip / "out") == masks(clip / "whole")
 
 
-@pytest.mark.parametrize("extra", [None, {"frame": 1}, [1], {"index": "1"}], ids=str)
+@pytest.mark.parametrize("extra", [None, {"turn": 0}, [1], {"turn": 0, "position": "1", "frame": "1"}], ids=str)
 def test_a_state_that_is_not_of_a_run_is_told_of(clip, segment, model, extra):
     segment("whole", "true")
     path = clip / "out" / ".checkpoint.safetensors"
@@ -249,14 +249,14 @@ def test_a_large_state_is_saved_less_often(clip, model, monkeypatch):
         started = True
 
         def save(self, path, extra=None):
-            saved.append(extra["index"])
+            saved.append(extra["position"])
             now[0] += 1.0
 
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     file, segmenter = StateFile(clip / "state", 5.0), Slow(model)
     for index in range(100):
         now[0] += 1.0
-        file.save_if_due(segmenter, index)
+        file.save_if_due(segmenter, Place(0, index, str(index)))
     assert saved == [4, 24, 44, 64, 84]
 
 
