@@ -1,5 +1,6 @@
 """`stm-fast segment`: a video and its first mask in; masks, overlay, contact sheet and summary out."""
 
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +18,16 @@ if TYPE_CHECKING:
     from stm_fast.tracking.propagation import TrackedFrame
     from stm_fast.tracking.track import Track
 
+FRAMES_PANEL = "Frames and corrections"
 RESUME = "The same command with --resume continues."
+
+
+class Direction(str, Enum):
+    """Where objects are followed to from the start frame."""
+
+    forward = "forward"
+    backward = "backward"
+    both = "both"
 
 
 @with_sentences
@@ -29,13 +39,51 @@ def segment(
     mask: Annotated[
         Path,
         typer.Option(
-            help="Mask of the first frame; or a folder of masks named like their frames, for objects that appear later."
+            help="Mask of the first frame, or of that of --from-frame; or a folder of masks named like their frames, "
+            "for objects that appear later."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for masks, overlay, contact sheet and summary.")],
     tracking: TrackOptions,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in OUT.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results in OUT.")] = False,
+    corrections: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Masks of frames in which objects are wrong, named like their frames; objects that a mask does not "
+            "show stay as they are. With results in OUT, only the frames that a new correction reaches are segmented "
+            "again.",
+            show_default=False,
+            rich_help_panel=FRAMES_PANEL,
+        ),
+    ] = None,
+    from_frame: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FRAME",
+            help="Frame to begin at, by its name or its number from 0. Defaults to the first one; backward to the last "
+            "one with a mask.",
+            show_default=False,
+            rich_help_panel=FRAMES_PANEL,
+        ),
+    ] = None,
+    direction: Annotated[
+        Direction,
+        typer.Option(
+            help="Follow objects forward, backward, or both, from --from-frame.", rich_help_panel=FRAMES_PANEL
+        ),
+    ] = Direction.forward,
+    frames: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A:B:S",
+            help="Only the frames from A to the one before B, every S-th; each may be left out. Other frames get no "
+            "mask.",
+            show_default=False,
+            rich_help_panel=FRAMES_PANEL,
+        ),
+    ] = None,
     overlay: Annotated[bool, typer.Option(help="Write overlay.mp4.", rich_help_panel=options.OUTPUT_PANEL)] = True,
     opacity: Annotated[
         float,
@@ -61,8 +109,17 @@ def segment(
             rich_help_panel=options.OUTPUT_PANEL,
         ),
     ] = 120.0,
+    keep_states: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Keep N states after the end, from which a run with other corrections continues exactly.",
+            rich_help_panel=options.OUTPUT_PANEL,
+        ),
+    ] = 0,
 ) -> None:
-    """Segment a video from the mask of its first frame.
+    """Segment a video from the mask of its first frame, or of any other.
 
     Writes OUT/masks (palette PNGs, index = object id), OUT/overlay.mp4, OUT/contact_sheet.png, OUT/summary.json
     and OUT/frames.jsonl (area and uncertainty of each object in each frame); with --soft also OUT/soft. stm-fast export
@@ -71,10 +128,12 @@ def segment(
     its files are valid and --resume continues it.
     """
     from stm_fast.tracking.overlay import Overlay
+    from stm_fast.tracking.route import Route
     from stm_fast.tracking.track import Track
 
     drawn = Overlay(opacity, fps)
-    tracker = Track.open(source, mask, tracking, offload_to=out)
+    route = Route(direction.value, from_frame, frames)
+    tracker = Track.open(source, mask, tracking, route=route, offload_to=out, corrections=corrections)
     summary = save(
         tracker,
         out,
@@ -82,6 +141,7 @@ def segment(
         overwrite=overwrite,
         overlay=drawn if overlay else None,
         checkpoint_every=checkpoint_every,
+        keep_states=keep_states,
         settings={"input": str(source), "mask": str(mask)},
     )
     counts = f"{_count(summary.frames, 'frame')}, {_count(len(summary.objects), 'object')}"
@@ -109,11 +169,11 @@ def save(tracker: "Track", out: Path, *, remedy: str = RESUME, **how: Any) -> "R
 
     def each(frame: "TrackedFrame") -> None:
         if tracker.frames_saved == 1:
-            log_to(out, append=bool(how.get("resume")))
+            log_to(out, append=tracker.resumed)
         advance(f"memory {_bytes(_held(tracker))}")
 
     try:
-        with progress_bar("Segmenting", tracker.frames.count) as advance:
+        with progress_bar("Segmenting", tracker.count) as advance:
             return tracker.save(out, **how, each=each)
     except KeyboardInterrupt as error:
         done = f"Interrupted after {tracker.frames_saved} frames"

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from stm_fast.evaluation.suggest import Suggestion
 
 ADVICE = (
-    "Look at these frames in the overlay. If a mask is wrong, paint the object in that frame and send the correction "
-    "to stm_fast.track in Python; the frames after it are then segmented from it too. If an object is visible but not "
-    "found, correct the first frame in which it is visible."
+    "Look at these frames in the overlay. If a mask is wrong, paint the object in that frame, save the mask under the "
+    "frame's name in a folder, and run segment again with --corrections FOLDER: the frames after it are then segmented "
+    "from it too. If an object is visible but not found, correct the first frame in which it is visible."
 )
 _STANDS_OUT = 1.5
 """A frame stands out if it is this many times as uncertain as usual."""

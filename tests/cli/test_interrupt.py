@@ -73,17 +73,25 @@ def test_interrupted_process_leaves_valid_files_and_says_how_to_go_on(tmp_path, 
     assert len(list(masks.iterdir())) == len(written) + 3
 
 
-@pytest.mark.parametrize("memory", ["official", "long-term:4"])
-def test_a_killed_run_goes_on_to_the_same_masks(tmp_path, command, memory):
+@pytest.mark.parametrize(
+    ("how", "places"),
+    [
+        (["--memory", "official"], [[9, 17], [25, 41]]),
+        (["--memory", "long-term:4"], [[9, 17], [25, 41]]),
+        (["--direction", "both", "--from-frame", "30"], [[35, 47], [26, 11]]),
+    ],
+    ids=["official", "long-term", "both directions"],
+)
+def test_a_killed_run_goes_on_to_the_same_masks(tmp_path, command, how, places):
     """Killed twice, at points of no one's choosing, with states written as often as they can be."""
     for path in sorted((tmp_path / "frames").iterdir())[60:]:
         path.unlink()
-    options = ["--no-overlay", "--memory", memory, "--memory-every", "1", "--checkpoint-every", "0.001"]
+    options = ["--no-overlay", *how, "--memory-every", "1", "--checkpoint-every", "0.001"]
     whole = [*command, *options, "--out", "whole"]
     subprocess.run(whole, cwd=tmp_path, check=True, capture_output=True, timeout=PATIENCE)
     masks, state = tmp_path / "out" / "masks", tmp_path / "out" / ".checkpoint.safetensors"
     resume = []
-    for kill_at in np.random.default_rng().permuted([[9, 17], [25, 41]], axis=1)[:, 0]:
+    for kill_at in np.random.default_rng().permuted(places, axis=1)[:, 0]:
         code, said = interrupt([*command, *options, *resume], tmp_path, masks / f"{kill_at:03d}.png", signal.SIGKILL)
         assert code == -signal.SIGKILL, said
         assert state.exists()

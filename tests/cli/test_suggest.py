@@ -25,7 +25,7 @@ def test_frames_and_absences_are_listed(stm, result):
     text = " ".join(said.stdout.split())
     assert "No frame of object 12 stands out" in text
     assert "Object 12 is not found in frames 00016 to 00019 (4)" in text
-    assert "stm_fast.track" in text
+    assert "--corrections FOLDER" in text
 
 
 def test_json(stm, result):
