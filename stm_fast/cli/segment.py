@@ -39,7 +39,7 @@ def segment(
     mask: Annotated[
         Path,
         typer.Option(
-            help="Mask of the first frame, or of that of --from-frame; or a folder of masks named like their frames, "
+            help="Mask of the first frame, or of --from-frame; or a folder of masks named like their frames, "
             "for objects that appear later."
         ),
     ],

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stm_fast.errors import MediaError
 from stm_fast.inference.objects import to_ids
 from stm_fast.media.frames import FrameSource
-from stm_fast.media.images import by_stem, list_images
+from stm_fast.media.images import list_images
 from stm_fast.media.masks import VOID, Colour, check_void, fit_mask, object_ids, read_mask
 from stm_fast.media.notices import MediaNotice, notice
 from stm_fast.tracking.correction import Correction, as_correction, check_correction
@@ -130,10 +130,15 @@ def _in_folder(folder: Path, clip: FrameSource) -> dict[str, Path]:
         raise MediaError(f"corrections {folder} {problem}: a folder of masks named like their frames is needed")
     if folder.resolve() == Path(clip.path).resolve():
         raise MediaError(f"{folder} is the folder of frames: a folder of only corrections is needed")
-    inside = [*list_images(folder).values(), *(each for each in sorted(folder.iterdir()) if _is_visible_folder(each))]
-    if not inside:
+    masks = list_images(folder)
+    folders = {each.name: each for each in sorted(folder.iterdir()) if _is_visible_folder(each)}
+    if both := sorted(masks.keys() & folders):
+        raise MediaError(
+            f"{masks[both[0]].name} and the folder {both[0]} in {folder} have the same name: keep one of them"
+        )
+    if not masks and not folders:
         raise MediaError(f"{folder} holds no image: masks named like their frames are needed")
-    return frames_of(by_stem(inside), folder, clip, every=True)
+    return frames_of(masks | folders, folder, clip, every=True)
 
 
 def _is_visible_folder(path: Path) -> bool:

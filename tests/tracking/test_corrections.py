@@ -97,6 +97,16 @@ class TestWhatACorrectionSays:
         assert [frame.objects for frame in found] == [(1,)] * 2 + [(1, 2)] * 4
         np.testing.assert_array_equal(found[5].mask, truth[5])
 
+    def test_names_with_dots(self, track, pictures, truth, tmp_path):
+        """The folder of a frame has its whole name."""
+        (tmp_path / "frames").mkdir()
+        for index, picture in enumerate(pictures):
+            Image.fromarray(picture).save(tmp_path / "frames" / f"shot.{index}.png")
+        write_mask(tmp_path / "fixes" / "shot.2" / "2.png", np.where(truth[2] == 2, 1, 0))
+        write_mask(tmp_path / "fixes" / "shot.4.png", truth[4])
+        found = list(track(tmp_path / "frames", np.where(truth[0] == 1, 1, 0), corrections=tmp_path / "fixes"))
+        assert [frame.objects for frame in found] == [(1,)] * 2 + [(1, 2)] * 4
+
     def test_without_masks_corrections_show_the_objects(self, track, pictures, truth):
         found = list(track(pictures, None, corrections={2: truth[2]}))
         assert [frame.objects for frame in found] == [()] * 2 + [(1, 2)] * 4
