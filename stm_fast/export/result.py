@@ -226,10 +226,12 @@ class Result:
         if not files:
             raise MediaError(f"{folder} holds no masks: give the folder of the results of stm-fast segment")
         names = read_journal(self.folder.journal)
-        if self._summary and not self._summary.get("complete"):
-            notice(f"the run of {root} is not complete: the frames so far are exported")
         if not names or folder is root:
             return files
+        if self._summary and not self._summary.get("complete"):
+            # The journal has the order in which frames were segmented, and frames that are to be segmented again.
+            notice(f"the run of {root} is not complete: the frames so far are exported")
+            return {name: file for name, file in files.items() if name in names}
         if lost := [name for name in names if name not in files]:
             raise MediaError(f"{folder} lacks the mask of frame {lost[0]}, and of {len(lost) - 1} others: restore them")
         if strays := len(files) - len(names):

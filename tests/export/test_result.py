@@ -229,3 +229,13 @@ def test_results_may_be_in_the_folder_of_the_frames(results, tmp_path):
     (tmp_path / "out").rename(tmp_path / "frames" / "out")
     path = api.export_result(tmp_path / "frames" / "out", "binary-png")
     assert path == tmp_path / "frames" / "out" / "export" / "binary"
+
+
+def test_frames_so_far_of_a_backward_run_come_in_the_order_of_the_clip(results):
+    journal = results / "frames.jsonl"
+    journal.write_text("".join(reversed(journal.read_text().splitlines(keepends=True))))
+    rewrite(results, complete=False)
+    (results / "masks" / f"{NAMES[0]}.png").unlink()
+    with pytest.warns(MediaNotice, match="is not complete"):
+        result = Result(results)
+    assert result.names == NAMES[1:]
