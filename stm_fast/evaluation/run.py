@@ -14,7 +14,7 @@ from stm_fast.inference.segmenter import Segmenter
 from stm_fast.media.files import write_text
 from stm_fast.media.masks import write_mask
 from stm_fast.media.notices import MediaNotice
-from stm_fast.tracking.prompts import REPEATED, VOID_FOLLOWED, Prompter
+from stm_fast.tracking.prompts import REPEATED, VOID_FOLLOWED, PromptReader
 from stm_fast.tracking.propagation import propagate
 
 
@@ -79,7 +79,7 @@ def run_clip(
         # A dataset's prompts are its truth at the first frame of each object.
         warnings.filterwarnings("ignore", f".*({REPEATED}|{VOID_FOLLOWED})", MediaNotice)  # check_clips reports void
         frames = clip.open()
-        for frame in propagate(segmenter, frames, Prompter(clip.prompts, frames.size, void=void)):
+        for frame in propagate(segmenter, frames, PromptReader(clip.prompts, frames.size, void=void)):
             if clip.wanted is None or frame.name in clip.wanted:
                 write_mask(masks / f"{frame.name}.png", frame.mask)
             each()

@@ -11,7 +11,7 @@ from stm_fast.media.frames import FrameSource
 from stm_fast.media.masks import Colour
 from stm_fast.tracking.correction import Correction
 from stm_fast.tracking.correction_files import CorrectionFile, GivenCorrection, corrections_of
-from stm_fast.tracking.prompts import Prompt, Prompter, is_one_mask, prompts_of
+from stm_fast.tracking.prompts import Prompt, PromptReader, is_one_mask, prompts_of
 from stm_fast.tracking.propagation import TrackedFrame
 from stm_fast.tracking.reach import check_reach, position
 from stm_fast.tracking.route import FORWARD, Route
@@ -43,7 +43,7 @@ class Given(NamedTuple):
             files += given.files() if isinstance(given, CorrectionFile) else []
         return files
 
-    def prompter(self, turn: int, clip: FrameSource, colours: dict[Colour, int]) -> Prompter:
+    def reader(self, turn: int, clip: FrameSource, colours: dict[Colour, int]) -> PromptReader:
         """Return what reads the masks and corrections of a pass.
 
         Args:
@@ -56,7 +56,7 @@ class Given(NamedTuple):
         corrections = {
             name: given for name, given in self.corrections.items() if position(numbers, name, clip) is not None
         }
-        return Prompter(prompts, clip.size, void=self.void, corrections=corrections, colours=colours)
+        return PromptReader(prompts, clip.size, void=self.void, corrections=corrections, colours=colours)
 
 
 def given_of(clip: FrameSource, masks: Any, corrections: Any, route: Route, void: int | None) -> Given:

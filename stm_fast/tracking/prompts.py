@@ -149,7 +149,7 @@ def _as_ids(mask: Any, size: tuple[int, int], void: int | None) -> NDArray[np.in
     return np.asarray(ids if void is None else np.where(ids == void, 0, ids))
 
 
-class Prompter:
+class PromptReader:
     """Reads prompts and corrections as their frames arrive.
 
     Prompts add objects: each is taken once, from the first mask that it is in. Corrections also change objects that are

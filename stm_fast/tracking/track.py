@@ -20,7 +20,7 @@ from stm_fast.tracking.given import Given, given_of
 from stm_fast.tracking.options import TrackOptions, memory_limit_by_its_name
 from stm_fast.tracking.output import OutputFolder
 from stm_fast.tracking.overlay import Overlay
-from stm_fast.tracking.prompts import Prompter
+from stm_fast.tracking.prompts import PromptReader
 from stm_fast.tracking.propagation import Corrected, TrackedFrame, propagate, revisit
 from stm_fast.tracking.redo import prepare
 from stm_fast.tracking.results import Results
@@ -231,8 +231,8 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
             for turn, numbers in enumerate(self._given.passes):
                 if turn and results:
                     results.begin_pass(turn)
-                prompter = self._given.prompter(turn, self.frames, colours)
-                steps = self._steps_of(numbers, prompter, results)
+                reader = self._given.reader(turn, self.frames, colours)
+                steps = self._steps_of(numbers, reader, results)
                 place = -1
                 with closing(steps):
                     for place, frame in enumerate(steps):
@@ -252,22 +252,22 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
                         advance()
                 if place < 0:
                     raise MediaError(f"{self.frames.path} has no frame {numbers.start}, from which it is to be tracked")
-                prompter.finish()
+                reader.finish()
         if not found_any:
             notice("no mask and no correction showed an object: nothing was segmented")
 
-    def _steps_of(self, numbers: range, prompter: Prompter, results: Results | None) -> Corrected:
+    def _steps_of(self, numbers: range, reader: PromptReader, results: Results | None) -> Corrected:
         """Yield the frames of a pass."""
         frames = self.frames.select(numbers)
         if results is None or not results.whole:
             yield from propagate(
-                self.segmenter, frames, prompter, numbers=numbers, earlier=results, soft=self._options.soft
+                self.segmenter, frames, reader, numbers=numbers, earlier=results, soft=self._options.soft
             )
             return
         for frame in revisit(frames, numbers, results.mask):
             as_read = Frame(frame.name, frame.image, frame.time)
-            prompter.new_objects(as_read)
-            prompter.correction(as_read, ())
+            reader.new_objects(as_read)
+            reader.correction(as_read, ())
             yield frame
 
     def _called_back(self, frame: TrackedFrame, place: int, results: Results | None) -> "Correction | Mask | None":

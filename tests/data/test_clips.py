@@ -10,7 +10,7 @@ from stm_fast.data.clips import Clip, Dataset, SetSummary
 from stm_fast.errors import MediaError
 from stm_fast.media.masks import read_labels, read_mask, write_mask
 from stm_fast.media.notices import MediaNotice
-from stm_fast.tracking.prompts import Prompter
+from stm_fast.tracking.prompts import PromptReader
 
 
 class Stripe:
@@ -103,9 +103,9 @@ def test_masks_that_are_no_files(clip):
     assert read_labels(Stripe())[0].tolist() == [3, 3, 255, 255, 0, 0]
     assert read_mask(Stripe(), void=255)[0].tolist() == [3, 3, 0, 0, 0, 0]
     frame = next(iter(clip.open()))
-    prompter = Prompter({frame.name: Stripe()}, (4, 6), void=255)
-    assert prompter.new_objects(frame)[0].tolist() == [3, 3, 0, 0, 0, 0]
-    assert prompter.known == {3}
+    reader = PromptReader({frame.name: Stripe()}, (4, 6), void=255)
+    assert reader.new_objects(frame)[0].tolist() == [3, 3, 0, 0, 0, 0]
+    assert reader.known == {3}
 
 
 def test_unseen_objects_by_category_and_by_clip(clip):

@@ -10,7 +10,7 @@ from stm_fast.data.layouts import VIDEO_LAYOUTS, open_videos
 from stm_fast.data.truth import unscored_because
 from stm_fast.errors import ArgumentError, MediaError
 from stm_fast.media.notices import MediaNotice
-from stm_fast.tracking.prompts import Prompter
+from stm_fast.tracking.prompts import PromptReader
 from tests.data.miniatures import COLOURS, HEIGHT, MAKERS, WIDTH
 
 pytestmark = pytest.mark.filterwarnings("ignore::stm_fast.media.notices.MediaNotice")
@@ -80,9 +80,9 @@ def test_frames_and_masks_are_read_at_random(miniature, layout, subset):
 def test_every_object_is_given_once(miniature, layout, subset):
     for clip in open_videos(layout, miniature(layout), subset):
         frames = clip.open()
-        prompter = Prompter(clip.prompts, frames.size, void=clip.void)
-        given = [prompter.new_objects(frame) for frame in frames]
-        assert prompter.known >= set(clip.categories or {1})
+        reader = PromptReader(clip.prompts, frames.size, void=clip.void)
+        given = [reader.new_objects(frame) for frame in frames]
+        assert reader.known >= set(clip.categories or {1})
         assert given[0] is not None
 
 

@@ -13,7 +13,7 @@ from stm_fast.media.notices import MediaNotice
 from stm_fast.media.sources import open_frames
 from stm_fast.tracking import prompts as prompts_module
 from stm_fast.tracking.prompt_names import numbers_in
-from stm_fast.tracking.prompts import Prompter, find_prompts, prompts_of
+from stm_fast.tracking.prompts import PromptReader, find_prompts, prompts_of
 
 SIZE = (32, 48)
 OBJECT, BLANK = np.zeros(SIZE, np.uint8), np.zeros(SIZE, np.uint8)
@@ -176,10 +176,10 @@ class TestImages:
 class TestBlank:
     def test_masks_before_the_first_object(self, masks, video):
         folder = masks(n00000=BLANK, n00001=BLANK, n00002=OBJECT, n00003=OBJECT)
-        prompter = Prompter(find_prompts(folder, video), SIZE)
+        reader = PromptReader(find_prompts(folder, video), SIZE)
         frames = [Frame(f"{index:05d}", np.zeros((*SIZE, 3), np.uint8)) for index in range(3)]
-        assert [prompter.new_objects(frame) is None for frame in frames[:2]] == [True, True]
-        np.testing.assert_array_equal(prompter.new_objects(frames[2]), OBJECT)
+        assert [reader.new_objects(frame) is None for frame in frames[:2]] == [True, True]
+        np.testing.assert_array_equal(reader.new_objects(frames[2]), OBJECT)
 
     def test_all(self, masks, video):
         with pytest.raises(MediaError, match=r"all 3 masks in .* are empty: one must hold at least one object"):
@@ -215,44 +215,44 @@ class TestVoid:
         return Frame("00000", np.zeros((*SIZE, 3), np.uint8))
 
     def test_is_told_where_it_is_followed(self, folder, video):
-        prompter = Prompter(find_prompts(folder, video), SIZE)
+        reader = PromptReader(find_prompts(folder, video), SIZE)
         with pytest.warns(MediaNotice, match="id 255 is followed as an object; void 255 ignores it"):
-            assert np.unique(prompter.new_objects(self.frame())).tolist() == [0, 1, 255]
+            assert np.unique(reader.new_objects(self.frame())).tolist() == [0, 1, 255]
 
     def test_is_ignored_where_it_is_named(self, folder, video):
-        prompter = Prompter(find_prompts(folder, video, void=255), SIZE, void=255)
-        assert np.unique(prompter.new_objects(self.frame())).tolist() == [0, 1]
+        reader = PromptReader(find_prompts(folder, video, void=255), SIZE, void=255)
+        assert np.unique(reader.new_objects(self.frame())).tolist() == [0, 1]
 
     def test_is_ignored_in_files_and_arrays(self, folder, video):
         ids = read_mask(folder / "00000.png")
         assert list(prompts_of(folder, video, void=255)) == list(prompts_of(ids, video, void=255)) == ["00000"]
         for given in (folder, ids):
-            prompter = Prompter(prompts_of(given, video, void=255), SIZE, void=255)
-            assert np.unique(prompter.new_objects(self.frame())).tolist() == [0, 1]
+            reader = PromptReader(prompts_of(given, video, void=255), SIZE, void=255)
+            assert np.unique(reader.new_objects(self.frame())).tolist() == [0, 1]
 
     @pytest.mark.parametrize(("void", "error"), [(0, ValueError), (1.5, TypeError)])
     def test_out_of_range(self, folder, video, void, error):
         with pytest.raises(error, match="void must be an"):
             find_prompts(folder, video, void=void)
         with pytest.raises(error, match="void must be an"):
-            Prompter({}, SIZE, void=void)
+            PromptReader({}, SIZE, void=void)
 
 
 def test_masks_whose_frames_never_came_are_told(masks, stream):
-    prompter = Prompter(find_prompts(masks(n00000=OBJECT, n00009=OBJECT, n00010=OBJECT), stream), SIZE)
-    prompter.new_objects(Frame("00000", np.zeros((*SIZE, 3), np.uint8)))
+    reader = PromptReader(find_prompts(masks(n00000=OBJECT, n00009=OBJECT, n00010=OBJECT), stream), SIZE)
+    reader.new_objects(Frame("00000", np.zeros((*SIZE, 3), np.uint8)))
     with pytest.warns(
         MediaNotice, match=r"2 masks were not used: the clip has no frames of their names, such as 00009"
     ):
-        prompter.finish()
+        reader.finish()
 
 
 def test_nothing_is_told_where_every_mask_was_used(masks, stream):
-    prompter = Prompter(find_prompts(masks(n00000=OBJECT), stream), SIZE)
-    prompter.new_objects(Frame("00000", np.zeros((*SIZE, 3), np.uint8)))
+    reader = PromptReader(find_prompts(masks(n00000=OBJECT), stream), SIZE)
+    reader.new_objects(Frame("00000", np.zeros((*SIZE, 3), np.uint8)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        prompter.finish()
+        reader.finish()
 
 
 def test_a_folder_of_folders_is_told(masks, video, tmp_path):

@@ -18,7 +18,7 @@ from stm_fast.memory import presets
 from stm_fast.memory.policies import MemoryPolicy
 from stm_fast.tracking import state_file
 from stm_fast.tracking.output import OutputFolder
-from stm_fast.tracking.prompts import Prompter, find_prompts
+from stm_fast.tracking.prompts import PromptReader, find_prompts
 from stm_fast.tracking.propagation import propagate
 from stm_fast.tracking.results import Results
 from stm_fast.tracking.state_file import Place, StateFile
@@ -46,7 +46,7 @@ def track_into(out, segmenter, frames, prompts, stop=None, *, resume=False, seco
     )
     found = []
     results.__enter__()
-    for frame in propagate(segmenter, frames, Prompter(prompts, frames.size), earlier=results):
+    for frame in propagate(segmenter, frames, PromptReader(prompts, frames.size), earlier=results):
         results.write(frame)
         found.append(frame)
         if len(found) == stop:
