@@ -24,6 +24,7 @@ LEVELS = {
     "memory": 2,
     "data": 2,
     "media": 2,
+    "prompters": 2,
     "ops": 1,
     "kernels": 0,
     "errors": 0,

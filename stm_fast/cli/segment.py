@@ -15,10 +15,12 @@ from stm_fast.tracking.options import TrackOptions
 
 if TYPE_CHECKING:
     from stm_fast.media.summary import RunSummary
+    from stm_fast.tracking.hinted import Hinted
     from stm_fast.tracking.propagation import TrackedFrame
     from stm_fast.tracking.track import Track
 
 FRAMES_PANEL = "Frames and corrections"
+HINTS_PANEL = "In place of a mask"
 RESUME = "The same command with --resume continues."
 
 
@@ -36,15 +38,43 @@ def segment(
     source: Annotated[
         str, typer.Argument(metavar="INPUT", help="A video, a folder of images, a URL, or - for standard input.")
     ],
-    mask: Annotated[
-        Path,
-        typer.Option(
-            help="Mask of the first frame, or of --from-frame; or a folder of masks named like their frames, "
-            "for objects that appear later."
-        ),
-    ],
     out: Annotated[Path, typer.Option(help="Folder for masks, overlay, contact sheet and summary.")],
     tracking: TrackOptions,
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            help="Mask of the first frame, or of --from-frame; or a folder of masks named like their frames, "
+            "for objects that appear later.",
+            show_default=False,
+        ),
+    ] = None,
+    box: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ID:X0,Y0,X1,Y1",
+            help="A box around an object in the first frame, or that of --from-frame, in pixels from the top left; any "
+            "number of them.",
+            show_default=False,
+            rich_help_panel=HINTS_PANEL,
+        ),
+    ] = None,
+    point: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ID:X,Y,+",
+            help="A point on an object in that frame, or beside it with - in place of +; any number of them.",
+            show_default=False,
+            rich_help_panel=HINTS_PANEL,
+        ),
+    ] = None,
+    prompter: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="What turns boxes and points into masks: grabcut, sam2, or one that a package registers.",
+            rich_help_panel=HINTS_PANEL,
+        ),
+    ] = "grabcut",
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in OUT.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results in OUT.")] = False,
     corrections: Annotated[
@@ -119,7 +149,7 @@ def segment(
         ),
     ] = 0,
 ) -> None:
-    """Segment a video from the mask of its first frame, or of any other.
+    """Segment a video from the mask of its first frame, or of any other, or from boxes and points in it.
 
     Writes OUT/masks (palette PNGs, index = object id), OUT/overlay.mp4, OUT/contact_sheet.png, OUT/summary.json
     and OUT/frames.jsonl (area and uncertainty of each object in each frame); with --soft also OUT/soft. stm-fast export
@@ -133,7 +163,8 @@ def segment(
 
     drawn = Overlay(opacity, fps)
     route = Route(direction.value, from_frame, frames)
-    tracker = Track.open(source, mask, tracking, route=route, offload_to=out, corrections=corrections)
+    prompts = _prompts(mask, box or [], point or [], prompter)
+    tracker = Track.open(source, prompts, tracking, route=route, offload_to=out, corrections=corrections)
     summary = save(
         tracker,
         out,
@@ -142,7 +173,7 @@ def segment(
         overlay=drawn if overlay else None,
         checkpoint_every=checkpoint_every,
         keep_states=keep_states,
-        settings={"input": str(source), "mask": str(mask)},
+        settings={"input": str(source), "mask": _text(mask), **_hint_settings(box, point, prompter)},
     )
     counts = f"{_count(summary.frames, 'frame')}, {_count(len(summary.objects), 'object')}"
     if summary.resumed_frames < summary.frames:
@@ -150,6 +181,27 @@ def segment(
     else:
         pace = "all segmented before"
     stdout.print(f"{counts}, {pace}; results are in {out}", markup=False, soft_wrap=True)
+
+
+def _prompts(mask: Path | None, boxes: list[str], points: list[str], prompter: str) -> "Path | Hinted":
+    """Return what shows the objects, as `Track.open` takes it."""
+    from stm_fast.prompters.hints import parse_hints
+    from stm_fast.tracking.hinted import Hinted
+
+    if hints := parse_hints(boxes, points):
+        return Hinted(hints, prompter, mask)
+    if mask is None:
+        raise typer.BadParameter("a mask is needed, or --box or --point in its place", param_hint="--mask")
+    return mask
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _hint_settings(boxes: list[str] | None, points: list[str] | None, prompter: str) -> dict[str, object]:
+    """Return the settings of hints for the summary; none if there are no hints."""
+    return {"box": boxes or [], "point": points or [], "prompter": prompter} if boxes or points else {}
 
 
 def save(tracker: "Track", out: Path, *, remedy: str = RESUME, **how: Any) -> "RunSummary":

@@ -8,6 +8,7 @@ from stm_fast.inference.objects import Mask
 from stm_fast.media.frames import FrameSource
 from stm_fast.tracking.correction import Correction
 from stm_fast.tracking.given import Corrections
+from stm_fast.tracking.hinted import Hinted
 from stm_fast.tracking.options import TrackOptions
 from stm_fast.tracking.route import Route
 from stm_fast.tracking.track import Track
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from stm_fast.models.stm import STM
+    from stm_fast.prompters import Hints, Prompter
 
 
 def track(
@@ -40,6 +42,8 @@ def track(
     from_frame: int | str | None = None,
     direction: str = "forward",
     frames: str | None = None,
+    hints: "Mapping[int, Hints] | None" = None,
+    prompter: "str | Prompter" = "grabcut",
     progress: bool = False,
 ) -> Track:
     """Track objects through a video from their masks.
@@ -83,6 +87,9 @@ def track(
         from_frame: name of the frame at which tracking begins, or its number from 0; see `Route`.
         direction: "forward", "backward" or "both": forward from `from_frame`, then backward from there.
         frames: range of the frames that are tracked, "A:B" or "A:B:S": from A to the one before B, every S-th.
+        hints: boxes and points of objects in the first frame (or in `from_frame`), by id from 1 to 255, in place of
+            masks or beside them; see `stm_fast.prompters.Hints`.
+        prompter: that turns hints into masks: "grabcut", "sam2", one that a package registers, or a callable.
         progress: show progress on stderr: a bar in a terminal, otherwise lines.
 
     Raises:
@@ -109,7 +116,7 @@ def track(
     )
     return Track.open(
         video,
-        masks,
+        Hinted(hints, prompter, masks) if hints else masks,
         options,
         network=None if isinstance(model, str | Path) else model,
         offload_to=offload_to,

@@ -11,6 +11,7 @@ from stm_fast.media.frames import FrameSource
 from stm_fast.media.masks import Colour
 from stm_fast.tracking.correction import Correction
 from stm_fast.tracking.correction_files import CorrectionFile, GivenCorrection, corrections_of
+from stm_fast.tracking.hinted import Hinted
 from stm_fast.tracking.prompts import Prompt, PromptReader, is_one_mask, prompts_of
 from stm_fast.tracking.propagation import TrackedFrame
 from stm_fast.tracking.reach import check_reach, position
@@ -69,7 +70,8 @@ def given_of(clip: FrameSource, masks: Any, corrections: Any, route: Route, void
     """
     start = route.start(clip)
     if start is None and is_one_mask(masks):
-        raise ArgumentError("from_frame", f"must be given to track {route} from one mask: its frame")
+        given = "boxes and points: their frame" if isinstance(masks, Hinted) else "one mask: its frame"
+        raise ArgumentError("from_frame", f"must be given to track {route} from {given}")
     prompts = prompts_of(masks, clip, void=void, first=None if start is None else clip.name_of(start))
     callback = corrections if callable(corrections) else None
     found = {} if corrections is None or callback else corrections_of(corrections, clip, void=void)

@@ -17,6 +17,7 @@ from stm_fast.media.masks import VOID, Colour, MaskFile, check_void, fit_mask, o
 from stm_fast.media.notices import MediaNotice, notice
 from stm_fast.tracking.correction import Correction
 from stm_fast.tracking.correction_files import CorrectionFile, GivenCorrection
+from stm_fast.tracking.hinted import Hinted
 from stm_fast.tracking.prompt_names import frames_of, name_of_key
 
 REPEATED = "they are followed already, and masks add objects but do not correct them"
@@ -109,10 +110,10 @@ def prompts_of(
 
     Args:
         masks: a path, see `find_prompts`; ids `(H, W)` of the first frame; a mapping from frames, by number or name, to
-            files or ids; or None for none.
+            files or ids; a `Hinted`; or None for none.
         frames: the clip they belong to.
         void: pixels of this id are background.
-        first: name of the frame that a single mask belongs to; None for the first of the clip.
+        first: name of the frame that a single mask, or hints, belong to; None for the first of the clip.
 
     Raises:
         MediaError: see `find_prompts`.
@@ -122,6 +123,8 @@ def prompts_of(
     """
     if masks is None:
         return {}
+    if isinstance(masks, Hinted):
+        return _with_hints(masks, frames, void, first or frames.first_name)
     if isinstance(masks, str | Path):
         return dict(find_prompts(masks, frames, void=void, first=first))
     check_void(void)
@@ -141,6 +144,15 @@ def prompts_of(
             "objects"
         )
     return found
+
+
+def _with_hints(hinted: Hinted, frames: FrameSource, void: int | None, first: str) -> dict[str, Prompt]:
+    """Return the prompts that are given beside hints, and the mask that these make of their frame."""
+    prompts = prompts_of(hinted.masks, frames, void=void, first=first)
+    given = prompts.get(first)
+    if given is not None and not isinstance(given, np.ndarray):
+        given = fit_mask(read_mask(given, {}, void=void), frames.size, given)
+    return {**prompts, first: hinted.first_mask(frames, given, first)}
 
 
 def _as_ids(mask: Any, size: tuple[int, int], void: int | None) -> NDArray[np.integer]:
