@@ -26,7 +26,7 @@ CORE = 0.5
 """Size of that middle, as a share of a box."""
 SEED = 0.012
 """Radius of what a point shows, as a share of a picture's longer side."""
-EXTENSIONS, EXTENSION = 1, 0.1
+EXTENSIONS, EXTENSION = 3, 0.1
 """How often an object without a box may reach beyond what was found, and how far, as a share of its extent."""
 CORRECTED = 0.25
 """Least radius of what a correcting point may change, as a share of the root of the object's area."""
