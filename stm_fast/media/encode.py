@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stm_fast.errors import MediaError
+from stm_fast.media.conversion import converted
 from stm_fast.media.files import atomic_path
 
 if TYPE_CHECKING:
@@ -214,4 +215,6 @@ def _in_yuv(image: NDArray[np.uint8], coding: Coding) -> "VideoFrame":
     from av.video.reformatter import Colorspace
 
     frame = VideoFrame.from_ndarray(image, format="rgba" if coding.alpha else "rgb24")
+    if coding.alpha:
+        return converted(frame, format=coding.pixels, dst_colorspace=Colorspace.ITU709)
     return frame.reformat(format=coding.pixels, dst_colorspace=Colorspace.ITU709)

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from stm_fast.errors import MediaError
+from stm_fast.media.conversion import converted
 from stm_fast.media.levels import Pixels
 from stm_fast.media.notices import notice
 
@@ -157,7 +158,7 @@ def _deep_colour(path: Path | str) -> Pixels:
         with av.open(str(Path(path).absolute())) as container:
             frame = next(container.decode(video=0))
             alpha = any(component.is_alpha for component in frame.format.components)
-            return np.asarray(frame.to_ndarray(format="rgba64le" if alpha else "rgb48le"))
+            return np.asarray(converted(frame, format="rgba64le" if alpha else "rgb48le").to_ndarray())
     except FFmpegError as error:
         raise MediaError(f"{path} cannot be read as an image: {error.strerror}") from error
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from stm_fast.errors import MediaError
 from stm_fast.export import cutouts
+from stm_fast.media.conversion import converted
 from stm_fast.media.encode import video_writer
 from stm_fast.media.masks import write_mask
 from tests.export.conftest import NAMES, SIZE, masks, picture
@@ -116,7 +117,7 @@ def decode(path, codec=None):
             frames = [each for packet in container.demux(stream) for each in decoder.decode(packet)]
             frames += decoder.decode(None) if not frames else []
         times = [float(frame.pts * stream.time_base) for frame in frames]
-        return about, times, [frame.to_ndarray(format="rgba") for frame in frames]
+        return about, times, [converted(frame, format="rgba").to_ndarray() for frame in frames]
 
 
 def test_prores_has_the_alpha_channel(export):

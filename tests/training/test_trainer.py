@@ -50,7 +50,7 @@ def test_frozen_weights_stay_and_others_move(tmp_path: Path) -> None:
     moved = {name for name, tensor in weights(made).items() if not torch.equal(tensor, before[name])}
     assert not [name for name in moved if "depthwise.weight" in name or ".stem." in name]
     assert "query_encoder.trunk.blocks.1.project.weight" not in moved
-    assert {"decoder.predict.weight", "query_head.key.weight", "memory_encoder.mask_stem.weight"} <= moved
+    assert {"decoder.predict.weight", "query_head.key.weight", "memory_encoder.masks.weight"} <= moved
     assert "query_encoder.trunk.blocks.9.expand.weight" in moved
 
 
