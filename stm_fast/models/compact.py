@@ -187,7 +187,7 @@ class CompactDecoder(nn.Module):
             previous: masks of the objects and of the others in the frame before, `(N, 1, H, W)`; None if unknown.
         """
         skip8, skip4 = skips
-        _, context, self_read_key = query_value.split(QUERY_PARTS, 1)
+        _, context, self_read_key = torch.split(query_value, list(QUERY_PARTS), dim=1)
         x = self.readout(readout)
         x += context
         read_mask = 2 * F.pixel_shuffle(readout[:, FEATURE_VALUES:], STM.stride // CELL) - 1
