@@ -14,8 +14,9 @@ import torch
 
 from stm_fast.data.clips import Clip, Dataset
 from stm_fast.errors import ArgumentError, MediaError, StmFastError
-from stm_fast.evaluation.run import ClipRun, recorded, run_clip
+from stm_fast.evaluation.run import RUNS, ClipRun, recorded, run_clip
 from stm_fast.evaluation.test_time import Views
+from stm_fast.media.files import discard_partial
 from stm_fast.media.notices import MediaNotice, notice
 from stm_fast.models.stm import STM
 from stm_fast.processes import Process, end_all, wait_for
@@ -119,6 +120,9 @@ def run_in_processes(work: Work, clips: Sequence[Clip], jobs: int, progress: Pro
                         _take(outcome.value or _Answer(problem=outcome.fault), clip, outcomes)
     finally:
         end_all(processes)
+        for clip in busy.values():
+            discard_partial(work.out / work.dataset.masks_folder / clip.name)
+        discard_partial(work.out / RUNS)
     done = {run.clip: run for run in outcomes.runs}
     outcomes.runs = [run for clip in clips if (run := done.get(clip.name) or recorded(clip, work.out)) is not None]
     return outcomes

@@ -17,6 +17,9 @@ from stm_fast.media.notices import MediaNotice
 from stm_fast.tracking.prompts import REPEATED, VOID_FOLLOWED, PromptReader
 from stm_fast.tracking.propagation import propagate
 
+RUNS = "runs"
+"""Folder of the records of clips that were segmented, in that of the results."""
+
 
 @dataclass(frozen=True)
 class ClipRun:
@@ -104,4 +107,4 @@ def recorded(clip: Clip, out: str | Path) -> ClipRun | None:
 
 
 def _record(clip: Clip, out: str | Path) -> Path:
-    return Path(out) / "runs" / f"{clip.name}.json"
+    return Path(out) / RUNS / f"{clip.name}.json"

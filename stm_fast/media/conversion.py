@@ -11,7 +11,4 @@ if TYPE_CHECKING:
 
 def converted(frame: "VideoFrame", **wanted: Any) -> "VideoFrame":
     """Return `frame.reformat(**wanted)`, computed on one thread."""
-    try:
-        return frame.reformat(**wanted, threads=1)
-    except TypeError:  # a PyAV that converts on one thread, and has no such argument
-        return frame.reformat(**wanted)
+    return frame.reformat(**wanted, threads=1)

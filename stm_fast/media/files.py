@@ -77,6 +77,13 @@ def discard(path: str | Path) -> None:
         each.unlink(missing_ok=True)
 
 
+def discard_partial(folder: str | Path) -> None:
+    """Delete the temporary files that killed processes left in a folder."""
+    for each in Path(folder).glob(".*.part*"):
+        if each.is_file():
+            each.unlink(missing_ok=True)
+
+
 def _partial(path: Path) -> Path:
     return path.with_name(f".{path.stem}.part{path.suffix}")
 

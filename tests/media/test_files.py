@@ -3,7 +3,7 @@
 import pytest
 
 from stm_fast.media import files
-from stm_fast.media.files import atomic_folder, atomic_path, write_text
+from stm_fast.media.files import atomic_folder, atomic_path, discard_partial, write_text
 
 
 def fail_halfway(path, error):
@@ -97,3 +97,12 @@ def test_leftover_folder_of_a_killed_process_is_replaced(tmp_path):
     write_folder(path, "new")
     assert [each.name for each in path.iterdir()] == ["new"]
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_only_temporary_files_are_discarded(tmp_path):
+    for name in ("000.png", ".000.part.png", ".hidden.png", "a.part.png"):
+        (tmp_path / name).touch()
+    (tmp_path / ".folder.part").mkdir()
+    discard_partial(tmp_path)
+    discard_partial(tmp_path / "nowhere")
+    assert {path.name for path in tmp_path.iterdir()} == {"000.png", ".hidden.png", "a.part.png", ".folder.part"}
