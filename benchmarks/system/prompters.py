@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from benchmarks import machine
 from stm_fast.data.layouts import open_videos
+from stm_fast.media.extent import extent
 from stm_fast.media.masks import read_mask
 from stm_fast.prompters import Box, Hints, Point, make_prompter
 
@@ -87,8 +88,8 @@ def scores(segment: Callable[..., Mask], image: NDArray[np.uint8], truth: Mask) 
 
 def tight_box(mask: Mask) -> Box:
     """Return the smallest box around a mask."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return Box(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+    rows, columns = extent(mask)
+    return Box(columns.start, rows.start, columns.stop, rows.stop)
 
 
 def jittered(box: Box, size: tuple[int, ...]) -> list[Box]:

@@ -220,8 +220,9 @@ def _run(work: "Work", clips: "Dataset", network: "STM", jobs: int) -> "Outcomes
 def _clear(out: Path, masks: Path) -> None:
     """Remove the results of an earlier run, which may have been of other clips."""
     from stm_fast.evaluation.report import clear_reports
+    from stm_fast.evaluation.run import RUNS
 
-    for result in (*masks.glob("*/*.png"), *(out / "runs").glob("*.json")):
+    for result in (*masks.glob("*/*.png"), *(out / RUNS).glob("*.json")):
         discard(result)
     clear_reports(out)
     for clip in masks.glob("*"):

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from stm_fast.errors import StmFastError
 from stm_fast.export.result import MaskedFrame
+from stm_fast.media.extent import extent
 
 
 class Box(NamedTuple):
@@ -21,9 +22,8 @@ class Box(NamedTuple):
 
 def box_of(mask: NDArray[np.bool_]) -> Box:
     """Return the box of a mask `(H, W)` that is not empty."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    left, top = int(columns[0]), int(rows[0])
-    return Box(left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1)
+    rows, columns = extent(mask)
+    return Box(columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)
 
 
 class RunLength(NamedTuple):

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stm_fast.media.extent import extent
+
 Ring = NDArray[np.float64]
 """Corners `(N, 2)` of a closed line, x and y in pixels. Pixel (0, 0) covers x and y from 0 to 1."""
 
@@ -41,13 +43,11 @@ def outlines(mask: NDArray[np.bool_], tolerance: float = 0.0) -> list[Outline]:
             line become straight first, through the middles of the pixels' edges. A ring whose area would change by
             more than 2 % is simplified less.
     """
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not rows.size:
+    if not mask.any():
         return []
-    top, left = int(rows[0]), int(columns[0])
-    sized = [
-        (area(ring), ring + np.array([left, top])) for ring in _rings(mask[top : rows[-1] + 1, left : columns[-1] + 1])
-    ]
+    rows, columns = extent(mask)
+    corner = np.array([columns.start, rows.start])
+    sized = [(area(ring), ring + corner) for ring in _rings(mask[rows, columns])]
     exteriors = [ring for size, ring in sorted(sized, key=itemgetter(0), reverse=True) if size > 0]
     holes: list[list[Ring]] = [[] for _ in exteriors]
     boxes = np.array([[*ring.min(axis=0), *ring.max(axis=0)] for ring in exteriors])

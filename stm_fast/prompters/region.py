@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stm_fast.media.extent import extent
 from stm_fast.prompters.geodesic import distances
 from stm_fast.prompters.hints import Box, Hints
 from stm_fast.prompters.views import View
@@ -87,10 +88,14 @@ def _grown(image: NDArray[np.uint8], hints: Hints, max_side: int) -> Mask:
 def surroundings(mask: Mask) -> Box:
     """Return the box around a mask `(H, W)` and its surroundings, within the frame."""
     height, width = mask.shape
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    y0, y1, x0, x1 = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
-    margin = round(max(MIN_MARGIN, MARGIN * max(y1 - y0, x1 - x0)))
-    return Box(max(0, x0 - margin), max(0, y0 - margin), min(width, x1 + margin), min(height, y1 + margin))
+    rows, columns = extent(mask)
+    margin = round(max(MIN_MARGIN, MARGIN * max(rows.stop - rows.start, columns.stop - columns.start)))
+    return Box(
+        max(0, columns.start - margin),
+        max(0, rows.start - margin),
+        min(width, columns.stop + margin),
+        min(height, rows.stop + margin),
+    )
 
 
 def colours_of(picture: NDArray[np.uint8]) -> NDArray[np.float32]:

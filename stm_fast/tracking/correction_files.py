@@ -18,7 +18,7 @@ from stm_fast.media.images import list_images
 from stm_fast.media.masks import VOID, Colour, check_void, fit_mask, object_ids, read_mask
 from stm_fast.media.notices import MediaNotice, notice
 from stm_fast.tracking.correction import Correction, as_correction, check_correction
-from stm_fast.tracking.prompt_names import frames_of, name_of_key
+from stm_fast.tracking.prompt_names import by_name, frames_of
 
 MAX_OBJECT = VOID - 1
 """The largest id that a correction in a file may have."""
@@ -147,12 +147,7 @@ def _is_visible_folder(path: Path) -> bool:
 
 def _in_mapping(given: Mapping[Any, Any], clip: FrameSource, void: int | None) -> dict[str, GivenCorrection]:
     found: dict[str, GivenCorrection] = {}
-    for frame, correction in given.items():
-        name = name_of_key(frame, clip)
-        if name is None:
-            raise ValueError(f"corrections must belong to frames such as {clip.first_name}, got one of {frame!r}")
-        if name in found:
-            raise ValueError(f"corrections must hold one per frame, got two of {name}")
+    for name, correction in by_name(given, clip, "corrections").items():
         if isinstance(correction, str | Path):
             found[name] = CorrectionFile(Path(correction))
         else:

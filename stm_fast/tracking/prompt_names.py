@@ -4,17 +4,35 @@ import re
 from collections.abc import Iterable, Mapping
 from numbers import Integral
 from pathlib import Path
+from typing import Any, TypeVar
 
 from stm_fast.errors import MediaError
 from stm_fast.media.frames import FrameSource, numbered
 from stm_fast.media.notices import notice
 
+Given = TypeVar("Given")
 
-def name_of_key(frame: object, clip: FrameSource) -> str | None:
-    """Return the name of a frame that is given by its number or name; None if the clip has none."""
-    if isinstance(frame, Integral) and clip.may_hold(numbered(int(frame))):
-        return numbered(int(frame))
-    return str(frame) if clip.may_hold(str(frame)) else None
+
+def by_name(given: Mapping[Any, Given], clip: FrameSource, what: str) -> dict[str, Given]:
+    """Return what is given for frames, by numbers or names, with names as keys.
+
+    Args:
+        given: by frame.
+        clip: the clip.
+        what: is given, for messages.
+
+    Raises:
+        ValueError: the clip cannot have such a frame, or two belong to one frame.
+    """
+    found: dict[str, Given] = {}
+    for frame, each in given.items():
+        name = numbered(int(frame)) if isinstance(frame, Integral) else str(frame)
+        if not clip.may_hold(name) and not clip.may_hold(name := str(frame)):
+            raise ValueError(f"{what} must belong to frames such as {clip.first_name}, got one of {frame!r}")
+        if name in found:
+            raise ValueError(f"{what} must hold one per frame, got two of {name}")
+        found[name] = each
+    return found
 
 
 def frames_of(masks: Mapping[str, Path], folder: Path, frames: FrameSource, *, every: bool = False) -> dict[str, Path]:

@@ -18,7 +18,7 @@ from stm_fast.media.notices import MediaNotice, notice
 from stm_fast.tracking.correction import Correction
 from stm_fast.tracking.correction_files import CorrectionFile, GivenCorrection
 from stm_fast.tracking.hinted import Hinted
-from stm_fast.tracking.prompt_names import frames_of, name_of_key
+from stm_fast.tracking.prompt_names import by_name, frames_of
 
 REPEATED = "they are followed already, and masks add objects but do not correct them"
 BEFORE_MASKS = "comes before the first mask of an object: give it as a mask, not as a correction"
@@ -130,14 +130,10 @@ def prompts_of(
     check_void(void)
     if not isinstance(masks, Mapping):
         masks = {first or frames.first_name: masks}
-    found: dict[str, Prompt] = {}
-    for frame, mask in masks.items():
-        name = name_of_key(frame, frames)
-        if name is None:
-            raise ValueError(f"masks must belong to frames such as {frames.first_name}, got one of {frame!r}")
-        if name in found:
-            raise ValueError(f"masks must hold one mask per frame, got two of {name}")
-        found[name] = Path(mask) if isinstance(mask, str | Path) else _as_ids(mask, frames.size, void)
+    found: dict[str, Prompt] = {
+        name: Path(mask) if isinstance(mask, str | Path) else _as_ids(mask, frames.size, void)
+        for name, mask in by_name(masks, frames, "masks").items()
+    }
     if found and not any(not isinstance(mask, np.ndarray) or mask.any() for mask in found.values()):
         raise ValueError(
             "masks must hold at least one object, got only background; give None if the first correction shows the "

@@ -39,7 +39,6 @@ class Route:
     def __post_init__(self) -> None:
         if self.direction not in DIRECTIONS:
             raise ArgumentError("direction", f"must be one of {', '.join(DIRECTIONS)}, got {self.direction}")
-
         if not isinstance(self.frames, str | None):
             raise ArgumentError("frames", f"must be a text such as 100:200:2, got {self.frames!r}")
 

@@ -1,9 +1,14 @@
 """The compact model."""
 
+from collections.abc import Callable
+
+import pytest
 import torch
 
 from stm_fast.models.compact import LAST_SCALE, CompactEncoder, SelfRead, compact_stm
+from stm_fast.models.compact_two_trunks import MemoryEncoder, two_trunk_stm
 from stm_fast.models.efficientnet_lite import LITE2, EfficientNetLite
+from stm_fast.models.stm import STM
 
 
 def test_frames_may_have_any_multiple_of_sixteen() -> None:
@@ -59,9 +64,13 @@ def test_one_frame_serves_all_its_objects() -> None:
         )
 
 
-def test_values_tell_where_in_a_location_a_thin_part_is() -> None:
+@pytest.mark.parametrize("build", [compact_stm, two_trunk_stm])
+def test_values_tell_where_in_a_location_a_thin_part_is(build: Callable[[], STM]) -> None:
     torch.manual_seed(0)
-    model = compact_stm().eval()
+    model = build().eval()
+    if isinstance(model.memory_encoder, MemoryEncoder):
+        with torch.no_grad():
+            model.memory_encoder.mask_stem.weight.zero_()
     frame, empty = torch.rand(1, 3, 48, 48), torch.zeros(1, 1, 48, 48)
     lines = []
     for column in (17, 29):

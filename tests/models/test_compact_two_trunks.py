@@ -29,20 +29,6 @@ def test_one_frame_serves_all_its_objects() -> None:
         assert torch.allclose(seen, wanted, atol=1e-5)
 
 
-def test_values_tell_where_in_a_location_a_thin_part_is() -> None:
-    model = two_trunk_stm().eval()
-    with torch.no_grad():
-        model.memory_encoder.mask_stem.weight.zero_()
-    frame, empty = torch.rand(1, 3, 48, 48), torch.zeros(1, 1, 48, 48)
-    lines = []
-    for column in (17, 29):
-        mask = empty.clone()
-        mask[..., 16:32, column : column + 2] = 1
-        lines.append(model.encode_memory(frame, mask, empty)[1])
-    difference = (lines[0] - lines[1]).norm() / lines[0].norm()
-    assert difference > 0.01
-
-
 def test_the_fine_decoder_corrects_what_the_coarse_one_says() -> None:
     decoder = FineDecoder(8, (6, 5, 4), channels=16, fine_channels=8).eval()
     coarse = Decoder(8, (6, 5), channels=16).eval()

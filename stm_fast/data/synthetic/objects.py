@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from stm_fast.data.synthetic.assets import AssetLibrary, Picture
 from stm_fast.data.synthetic.parts import add_limbs
+from stm_fast.media.extent import extent
 
 Rng = np.random.Generator
 
@@ -50,8 +51,7 @@ def photo_segment(crop: Picture, rng: Rng) -> Picture:
     mask = _region(crop, rng) if rng.random() < 0.5 else None
     if mask is None:
         mask = smooth_shape(crop.shape[:2], rng)
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    box = extent(mask)
     alpha = cv2.GaussianBlur(mask.astype(np.uint8) * 255, (0, 0), 0.8)
     return np.ascontiguousarray(np.dstack([crop[box], alpha[box]]))
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from stm_fast.errors import StmFastError
+from stm_fast.export.supervision import to_detections
 from stm_fast.inference.segmenter import Segmenter
-from stm_fast.integrations.supervision import to_detections
 from tests.colours import ids, model, paint
 
 __all__ = ["ids", "model", "paint"]

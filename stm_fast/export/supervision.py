@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stm_fast.errors import StmFastError
+from stm_fast.export.options import ExportOptions
 from stm_fast.inference.segmentation import Segmentation
+from stm_fast.media.extent import extent
 from stm_fast.tracking.propagation import TrackedFrame
 
 if TYPE_CHECKING:
@@ -53,9 +55,9 @@ def to_detections(
     classes = np.array(objects, int)
     data: dict[str, Any] = {}
     if categories is not None:
-        own = [categories.get(object_id, _OBJECT) for object_id in objects]
-        names = list(dict.fromkeys((*(categories[each] for each in sorted(categories)), _OBJECT)))
-        classes = np.array([names.index(name) for name in own], int)
+        options = ExportOptions(categories)
+        own = [options.category(object_id) for object_id in objects]
+        classes = np.array([options.category_numbers[name] - 1 for name in own], int)
         data["class_name"] = np.array(own, str)
     return Detections(
         xyxy=np.array([_box(mask) for mask in masks], np.float32).reshape(-1, 4),
@@ -65,9 +67,6 @@ def to_detections(
         tracker_id=np.array(objects, int),
         data=data,
     )
-
-
-_OBJECT = "object"
 
 
 def _ids(result: Any) -> NDArray[np.integer]:
@@ -85,8 +84,8 @@ def _ids(result: Any) -> NDArray[np.integer]:
 
 
 def _box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+    rows, columns = extent(mask)
+    return columns.start, rows.start, columns.stop, rows.stop
 
 
 def _confidence(result: object, objects: list[int], masks: NDArray[np.bool_]) -> NDArray[np.float32] | None:
