@@ -100,8 +100,9 @@ check: install ## lint, formatting and types, of Python and C++
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(SOURCES) benchmarks/read/*.cpp tests/csrc/*.cpp tests/csrc/*.h
 
-weights: install ## train the compact model from nothing, in runs/compact; takes hours and resumes where it stopped
+weights: install ## train the compact model from nothing, in runs/; takes hours and resumes where it stopped
 	$(BIN)/stm-fast train compact runs/compact
+	$(BIN)/stm-fast train compact-crowds runs/compact-crowds start=runs/compact/last.safetensors
 
 clean: ## remove what was built and written, but not the packages in .venv
 	rm -rf $(INSTALLED) stm_fast/*.so build dist stm-fast-demo *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .benchmarks .coverage

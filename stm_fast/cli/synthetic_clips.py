@@ -1,6 +1,7 @@
 """The clips of the layout `synthetic`: fetched pictures, prepared, and made into clips on disk."""
 
 from contextlib import closing
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,15 +31,11 @@ def make_clips(recipe: "Recipe", out: Path) -> dict[str, Path]:
         raise StmFastError(f"synthetic clips need {', '.join(missing)}: pip install 'stm-fast[train]'")
     settings = recipe.synthetic
     assets = _assets(out, None if settings.pictures is None else Path(settings.pictures), settings.solids > 0)
-    specs = {
-        "validation": PoolSpec(
-            settings.validation_clips, settings.validation_frames, settings.size, recipe.seed + 1, settings.solids
-        ),
-        "train": PoolSpec(settings.clips, settings.frames, settings.size, recipe.seed, settings.solids),
-    }
+    train = PoolSpec(settings.clips, settings.frames, settings.size, recipe.seed, settings.solids, settings.crowds)
+    held_out = replace(train, clips=settings.validation_clips, frames=settings.validation_frames, seed=recipe.seed + 1)
     folders = {"validation": out / "validation", "train": out / "clips"}
-    for name, spec in specs.items():
-        _make_pool(assets, folders[name], spec)
+    _make_pool(assets, folders["validation"], held_out)
+    _make_pool(assets, folders["train"], train)
     return folders
 
 

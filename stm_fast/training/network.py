@@ -10,6 +10,7 @@ from stm_fast.models.aggregation import aggregate
 from stm_fast.models.stm import STM, QueryFeatures
 from stm_fast.ops import memory_read
 from stm_fast.training.clip_memory import ClipMemory
+from stm_fast.training.erasing import Erasing
 
 Read: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Query keys `(N, Ck, h, w)`, memory keys `(N, Ck, t, h, w)`, memory values `(N, Cv, t, h, w)` -> `(N, Cv, h, w)`."""
@@ -23,14 +24,16 @@ class Rollout(nn.Module):
     Args:
         model: the network that is trained.
         read: how the memory is read.
+        erased: share of the objects that lose a part of their masks where a seed is given; see `Erasing`.
     """
 
-    def __init__(self, model: STM, read: Read = memory_read) -> None:
+    def __init__(self, model: STM, read: Read = memory_read, *, erased: float = 0.0) -> None:
         super().__init__()
         self.model = model
         self.read = read
+        self.erased = erased
 
-    def forward(self, frames: Tensor, masks: Tensor, clip: Tensor, slot: Tensor) -> Tensor:
+    def forward(self, frames: Tensor, masks: Tensor, clip: Tensor, slot: Tensor, seed: int | None = None) -> Tensor:
         """Segment frames 1..T-1 of every clip. The arguments are those of `stm_fast.training.batch.Batch`.
 
         Args:
@@ -38,6 +41,7 @@ class Rollout(nn.Module):
             masks: ids of objects `(B, T, S, S)`. Only those of frame 0 are used; void is background there.
             clip: the clip of each object `(N,)` int64, in ascending order.
             slot: its id in that clip's masks minus one `(N,)` int64.
+            seed: of what is erased from the masks; None erases nothing.
 
         Returns:
             Aggregated logits `(B, T-1, 1+K, S, S)` float32 over background and objects, K being the largest number of
@@ -52,6 +56,9 @@ class Rollout(nn.Module):
             wanted = query if skips else query._replace(skips=())
             return wanted.select(clip * (length - first) + time - first)
 
+        erasing = None
+        if seed is not None and self.erased and length > 2:
+            erasing = Erasing(self.erased, len(clip), length, torch.Generator().manual_seed(seed))
         memory = ClipMemory(length - 1)
         logits = []
         soft = (masks[clip, 0] == (slot + 1)[:, None, None]).float()[:, None]
@@ -68,6 +75,8 @@ class Rollout(nn.Module):
             probabilities = self.model.decode(readout, present, *guide)
             logits.append(aggregate(_by_clip(probabilities, clip, slot, (clips, slots)), dim=1))
             soft = torch.softmax(logits[-1], 1)[clip, slot + 1][:, None]
+            if erasing is not None and time < length - 1:
+                soft = soft * erasing.kept(time, frames[clip, time], soft)
         return torch.stack(logits, 1)
 
 

@@ -197,6 +197,7 @@ class Synthetic:
         pictures: folder of unpacked packages with pictures and models; None to download them into the run's folder.
         solids: share of the moving bodies that are models in three dimensions; the others are pictures. Any above 0
             need 2.6 GB of packages with models.
+        crowds: share of the clips in which several small bodies look alike.
         clips: clips to train on.
         frames: frames of each.
         size: side of a frame in pixels.
@@ -206,6 +207,7 @@ class Synthetic:
 
     pictures: str | None = None
     solids: float = 0.0
+    crowds: float = 0.0
     clips: int = 3008
     frames: int = 6
     size: int = 512
@@ -223,6 +225,8 @@ class Recipe:
         data: datasets, in the proportions of their sizes times `repeat`.
         augmentation: how clips are varied: "paper" or "stcn", the presets of `stm_fast.training.augment.presets`.
         rounds: in order.
+        erased: share of the objects of which a part is erased from predicted masks before they are memorised, so that
+            the network learns to win back what it lost.
         loss: what is minimised.
         optimizer: how.
         ema: decay of averaged weights, which are validated and kept in place of the last ones; 0 for none.
@@ -243,6 +247,7 @@ class Recipe:
     data: tuple[DataEntry, ...] = ()
     augmentation: str = "paper"
     rounds: tuple[Round, ...] = ()
+    erased: float = 0.0
     loss: Loss = field(default_factory=Loss)
     optimizer: Optimizer = field(default_factory=Optimizer)
     ema: float = 0.0

@@ -43,6 +43,7 @@ def _problems(recipe: Recipe) -> Iterator[_Problem]:
     yield from _one_of("precision", recipe.precision, PRECISIONS)
     for name in recipe.freeze:
         yield from _one_of("freeze", name, FREEZABLE)
+    yield from _between("erased", recipe.erased, 0, 1)
     yield from _between("ema", recipe.ema, 0, 1, open_end=True)
     for key in ("checkpoint_every", "picture_every"):
         yield from _at_least(key, getattr(recipe, key), 1)
@@ -63,7 +64,8 @@ def _problems(recipe: Recipe) -> Iterator[_Problem]:
     yield from _validation_problems(recipe)
     for key in ("clips", "frames", "size", "validation_clips", "validation_frames"):
         yield from _at_least(f"synthetic.{key}", getattr(recipe.synthetic, key), 1)
-    yield from _between("synthetic.solids", recipe.synthetic.solids, 0, 1)
+    for key in ("solids", "crowds"):
+        yield from _between(f"synthetic.{key}", getattr(recipe.synthetic, key), 0, 1)
 
 
 def _round_problems(name: str, part: Round) -> Iterator[_Problem]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -117,7 +118,7 @@ class Trainer:
         self._saved = (0, 0)
         folder.mkdir(parents=True, exist_ok=True)
         self._memory = PeakMemory(self.accelerator.device)
-        self._rollout = Rollout(self.model)
+        self._rollout = Rollout(self.model, erased=recipe.erased)
         self._network, self._stepper = self.accelerator.prepare(self._rollout, self.optimizer)
         if saved is not None:
             self._restore(saved)
@@ -204,13 +205,19 @@ class Trainer:
             batch = each.unpacked(self.accelerator.device)
             waits = number + 1 < len(batches)
             with self.accelerator.no_sync(self._network) if waits else nullcontext():
-                logits = self._network(batch.frames, batch.masks, batch.clip, batch.slot)
+                seed = self._seed(number)
+                logits = self._network(batch.frames, batch.masks, batch.clip, batch.slot, seed)
                 losses = clip_losses(logits, batch, self.recipe.loss, place.step)
                 loss = losses.sum() / place.sampling.clips
                 # Gradients are averaged over processes.
                 self.accelerator.backward(loss * processes)
             total += loss.detach()
         return float(self.accelerator.reduce(total)), logits.detach()
+
+    def _seed(self, micro_batch: int) -> int:
+        """Return a seed of the random numbers of a micro-batch of this step and process."""
+        place = [self.recipe.seed, self.step, self.accelerator.process_index, micro_batch]
+        return int(np.random.SeedSequence(place).generate_state(1)[0])
 
     def _update(self, place: Place) -> None:
         """Change the weights by their gradients, unless those are not finite, and end the round where it ends."""

@@ -46,6 +46,16 @@ def test_a_clip_depends_on_its_seed_alone(library: AssetLibrary) -> None:
     assert not np.array_equal(first.frames, other.frames)
 
 
+def test_crowds_show_many_targets_far_from_one_another(library: AssetLibrary) -> None:
+    clips = [synthesise(library, np.random.default_rng(seed), 4, 128, crowds=1.0) for seed in range(12)]
+    plain = [synthesise(library, np.random.default_rng(seed), 4, 128) for seed in range(12)]
+    assert max(clip.objects for clip in clips) == 4
+    assert sum(clip.objects for clip in clips) > sum(clip.objects for clip in plain)
+    for clip in clips:
+        centres = [np.argwhere(clip.masks[0] == index).mean(0)[1] for index in range(1, clip.objects + 1)]
+        assert min(np.diff(sorted(centres)), default=128) > 4
+
+
 def test_the_mask_is_where_the_object_is_drawn(tmp_path: Path) -> None:
     """Green sprites over a magenta photograph: colour tells the truth that the masks must tell."""
     green, magenta = (40, 220, 40), (220, 40, 220)

@@ -30,6 +30,7 @@ def test_each_recipe_says_what_it_is() -> None:
         "stm-paper-video",
         "stcn-like",
         "compact",
+        "compact-crowds",
         "smoke",
     }
     assert all(20 < len(title) < 120 for title in recipe_names().values())

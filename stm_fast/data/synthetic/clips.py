@@ -1,5 +1,6 @@
 """Synthetic clips: sprites and solids that move over a moving photograph, with exact masks."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -19,6 +20,7 @@ Rng = np.random.Generator
 Floats = NDArray[np.float32]
 
 MIN_VISIBLE = 0.004
+CROWD_SPEED = 0.5  # of a clip's other bodies
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,14 @@ class Layer:
         return matrices if view is None else compose(view, matrices)
 
 
-def synthesise(library: AssetLibrary, rng: Rng, frames: int = 5, size: int = 384, solids: float = 0.0) -> SyntheticClip:
+def synthesise(
+    library: AssetLibrary, rng: Rng, frames: int = 5, size: int = 384, solids: float = 0.0, crowds: float = 0.0
+) -> SyntheticClip:
     """Make one clip; retry until at least one target is visible in the first frame.
 
     Args:
         solids: share of the bodies that are solids, 0 to 1; the others are sprites.
+        crowds: share of the clips that show a crowd of bodies that look alike.
 
     Raises:
         StmFastError: solids are wanted, and the library has no models.
@@ -65,14 +70,14 @@ def synthesise(library: AssetLibrary, rng: Rng, frames: int = 5, size: int = 384
     if solids and not library.models:
         raise StmFastError(f"the asset library holds no models, and {solids:g} of the bodies are to be solids")
     while True:
-        clip = _attempt(library, rng, frames, size, solids)
+        clip = _attempt(library, rng, frames, size, solids, crowds)
         if clip.objects:
             return clip
 
 
-def _attempt(library: AssetLibrary, rng: Rng, frames: int, size: int, solids: float) -> SyntheticClip:
+def _attempt(library: AssetLibrary, rng: Rng, frames: int, size: int, solids: float, crowds: float) -> SyntheticClip:
     speed = float(np.exp(rng.uniform(np.log(0.02), np.log(1.6))))
-    layers = _cast(library, rng, frames, speed, solids)
+    layers = _cast(library, rng, frames, speed, solids, crowds)
     followed = rng.random() < 0.5
     pan = np.exp(rng.uniform(np.log(0.2), np.log(3.0))) if followed else speed * rng.choice([0.0, 0.5, 1.5])
     camera = camera_path(frames, float(pan), rng)
@@ -109,7 +114,7 @@ def _keep_first_frame_objects(frames: NDArray[np.uint8], masks: NDArray[np.uint8
     return SyntheticClip(frames, table[masks], len(shown))
 
 
-def _cast(library: AssetLibrary, rng: Rng, frames: int, speed: float, solids: float) -> list[Layer]:
+def _cast(library: AssetLibrary, rng: Rng, frames: int, speed: float, solids: float, crowds: float) -> list[Layer]:
     """Return the layers from back to front: targets, distractors that may look like a target, at times an occluder."""
 
     def body() -> Body:
@@ -117,6 +122,21 @@ def _cast(library: AssetLibrary, rng: Rng, frames: int, speed: float, solids: fl
             return Solid.random(library, frames, rng)
         return Sprite.random(library, frames, speed, rng)
 
+    if crowds and rng.random() < crowds:
+        layers = _crowd(body(), rng, frames, speed)
+    else:
+        layers = _company(body, rng, frames, speed, solids)
+    for layer in layers:
+        if rng.random() < 0.12:
+            _leave(layer.path, rng)
+    rng.shuffle(layers)
+    if len(layers) > 1 and frames > 2 and rng.random() < 0.3:
+        _cross(layers[-1].path, layers[int(rng.integers(len(layers) - 1))].path, rng)
+    return layers
+
+
+def _company(body: Callable[[], Body], rng: Rng, frames: int, speed: float, solids: float) -> list[Layer]:
+    """Return up to three targets and three distractors, some of which look like a target."""
     targets = int(rng.choice([1, 2, 3], p=[0.4, 0.4, 0.2]))
     others = int(rng.choice([0, 1, 2, 3], p=[0.35, 0.3, 0.2, 0.15]))
     layers = [_layer(body(), rng, frames, speed, target=True) for _ in range(targets)]
@@ -130,12 +150,28 @@ def _cast(library: AssetLibrary, rng: Rng, frames: int, speed: float, solids: fl
         layers.append(layer)
     if targets > 1 and rng.random() < 0.2:
         layers[1].body = layers[0].body.twin(False, rng)
-    for layer in layers:
-        if rng.random() < 0.12:
-            _leave(layer.path, rng)
-    rng.shuffle(layers)
-    if len(layers) > 1 and frames > 2 and rng.random() < 0.3:
-        _cross(layers[-1].path, layers[int(rng.integers(len(layers) - 1))].path, rng)
+    return layers
+
+
+def _crowd(model: Body, rng: Rng, frames: int, speed: float) -> list[Layer]:
+    """Return three to eight small bodies that look alike and start side by side, two to four of them targets.
+
+    They move slowly for their size: where each was tells them apart.
+    """
+    targets = int(rng.integers(2, 5))
+    count = targets + int(rng.integers(1, 5))
+    log_scale = rng.uniform(np.log(0.14), np.log(0.4))
+    row = rng.uniform(0.3, 0.7)
+    places = rng.permutation(np.linspace(0.1, 0.9, count))
+    recoloured = rng.random() < 0.3
+    layers = []
+    for index, place in enumerate(places):
+        layer = _layer(model.twin(recoloured, rng), rng, frames, CROWD_SPEED * speed, target=index < targets)
+        path = layer.path
+        path.x += place + rng.normal(0, 0.03) - path.x[0]
+        path.y += row + rng.normal(0, 0.06) - path.y[0]
+        path.log_scale += log_scale + rng.normal(0, 0.1) - path.log_scale[0]
+        layers.append(layer)
     return layers
 
 

@@ -27,6 +27,7 @@ class PoolSpec:
         size: side of a frame in pixels.
         seed: seed of the clips.
         solids: share of the bodies that are solids; the others are sprites.
+        crowds: share of the clips that show a crowd.
     """
 
     clips: int
@@ -34,6 +35,7 @@ class PoolSpec:
     size: int = 512
     seed: int = 0
     solids: float = 0.0
+    crowds: float = 0.0
 
     @property
     def shards(self) -> int:
@@ -77,7 +79,7 @@ def _make_shard(assets: Path, out: Path, spec: PoolSpec, shard: int) -> None:
     library = AssetLibrary.open(assets)
     first = shard * CLIPS_PER_SHARD
     clips = [
-        synthesise(library, np.random.default_rng([spec.seed, index]), spec.frames, spec.size, spec.solids)
+        synthesise(library, np.random.default_rng([spec.seed, index]), spec.frames, spec.size, spec.solids, spec.crowds)
         for index in range(first, first + CLIPS_PER_SHARD)
     ]
     scratch = out / f".making_{shard:05d}"
