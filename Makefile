@@ -9,10 +9,10 @@ SOURCES := $(shell find csrc -name "*.h" -o -name "*.cpp" -o -name "*.cu")
 export STM_FAST_STRICT = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-kernels test-arm64 test-wheel test-datumaro budgets sanitize check bench bench-gpu bench-suite weights clean
+.PHONY: help install demo test test-slow test-kernels test-arm64 test-wheel test-datumaro test-notebooks docs budgets sanitize check bench bench-gpu bench-suite weights clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## create .venv with the pinned requirements and this package, editable
 
@@ -56,6 +56,25 @@ $(DATUMARO)/.installed: | $(INSTALLED)
 
 test-datumaro: install $(DATUMARO)/.installed ## read exports with datumaro, which has an environment of its own
 	STM_FAST_DATUMARO=$(abspath $(DATUMARO)/bin/python) $(BIN)/pytest tests/export/test_datumaro.py
+
+test-notebooks: $(VENV)/.notebooks ## run the notebooks of examples/ from beginning to end
+	$(BIN)/pytest --override-ini faulthandler_timeout=0 tests/examples/notebooks.py
+
+$(VENV)/.notebooks: $(INSTALLED) requirements-notebooks.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-notebooks.txt
+	@touch $@
+
+# MkDocs reads the code without importing it, so its environment needs nothing of the package.
+SITE := build/docs
+
+$(SITE)/.installed: requirements-docs.txt
+	$(PYTHON) -m venv --clear $(SITE)
+	$(SITE)/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements-docs.txt
+	@touch $@
+
+docs: $(SITE)/.installed ## build the documentation site into build/site; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(SITE)/bin/python -m mkdocs build --quiet
+	@echo "open build/site/index.html"
 
 # The oldest triton that is supported, beside the pinned one.
 OLDEST_TRITON := build/triton-3.6

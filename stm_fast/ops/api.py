@@ -83,7 +83,7 @@ def memory_read(
 ) -> Tensor | MemoryReadout:
     """Read a space-time memory: for each query a softmax over memory tokens and the weighted sum of their values.
 
-    The similarity of query q and memory token k is scale·<q, k> for "dot" (STM, section 3.2; AOT) and
+    The similarity of query q and memory token k is `scale · <q, k>` for "dot" (STM, section 3.2; AOT) and
     −scale · s · Σ_c e_c (k_c − q_c)² for "l2" (STCN, section 4; XMem, section 3.2), with shrinkage s and selection e
     being one unless given. The affinity of queries × memory is never held, in neither pass.
 
@@ -91,8 +91,8 @@ def memory_read(
     one, such as in a slice of a larger bank, a transposed or a channels-last tensor, is not copied, any other grid is
     copied once. "l2" with selection makes float32 copies of the keys and of their squares.
 
-    Without selection, "l2" is as accurate as STCN's own formula, 2<q, k> − |k|²: keys far from the origin lose digits.
-    With it, keys and queries are centred first.
+    Without selection, "l2" is as accurate as STCN's own formula, `2<q, k> − |k|²`: keys far from the origin lose
+    digits. With it, keys and queries are centred first.
 
     Masked tokens must still have finite keys, values and products with the queries. NaN in, NaN out.
 

@@ -13,20 +13,17 @@ from stm_fast.cli.main import app
 from stm_fast.memory import presets
 from stm_fast.memory.bank import MemoryBank
 from stm_fast.memory.frames import Role
+from tests.docs.blocks import python_of
 
 ROOT = Path(__file__).parents[2]
-PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
-
-
-def python_blocks(page: str) -> str:
-    return "\n".join(re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), flags=re.M | re.S))
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
 
 
 @pytest.mark.parametrize(("page", "holds"), [("docs/memory_read.md", "merge_reads"), ("docs/drop-in.md", "SAM 2")])
 def test_code_of_the_page_runs(page: str, holds: str) -> None:
     torch.manual_seed(0)
     assert holds in (ROOT / page).read_text()
-    code = python_blocks(page)
+    code = python_of(page)
     assert code.count("memory_read(") > 3
     exec(compile(code, page, "exec"), {})
 
@@ -34,7 +31,7 @@ def test_code_of_the_page_runs(page: str, holds: str) -> None:
 def test_policies_of_the_page_choose() -> None:
     """The last one keeps frames in which the object is seen, and the oldest of them."""
     names = {"__name__": "page"}
-    exec(compile(python_blocks("docs/long-video.md"), "docs/long-video.md", "exec"), names)
+    exec(compile(python_of("docs/long-video.md"), "docs/long-video.md", "exec"), names)
     policy = replace(names["policy"], every=1, max_frames=4)
     bank = MemoryBank(policy)
     for index in range(12):

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import stm_fast
 from stm_fast.media.encode import video_writer
 from stm_fast.media.masks import read_mask, write_mask
+from tests.docs.blocks import python_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,17 +53,7 @@ def test_code_of_the_exports_page_runs(clip):
     pytest.importorskip("supervision")
     pytest.importorskip("pycocotools")
     stm_fast.track("video.mp4", "mask.png").save("result", overlay=None)
-    page = (ROOT / "docs" / "export.md").read_text()
     names = {}
-    exec(
-        compile("\n".join(re.findall(r"^```python\n(.*?)^```", page, flags=re.M | re.S)), "docs/export.md", "exec"),
-        names,
-    )
+    exec(compile(python_of("docs/export.md"), "docs/export.md", "exec"), names)
     assert (clip / "result" / "export" / "instances_default.json").is_file()
     assert (names["picture"] != names["frame"].image).any()
-
-
-def test_the_first_frame_can_be_saved_in_python(clip):
-    page = (ROOT / "docs" / "inputs.md").read_text()
-    exec(compile(re.search(r"^```python\n(.*?)^```", page, flags=re.M | re.S)[1], "docs/inputs.md", "exec"), {})
-    assert Image.open("first_frame.png").size == (160, 96)
