@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-WIDTH, HEIGHT, GAP, RISE = 96, 30, 18, 70
+WIDTH, HEIGHT, GAP, RISE = 112, 30, 24, 64
 """Size of a box, the distance between two boxes of a row, and that between two rows, in pixels."""
 SWEEPS = 8
 

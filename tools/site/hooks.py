@@ -4,6 +4,7 @@ README is the first page of the site. Every other file or folder of the reposito
 of its own, so that the links which work in the repository work on the site too, without a network.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -21,10 +22,11 @@ PAGES = {
     "stm_fast/models/weights/README.md": "model-card.md",
 }
 """Pages of the repository outside docs/, and what they are called on the site."""
-LANGUAGES = {".py": "python", ".cu": "cpp", ".h": "cpp", ".cpp": "cpp", ".yaml": "yaml", ".ipynb": "json"}
+LANGUAGES = {".py": "python", ".cu": "cpp", ".h": "cpp", ".cpp": "cpp", ".yaml": "yaml", ".ipynb": "python"}
 """Files that are shown as code, by their suffix."""
 SOURCE = "source"
-_NAMED = re.compile(r"\[[\w-]+\.md\]\((?=(?P<path>[^)#\s]+))")
+FENCE = "``````"
+_NAMED = re.compile(r"\[[\w/-]+\.md\]\((?=(?P<path>[^)#\s]+))")
 _LINK = re.compile(r"(?<=\]\()(?!\w+:|#)(?P<path>[^)#\s]+)(?=[)#])")
 
 
@@ -106,9 +108,16 @@ def _listing(folder: str) -> str:
 
 
 def _code(path: str) -> str:
-    fence = "``````"
-    language = LANGUAGES.get(Path(path).suffix, "text")
-    return _hidden(path, f"# `{path}`\n\n{fence}{language}\n{(ROOT / path).read_text()}\n{fence}\n")
+    text, suffix = (ROOT / path).read_text(), Path(path).suffix
+    if suffix == ".ipynb":
+        return _hidden(path, _notebook(text))
+    return _hidden(path, f"# `{path}`\n\n{FENCE}{LANGUAGES.get(suffix, 'text')}\n{text}\n{FENCE}\n")
+
+
+def _notebook(text: str) -> str:
+    """Return the cells of a notebook as Markdown."""
+    cells = [("".join(cell["source"]), cell["cell_type"]) for cell in json.loads(text)["cells"]]
+    return "\n\n".join(f"{FENCE}python\n{cell}\n{FENCE}" if kind == "code" else cell for cell, kind in cells)
 
 
 def _hidden(path: str, text: str) -> str:
