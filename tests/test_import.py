@@ -7,7 +7,20 @@ import pytest
 
 import stm_fast
 
-ABSENT = ("triton", "av", "cv2", "typer", "rich", "skimage", "scipy", "tensorboard", "vos_benchmark")
+ABSENT = (
+    "triton",
+    "av",
+    "cv2",
+    "typer",
+    "rich",
+    "skimage",
+    "scipy",
+    "tensorboard",
+    "onnx",
+    "onnxscript",
+    "huggingface_hub",
+    "vos_benchmark",
+)
 
 
 def run_without(modules: tuple[str, ...], code: str) -> None:
