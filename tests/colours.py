@@ -30,7 +30,7 @@ class ColourMemory(nn.Module):
     def forward(self, frames: Tensor, masks: Tensor, others: Tensor) -> Tensor:
         colours, _ = ColourQuery()(frames)
         planes = [F.avg_pool2d(plane, BLOCK) for plane in (masks, others)]
-        return torch.cat([colours.expand(len(masks), -1, -1, -1), *planes], 1)
+        return torch.cat([colours.expand(masks.shape[0], -1, -1, -1), *planes], 1)
 
 
 class Split(nn.Module):

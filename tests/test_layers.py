@@ -20,6 +20,7 @@ LEVELS = {
     "integrations": 5,
     "tracking": 4,
     "inference": 3,
+    "runtimes": 3,
     "models": 2,
     "memory": 2,
     "data": 2,

@@ -13,6 +13,7 @@ from stm_fast.cli.demo import demo
 from stm_fast.cli.doctor import doctor
 from stm_fast.cli.evaluate import evaluate
 from stm_fast.cli.export import export
+from stm_fast.cli.export_model import export_model
 from stm_fast.cli.score import score
 from stm_fast.cli.segment import segment
 from stm_fast.cli.suggest import suggest
@@ -34,6 +35,7 @@ app.command(epilog=WORDS)(segment)
 app.command()(demo)
 app.command(epilog=WORDS)(suggest)
 app.command(epilog=WORDS)(export)
+app.command()(export_model)
 app.command(epilog=WORDS)(evaluate)
 app.command(epilog=WORDS)(score)
 app.command()(doctor)

@@ -76,7 +76,8 @@ class Decoder(nn.Module):
 
     def refine(self, readout: Tensor, value: Tensor, skip8: Tensor, skip4: Tensor) -> Tensor:
         """Return the features `(N, channels, H/4, W/4)`, none negative, from which logits are predicted."""
-        x = torch.cat([readout, value.expand(len(readout), -1, -1, -1)], dim=1)
+        # `len` would fix the number of objects in exported programs.
+        x = torch.cat([readout, value.expand(readout.shape[0], -1, -1, -1)], dim=1)
         x = self.block(self.compress(x))
         x = self.refine8(x, skip8)
         return F.relu_(self.refine4(x, skip4))

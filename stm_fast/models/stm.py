@@ -99,7 +99,7 @@ class STM(nn.Module):
             key, value = self.memory_head(self.memory_encoder(frames, masks, others))
             return key, value
         query = query or self.encode_query(frames)
-        return query.key.expand(len(masks), -1, -1, -1), self.memory_encoder(query.value, masks, others)
+        return query.key.expand(masks.shape[0], -1, -1, -1), self.memory_encoder(query.value, masks, others)
 
     def decode(self, readout: Tensor, query: QueryFeatures, previous: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """Return object probabilities `(N, H, W)`, float32.

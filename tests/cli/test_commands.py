@@ -24,11 +24,11 @@ def test_help_names_all_commands_and_loads_nothing_heavy():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    for command in ("segment", "suggest", "demo", "evaluate", "doctor"):
+    for command in ("segment", "suggest", "demo", "evaluate", "export-model", "doctor"):
         assert command in result.stdout
 
 
-@pytest.mark.parametrize("command", ["segment", "suggest", "demo", "evaluate", "doctor"])
+@pytest.mark.parametrize("command", ["segment", "suggest", "demo", "evaluate", "export-model", "doctor"])
 def test_each_command_has_help(stm, command):
     assert "Usage" in stm(command, "--help").output
 

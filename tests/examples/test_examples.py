@@ -20,7 +20,8 @@ def run_example(name: str, *launcher: str) -> str:
 def test_every_example_is_tested() -> None:
     scripts = {path.name for path in EXAMPLES.glob("*.py") if "__main__" in path.read_text()}
     tested = {"track.py", "segment_frames.py", "edit_objects.py", "swap_the_read.py", "merge_parts.py", "drop_in.py"}
-    assert scripts == tested | {"long_video.py", "sharded_memory.py"}
+    elsewhere = {"onnx_loop.py"}  # in tests/runtimes/test_loop.py
+    assert scripts == tested | {"long_video.py", "sharded_memory.py"} | elsewhere
 
 
 @pytest.mark.parametrize("name", ["swap_the_read.py", "merge_parts.py"])

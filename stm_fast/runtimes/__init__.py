@@ -1,0 +1,1 @@
+"""Networks for other runtimes: ONNX models and exported torch programs."""
