@@ -12,8 +12,9 @@ from tools.import_graph import imported_names
 
 PACKAGE = Path(stm_fast.__file__).parent
 LEVELS = {
-    "__main__": 7,
-    "cli": 6,
+    "__main__": 8,
+    "cli": 7,
+    "app": 6,
     "training": 5,
     "evaluation": 5,
     "export": 5,

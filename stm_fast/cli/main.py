@@ -8,6 +8,7 @@ import typer
 
 import stm_fast
 from stm_fast.cli import threads
+from stm_fast.cli.annotate import annotate
 from stm_fast.cli.console import DEBUG_VARIABLE, Commands, stdout, takes_loudness
 from stm_fast.cli.demo import demo
 from stm_fast.cli.doctor import doctor
@@ -32,6 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command(epilog=WORDS)(segment)
+app.command(epilog=WORDS)(annotate)
 app.command()(demo)
 app.command(epilog=WORDS)(suggest)
 app.command(epilog=WORDS)(export)

@@ -70,6 +70,21 @@ class FrameSource(ABC):
         """
         return self._checked(self._decode_some(numbers))
 
+    def frame(self, number: int) -> Frame:
+        """Return one frame, given its number from 0; fast at any place of files, images and stacks.
+
+        Raises:
+            MediaError: there is no such frame, or it cannot be read.
+        """
+        found = next(self.select(range(number, number + 1)), None)
+        if found is None:
+            raise MediaError(f"{self.path} has no frame {number}")
+        return found
+
+    def exact_count(self) -> int | None:
+        """Return the number of frames, if it can be found without decoding them; else `count`, which may be a guess."""
+        return self.count
+
     def name_of(self, number: int) -> str | None:
         """Return the name of a frame, given its number from 0; None if the clip has no such frame."""
         name = numbered(number)

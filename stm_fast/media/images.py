@@ -136,6 +136,13 @@ class ImageStack(FrameSource):
                 pixels = self._scaler.rgb(read_pixels(image, self._pages[number], self.path))
                 yield Frame(numbered(number), pixels, times[number] if self.fps else None)
 
+    def frame(self, number: int) -> Frame:
+        """Return one frame; see `FrameSource.frame`. The frame has no time."""
+        if not 0 <= number < len(self._pages):
+            return super().frame(number)
+        with open_image(Path(self.path)) as image:
+            return Frame(numbered(number), self._scaler.rgb(read_pixels(image, self._pages[number], self.path)))
+
     def _times(self) -> list[Fraction]:
         """Return the time stamps of all pictures."""
         times = [Fraction(0)]

@@ -2,6 +2,9 @@
 
 import sys
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 _PASSED_OVER = (__name__.partition(".")[0], "collections", "contextlib", "functools")
 """Packages to skip in search of the user's line; `next` of a track is in `collections.abc`."""
@@ -16,8 +19,24 @@ def notice(message: str) -> None:
     _warn(message)
 
 
+@contextmanager
+def heard_by(listener: Callable[[str], None]) -> Iterator[None]:
+    """Give the notices of this thread to a function, instead of as warnings, until the block ends."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+_listener: ContextVar[Callable[[str], None] | None] = ContextVar("listener", default=None)
+
+
 def _warn(message: str) -> None:
     """Warn at the first line outside this package, which is the user's and shows the input."""
+    if (listener := _listener.get()) is not None:
+        listener(message)
+        return
     frame, level = sys._getframe(), 1
     while frame.f_globals.get("__name__", "").partition(".")[0] in _PASSED_OVER:
         if frame.f_back is None:

@@ -15,6 +15,7 @@ from stm_fast.media.display import display_matrix, is_sideways, upright
 from stm_fast.media.frames import Frame, FrameSource, is_number, numbered
 from stm_fast.media.levels import Pixels, Scaler
 from stm_fast.media.notices import Notices
+from stm_fast.media.seeking import SeekingVideo
 from stm_fast.media.streams import (
     Location,
     frame_rate,
@@ -55,6 +56,7 @@ class VideoFile(FrameSource):
         self._notice = Notices()
         self._scaler = Scaler(location.path)
         self._begun: Iterator[Frame] | None = None
+        self._seeking: SeekingVideo | None = None
         decoding = self._decode_all()
         first = next(decoding, None)
         if first is None:
@@ -81,6 +83,25 @@ class VideoFile(FrameSource):
             self._location, lambda frame: self._image(frame, self.size), lambda: _Clock(rate).time, self._notice
         )
         return video.read(numbers, self.size)
+
+    def frame(self, number: int) -> Frame:
+        """Return one frame; see `FrameSource.frame`. The frame has no time. For one thread at a time."""
+        image = self._sought().read(number) if self._can_seek else None
+        return super().frame(number) if image is None else Frame(numbered(number), image)
+
+    def exact_count(self) -> int | None:
+        """Return the number of frames; see `FrameSource.exact_count`."""
+        found = self._sought().count if self._can_seek else None
+        return self.count if found is None else found
+
+    @property
+    def _can_seek(self) -> bool:
+        return self.seekable and not self._location.once and isinstance(self._location.target, str)
+
+    def _sought(self) -> SeekingVideo:
+        if self._seeking is None:
+            self._seeking = SeekingVideo(self._location, lambda frame: self._image(frame, self.size), self._notice)
+        return self._seeking
 
     def _decode_all(self, numbers: range = _ALL) -> Generator[Frame, None, None]:
         """Yield frames by ascending number; the others are decoded, but not converted."""

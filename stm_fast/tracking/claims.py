@@ -2,8 +2,8 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from stm_fast.errors import ArgumentError, StmFastError
@@ -71,10 +71,29 @@ def claim(
 
 
 _locked: dict[Path, int] = {}
+_held: set[Path] = set()
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep other processes from claiming a folder while the block runs; runs of this process may claim it, one by one.
+
+    Raises:
+        StmFastError: another process is writing there.
+    """
+    _lock(folder)
+    _held.add(folder)
+    try:
+        yield
+    finally:
+        _held.discard(folder)
+        release(folder)
 
 
 def _lock(folder: Path) -> None:
     """Lock a folder; the system unlocks it when the process ends, however it ends."""
+    if folder in _held:
+        return
     try:
         import fcntl
     except ImportError:
@@ -95,7 +114,7 @@ def _lock(folder: Path) -> None:
 def release(folder: Path | None = None) -> None:
     """Let other runs claim a folder that this process claimed; None releases all of them."""
     for each in [folder] if folder is not None else list(_locked):
-        if each in _locked:
+        if each in _locked and each not in _held:
             os.close(_locked.pop(each))
 
 

@@ -29,6 +29,7 @@ class Given(NamedTuple):
         callback: called with each frame; what it returns corrects the frame before it is yielded. None for none.
         passes: numbers of the frames of each pass, see `Route`.
         void: id in masks that is no object, or None.
+        explicit: whether corrections were given, even if there are none of them.
     """
 
     prompts: Mapping[str, Prompt]
@@ -36,6 +37,7 @@ class Given(NamedTuple):
     callback: Corrections | None = None
     passes: tuple[range, ...] = FORWARD
     void: int | None = None
+    explicit: bool = False
 
     def files(self) -> list[Path]:
         """Return the files that are given as masks and corrections."""
@@ -79,4 +81,4 @@ def given_of(clip: FrameSource, masks: Any, corrections: Any, route: Route, void
         start = route.start_at_masks(clip, prompts or found)
     passes = route.passes(clip, start)
     check_reach(passes, prompts, found, clip)
-    return Given(prompts, found, callback, passes, void)
+    return Given(prompts, found, callback, passes, void, corrections is not None and callback is None)

@@ -98,7 +98,8 @@ class OutputFolder:
     def clear(self) -> None:
         """Remove the results of an earlier run, which may have had more frames or different pictures."""
         masks = (*self.masks.glob("*.png"), *self.soft.glob("*/*.png"))
-        for result in (*masks, self.overlay, self.contact_sheet, self.journal, self.run_state):
+        states = self.root.glob(f"{self.run_state.stem}*{self.run_state.suffix}")
+        for result in (*masks, *states, self.overlay, self.contact_sheet, self.journal):
             discard(result)
         self._remove_emptied()
         shutil.rmtree(self.run_state.with_suffix(""), ignore_errors=True)

@@ -30,7 +30,7 @@ def prepare(before: Mapping[str, Any], now: dict[str, Any], given: Given, clip: 
     """
     inputs.check_unchanged(before, now, given.prompts, out.frames_done())
     corrections = before.get("corrections") or {}
-    if corrections and not given.corrections:
+    if corrections and not given.explicit:
         raise StmFastError(
             f"{out.root} was made with corrections, such as that of frame {next(iter(corrections))}: give corrections "
             "again, or start again with overwrite"

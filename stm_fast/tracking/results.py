@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -45,8 +45,10 @@ class Results:
         keep_states: number of run states that stay after the end.
         passes: numbers of the frames of each pass; by default all frames, forward.
         done: numbers of the passes whose masks are all on disk, as far as earlier runs know.
+        turns: numbers of the passes of this run; by default all of them. The results are complete only with all.
 
     Attributes:
+        turns: numbers of the passes of this run.
         restored: position in the pass of the frame whose state the segmenter was given; None if it has none.
         uncorrected: whether that frame has a correction which its state lacks.
         whole: whether all masks of the pass are on disk.
@@ -69,8 +71,10 @@ class Results:
         keep_states: int = 0,
         passes: Sequence[range] = FORWARD,
         done: Sequence[int] = (),
+        turns: Collection[int] | None = None,
     ) -> None:
         self.folder = folder
+        self.turns = sorted(range(len(passes)) if turns is None else turns)
         self.frames = 0
         self.restored: int | None = None
         self.uncorrected = self.whole = False
@@ -81,7 +85,7 @@ class Results:
         self._corrections: Mapping[str, str] = self._inputs.get("corrections", {})
         self._resume = resume
         self._soft = soft
-        self._passes, self._done = passes, done
+        self._passes, self._done = passes, set(done)
         self._state_file = StateFile(folder.run_state, checkpoint_every, keep_states)
         self._pictures = Pictures(folder, frames, overlay, passes)
         self._objects: set[int] = set()
@@ -90,7 +94,7 @@ class Results:
 
     def __enter__(self) -> "Results":
         self._begin = time.perf_counter()
-        self.begin_pass(0)
+        self.begin_pass(self.turns[0])
         self.folder.root.mkdir(parents=True, exist_ok=True)
         self._journal = Journal(self.folder.journal, resume=self._resume)
         try:
@@ -101,20 +105,28 @@ class Results:
         return self
 
     def begin_pass(self, turn: int) -> None:
-        """Begin a pass, from 0: give the segmenter the run state of one of its frames, if there is one."""
+        """Begin a pass: give the segmenter the run state of one of its frames, if there is one."""
         self._turn, self._position = turn, 0
         self.whole, self.restored, self.uncorrected = False, None, False
         if not self._resume:
             return
-        place = self._state_file.place()
-        self.whole = place is not None and place.turn > turn
-        self.whole = self.whole or (turn in self._done and self._has_all(self._passes[turn]))
+        self.whole = turn in self._done and self._has_all(self._passes[turn])
         if self.whole:
             return
-        restored = self._state_file.restore(self._segmenter, turn, lambda name: self._path(name).exists())
+        restored = self._state_file.restore(self._segmenter, turn, self.has_mask)
         if restored is not None:
             self.restored = restored.position
             self.uncorrected = restored.correction != self._corrections.get(restored.frame)
+
+    def end_pass(self, turn: int) -> None:
+        """End a pass all of whose frames were written, so that a run that is killed in the next one knows of it."""
+        self._done.add(turn)
+        if not self.whole and len(self._passes) > 1:
+            self._state_file.save_at_stop(self._segmenter)
+
+    def has_mask(self, name: str) -> bool:
+        """Return whether the mask of a frame is on disk."""
+        return self._path(name).exists()
 
     def skip(self, frame: TrackedFrame) -> None:
         """Take the first frame of a second pass, which the first pass has written."""
@@ -180,16 +192,22 @@ class Results:
         try:
             self._pictures.__exit__(kind, error, trace)
         finally:
-            self._journal.close(complete=error is None)
-            if error is None:
+            self._journal.close(complete=error is None and self.is_full)
+            complete = error is None and self.is_full
+            if complete:
                 self._state_file.finish()
                 self._notice_strays()
             if stopped:
                 self._state_file.save_at_stop(self._segmenter)
             if error is None or stopped:
                 self._pictures.save_sheet()
-                self.summary = self._summarise(complete=error is None)
+                self.summary = self._summarise(complete=complete)
                 self.summary.write(self.folder.summary)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether this run has all passes."""
+        return len(self.turns) == len(self._passes)
 
     def _has_all(self, numbers: range) -> bool:
         """Return whether all masks of a pass are on disk; False if the length of the clip is not known for certain."""
@@ -218,7 +236,6 @@ class Results:
     def _summarise(self, *, complete: bool) -> RunSummary:
         seconds = time.perf_counter() - self._begin
         stages = dict(self._segmenter.timings)
-        done = range(len(self._passes)) if complete else self._done
         return RunSummary(
             frames=self.frames,
             objects=sorted(self._objects),
@@ -229,7 +246,7 @@ class Results:
             memory_tokens=self._segmenter.memory.tokens,
             backend=serving_backend(self._segmenter),
             settings=self._settings,
-            inputs=self._inputs | {"passes_done": list(done)},
+            inputs=self._inputs | {"passes_done": sorted(self._done)},
             uncertainty=self._journal.uncertainty(),
         )
 

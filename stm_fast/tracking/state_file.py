@@ -1,4 +1,4 @@
-"""The run state of a clip on disk, written every few minutes so that a killed run can resume."""
+"""The run states of a clip on disk, one a pass, written every few minutes so that a killed run can resume."""
 
 import json
 import logging
@@ -17,6 +17,8 @@ from stm_fast.media.files import atomic_path, discard
 from stm_fast.media.notices import notice
 
 SECONDS = 120.0
+TURNS = (0, 1)
+"""Numbers of the passes that a run can have."""
 _MAX_SHARE = 0.05
 """Maximum share of the time that writing takes: a large memory is written less often."""
 _logger = logging.getLogger(__name__)
@@ -39,10 +41,11 @@ class Place(NamedTuple):
 
 
 class StateFile:
-    """The run state after one of the frames of a clip, in a file; and, on request, states of earlier frames beside it.
+    """The run state after one of the frames of each pass, in a file; on request also states of earlier frames.
 
     Args:
-        path: of the file. States that are kept lie in a folder beside it, of the same stem.
+        path: of the file of the first pass. That of the second lies beside it, and so does a folder of the same stem
+            with the states that are kept.
         seconds: minimum time between two writes; 0 writes nothing.
         keep: number of states that are kept, spread over the clip, from which a run with other corrections resumes.
     """
@@ -92,9 +95,10 @@ class StateFile:
             with suppress(OSError):
                 self._save(segmenter, self._reached[0])
 
-    def place(self) -> Place | None:
-        """Return which frame the run state is of; None if there is no file or it does not say."""
-        return _place_of(self.path) if self.path.is_file() else None
+    def place(self, turn: int) -> Place | None:
+        """Return which frame the run state of a pass is of; None if there is no file or it does not say."""
+        path = self._own(turn)
+        return _place_of(path) if path.is_file() else None
 
     def restore(self, segmenter: Segmenter, turn: int, has_mask: Callable[[str], bool]) -> Place | None:
         """Give a segmenter the run state of a pass, or the last one that is kept of it.
@@ -108,8 +112,8 @@ class StateFile:
             Its frame; None if there is no such file or, after a notice, none that can be used.
         """
         kept = self._kept(turn)
-        own = self.path.is_file() and ((place := self.place()) is None or place.turn == turn)
-        path = self.path if own else kept[max(kept)] if kept else None
+        own = self._own(turn)
+        path = own if own.is_file() else kept[max(kept)] if kept else None
         if path is None:
             return None
         try:
@@ -126,32 +130,35 @@ class StateFile:
         return None
 
     def forget_from(self, turn: int, position: int) -> None:
-        """Delete the states of frames that are segmented anew, and that of the run if it is of a later pass.
+        """Delete the states of frames that are segmented anew.
 
         Args:
             turn: number of a pass.
             position: of the first of its frames whose states are not valid any more.
         """
-        place = self.place()
-        if place is None or place.turn > turn or (place.turn == turn and place.position >= position):
-            self.delete()
+        place = self.place(turn)
+        if place is None or place.position >= position:
+            self._delete(turn)
         for at, path in self._kept(turn).items():
             if at >= position:
                 discard(path)
 
+    def move(self, turn: int, to: int) -> None:
+        """Make the states of a pass those of another one, which has none."""
+        if self._own(turn).is_file():
+            self._own(turn).replace(self._own(to))
+        for at, path in self._kept(turn).items():
+            path.replace(path.with_name(f"{to}-{at:08d}{path.suffix}"))
+
     def has(self, turn: int, position: int) -> bool:
         """Return whether there is a state of a frame of a pass."""
-        place = self.place()
-        return (place is not None and place[:2] == (turn, position)) or position in self._kept(turn)
-
-    def delete(self) -> None:
-        """Delete the file at the end of a run; states that are kept stay."""
-        if not self.path.is_dir():
-            discard(self.path)
+        place = self.place(turn)
+        return (place is not None and place.position == position) or position in self._kept(turn)
 
     def finish(self) -> None:
-        """Delete the file at the end of a run, and the states that are not to be kept."""
-        self.delete()
+        """Delete the files at the end of a run, and the states that are not to be kept."""
+        for turn in TURNS:
+            self._delete(turn)
         if not self.keep and self._folder.is_dir():
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -159,8 +166,16 @@ class StateFile:
     def _folder(self) -> Path:
         return self.path.with_suffix("")
 
+    def _own(self, turn: int) -> Path:
+        return self.path if turn == 0 else self.path.with_stem(f"{self.path.stem}-{turn}")
+
+    def _delete(self, turn: int) -> None:
+        """Delete the run state of a pass; states that are kept stay."""
+        if not (path := self._own(turn)).is_dir():
+            discard(path)
+
     def _save(self, segmenter: Segmenter, place: Place) -> None:
-        segmenter.save(self.path, place._asdict())
+        segmenter.save(self._own(place.turn), place._asdict())
         if self.keep:
             self._keep(place)
 
@@ -169,10 +184,10 @@ class StateFile:
         with atomic_path(self._folder / f"{place.turn}-{place.position:08d}{self.path.suffix}") as partial:
             partial.unlink(missing_ok=True)
             try:
-                os.link(self.path, partial)
+                os.link(self._own(place.turn), partial)
             except OSError:
-                shutil.copy(self.path, partial)
-        kept = {(turn, at): path for turn in (0, 1) for at, path in self._kept(turn).items()}
+                shutil.copy(self._own(place.turn), partial)
+        kept = {(turn, at): path for turn in TURNS for at, path in self._kept(turn).items()}
         if len(kept) > self.keep:
             discard(kept[_closest(sorted(kept))])
 

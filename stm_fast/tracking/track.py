@@ -1,7 +1,7 @@
 """A video that is tracked frame by frame, and saved."""
 
 import sys
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from types import TracebackType
@@ -136,6 +136,7 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
         keep_states: int = 0,
         settings: Mapping[str, object] | None = None,
         each: Callable[[TrackedFrame], None] | None = None,
+        turns: Collection[int] | None = None,
     ) -> "RunSummary":
         """Track the video to its end and write everything into a folder, as `stm-fast segment` does.
 
@@ -159,6 +160,8 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
                 and masks can differ by some pixels at outlines.
             settings: further settings for the summary.
             each: called with each frame after its mask is written.
+            turns: numbers of the passes to track now, from 0; None for all. Results are complete once all passes were
+                tracked in one call, which keeps what earlier calls made.
 
         Raises:
             RuntimeError: frames were read before.
@@ -208,6 +211,7 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
                 keep_states=keep_states,
                 passes=self._given.passes,
                 done=made_from.get("passes_done", ()),
+                turns=turns,
             )
             with memory_limit_by_its_name(), results:
                 self._begun, self._steps = True, self._run(results)
@@ -216,7 +220,8 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
                     self.frames_saved = results.frames
                     if each:
                         each(frame)
-                results.finish()
+                if results.is_full:
+                    results.finish()
         finally:
             claims.release(out.root)
         assert results.summary is not None
@@ -229,7 +234,9 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
         found_any = False
         with self._progress_bar() as advance:
             for turn, numbers in enumerate(self._given.passes):
-                if turn and results:
+                if results and turn not in results.turns:
+                    continue
+                if results and turn != results.turns[0]:
                     results.begin_pass(turn)
                 reader = self._given.reader(turn, self.frames, colours)
                 steps = self._steps_of(numbers, reader, results)
@@ -241,9 +248,11 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
                         if turn and not place:
                             for correction in at_start:
                                 frame = steps.send(correction)
-                            if results:
+                            if results is None:
+                                continue
+                            if results.has_mask(frame.name):
                                 results.skip(frame)
-                            continue
+                                continue
                         while (sent := (yield frame)) is not None:
                             frame = steps.send(sent)
                             at_start += [] if place else [sent]
@@ -253,6 +262,8 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
                 if place < 0:
                     raise MediaError(f"{self.frames.path} has no frame {numbers.start}, from which it is to be tracked")
                 reader.finish()
+                if results:
+                    results.end_pass(turn)
         if not found_any:
             notice("no mask and no correction showed an object: nothing was segmented")
 

@@ -1,0 +1,269 @@
+"""What the server answers to the requests of the page."""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import numpy as np
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from stm_fast.app import exports
+from stm_fast.app.hinting import parse_hints
+from stm_fast.app.jobs import Job, sentence
+from stm_fast.app.objects import ProjectObject, check_id
+from stm_fast.app.pictures import mask_png, read_mask_png
+from stm_fast.app.refusal import Refusal
+from stm_fast.app.workspace import Workspace
+from stm_fast.errors import StmFastError
+
+MAX_PART = 20_000
+"""Maximum number of frames in an answer about the timeline."""
+_KEEP_ALIVE = 15.0
+"""Seconds after which a line is sent, so that a connection without events stays open."""
+_LASTING = {"Cache-Control": "private, max-age=3600"}
+
+Handler = Callable[[Request, bytes], Response]
+
+
+class Answers:
+    """Answers requests about a project. What may take long runs in a thread, so that others are not kept waiting.
+
+    Args:
+        workspace: the project, its pictures and jobs.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._project = workspace.project
+
+    def routes(self) -> list[Route]:
+        """Return what is answered, by method and path."""
+        table: list[tuple[str, str, Handler]] = [
+            ("GET", "/api/project", self._describe),
+            ("GET", "/api/timeline", self._timeline),
+            ("GET", "/api/frames/{name}", self._frame),
+            ("GET", "/api/thumbnails/{name}", self._thumbnail),
+            ("GET", "/api/masks/{name}", self._mask),
+            ("PUT", "/api/masks/{name}", self._give),
+            ("DELETE", "/api/masks/{name}", self._take_back),
+            ("POST", "/api/hints", self._hints),
+            ("PUT", "/api/objects/{name}", self._change_object),
+            ("DELETE", "/api/objects/{name}", self._delete_object),
+            ("POST", "/api/follow", self._follow),
+            ("POST", "/api/stop", self._stop),
+            ("POST", "/api/export", self._export),
+            ("GET", "/api/exports", self._exports),
+            ("GET", "/api/exports/{name}", self._download),
+        ]
+        routes = [Route(path, self._endpoint(handler), methods=[method]) for method, path, handler in table]
+        return [*routes, Route("/api/events", self._events)]
+
+    def _endpoint(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+        """Return what calls a handler in a thread, and turns its errors into answers."""
+
+        async def answer(request: Request) -> Response:
+            body = await request.body()
+            try:
+                response = await run_in_threadpool(handler, request, body)
+            except Refusal as refusal:
+                response = JSONResponse({"error": str(refusal)}, status_code=refusal.status)
+            except StmFastError as error:
+                response = JSONResponse({"error": str(error)}, status_code=400)
+            except OSError as error:
+                response = JSONResponse({"error": sentence(error)}, status_code=500)
+            if request.method != "GET":
+                response.headers["X-Revision"] = str(self._project.revision)
+            return response
+
+        return answer
+
+    def _describe(self, request: Request, body: bytes) -> Response:
+        return JSONResponse(self._workspace.describe())
+
+    def _timeline(self, request: Request, body: bytes) -> Response:
+        begin = _number(request.query_params.get("from", ""), "from")
+        end = _number(request.query_params.get("to", ""), "to")
+        last = end if self._project.frames is None else min(end, self._project.frames)
+        if not begin <= last <= begin + MAX_PART:
+            raise Refusal(400, f"from and to must be up to {MAX_PART} frames apart, in order, got {begin} and {end}")
+        return JSONResponse(self._project.timeline.part(begin, last, sorted(self._project.objects)))
+
+    def _frame(self, request: Request, body: bytes) -> Response:
+        number = self._number_in(request, "jpg")
+        return _cached(request, f"f{number}", "image/jpeg", lambda: self._workspace.pictures.frame(number))
+
+    def _thumbnail(self, request: Request, body: bytes) -> Response:
+        number = self._number_in(request, "jpg")
+        return _cached(request, f"t{number}", "image/jpeg", lambda: self._workspace.pictures.thumbnail(number))
+
+    def _mask(self, request: Request, body: bytes) -> Response:
+        number = self._number_in(request, "png")
+        headers = {"ETag": self._etag(number), "Cache-Control": "no-cache"}
+        if request.headers.get("if-none-match") == headers["ETag"]:
+            return Response(status_code=304, headers=headers)
+        mask = self._project.mask(number)
+        if mask is None:
+            return Response(status_code=204, headers=headers)
+        return Response(mask_png(mask), media_type="image/png", headers=headers)
+
+    def _give(self, request: Request, body: bytes) -> Response:
+        number = self._number_in(request, None)
+        texts = request.query_params.get("objects", "").split(",")
+        objects = {check_id(_number(text, "objects")) for text in texts}
+        mask = read_mask_png(body, self._project.clip.size)
+        with self._workspace.changing_masks(_revision(request)):
+            self._project.give(number, objects, mask)
+        return self._changed(number)
+
+    def _take_back(self, request: Request, body: bytes) -> Response:
+        number = self._number_in(request, None)
+        with self._workspace.changing_masks(_revision(request)):
+            self._project.take_back(number)
+        return self._changed(number)
+
+    def _hints(self, request: Request, body: bytes) -> Response:
+        given = _json(body)
+        number = given.get("frame")
+        if type(number) is not int:
+            raise Refusal(400, f"frame must be a number, got {number!r}"[:100])
+        self._project.check_frame(number)
+        object_id, hints = parse_hints(given)
+        known = None
+        if given.get("correct"):
+            mask = self._project.mask(number)
+            if mask is None or not (mask == object_id).any():
+                raise Refusal(400, f"frame {number} has no mask of object {object_id} that points could correct")
+            known = mask == object_id
+        image = self._workspace.pictures.image(number)
+        prompter = given.get("prompter", "grabcut")
+        if not isinstance(prompter, str):
+            raise Refusal(400, "prompter must be a name")
+        found = self._workspace.prompting.mask(prompter, image, hints, known)
+        return Response(mask_png(found.astype(np.uint8)), media_type="image/png")
+
+    def _change_object(self, request: Request, body: bytes) -> Response:
+        object_id = check_id(_number(request.path_params["name"], "object"))
+        given = _json(body)
+        with self._project.changing(_revision(request)):
+            changed = self._project.objects.get(object_id, ProjectObject.new(object_id)).changed(given)
+            self._project.add_object(object_id)
+            self._project.objects[object_id] = changed
+        return JSONResponse({"id": object_id, **self._project.objects[object_id].described()})
+
+    def _delete_object(self, request: Request, body: bytes) -> Response:
+        object_id = _number(request.path_params["name"], "object")
+        with self._workspace.changing_masks(_revision(request)):
+            self._project.delete_object(object_id)
+        self._project.publish("masks", **{"from": 0, "to": self._project.frames})
+        return JSONResponse({})
+
+    def _follow(self, request: Request, body: bytes) -> Response:
+        given = _json(body)
+        begin, direction, count = given.get("from"), given.get("direction", "forward"), given.get("count")
+        if type(begin) is not int:
+            raise Refusal(400, f"from must be the number of a frame, got {begin!r}"[:100])
+        self._project.check_frame(begin)
+        if direction not in ("forward", "backward", "both"):
+            raise Refusal(400, f"direction must be forward, backward or both, got {direction!r}"[:100])
+        if count is not None and (type(count) is not int or count < 1):
+            raise Refusal(400, f"count must be a number of frames from 1, or null, got {count!r}"[:100])
+        return _job(self._workspace.follow(_revision(request), direction, begin, count))
+
+    def _stop(self, request: Request, body: bytes) -> Response:
+        self._workspace.jobs.stop()
+        return _job(self._workspace.jobs.last)
+
+    def _export(self, request: Request, body: bytes) -> Response:
+        given = _json(body)
+        name = given.pop("format", None)
+        options = exports.export_options(name, given, self._project)
+        return _job(self._workspace.export(_revision(request), str(name), options))
+
+    def _exports(self, request: Request, body: bytes) -> Response:
+        return JSONResponse(exports.listed(self._project))
+
+    def _download(self, request: Request, body: bytes) -> Response:
+        name = request.path_params["name"]
+        path = exports.download(self._project, name)
+        if path.is_dir():
+            headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+            return StreamingResponse(exports.zipped(path), media_type="application/zip", headers=headers)
+        return FileResponse(path, filename=name)
+
+    async def _events(self, request: Request) -> Response:
+        return StreamingResponse(self._stream(), media_type="text/event-stream")
+
+    async def _stream(self) -> AsyncIterator[str]:
+        """Yield events as server-sent events until the page hangs up or the server ends."""
+        with self._project.events.listening() as queue:
+            yield _event({"event": "project", "revision": self._project.revision})
+            while True:
+                done, _ = await asyncio.wait([coming := asyncio.ensure_future(queue.get())], timeout=_KEEP_ALIVE)
+                if not done:
+                    coming.cancel()
+                    yield ": \n\n"
+                elif (event := coming.result()) is None:
+                    return
+                else:
+                    yield _event(event)
+
+    def _number_in(self, request: Request, suffix: str | None) -> int:
+        """Return the number of a frame in a path, such as `12.jpg`."""
+        name = request.path_params["name"]
+        ending = "" if suffix is None else rf"\.{suffix}"
+        if not (match := re.fullmatch(rf"([0-9]{{1,9}}){ending}", name, re.ASCII)):
+            raise Refusal(404, "there is nothing of this name")
+        return self._project.check_frame(int(match[1]))
+
+    def _etag(self, number: int) -> str:
+        return f'"{self._project.mask_version(number)}"'
+
+    def _changed(self, number: int) -> Response:
+        """Return the answer after a change of the mask of a frame, and tell all tabs of it."""
+        self._project.publish("masks", **{"from": number, "to": number + 1})
+        return JSONResponse({"frame": number}, headers={"ETag": self._etag(number)})
+
+
+def _cached(request: Request, version: str, kind: str, content: Callable[[], bytes]) -> Response:
+    """Answer with something that never changes."""
+    headers = {"ETag": f'"{version}"', **_LASTING}
+    if request.headers.get("if-none-match") == headers["ETag"]:
+        return Response(status_code=304, headers=headers)
+    return Response(content(), media_type=kind, headers=headers)
+
+
+def _revision(request: Request) -> int:
+    """Return the revision that the one who asks has seen."""
+    given = request.headers.get("if-match", "").strip('"')
+    if not re.fullmatch("[0-9]{1,15}", given):
+        raise Refusal(428, "a change needs the header If-Match with the revision that it was made for")
+    return int(given)
+
+
+def _number(text: str, what: str) -> int:
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise Refusal(400, f"{what} must be a number, got {text!r}"[:100])
+    return int(text)
+
+
+def _json(body: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise Refusal(400, "the body must be JSON") from error
+    if not isinstance(found, dict):
+        raise Refusal(400, "the body must be an object of JSON")
+    return found
+
+
+def _job(job: Job | None) -> Response:
+    return JSONResponse(None if job is None else job.described())
+
+
+def _event(event: dict[str, Any]) -> str:
+    return f"data: {json.dumps(event)}\n\n"
