@@ -35,7 +35,7 @@ LEVELS = {
     "__version__": 0,
 }
 KERNELS = PACKAGE.parent / "kernels"
-SOURCES = {".py", ".h", ".cpp", ".cu", ".cuh"}
+SOURCES = {".py", ".h", ".cpp", ".cu", ".cuh", ".js", ".css"}
 MAX_LINES = 400
 MODULES = sorted({*PACKAGE.rglob("*.py"), *KERNELS.rglob("*.py")} - {PACKAGE / "__init__.py"})
 

@@ -50,10 +50,13 @@ def test_it_holds_what_the_library_is_built_from(pure: zipfile.ZipFile) -> None:
     assert not missing
 
 
-def test_it_holds_weights_kernels_and_licences(pure: zipfile.ZipFile) -> None:
+def test_it_holds_weights_kernels_the_page_and_licences(pure: zipfile.ZipFile) -> None:
     kernels = {f"stm_fast/kernels/{path.name}" for path in (ROOT / "kernels").glob("*.py")}
     weights = {"stm_fast/models/weights/compact.safetensors"}
-    wanted = kernels | weights | {"stm_fast/py.typed", "stm_fast/__main__.py"}
+    static = ROOT / "stm_fast" / "app" / "static"
+    page = {f"stm_fast/{path.relative_to(ROOT / 'stm_fast')}" for path in static.rglob("*") if path.is_file()}
+    assert len(page) > 30
+    wanted = kernels | weights | page | {"stm_fast/py.typed", "stm_fast/__main__.py"}
     assert wanted <= {*pure.namelist()}
     licences = [name for name in pure.namelist() if name.endswith("/LICENSE") and ".dist-info/" in name]
     assert len(licences) == 1
