@@ -9,7 +9,7 @@ SOURCES := $(shell find csrc -name "*.h" -o -name "*.cpp" -o -name "*.cu")
 export STM_FAST_STRICT = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-kernels test-arm64 test-wheel test-datumaro test-notebooks docs budgets sanitize check bench bench-gpu bench-suite weights clean
+.PHONY: help install demo test test-slow test-page test-kernels test-arm64 test-wheel test-datumaro test-notebooks docs budgets sanitize check bench bench-gpu bench-suite weights clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,11 @@ test: install ## run the tests; GPU kernels are interpreted (Triton) and emulate
 
 test-slow: install ## run the tests that `make test` leaves out
 	$(BIN)/pytest -m slow
+
+test-page: install ## try the page of `stm-fast annotate` in chromium, which apt-get installs where it is missing
+	@command -v chromium >/dev/null || test -n "$$STM_FAST_CHROMIUM" || { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } \
+	|| { echo "make test-page needs chromium, and cannot install it: install it, or name it in STM_FAST_CHROMIUM" >&2; exit 1; }
+	$(BIN)/pytest -m page tests/app/page
 
 test-kernels: install ## test the compiled kernels by themselves, without torch; those for CUDA are emulated
 	$(BIN)/python tests/csrc/build.py build/kernels

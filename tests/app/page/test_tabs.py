@@ -1,0 +1,69 @@
+"""Two tabs of one project: both see what either draws, and neither overwrites the other."""
+
+import pytest
+
+from tests.app.page.conftest import Server, sync_api
+from tests.app.page.screen import Screen
+
+pytestmark = pytest.mark.page
+
+
+@pytest.fixture
+def other(context: "sync_api.BrowserContext", screen: Screen, server: Server) -> Screen:
+    """A second tab."""
+    return Screen.opened(context, server.root)
+
+
+def hold_events(screen: Screen) -> None:
+    """Open the page again, without events: a tab that has not heard yet of what others do."""
+    screen.page.route("**/api/events", lambda route: route.abort())
+    screen.page.reload()
+    screen.shows(0)
+
+
+def test_a_tab_sees_what_another_one_draws(screen: Screen, other: Screen) -> None:
+    screen.press("b")
+    screen.drag((50, 40), (60, 40))
+    other.sees("#given", "First mask, drawn by you")
+    other.press("n", "b")
+    other.drag((50, 60), (60, 60))
+    screen.sees("#objects li:nth-child(2) .pick", "2")
+    found = other.mask(0)
+    assert (found[40, 51:60] == 1).all()
+    assert (found[60, 51:60] == 2).all()
+    screen.press("Control+z")
+    screen.settle()
+    assert set(other.mask(0).ravel()) == {0, 2}
+    assert not screen.errors + other.errors
+
+
+def test_strokes_on_other_objects_are_joined(screen: Screen, other: Screen) -> None:
+    screen.press("b")
+    screen.drag((50, 40), (60, 40))
+    hold_events(other)
+    screen.press("n")
+    screen.drag((50, 60), (60, 60))
+    other.press("1", "b")
+    other.drag((50, 20), (60, 20))
+    found = other.mask(0)
+    assert (found[20, 51:60] == 1).all()
+    assert (found[40, 51:60] == 1).all()
+    assert (found[60, 51:60] == 2).all()
+
+
+@pytest.mark.parametrize("mine", [True, False])
+def test_the_user_decides_between_strokes_on_the_same_object(screen: Screen, other: Screen, mine: bool) -> None:
+    screen.press("b")
+    screen.drag((50, 40), (60, 40))
+    hold_events(other)
+    screen.drag((50, 60), (60, 60))
+    other.press("b")
+    other.page.mouse.click(*other.place((55, 20)))
+    other.sees("#question-title", "Frame 0 was changed in another tab")
+    other.at("#question-yes" if mine else "#question-no").click()
+    other.settle()
+    found = screen.mask(0)
+    assert found[40, 55] == 1
+    assert found[20, 55] == (1 if mine else 0)
+    assert found[60, 55] == (0 if mine else 1)
+    assert not screen.errors + other.errors
