@@ -26,9 +26,12 @@ $(INSTALLED): requirements.txt pyproject.toml setup.py stm_fast/ops/compiled/rec
 demo: install ## segment a clip rendered here, score it and write its pictures to stm-fast-demo/
 	$(BIN)/stm-fast demo
 
+# A file of tests stays in one process: its fixtures are made once.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
+
 test: install ## run the tests; GPU kernels are interpreted (Triton) and emulated (CUDA)
-	$(BIN)/pytest
-	TRITON_INTERPRET=1 STM_FAST_EMULATE_CUDA=1 $(BIN)/pytest tests/kernels
+	$(BIN)/pytest $(PARALLEL)
+	TRITON_INTERPRET=1 STM_FAST_EMULATE_CUDA=1 $(BIN)/pytest $(PARALLEL) tests/kernels
 
 test-slow: install ## run the tests that `make test` leaves out
 	$(BIN)/pytest -m slow

@@ -18,6 +18,10 @@ else:
     settings.load_profile("stm_fast")
 
 
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # processes share the cores
+    torch.set_num_threads(max(1, torch.get_num_threads() // int(workers)))
+
+
 @pytest.fixture(autouse=True)
 def environment_is_read_anew() -> Iterator[None]:
     """A test that sets a variable before its first read is a process of its own."""

@@ -73,7 +73,7 @@ _TRACK_OPTIONS: dict[str, Any] = {
         typer.Option(
             min=0,
             help="Shorter side, in pixels, that the network works at. Smaller frames keep their size; 0 keeps every "
-            "size. Defaults to the model's best: 528 for compact, which enlarges smaller frames, at most twice; else "
+            "size. Defaults to the model's best: 560 for compact, which enlarges smaller frames, at most twice; else "
             "480.",
             show_default=False,
             rich_help_panel=MODEL_PANEL,

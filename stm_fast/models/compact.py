@@ -215,7 +215,7 @@ def compact_stm() -> STM:
         query_head=CompactHead(),
         memory_head=None,
         decoder=CompactDecoder(),
-        card=ModelCard(working_size=528, max_enlargement=2.0, hole_size=STM.stride, top_k=16),
+        card=ModelCard(working_size=560, max_enlargement=2.0, hole_size=STM.stride, top_k=8),
         guided=True,
     )
 
