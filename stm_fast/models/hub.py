@@ -68,7 +68,6 @@ class HubSTM(
             guided=made.guided,
         )
         self.architecture = architecture
-        self._is_shipped = False
 
     @classmethod
     def from_file(cls, name_or_path: str | PathLike[str]) -> "HubSTM":
@@ -83,18 +82,23 @@ class HubSTM(
         assert architecture is not None
         model = cls(architecture)
         model.load_state_dict(loaded.state_dict())
-        model._is_shipped = name == _SHIPPED
         return model.eval()
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """Return the card of the shipped weights if these are they, else that of the Hub's template."""
-        if not self._is_shipped:
+        if not self._is_shipped():
             return super().generate_model_card(*args, **kwargs)
         text = _SHIPPED_CARD.read_text(encoding="utf-8")
         text = re.sub(r"^!\[[^\]]*\]\([^)]*\)\n", "", text, flags=re.MULTILINE)
         # What the page links to in this repository is not in the folder.
         text = re.sub(r"\[([^\]]+)\]\((?!https?://)[^)]*\)", r"\1", text)
         return ModelCard(f"---\n{self._hub_mixin_info.model_card_data.to_yaml()}\nlicense: apache-2.0\n---\n\n{text}")
+
+    def _is_shipped(self) -> bool:
+        if self.architecture != _SHIPPED:
+            return False
+        shipped, own = load_model(_SHIPPED).state_dict(), self.state_dict()
+        return all(torch.equal(tensor.cpu().float(), shipped[name].float()) for name, tensor in own.items())
 
     def _save_pretrained(self, save_directory: Path) -> None:
         save_model(self, save_directory / WEIGHTS_FILE, architecture=self.architecture, dtype=torch.float32)

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-LEAST, MOST = 0.15, 0.7
+MIN_SHARE, MAX_SHARE = 0.15, 0.7
 """Bounds of the share of an object's area that is erased."""
 LASTING = 0.5
 """Share of the erased parts that stay erased to the end of the clip; the others come back after a frame."""
 PATCHES = 5
 """Patches along a frame's side."""
-_SMALLEST = 64
+_MIN_PIXELS = 64
 
 
 class Erasing:
@@ -36,7 +36,7 @@ class Erasing:
         chosen = uniform() < share
         self._first = torch.where(chosen, 1 + (uniform() * (frames - 2)).long(), frames)
         self._last = torch.where(uniform() < LASTING, frames, self._first)
-        self._amount = LEAST + (MOST - LEAST) * uniform()
+        self._amount = MIN_SHARE + (MAX_SHARE - MIN_SHARE) * uniform()
         self._colour_weight = uniform()
         self._place = uniform()
         self._patches = torch.randn(objects, 1, PATCHES, PATCHES, generator=generator)
@@ -54,7 +54,7 @@ class Erasing:
         kept = torch.ones_like(soft)
         for index in torch.nonzero((self._first <= time) & (time <= self._last)).flatten().tolist():
             inside = soft[index, 0] > 0.5
-            if int(inside.sum()) < _SMALLEST:
+            if int(inside.sum()) < _MIN_PIXELS:
                 continue
             field = self._field(index, frames[index], inside)
             kept[index, 0] = (field > torch.quantile(field[inside], float(self._amount[index]))).to(soft.dtype)
@@ -68,5 +68,5 @@ class Erasing:
         distance = (frame - self._colours[index][:, None, None]).norm(dim=0)
         patches = F.interpolate(self._patches[index, None].to(frame), frame.shape[1:], mode="bicubic")[0, 0]
         weight = float(self._colour_weight[index])
-        field: Tensor = weight * distance / distance.std() + (1 - weight) * patches
+        field: Tensor = weight * distance / distance.std().clamp(min=1e-6) + (1 - weight) * patches
         return field

@@ -85,6 +85,7 @@ def test_the_machine_is_told_in_one_line():
     assert "\n" not in line
 
 
+@pytest.mark.alone
 def test_memory_of_this_process():
     with process_memory.anonymous_growth() as growth:
         held = torch.ones(2**25)

@@ -24,6 +24,7 @@ OTHER_TESTS = {
     "docs/first-hour.md": "test_first_hour.py",
     "docs/long-video.md": "test_docs.py",
     "docs/memory_read.md": "test_docs.py",
+    "docs/runtimes.md": "test_runtimes_page.py",
     "docs/training.md": "test_training_pages.py",
 }
 """Pages whose Python other files of this folder run, with more to say about the results."""
@@ -52,6 +53,7 @@ NOT_OURS = {
     "ffmpeg -i": "not a package of ours; docs/inputs.md has the same in Python, which runs",
     "mkdir fixes": "test_first_hour.py runs it",
     "cp stm-fast-demo": "test_first_hour.py runs it",
+    "ssh -L": "to a machine of the reader's",
 }
 """Commands that are not checked here, by how they begin."""
 

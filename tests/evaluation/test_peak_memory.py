@@ -13,6 +13,7 @@ CPU = torch.device("cpu")
 LARGE = 200_000_000
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak can be reset on Linux alone")
 def test_a_peak_ends_with_its_measurement():
     first = PeakMemory(CPU)

@@ -125,3 +125,9 @@ def test_only_an_earlier_export_is_replaced(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"notes\.txt"), export_folder(tmp_path / "out", overwrite=True):
         pytest.fail("a file of the user is there")
     assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "mine.onnx").write_text("mine")
+    with pytest.raises(OutputError, match=r"mine\.onnx"), export_folder(tmp_path / "models", overwrite=True):
+        pytest.fail("a model of the user is there")
+    with pytest.raises(OutputError, match="name of a folder"), export_folder(".", overwrite=True):
+        pytest.fail("the working folder is no export")

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from stm_fast.models.compact import compact_stm
-from stm_fast.training.erasing import LEAST, MOST, Erasing
+from stm_fast.training.erasing import MAX_SHARE, MIN_SHARE, Erasing
 from stm_fast.training.network import Rollout
 from tests.training.test_network import batch_of
 
@@ -37,8 +37,8 @@ def test_a_part_is_within_the_bounds_and_lost_from_frames_that_are_predicted_and
     assert (lost[0] == 0).all()
     times = lost > 0
     assert times[1 : FRAMES - 1].any(0).all()
-    assert (lost[times] > LEAST - 0.01).all()
-    assert (lost[times] < MOST + 0.01).all()
+    assert (lost[times] > MIN_SHARE - 0.01).all()
+    assert (lost[times] < MAX_SHARE + 0.01).all()
     # Either a single frame, or all frames from the first one on.
     counts, first = times.sum(0), times.int().argmax(0)
     assert ((counts == 1) | (counts == FRAMES - first)).all()
@@ -63,12 +63,20 @@ def test_a_rollout_erases_only_with_a_seed_and_from_the_second_frame_on() -> Non
     torch.manual_seed(0)
     model, batch = compact_stm().eval(), batch_of((2, 1), frames=5, size=64)
     clips = batch.frames, batch.masks, batch.clip, batch.slot
-    plain = Rollout(model)(*clips, 1)
     rollout = Rollout(model, erased=1.0)
     with torch.no_grad():
-        assert torch.equal(rollout(*clips), plain)
-        erased, again = rollout(*clips, 1), rollout(*clips, 1)
-    assert torch.equal(erased, again)
-    assert torch.equal(erased[:, 0], plain[:, 0])
+        plain, unseeded = Rollout(model)(*clips, 1), rollout(*clips)
+        erased, again, other = rollout(*clips, 1), rollout(*clips, 1), rollout(*clips, 2)
+    torch.testing.assert_close(unseeded, plain)
+    torch.testing.assert_close(erased, again)
+    torch.testing.assert_close(erased[:, 0], plain[:, 0])
     assert not torch.allclose(erased[:, 1:], plain[:, 1:])
-    assert not torch.equal(rollout(*clips, 2), erased)
+    assert not torch.allclose(other, erased)
+
+
+def test_a_part_of_a_frame_of_one_colour_is_a_patch() -> None:
+    soft = torch.ones(20, 1, SIDE, SIDE)
+    erasing = Erasing(1.0, 20, 3, generator(6))
+    kept = erasing.kept(1, torch.full((20, 3, SIDE, SIDE), 0.5), soft).mean((1, 2, 3))
+    assert (kept > 1 - MAX_SHARE - 0.02).all()
+    assert (kept < 1 - MIN_SHARE + 0.02).all()
