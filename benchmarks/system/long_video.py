@@ -1,12 +1,14 @@
 """Memory policies on a long video: accuracy, speed and size of each, as docs/long-video.md reports.
 
-    python -m benchmarks.system.long_video OUT [--frames 10000] [--objects 1] [--policies window,diverse,...] [--report]
+    python -m benchmarks.system.long_video OUT [--frames 10000] [--objects 1] [--size 240]
+        [--policies window,diverse,...] [--report]
 
-The compact model segments a rendered video at 240 pixels (`benchmarks.clips.long_clip`). Objects turn, leave for
-hundreds of frames, and come back with a side that they showed before. Each policy runs in its own process on one
-thread, as many at a time as there are processors, and writes OUT/<policy>.npz while it runs. An interrupted one
-resumes, and a complete one is not run again. The official memory grows, and the time per frame with it, so its time is
-limited. Prints Markdown and writes plots to OUT; `--report` does only that, from existing logs.
+The compact model segments a rendered video of 240 pixels (`benchmarks.clips.long_clip`), enlarged if `--size` says
+so. Objects turn, leave for hundreds of frames, and come back with a side that they showed before. Each policy runs in
+its own process on one thread, as many at a time as there are processors, and writes OUT/<policy>.npz while it runs.
+An interrupted one resumes, and a complete one is not run again. The official memory grows, and the time per frame
+with it, so its time is limited. Prints Markdown and writes plots to OUT; `--report` does only that, from existing
+logs.
 
 The speed of a machine, above all of a shared one, changes within an hour. So at every tenth frame a fixed piece of work
 is timed too: the query encoder on one picture. Times are reported as measured, and scaled as if that work had always
@@ -103,14 +105,14 @@ class Log:
         return np.array(getattr(self, name), np.float64)
 
 
-def run(name: str, clip: LongClip, out: Path, progress: "Queue[tuple[str, int] | None]") -> None:
+def run(name: str, clip: LongClip, out: Path, progress: "Queue[tuple[str, int] | None]", size: int) -> None:
     """Segment the video with a policy; resume where an earlier run stopped."""
-    path, state, made_of = out / f"{name}.npz", out / f"{name}.safetensors", _made_of(name, clip)
+    path, state, made_of = out / f"{name}.npz", out / f"{name}.safetensors", _made_of(name, clip, size)
     if path.exists() and Log.load(path, made_of).complete(name, len(clip)):
         return
     torch.set_num_threads(1)
     dtype = resolve_dtype("auto", "cpu")
-    segmenter = Segmenter(load_model("compact", dtype=dtype), policy=POLICIES[name], size=SIZE)
+    segmenter = Segmenter(load_model("compact", dtype=dtype), policy=POLICIES[name], size=size)
     log = Log(made_of)
     if state.exists():
         segmenter.restore(state)
@@ -148,11 +150,11 @@ def _fixed_work(model: STM, dtype: torch.dtype) -> Callable[[], object]:
     return torch.inference_mode()(lambda: model.encode_query(laid_out))
 
 
-def _made_of(name: str, clip: LongClip) -> str:
-    return f"log 2, {len(clip.objects)} objects, {POLICIES[name]}"
+def _made_of(name: str, clip: LongClip, size: int) -> str:
+    return f"log 3, {size} pixels, {len(clip.objects)} objects, {POLICIES[name]}"
 
 
-def run_all(names: list[str], clip: LongClip, out: Path) -> None:
+def run_all(names: list[str], clip: LongClip, out: Path, size: int) -> None:
     """Segment the video with several policies, as many at a time as there are processors."""
     context = multiprocessing.get_context("spawn")
     columns = TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
@@ -169,7 +171,7 @@ def run_all(names: list[str], clip: LongClip, out: Path) -> None:
         try:
             # Each has its own process, so that its memory is that of one policy.
             with context.Pool(multiprocessing.cpu_count(), maxtasksperchild=1) as pool:
-                for done in [pool.apply_async(run, (name, clip, out, progress)) for name in names]:
+                for done in [pool.apply_async(run, (name, clip, out, progress, size)) for name in names]:
                     done.get()
         finally:
             progress.put(None)
@@ -186,13 +188,13 @@ def _score(log: Log, objects: tuple[int, ...], truth: NDArray[np.uint8], mask: N
     log.false.append(false)
 
 
-def report(clip: LongClip, out: Path) -> None:
+def report(clip: LongClip, out: Path, size: int) -> None:
     """Print tables and write plots of existing logs."""
     there = [name for name in POLICIES if (out / f"{name}.npz").exists()]
     if not there:
         raise SystemExit(f"{out} holds no log: leave out --report to make some")
-    logs = {name: Log.load(out / f"{name}.npz", _made_of(name, clip), len(clip) - 1) for name in there}
-    details = f"{SIZE} pixels", f"{len(clip.objects)} objects"
+    logs = {name: Log.load(out / f"{name}.npz", _made_of(name, clip, size), len(clip) - 1) for name in there}
+    details = f"{size} pixels", f"{len(clip.objects)} objects"
     print(machine.line(*details, threads="one thread per policy") + "\n")
     _report_returns(clip.returns, len(clip), logs)
     _report_each_return(clip.returns, logs)
@@ -289,6 +291,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=FRAMES)
     parser.add_argument("--objects", type=int, default=1)
     parser.add_argument("--policies", default=",".join(POLICIES))
+    parser.add_argument("--size", type=int, default=SIZE, help="shorter side that the network works at")
     parser.add_argument("--report", action="store_true", help="of what is there")
     options = parser.parse_args()
     names = options.policies.split(",")
@@ -301,8 +304,8 @@ def main() -> None:
     clip = LongClip(options.frames, objects=options.objects)
     options.out.mkdir(parents=True, exist_ok=True)
     if not options.report:
-        run_all(names, clip, options.out)
-    report(clip, options.out)
+        run_all(names, clip, options.out, options.size)
+    report(clip, options.out, options.size)
 
 
 if __name__ == "__main__":
