@@ -69,16 +69,13 @@ class Answers:
         async def answer(request: Request) -> Response:
             body = await request.body()
             try:
-                response = await run_in_threadpool(handler, request, body)
+                return await run_in_threadpool(handler, request, body)
             except Refusal as refusal:
-                response = JSONResponse({"error": str(refusal)}, status_code=refusal.status)
+                return _failed(refusal.status, str(refusal))
             except StmFastError as error:
-                response = JSONResponse({"error": str(error)}, status_code=400)
+                return _failed(400, str(error))
             except OSError as error:
-                response = JSONResponse({"error": sentence(error)}, status_code=500)
-            if request.method != "GET":
-                response.headers["X-Revision"] = str(self._project.revision)
-            return response
+                return _failed(500, sentence(error))
 
         return answer
 
@@ -116,15 +113,17 @@ class Answers:
         texts = request.query_params.get("objects", "").split(",")
         objects = {check_id(_number(text, "objects")) for text in texts}
         mask = read_mask_png(body, self._project.clip.size)
-        with self._workspace.changing_masks(_revision(request)):
+        with self._workspace.changing_masks(_revision(request)) as revision:
             self._project.give(number, objects, mask)
-        return self._changed(number)
+            etag = self._etag(number)
+        return self._changed(number, revision, etag)
 
     def _take_back(self, request: Request, body: bytes) -> Response:
         number = self._number_in(request, None)
-        with self._workspace.changing_masks(_revision(request)):
+        with self._workspace.changing_masks(_revision(request)) as revision:
             self._project.take_back(number)
-        return self._changed(number)
+            etag = self._etag(number)
+        return self._changed(number, revision, etag)
 
     def _hints(self, request: Request, body: bytes) -> Response:
         given = _json(body)
@@ -149,18 +148,18 @@ class Answers:
     def _change_object(self, request: Request, body: bytes) -> Response:
         object_id = check_id(_number(request.path_params["name"], "object"))
         given = _json(body)
-        with self._project.changing(_revision(request)):
+        with self._project.changing(_revision(request)) as revision:
             changed = self._project.objects.get(object_id, ProjectObject.new(object_id)).changed(given)
             self._project.add_object(object_id)
             self._project.objects[object_id] = changed
-        return JSONResponse({"id": object_id, **self._project.objects[object_id].described()})
+        return JSONResponse({"id": object_id, **changed.described()}, headers=_made(revision))
 
     def _delete_object(self, request: Request, body: bytes) -> Response:
         object_id = _number(request.path_params["name"], "object")
-        with self._workspace.changing_masks(_revision(request)):
+        with self._workspace.changing_masks(_revision(request)) as revision:
             self._project.delete_object(object_id)
         self._project.publish("masks", **{"from": 0, "to": self._project.frames})
-        return JSONResponse({})
+        return JSONResponse({}, headers=_made(revision))
 
     def _follow(self, request: Request, body: bytes) -> Response:
         given = _json(body)
@@ -203,9 +202,12 @@ class Answers:
         with self._project.events.listening() as queue:
             yield _event({"event": "project", "revision": self._project.revision})
             while True:
-                done, _ = await asyncio.wait([coming := asyncio.ensure_future(queue.get())], timeout=_KEEP_ALIVE)
-                if not done:
+                coming = asyncio.ensure_future(queue.get())
+                try:
+                    done, _ = await asyncio.wait([coming], timeout=_KEEP_ALIVE)
+                finally:
                     coming.cancel()
+                if not done:
                     yield ": \n\n"
                 elif (event := coming.result()) is None:
                     return
@@ -223,10 +225,10 @@ class Answers:
     def _etag(self, number: int) -> str:
         return f'"{self._project.mask_version(number)}"'
 
-    def _changed(self, number: int) -> Response:
+    def _changed(self, number: int, revision: int, etag: str) -> Response:
         """Return the answer after a change of the mask of a frame, and tell all tabs of it."""
         self._project.publish("masks", **{"from": number, "to": number + 1})
-        return JSONResponse({"frame": number}, headers={"ETag": self._etag(number)})
+        return JSONResponse({"frame": number}, headers={"ETag": etag, **_made(revision)})
 
 
 def _cached(request: Request, version: str, kind: str, content: Callable[[], bytes]) -> Response:
@@ -235,6 +237,16 @@ def _cached(request: Request, version: str, kind: str, content: Callable[[], byt
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
     return Response(content(), media_type=kind, headers=headers)
+
+
+def _failed(status: int, sentence: str) -> Response:
+    """Answer with an error; what it quotes of the request may be text that UTF-8 does not have."""
+    return JSONResponse({"error": sentence.encode("utf-8", "backslashreplace").decode()}, status_code=status)
+
+
+def _made(revision: int) -> dict[str, str]:
+    """Return the header that tells a tab which revision its own change made, and not one that it has not seen."""
+    return {"X-Revision": str(revision)}
 
 
 def _revision(request: Request) -> int:

@@ -9,7 +9,8 @@ from typing import Any
 Event = dict[str, Any]
 Queue = asyncio.Queue[Event | None]
 MAX_WAITING = 1000
-"""Maximum number of events that wait for a slow tab; more are left out, and the tab is told to fetch the project."""
+"""Maximum number of events that wait for a slow tab; more are left out, and the tab is told to fetch the project
+and all masks."""
 
 
 class Events:
@@ -48,4 +49,6 @@ def _put(queue: Queue, event: Event) -> None:
     if queue.qsize() < MAX_WAITING:
         queue.put_nowait(event)
     elif queue.qsize() == MAX_WAITING:
-        queue.put_nowait({"event": "project", "revision": event.get("revision")})
+        revision = event.get("revision")
+        queue.put_nowait({"event": "project", "revision": revision})
+        queue.put_nowait({"event": "masks", "from": 0, "to": None, "revision": revision})

@@ -39,9 +39,10 @@ class Prompting:
 
         Raises:
             ArgumentError: the hints cannot be used, or the prompter needs what is not installed.
+            Refusal: there is no such prompter, or it finds nothing.
         """
         if name not in available_prompters():
-            raise Refusal(400, f"prompter must be one of {', '.join(available_prompters())}, got {name}"[:200])
+            raise Refusal(400, f"prompter must be one of {', '.join(available_prompters())}, got {name!r}"[:200])
         hints.check((image.shape[0], image.shape[1]), known=known is not None)
         with self._lock:
             prompter: Prompter = self._made(name)
@@ -58,7 +59,7 @@ def parse_hints(given: Mapping[str, Any]) -> tuple[int, Hints]:
     """Return the object and its hints, as the page sends them.
 
     Raises:
-        Refusal: a number is missing, or none.
+        Refusal: a value is missing or is not a number, or there are too many points.
     """
     object_id = given.get("object")
     if not isinstance(object_id, int) or isinstance(object_id, bool):

@@ -96,15 +96,15 @@ class Project:
             raise Stale
 
     @contextmanager
-    def changing(self, revision: int) -> Iterator[None]:
-        """Make a change, as somebody who has seen a revision.
+    def changing(self, revision: int) -> Iterator[int]:
+        """Make a change based on a revision; yield the revision that it leads to.
 
         Raises:
             Stale: the project was changed since.
         """
         with self.lock:
             self.check_revision(revision)
-            yield
+            yield revision + 1
             self.revision += 1
             self._save()
             self.publish("project")

@@ -1,4 +1,4 @@
-"""What a request is answered with if it cannot be served."""
+"""Errors that the server answers with a status of 4xx."""
 
 from stm_fast.errors import StmFastError
 

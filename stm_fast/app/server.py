@@ -89,7 +89,12 @@ def serve(
     found = listening.getsockname()[1]
     app = make_app(workspace, token, found, any_host=host is not None)
     settings = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_graceful_shutdown=_PATIENCE, server_header=False
+        app,
+        log_config=None,  # uvicorn's own would close the handlers that are there, and with them the command's log
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=_PATIENCE,
+        server_header=False,
     )
     name = f"[{host}]" if host and ":" in host else host or LOCALHOST
     ready(f"http://{name}:{found}/?token={token}")

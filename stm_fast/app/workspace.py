@@ -54,7 +54,7 @@ class Workspace:
         }
 
     @contextmanager
-    def changing_masks(self, revision: int) -> Iterator[None]:
+    def changing_masks(self, revision: int) -> Iterator[int]:
         """Change what is given; see `Project.changing`. A job that follows objects is stopped first.
 
         Raises:
@@ -63,10 +63,10 @@ class Workspace:
         """
         if (job := self.jobs.running) is not None and job.kind == "follow" and revision == self.project.revision:
             self.jobs.stop(wait=True)
-        with self.project.changing(revision):
+        with self.project.changing(revision) as changed:
             if (job := self.jobs.running) is not None and job.kind == "follow":
                 raise Refusal(409, "objects are followed: stop this first")
-            yield
+            yield changed
 
     def follow(self, revision: int, direction: str, begin: int, count: int | None) -> Job:
         """Begin to follow objects; see `plan_follow`.

@@ -1,4 +1,4 @@
-"""`stm-fast annotate`: a page in the browser, in which objects are shown, followed, corrected and exported."""
+"""`stm-fast annotate`: a page for the browser, in which objects are shown, followed, corrected and exported."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -8,6 +8,7 @@ import typer
 
 from stm_fast.cli import options
 from stm_fast.cli.console import say, stdout, with_sentences
+from stm_fast.cli.logs import log_to
 from stm_fast.errors import StmFastError
 from stm_fast.tracking.options import TrackOptions
 
@@ -43,7 +44,7 @@ def annotate(
     ] = 120.0,
     threads: options.Threads = None,
 ) -> None:
-    """Open a page in the browser in which objects of a video are shown, followed, corrected and exported.
+    """Serve a page in which objects of a video are shown, followed, corrected and exported.
 
     Prints the address of the page, and serves it until Ctrl-C. All of it is in OUT, and on disk at once: the masks in
     the form of stm-fast segment, what was drawn in OUT/first_masks and OUT/corrections. A folder that stm-fast segment
@@ -63,5 +64,6 @@ def annotate(
 
     opened = open_workspace(source, out, tracking, checkpoint_every=checkpoint_every)
     with opened as workspace, suppress(KeyboardInterrupt):
+        log_to(out, append=True)
         serve(workspace, host=host, port=port, ready=ready)
     say(f"All that was drawn and found is in {out}.")

@@ -71,7 +71,10 @@ class FrameSource(ABC):
         return self._checked(self._decode_some(numbers))
 
     def frame(self, number: int) -> Frame:
-        """Return one frame, given its number from 0; fast at any place of files, images and stacks.
+        """Return one frame, given its number from 0.
+
+        It is fast at any place of images and stacks, and of a video file in which seeking arrives where time stamps
+        say. Other videos, among them many `.ts` and some `.avi`, are decoded from the beginning for each frame.
 
         Raises:
             MediaError: there is no such frame, or it cannot be read.

@@ -76,11 +76,13 @@ _held: set[Path] = set()
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Keep other processes from claiming a folder while the block runs; runs of this process may claim it, one by one.
+    """Keep others from writing into a folder while the block runs; runs of this process may claim it, one by one.
 
     Raises:
-        StmFastError: another process is writing there.
+        StmFastError: another process is writing there, or this one holds the folder already.
     """
+    if folder in _held:
+        raise _taken(folder)
     _lock(folder)
     _held.add(folder)
     try:
@@ -104,11 +106,15 @@ def _lock(folder: Path) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise StmFastError(f"another run is writing into {folder}: wait for it, or choose another folder") from None
+        raise _taken(folder) from None
     except OSError:
         os.close(descriptor)
         return
     _locked[folder] = descriptor
+
+
+def _taken(folder: Path) -> StmFastError:
+    return StmFastError(f"another run is writing into {folder}: wait for it, or choose another folder")
 
 
 def release(folder: Path | None = None) -> None:

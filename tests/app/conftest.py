@@ -59,7 +59,7 @@ class Tab:
 
     def send(self, method, path, **how):
         answer = self.http.request(method, path, headers={"If-Match": str(self.revision)}, **how)
-        if answer.status_code < 300:
+        if "X-Revision" in answer.headers:
             self.revision = int(answer.headers["X-Revision"])
         return answer
 

@@ -72,6 +72,20 @@ def test_a_quiet_stream_is_kept_open(tab, monkeypatch):
     assert heard(tab.workspace, lambda: None, lambda event: event == ": \n\n")[-1] == ": \n\n"
 
 
+def test_a_tab_that_is_closed_leaves_nothing_waiting(tab):
+    async def hang_up():
+        stream = Answers(tab.workspace)._stream()
+        await anext(stream)
+        waiting = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0.01)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        await asyncio.sleep(0)
+        return asyncio.all_tasks() - {asyncio.current_task()}
+
+    assert not asyncio.run(hang_up())
+
+
 def test_a_slow_tab_is_told_to_look_again(monkeypatch):
     monkeypatch.setattr(events, "MAX_WAITING", 3)
 
@@ -84,8 +98,11 @@ def test_a_slow_tab_is_told_to_look_again(monkeypatch):
             return [queue.get_nowait() for _ in range(queue.qsize())]
 
     found = asyncio.run(listen())
-    assert [each.get("frame") for each in found] == [0, 1, 2, None]
-    assert found[-1] == {"event": "project", "revision": 7}
+    assert [each["frame"] for each in found[:3]] == [0, 1, 2]
+    assert found[3:] == [
+        {"event": "project", "revision": 7},
+        {"event": "masks", "from": 0, "to": None, "revision": 7},
+    ]
 
 
 class TestJobs:

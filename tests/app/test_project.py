@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -142,13 +143,55 @@ class TestSeveralTabs:
         for method, path, how in requests:
             answer = other.send(method, path, **how)
             assert answer.status_code == 412, path
-            assert answer.headers["X-Revision"] == str(tab.revision)
+            assert "X-Revision" not in answer.headers
             assert "another tab changed the project" in answer.json()["error"]
             assert other.http.request(method, path, **how).status_code == 428
         found = other.look()
         assert (found["first_masks"], found["corrections"], found["job"]) == ([0], {}, None)
         assert found["objects"][0]["name"] == "Object 1"
         assert other.draw(1, truth[1]).status_code == 200
+
+    @pytest.mark.parametrize(
+        ("method", "path", "how"),
+        [
+            ("PUT", "/api/masks/1?objects=1", {"content": png(np.ones((32, 64)))}),
+            ("DELETE", "/api/masks/1", {}),
+            ("PUT", "/api/objects/1", {"json": {"name": "dog"}}),
+            ("DELETE", "/api/objects/2", {}),
+        ],
+    )
+    def test_an_answer_tells_of_its_own_change_alone(self, tab, truth, monkeypatch, method, path, how):
+        """Even if another tab deletes an object between the change and its answer."""
+        tab.draw(0, truth[0])
+        tab.draw(1, truth[1])
+        project = tab.workspace.project
+        changing, left = project.changing, {}
+
+        @contextmanager
+        def overtaken(revision):
+            with changing(revision) as changed:
+                yield changed
+                left["ETag"] = f'"{project.mask_version(1)}"'
+            left["revision"] = project.revision
+            with changing(project.revision):
+                project.delete_object(1)
+
+        monkeypatch.setattr(project, "changing", overtaken)
+        answer = tab.send(method, path, **how)
+        assert answer.status_code == 200
+        assert answer.headers.get("ETag", left["ETag"]) == left["ETag"] != f'"{project.mask_version(1)}"'
+        assert tab.revision == left["revision"] == project.revision - 1
+
+    def test_what_changes_nothing_tells_no_revision(self, tab, truth):
+        tab.draw(0, truth[0])
+        hints = {"frame": 0, "object": 1, "correct": True, "points": [[1, 1, "x"]]}
+        asked = [("hints", hints), ("stop", {}), ("follow", {"from": 0, "count": 1}), ("export", {"format": "coco"})]
+        for path, given in asked:  # "stop" has nothing to stop
+            answer = tab.send("POST", f"/api/{path}", json=given)
+            assert answer.status_code == (400 if path == "hints" else 200)
+            assert "X-Revision" not in answer.headers
+            if tab.look()["job"]:
+                tab.wait()
 
     def test_a_refused_change_changes_nothing(self, tab):
         before = tab.look()["revision"]

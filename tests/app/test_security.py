@@ -174,6 +174,7 @@ class TestBodies:
             ('{"frame": 0, "object": 1, "correct": true, "points": [[1, 1, true]]}', 400),
             ('{"frame": 0, "object": 1, "box": [0, 0, 9, 9], "prompter": "no such"}', 400),
             ('{"frame": 0, "object": 1, "box": [0, 0, 9, 9], "prompter": {}}', 400),
+            ('{"frame": 0, "object": 1, "box": [0, 0, 9, 9], "prompter": "\\ud800"}', 400),
             ('{"frame": 0, "object": 0, "box": [0, 0, 9, 9]}', 400),
             ('{"frame": 0, "object": true, "box": [0, 0, 9, 9]}', 400),
             ('{"frame": 6, "object": 1, "box": [0, 0, 9, 9]}', 404),
@@ -219,6 +220,12 @@ class TestBodies:
     def test_bad_objects(self, tab, given):
         assert tab.send("PUT", "/api/objects/1", json=given).status_code == 400
         assert tab.look()["objects"] == []
+
+    def test_half_of_a_character_is_quoted(self, tab):
+        """JSON may escape one half of a surrogate pair, which UTF-8 cannot encode."""
+        answer = tab.send("PUT", "/api/objects/1", content=r'{"\ud800": 1}')
+        assert answer.status_code == 400
+        assert r"\ud800" in answer.json()["error"]
 
     def test_unknown_objects(self, tab):
         assert tab.send("DELETE", "/api/objects/3").status_code == 404

@@ -53,3 +53,6 @@ def test_it_serves_until_it_is_interrupted(clip, tmp_path):
     assert (server.returncode, out) == (0, "")
     assert "All that was drawn and found is in" in err
     assert "Traceback" not in err
+    logged = (tmp_path / "out" / "log.txt").read_text()
+    assert "All that was drawn and found is in" in logged
+    assert "token" not in logged

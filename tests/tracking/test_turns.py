@@ -123,6 +123,15 @@ def test_a_folder_that_is_held(tmp_path):
     assert elsewhere(folder) == ""
 
 
+def test_a_folder_is_held_once(tmp_path):
+    with claims.held(tmp_path):
+        with pytest.raises(StmFastError, match="another run is writing into"), claims.held(tmp_path):
+            pass
+        assert tmp_path in claims._held
+    with claims.held(tmp_path):
+        assert tmp_path in claims._held
+
+
 def test_notices_are_heard_in_place_of_warnings():
     told = []
     with heard_by(told.append):

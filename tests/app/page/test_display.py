@@ -122,3 +122,4 @@ def test_a_long_video_is_scrubbed(context: "sync_api.BrowserContext", server: Se
     assert screen.page.evaluate("() => document.querySelectorAll('*').length") < 400
     assert len(asked) < 1500
     assert not screen.errors
+    screen.page.unroute_all(behavior="ignoreErrors")
