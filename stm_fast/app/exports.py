@@ -9,6 +9,7 @@ from typing import Any
 from stm_fast.app.jobs import Job
 from stm_fast.app.project import Project
 from stm_fast.app.refusal import Refusal
+from stm_fast.errors import StmFastError
 from stm_fast.export.api import FOLDER, export_result
 from stm_fast.export.formats import FORMATS
 from stm_fast.export.options import ExportOptions
@@ -65,11 +66,14 @@ def export(project: Project, name: str, options: ExportOptions, job: Job) -> Non
 
     Raises:
         KeyboardInterrupt: the job was stopped; nothing was written.
-        StmFastError: there are no masks, or the format needs what is not there.
+        StmFastError: there are no masks or no objects, or the format needs what is not there.
         OSError: a file cannot be written.
     """
-    result = Result(project.out.root, frames=str(project.clip.path), objects=tuple(project.objects))
+    objects = tuple(project.objects)
+    result = Result(project.out.root, frames=str(project.clip.path), objects=objects)
     job.pace.total = len(result)
+    if not objects:  # which a result takes for all
+        raise StmFastError("there is no object to export: all were deleted")
     if drawn := project.not_followed():
         notice(
             f"frame {drawn[0]} was corrected after objects were followed there, and the export has the mask that was "

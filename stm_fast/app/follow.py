@@ -78,6 +78,7 @@ class Follower:
             corrections=_corrections(plan, project),
         )
         before, begun = job.pace.done, False
+        has_masks = bool(project.out.frames_done())
 
         def each(frame: TrackedFrame) -> None:
             nonlocal begun
@@ -96,7 +97,8 @@ class Follower:
         try:
             tracker.save(
                 project.out.root,
-                resume=project.out.summary.exists(),
+                resume=has_masks,
+                overwrite=not has_masks,  # a run may have ended before its first mask
                 overlay=None,
                 checkpoint_every=self._checkpoint_every,
                 settings={"input": str(project.clip.path), "mask": str(project.given.first_folder)},

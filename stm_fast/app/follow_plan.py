@@ -85,8 +85,6 @@ def widen(plan: FollowPlan, project: Project) -> None:
     Raises:
         OSError: a file cannot be written.
     """
-    if plan.before is None:
-        project.out.summary.unlink(missing_ok=True)  # of a run that made no mask
     if plan.before is None or plan.before == plan.route:
         return
     out, states = project.out, StateFile(project.out.run_state)

@@ -6,16 +6,18 @@ empty one that it is not there. Frames are numbers here and names on disk.
 
 import shutil
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stm_fast.media.files import discard_partial
 from stm_fast.media.frames import FrameSource
 from stm_fast.media.images import has_images
 from stm_fast.media.masks import fit_mask, object_ids, read_mask, write_mask
 from stm_fast.tracking.correction import Correction
-from stm_fast.tracking.correction_files import CorrectionFile, corrections_of
+from stm_fast.tracking.correction_files import MAX_OBJECT, CorrectionFile, corrections_of
 from stm_fast.tracking.prompts import find_prompts
 
 Ids = NDArray[np.uint8]
@@ -41,10 +43,12 @@ class GivenMasks:
             found = find_prompts(self.first_folder, clip)
             self._first = {self._number(name): path for name, path in found.items()}
         if self.corrections_folder.is_dir():
-            for each in self.corrections_folder.iterdir():
-                if each.is_dir() and not has_images(each):  # what a killed process left
-                    shutil.rmtree(each)
-            if any(self.corrections_folder.iterdir()):
+            for each in _visible(self.corrections_folder):
+                if each.is_dir() and not has_images(each):  # a killed process may have left it
+                    discard_partial(each)
+                    with suppress(OSError):  # files of somebody else are in it
+                        each.rmdir()
+            if _visible(self.corrections_folder):
                 files = corrections_of(self.corrections_folder, clip)
                 self._corrections = {
                     self._number(name): each.path for name, each in files.items() if isinstance(each, CorrectionFile)
@@ -71,9 +75,11 @@ class GivenMasks:
         return first + ([] if path is None else CorrectionFile(path).files())
 
     def first_mask(self, number: int) -> Ids | None:
-        """Return the first mask of a frame; None if it has none."""
-        path = self._first.get(number)
-        return None if path is None else fit_mask(read_mask(path, {}), self._clip.size, path)
+        """Return the first mask of a frame, with ids that no correction may have as background; None if it has none."""
+        if (path := self._first.get(number)) is None:
+            return None
+        mask = fit_mask(read_mask(path, {}), self._clip.size, path)
+        return np.where(mask > MAX_OBJECT, 0, mask)
 
     def correction(self, number: int) -> Correction | None:
         """Return the correction of a frame; None if it has none."""
@@ -114,16 +120,16 @@ class GivenMasks:
 
     def add_first(self, number: int, mask: Ids) -> None:
         """Write the first mask of a frame; an empty one takes it away."""
-        path = self._first.get(number, self.first_folder / f"{self._name(number)}.png")
+        path = self.first_folder / f"{self._name(number)}.png"
+        before = self._first.get(number, path)
         if not mask.any():
-            path.unlink(missing_ok=True)
+            before.unlink(missing_ok=True)
             self._first.pop(number, None)
             return
-        if path.suffix != ".png":
-            path.unlink()
-            path = path.with_suffix(".png")
         write_mask(path, mask)
         self._first[number] = path
+        if before != path:
+            before.unlink(missing_ok=True)
 
     def correct(self, number: int, masks: Mapping[int, NDArray[np.bool_]]) -> None:
         """Say where objects are in a frame; what was said of others stays.
@@ -184,3 +190,7 @@ class GivenMasks:
         number = self._clip.number_of(name)
         assert number is not None
         return number
+
+
+def _visible(folder: Path) -> list[Path]:
+    return [each for each in folder.iterdir() if not each.name.startswith(".")]

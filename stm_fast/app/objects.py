@@ -7,8 +7,8 @@ from typing import Any
 
 from stm_fast.app.refusal import Refusal
 from stm_fast.media.palette import DAVIS_PALETTE
+from stm_fast.tracking.correction_files import MAX_OBJECT
 
-MAX_OBJECT = 254
 MAX_NAME = 80
 """Maximum length of a name, in characters."""
 

@@ -1,7 +1,7 @@
 """A project: the folder of results, what the user gave for it, and how its objects are shown."""
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
@@ -10,16 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stm_fast.app.adoption import adopt
+from stm_fast.app.adoption import adopt, read_summary
 from stm_fast.app.events import Events
 from stm_fast.app.given import GivenMasks, Ids
-from stm_fast.app.objects import MAX_OBJECT, ProjectObject, check_id
+from stm_fast.app.objects import ProjectObject, check_id
 from stm_fast.app.refusal import Refusal
 from stm_fast.app.timeline import Timeline
 from stm_fast.errors import MediaError
 from stm_fast.media.files import write_text
 from stm_fast.media.frames import FrameSource
 from stm_fast.media.masks import object_ids, read_mask
+from stm_fast.tracking.correction_files import MAX_OBJECT
+from stm_fast.tracking.inputs import identity, source_problem
 from stm_fast.tracking.output import OutputFolder
 
 
@@ -50,6 +52,7 @@ class Project:
         self.clip, self.out, self.events = clip, OutputFolder(root), events
         self.frames = clip.exact_count()
         self.lock = RLock()
+        _check_source(self.out, clip)
         adopt(self.out, clip)
         self.given = GivenMasks(root, clip)
         self.timeline = Timeline(self.out, clip)
@@ -154,18 +157,14 @@ class Project:
         for object_id in masks:
             self.add_object(object_id)
         begun = bool(self.timeline.done)
-        if not first:
-            self.given.add_first(number, _label_map(shown, self.clip.size))
-        elif not begun and number in first:
+        if not first or (not begun and number < first[0] and shown):
+            self._show_first(number, masks)
+        elif not begun and number in first and number not in self.given.corrected:
             before = self.given.first_mask(number)
             assert before is not None
             before[np.isin(before, list(masks)) | np.any(list(masks.values()), axis=0)] = 0
             self.given.add_first(number, before + _label_map(shown, self.clip.size))
             self._promote()
-        elif not begun and number < first[0] and shown:
-            self.given.add_first(number, _label_map(shown, self.clip.size))
-            for later in first:
-                self._demote(later)
         else:
             self.given.correct(number, masks)
         for each in {number, *first, *self.given.first}:
@@ -177,8 +176,8 @@ class Project:
         Raises:
             Refusal: nothing was, or masks were found from it.
         """
-        if number in self.given.corrected:
-            self.given.forget_correction(number)
+        if drawn := set(self.given.corrected_objects(number)) - self._deleted:
+            self.given.forget_correction(number, drawn)
         elif number not in self.given.first:
             raise Refusal(404, f"nothing was drawn in frame {number}")
         elif self.timeline.done:
@@ -199,7 +198,7 @@ class Project:
         Raises:
             Refusal: there is no such object.
         """
-        self.known(object_id)
+        self.known(check_id(object_id))
         for number in self.given.corrected:
             if object_id in self.given.corrected_objects(number):
                 self.given.forget_correction(number, [object_id])
@@ -238,12 +237,19 @@ class Project:
         """Return what was found in a frame; None for nothing."""
         if number not in self.timeline.done:
             return None
+        path = self.out.masks / f"{self.clip.name_of(number)}.png"
         try:
-            return read_mask(self.out.masks / f"{self.clip.name_of(number)}.png")
+            mask = read_mask(path)
         except MediaError:
             if number in {self.clip.number_of(name) for name in self.out.frames_done()}:
                 raise
             return None  # it is being made anew
+        if mask.shape != (size := self.clip.size):
+            raise MediaError(
+                f"{path} is {mask.shape[1]}×{mask.shape[0]} but the frames are {size[1]}×{size[0]}: it is not of this "
+                "clip"
+            )
+        return mask
 
     def _promote(self) -> None:
         """Make the earliest correction that shows an object the first mask, if there is no first mask."""
@@ -254,12 +260,21 @@ class Project:
                 self.given.forget_correction(number)
                 return
 
-    def _demote(self, number: int) -> None:
-        """Make a first mask a correction."""
-        mask = self.given.first_mask(number)
-        assert mask is not None
-        self.given.correct(number, {each: mask == each for each in object_ids(mask)})
-        self.given.add_first(number, np.zeros_like(mask))
+    def _show_first(self, number: int, masks: Mapping[int, NDArray[np.bool_]]) -> None:
+        """Make masks by id the first mask, and the first masks of other frames corrections.
+
+        Whenever the process is killed, what is on disk shows each object where it was shown.
+        """
+        later = self.given.first
+        for each in later:
+            mask = self.given.paint(each, None)
+            assert mask is not None
+            self.given.correct(each, {found: mask == found for found in object_ids(mask)})
+        if number in self.given.corrected:
+            self.given.forget_correction(number, masks)
+        self.given.add_first(number, _label_map(masks, self.clip.size))
+        for each in later:
+            self.given.add_first(each, np.zeros(self.clip.size, np.uint8))
 
     def _note_given(self, number: int) -> None:
         mask = self.mask(number) if {number} & {*self.given.first, *self.given.corrected} else None
@@ -290,6 +305,13 @@ def _read(path: Path) -> tuple[int, dict[int, ProjectObject], set[int]]:
         raise MediaError(f"{path} is damaged ({error}): delete it, and objects get new names and colours") from error
 
 
+def _check_source(out: OutputFolder, clip: FrameSource) -> None:
+    """Raise `MediaError` if the results that are there were made of another video."""
+    noted = read_summary(out).get("inputs")
+    if isinstance(noted, dict) and noted and (problem := source_problem(noted, identity(clip, {}))):
+        raise MediaError(f"{problem}: give the same video, or choose another folder than {out.root}")
+
+
 def _objects_of(out: OutputFolder) -> set[int]:
     """Return the ids of the objects that a run followed, as far as it noted them."""
     try:
@@ -299,7 +321,7 @@ def _objects_of(out: OutputFolder) -> set[int]:
     return {each for each in found or () if isinstance(each, int) and 1 <= each <= MAX_OBJECT}
 
 
-def _label_map(masks: dict[int, NDArray[np.bool_]], size: tuple[int, int]) -> Ids:
+def _label_map(masks: Mapping[int, NDArray[np.bool_]], size: tuple[int, int]) -> Ids:
     labels = np.zeros(size, np.uint8)
     for object_id, mask in masks.items():
         labels[mask] = object_id

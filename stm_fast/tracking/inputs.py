@@ -82,23 +82,9 @@ def check_unchanged(
     """
     if not before:
         return
-    source, other, given = before.get("source"), now["source"], before.get("masks")
-    if not (isinstance(source, dict) and isinstance(given, dict) and "path" in source):
-        raise StmFastError(
-            "the summary does not tell what the earlier masks were made from: start again with overwrite"
-        )
-    same_file = "bytes" in source and [source.get(name) for name in ("bytes", "modified")] == [
-        other.get(name) for name in ("bytes", "modified")
-    ]
-    moved = source["path"] != other["path"]
-    first = source.get("first_frame"), other.get("first_frame")
-    replaced = None not in first and first[0] != first[1]
-    if not same_file and (moved or replaced or "bytes" in source):
-        problem = f"is not {source['path']}, which" if moved else "has changed since"
-        raise StmFastError(
-            f"{other['path']} {problem} the earlier masks were made{' of' if moved else ''}: resume with the same "
-            "input, or start again with overwrite"
-        )
+    if problem := source_problem(before, now):
+        raise StmFastError(f"{problem}: resume with the same input, or start again with overwrite")
+    given = before["masks"]
     for name in sorted(done & (given.keys() | now["masks"].keys())):
         if given.get(name) != now["masks"].get(name):
             what = "what is given is not"
@@ -110,3 +96,31 @@ def check_unchanged(
                 f"{what} the mask of frame {name} that the earlier masks were made from: put it back, or start again "
                 "with overwrite"
             )
+
+
+def source_problem(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """Return how the video differs from that of an earlier run; None if it is the same, which may have moved.
+
+    Args:
+        before: `identity` of the earlier run.
+        now: `identity` of this run.
+
+    Raises:
+        StmFastError: the earlier run did not note its inputs as `identity` describes them.
+    """
+    source, other = before.get("source"), now["source"]
+    if not (isinstance(source, dict) and isinstance(before.get("masks"), dict) and "path" in source):
+        raise StmFastError(
+            "the summary does not tell what the earlier masks were made from: start again with overwrite"
+        )
+    same_file = "bytes" in source and [source.get(name) for name in ("bytes", "modified")] == [
+        other.get(name) for name in ("bytes", "modified")
+    ]
+    moved = source["path"] != other["path"]
+    first = source.get("first_frame"), other.get("first_frame")
+    replaced = None not in first and first[0] != first[1]
+    if same_file or not (moved or replaced or "bytes" in source):
+        return None
+    if moved:
+        return f"{other['path']} is not {source['path']}, which the earlier masks were made of"
+    return f"{other['path']} has changed since the earlier masks were made"

@@ -61,6 +61,13 @@ def test_objects_that_were_deleted_are_left_out(followed):
     assert {name.split("/")[0] for name in archive.namelist() if not name.startswith(".")} == {"1"}
 
 
+def test_all_objects_were_deleted(followed):
+    for each in (1, 2):
+        followed.send("DELETE", f"/api/objects/{each}")
+    assert "there is no object to export" in export(followed, format="object-png")["error"]
+    assert followed.http.get("/api/exports").json() == []
+
+
 def test_an_export_that_fails_says_why(followed):
     assert "--soft" in export(followed, format="soft-png")["error"]
 

@@ -192,6 +192,28 @@ def test_corrections_that_are_taken_back_are_followed_without(tab, truth, projec
     np.testing.assert_array_equal(masks_in(project)[2], truth[2])
 
 
+def test_results_that_lost_all_masks_are_made_anew(opened, clip, model, truth, project):
+    """As after a correction of the start frame, if the process is killed before the first new mask."""
+    with opened() as tab:
+        tab.draw(0, truth[0])
+    Track.open(clip, project / "first_masks", network=model).save(project)
+    for mask in (project / "masks").iterdir():
+        mask.unlink()
+    with opened() as tab:
+        job = tab.follow()
+        assert (job["state"], job["error"]) == ("done", None)
+        np.testing.assert_array_equal(tab.mask(5), truth[5])
+    assert noted(project)["complete"]
+
+
+def test_files_that_no_run_made_stay(opened, truth, project):
+    with opened() as tab:
+        tab.draw(0, truth[0])
+        (project / "frames.jsonl").write_text("mine")
+        assert "no run of stm-fast made it" in tab.follow()["error"]
+    assert (project / "frames.jsonl").read_text() == "mine"
+
+
 def test_a_stroke_stops_following(opened, clip, truth, monkeypatch, project):
     """And waits for the frame at hand, so that going on is exact."""
     begun, go_on = Event(), Event()

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,8 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stm_fast.app import given
 from stm_fast.errors import MediaError, StmFastError
 from stm_fast.media.masks import read_mask, write_mask
+from stm_fast.tracking.options import TrackOptions
 from tests.app.conftest import Tab, first_masks, long_video, pixels, png
 
 NONE = np.zeros((32, 64), np.uint8)
@@ -81,6 +84,39 @@ class TestWhatIsDrawn:
         assert tab.send("DELETE", "/api/masks/2").status_code == 200
         np.testing.assert_array_equal(tab.mask(2), truth[2])
 
+    @pytest.mark.parametrize("drawn", [3, None])
+    def test_it_is_there_where_a_correction_said_that_it_is_not(self, tab, truth, drawn):
+        tab.draw(3, truth[3])
+        tab.draw(1, NONE, 1, 2)
+        if drawn is None:
+            tab.send("DELETE", "/api/masks/3")
+        assert tab.draw(1, truth[1], 1).status_code == 200
+        found = tab.look()
+        assert found["first_masks"] == [1]
+        assert found["corrections"]["1"] == [2]
+        np.testing.assert_array_equal(tab.mask(1), np.where(truth[1] == 1, 1, 0))
+
+    def test_it_is_there_where_results_with_a_correction_were(self, opened, truth, project):
+        with opened() as tab:
+            tab.draw(0, truth[0])
+            tab.follow()
+            tab.draw(0, truth[1])
+        for mask in (project / "masks").iterdir():
+            mask.unlink()
+        with opened() as tab:
+            tab.draw(0, truth[2], 1)
+            np.testing.assert_array_equal(tab.mask(0) == 1, truth[2] == 1)
+
+    def test_a_deletion_is_not_taken_back_with_what_was_drawn(self, tab, truth):
+        tab.draw(0, truth[0])
+        tab.follow()
+        tab.send("DELETE", "/api/objects/2")
+        assert tab.send("DELETE", "/api/masks/0").status_code == 409
+        tab.draw(0, np.where(truth[1] == 1, 1, 0))
+        assert tab.look()["corrections"] == {"0": [1, 2]}
+        assert tab.send("DELETE", "/api/masks/0").status_code == 200
+        assert tab.look()["corrections"] == {"0": [2]}
+
     def test_nothing_is_taken_back_where_nothing_was_drawn(self, tab, truth):
         assert tab.send("DELETE", "/api/masks/2").status_code == 404
         assert tab.draw(1, NONE, 1).status_code == 400
@@ -117,6 +153,16 @@ class TestObjects:
             assert not any((read_mask(path) == 2).any() for path in (project / "masks").glob("*.png"))
             tab.draw(5, truth[5], 2)
             assert [each["id"] for each in tab.look()["objects"]] == [1, 2]
+
+    def test_void_of_a_mask_is_no_object(self, opened, truth, project):
+        first_masks(project / "first_masks", n0=np.where(truth[0] == 2, 255, truth[0]))
+        with opened(options=TrackOptions(void=255)) as tab:
+            assert [each["id"] for each in tab.look()["objects"]] == [1]
+            assert tab.follow()["state"] == "done"
+            assert tab.send("DELETE", "/api/objects/255").status_code == 400
+            assert tab.send("DELETE", "/api/objects/1").status_code == 200
+        with opened(options=TrackOptions(void=255)) as tab:
+            assert tab.look()["corrections"] == {"0": [1]}
 
     def test_before_anything_was_followed_it_leaves_nothing(self, tab, truth, project):
         tab.draw(0, np.where(truth[0] == 2, 2, 0))
@@ -264,6 +310,64 @@ class TestOpening:
             tab.draw(2, truth[2], 1)
             assert sorted(path.name for path in (project / "corrections").rglob("*")) == ["1.png", "2", "2.png"]
             np.testing.assert_array_equal(tab.mask(2) == 1, truth[2] == 1)
+
+    def test_files_of_others_stay(self, opened, project):
+        hidden, other = project / "corrections" / ".git" / "HEAD", project / "corrections" / "0" / "notes" / "a.png"
+        hidden.parent.mkdir(parents=True)
+        hidden.write_text("ref")
+        with opened() as tab:
+            assert tab.look()["corrections"] == {}
+        other.parent.mkdir(parents=True)
+        other.write_text("mine")
+        with pytest.raises(MediaError, match="holds no image"), opened():
+            pass
+        assert (hidden.read_text(), other.read_text()) == ("ref", "mine")
+
+    @pytest.mark.parametrize(("folder", "frame"), [("first_masks", 3), ("first_masks", 1), ("3", 1)])
+    def test_a_mask_that_cannot_be_written_leaves_those_before(
+        self, opened, project, truth, monkeypatch, folder, frame
+    ):
+        (project / "first_masks").mkdir(parents=True)
+        Image.fromarray(truth[3]).save(project / "first_masks" / "3.bmp")
+        plain = given.write_mask
+
+        def full(path, mask):
+            if path.parent.name == folder:
+                raise OSError("no space left")
+            plain(path, mask)
+
+        monkeypatch.setattr(given, "write_mask", full)
+        with opened() as tab:
+            assert tab.draw(frame, truth[1]).status_code == 500
+        with opened() as tab:
+            assert tab.look()["first_masks"] == [3]
+            np.testing.assert_array_equal(tab.mask(3), truth[3])
+
+    def test_a_mask_that_is_drawn_anew_is_a_png(self, opened, project, truth):
+        (project / "first_masks").mkdir(parents=True)
+        Image.fromarray(truth[3]).save(project / "first_masks" / "3.bmp")
+        with opened() as tab:
+            assert tab.draw(3, truth[2]).status_code == 200
+        assert [path.name for path in (project / "first_masks").iterdir()] == ["3.png"]
+
+    def test_results_of_another_video(self, opened, project, clip, truth, tmp_path):
+        with opened() as tab:
+            tab.draw(0, truth[0])
+            tab.follow()
+        before = (project / "project.json").read_bytes()
+        shutil.copytree(clip, tmp_path / "other")
+        refused = pytest.raises(MediaError, match=r"other is not .*frames, which .* choose another folder")
+        with refused, opened(tmp_path / "other"):
+            pass
+        assert (project / "project.json").read_bytes() == before
+
+    def test_results_of_another_size(self, opened, project, truth):
+        with opened() as tab:
+            tab.draw(0, truth[0])
+            tab.follow()
+        write_mask(project / "masks" / "0.png", truth[0][:16, :32])
+        with pytest.raises(MediaError, match=r"0\.png is 32×16 but the frames are 64×32"), opened():
+            pass
 
     def test_two_servers_do_not_share_a_project(self, tab, project, clip, model):
         code = (
