@@ -232,8 +232,8 @@ class TestSeveralTabs:
         tab.draw(0, truth[0])
         hints = {"frame": 0, "object": 1, "correct": True, "points": [[1, 1, "x"]]}
         asked = [("hints", hints), ("stop", {}), ("follow", {"from": 0, "count": 1}), ("export", {"format": "coco"})]
-        for path, given in asked:  # "stop" has nothing to stop
-            answer = tab.send("POST", f"/api/{path}", json=given)
+        for path, body in asked:  # "stop" has nothing to stop
+            answer = tab.send("POST", f"/api/{path}", json=body)
             assert answer.status_code == (400 if path == "hints" else 200)
             assert "X-Revision" not in answer.headers
             if tab.look()["job"]:
