@@ -77,6 +77,7 @@ class Project:
                 "fps": None if self.clip.fps is None else round(float(self.clip.fps), 3),
                 "revision": self.revision,
                 "objects": [{"id": each, **found.described()} for each, found in sorted(self.objects.items())],
+                "deleted": sorted(self._deleted),
                 "first_masks": self.given.first,
                 "corrections": {str(each): self.given.corrected_objects(each) for each in self.given.corrected},
                 "done": len(self.timeline.done),
@@ -212,7 +213,8 @@ class Project:
                 self.given.add_first(number, np.where(mask == object_id, 0, mask).astype(np.uint8))
         self._promote()
         del self.objects[object_id]
-        self._deleted.add(object_id)
+        if self.timeline.done:
+            self._deleted.add(object_id)
         for number in {*self.given.first, *self.given.corrected}:
             self._note_given(number)
 

@@ -143,6 +143,7 @@ class TestObjects:
             tab.draw(4, np.where(truth[4] == 2, 2, 0), 2)
             assert tab.send("DELETE", "/api/objects/2").status_code == 200
             assert [each["id"] for each in tab.look()["objects"]] == [1]
+            assert tab.look()["deleted"] == [2]
             assert tab.look()["corrections"] == {"0": [2], "2": [1]}
             for frame, mask in enumerate(truth):
                 np.testing.assert_array_equal(tab.mask(frame), np.where(mask == 1, 1, 0))

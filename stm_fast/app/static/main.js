@@ -42,7 +42,7 @@ async function start() {
     document.querySelector(".canvas").append(element("p", { className: "blocked", role: "alert", textContent: error.message }));
     return;
   }
-  project = { ...project, objects: withDraft(project.objects) };
+  project = { ...project, objects: withDraft(project) };
   const size = { width: project.width, height: project.height };
   // Where the number of frames is not known, those are shown that have been reached.
   const frames = project.frames ?? Math.max(1, project.done);
@@ -127,7 +127,7 @@ async function refresh({ api, store }) {
   const project = await api.project();
   const ids = new Set(project.objects.map(({ id }) => id));
   const drafts = store.state.project.objects.filter((object) => object.draft && !ids.has(object.id));
-  const objects = withDraft([...project.objects, ...drafts]);
+  const objects = withDraft({ ...project, objects: [...project.objects, ...drafts] });
   const known = objects.some(({ id }) => id === store.state.object);
   store.set({ project: { ...project, objects }, object: known ? store.state.object : objects[0].id });
 }

@@ -27,7 +27,7 @@ export class Objects {
     const { project } = this.store.state;
     const drafts = project.objects.filter(({ draft }) => draft);
     if (drafts.length) return this.store.set({ object: drafts[0].id });
-    const made = draft(project.objects);
+    const made = draft(project);
     if (made.id > MAX_OBJECTS) return this.notices.show(`A project has at most ${MAX_OBJECTS} objects.`, "error");
     return this.store.set({ project: { ...project, objects: [...project.objects, made] }, object: made.id });
   }
@@ -57,7 +57,7 @@ export class Objects {
     if (!sure) return undefined;
     try {
       await this.api.changeAnyway("DELETE", `objects/${id}`, undefined, this.refresh);
-      this.#forget(id);
+      await this.refresh();
     } catch (error) {
       this.notices.show(error.message, "error");
     }
@@ -66,7 +66,7 @@ export class Objects {
 
   #forget(id) {
     const { project, object } = this.store.state;
-    const objects = withDraft(project.objects.filter((each) => each.id !== id));
+    const objects = withDraft({ ...project, objects: project.objects.filter((each) => each.id !== id) });
     this.store.set({ project: { ...project, objects }, object: object === id ? objects[0].id : object });
   }
 
@@ -143,13 +143,14 @@ function fill(row, { id, name, colour, visible, draft: unsaved }, place, selecte
   remove.ariaLabel = remove.title = `Delete ${name}`;
 }
 
-/** Return the objects with one to draw, if there is none yet. */
-export function withDraft(objects) {
-  return objects.length ? objects : [draft([])];
+/** Return the objects of a project with one to draw, if there is none yet. */
+export function withDraft(project) {
+  return project.objects.length ? project.objects : [draft(project)];
 }
 
-function draft(objects) {
-  const id = Math.max(0, ...objects.map((object) => object.id)) + 1;
+/** Return a new object. Ids of deleted ones are not used again: masks may still show them. */
+function draft({ objects, deleted }) {
+  const id = Math.max(0, ...deleted, ...objects.map((object) => object.id)) + 1;
   return { id, name: `Object ${id}`, colour: COLOURS[(id - 1) % COLOURS.length], visible: true, draft: true };
 }
 
