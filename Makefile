@@ -30,9 +30,7 @@ demo: install ## segment a clip rendered here, score it and write its pictures t
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test: install ## run the tests; GPU kernels are interpreted (Triton) and emulated (CUDA)
-	@# What fails beside other tests, which share the cores and the time, has to pass by itself.
-	$(BIN)/pytest $(PARALLEL) -m "not slow and not page and not alone" || $(BIN)/pytest --last-failed --last-failed-no-failures none
-	$(BIN)/pytest -m alone
+	$(BIN)/pytest $(PARALLEL)
 	TRITON_INTERPRET=1 STM_FAST_EMULATE_CUDA=1 $(BIN)/pytest $(PARALLEL) tests/kernels
 
 test-slow: install ## run the tests that `make test` leaves out

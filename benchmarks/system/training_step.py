@@ -31,8 +31,9 @@ RECIPES = {"resnet50": "stm-paper-static", "compact": "compact"}
 """The recipe that says which weights of a model are trained."""
 ALLOWED = {torch.float32: 1e-4, torch.bfloat16: 0.25}
 """Relative difference of a gradient that is not a mistake, by dtype of the activations."""
-ROUNDING = 1e-6
-"""A gradient that is smaller, relative to the largest one, is zero up to rounding: it is not compared."""
+ROUNDING = 1e-8
+"""Gradients that are this near, relative to the largest one, differ by rounding. The plain read in float32 is about as
+far from itself in float64: the gradient of a bias of keys is a sum in which nearly everything cancels."""
 
 
 class Setup(NamedTuple):
@@ -128,21 +129,21 @@ def step_seconds(setup: Setup) -> Seconds:
     steps = {name: Step(setup, read) for name, read in WAYS.items()}
     expected = steps["plain"].gradients()
     for name, step in steps.items():
-        if (error := difference(step.gradients(), expected)) > ALLOWED[setup.dtype]:
+        if not (error := difference(step.gradients(), expected)) <= ALLOWED[setup.dtype]:
             raise AssertionError(f"{setup}: gradients of {name} differ by {error:.1e}")
     return harness.in_turns(steps, Turns(rounds=1 + setup.rounds))
 
 
 def difference(found: list[Tensor], expected: list[Tensor]) -> float:
-    """Return the largest relative L2 distance of a gradient to the expected one, of those that are not rounding.
+    """Return the largest relative L2 distance of a gradient to the expected one, of those that rounding does not explain.
 
     The gradients of single numbers, such as the length of keys, are not compared either: they are sums over all
     locations, in which nearly everything cancels.
     """
-    negligible = ROUNDING * max(float(gradient.norm()) for gradient in expected)
+    rounding = ROUNDING * max(float(gradient.norm()) for gradient in expected)
     pairs = [(one, other) for one, other in zip(found, expected, strict=True) if other.numel() > 1]
-    kept = [(one, other) for one, other in pairs if float(other.norm()) > negligible]
-    return harness.relative_error(*zip(*kept, strict=True))
+    apart = [(one, other) for one, other in pairs if not float((one - other).norm()) <= rounding]
+    return harness.relative_error(*zip(*apart, strict=True)) if apart else 0.0
 
 
 def step_peak(setup: Setup, way: str) -> float:

@@ -210,8 +210,10 @@ def test_code_that_needs_other_programs_runs(tmp_path: Path, monkeypatch: pytest
     core = cutie_clip.core()
     core.step(frame, cutie_clip.first_mask(), [1, 2, 3])
     names: Names = {"torch": torch, "InferenceCore": lambda network, cfg: core, "network": None, "cfg": None}
+    names["frames"] = others
     with torch.inference_mode():
-        exec(compile(python_of("docs/drop-in.md", "py"), "docs/drop-in.md", "exec"), names | {"frames": others})
+        exec(compile(python_of("docs/drop-in.md", "py"), "docs/drop-in.md", "exec"), names)
+    names["handle"].undo()  # the patch applies to the whole process
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -74,7 +74,6 @@ class Sizes(TorchDispatchMode):
         return result
 
 
-@pytest.mark.alone
 def test_no_tensor_has_the_size_of_the_matrix() -> None:
     """In all that Cutie computes; without us there is one for each frame."""
     tokens = (80 // 16) * (112 // 16)  # a frame's, 35: no other size of the network is a multiple of 35²

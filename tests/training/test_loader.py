@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -23,14 +24,16 @@ PLAN = Plan(RECIPE, [len(SOURCE)])
 
 def test_workers_yield_the_parts_in_order() -> None:
     own = [batch.frames for batch in Loader(Clips([SOURCE], PLAN, 0), Parts(PLAN, 1), workers=0)]
-    helped = [batch.frames for batch in Loader(Clips([SOURCE], PLAN, 0), Parts(PLAN, 1), workers=2)]
+    with closing(Loader(Clips([SOURCE], PLAN, 0), Parts(PLAN, 1), workers=2)) as loader:
+        helped = [batch.frames for batch in loader]
     assert len(own) == len(helped) == 3
     assert all(torch.equal(first, second) for first, second in zip(own, helped, strict=True))
 
 
 def test_batches_pass_between_processes_as_bytes() -> None:
     """A container has 64 MB of shared memory, which a few batches of floats fill."""
-    batch = next(Loader(Clips([SOURCE], PLAN, 0), Parts(PLAN, 0), workers=1))
+    with closing(Loader(Clips([SOURCE], PLAN, 0), Parts(PLAN, 0), workers=1)) as loader:
+        batch = next(loader)
     assert {part.dtype for part in batch} == {torch.uint8}
 
 
@@ -41,8 +44,11 @@ class Broken(MovingSquares):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_error_of_the_data_is_a_sentence(workers: int) -> None:
-    with pytest.raises(MediaError, match=r"^frames must be fewer$"):
-        next(Loader(Clips([Broken()], PLAN, 0), Parts(PLAN, 0), workers))
+    with (
+        closing(Loader(Clips([Broken()], PLAN, 0), Parts(PLAN, 0), workers)) as loader,
+        pytest.raises(MediaError, match=r"^frames must be fewer$"),
+    ):
+        next(loader)
 
 
 def test_data_without_objects_is_told() -> None:
