@@ -135,7 +135,7 @@ def step_seconds(setup: Setup) -> Seconds:
 
 
 def difference(found: list[Tensor], expected: list[Tensor]) -> float:
-    """Return the largest relative L2 distance of a gradient to the expected one, of those that rounding does not explain.
+    """Return the largest relative L2 distance of a gradient to the expected one that rounding does not explain.
 
     The gradients of single numbers, such as the length of keys, are not compared either: they are sums over all
     locations, in which nearly everything cancels.

@@ -16,9 +16,9 @@ from stm_fast.app import exports
 from stm_fast.app.hinting import parse_hints
 from stm_fast.app.jobs import Job, sentence
 from stm_fast.app.objects import ProjectObject, check_id
+from stm_fast.app.open_project import OpenProject
 from stm_fast.app.pictures import mask_png, read_mask_png
 from stm_fast.app.refusal import Refusal
-from stm_fast.app.workspace import Workspace
 from stm_fast.errors import StmFastError
 
 MAX_PART = 20_000
@@ -34,12 +34,12 @@ class Answers:
     """Answers requests about a project. What may take long runs in a thread, so that others are not kept waiting.
 
     Args:
-        workspace: the project, its pictures and jobs.
+        opened: the project, its pictures and jobs.
     """
 
-    def __init__(self, workspace: Workspace) -> None:
-        self._workspace = workspace
-        self._project = workspace.project
+    def __init__(self, opened: OpenProject) -> None:
+        self._opened = opened
+        self._project = opened.project
 
     def routes(self) -> list[Route]:
         """Return what is answered, by method and path."""
@@ -80,7 +80,7 @@ class Answers:
         return answer
 
     def _describe(self, request: Request, body: bytes) -> Response:
-        return JSONResponse(self._workspace.describe())
+        return JSONResponse(self._opened.describe())
 
     def _timeline(self, request: Request, body: bytes) -> Response:
         begin = _number(request.query_params.get("from", ""), "from")
@@ -92,11 +92,11 @@ class Answers:
 
     def _frame(self, request: Request, body: bytes) -> Response:
         number = self._number_in(request, "jpg")
-        return _cached(request, f"f{number}", "image/jpeg", lambda: self._workspace.pictures.frame(number))
+        return _cached(request, f"f{number}", "image/jpeg", lambda: self._opened.pictures.frame(number))
 
     def _thumbnail(self, request: Request, body: bytes) -> Response:
         number = self._number_in(request, "jpg")
-        return _cached(request, f"t{number}", "image/jpeg", lambda: self._workspace.pictures.thumbnail(number))
+        return _cached(request, f"t{number}", "image/jpeg", lambda: self._opened.pictures.thumbnail(number))
 
     def _mask(self, request: Request, body: bytes) -> Response:
         number = self._number_in(request, "png")
@@ -113,14 +113,14 @@ class Answers:
         texts = request.query_params.get("objects", "").split(",")
         objects = {check_id(_number(text, "objects")) for text in texts}
         mask = read_mask_png(body, self._project.clip.size)
-        with self._workspace.changing_masks(_revision(request)) as revision:
+        with self._opened.changing_masks(_revision(request)) as revision:
             self._project.give(number, objects, mask)
             etag = self._etag(number)
         return self._changed(number, revision, etag)
 
     def _take_back(self, request: Request, body: bytes) -> Response:
         number = self._number_in(request, None)
-        with self._workspace.changing_masks(_revision(request)) as revision:
+        with self._opened.changing_masks(_revision(request)) as revision:
             self._project.take_back(number)
             etag = self._etag(number)
         return self._changed(number, revision, etag)
@@ -138,11 +138,11 @@ class Answers:
             if mask is None or not (mask == object_id).any():
                 raise Refusal(400, f"frame {number} has no mask of object {object_id} that points could correct")
             known = mask == object_id
-        image = self._workspace.pictures.image(number)
+        image = self._opened.pictures.image(number)
         prompter = given.get("prompter", "grabcut")
         if not isinstance(prompter, str):
             raise Refusal(400, "prompter must be a name")
-        found = self._workspace.prompting.mask(prompter, image, hints, known)
+        found = self._opened.prompting.mask(prompter, image, hints, known)
         return Response(mask_png(found.astype(np.uint8)), media_type="image/png")
 
     def _change_object(self, request: Request, body: bytes) -> Response:
@@ -156,7 +156,7 @@ class Answers:
 
     def _delete_object(self, request: Request, body: bytes) -> Response:
         object_id = _number(request.path_params["name"], "object")
-        with self._workspace.changing_masks(_revision(request)) as revision:
+        with self._opened.changing_masks(_revision(request)) as revision:
             self._project.delete_object(object_id)
         self._project.publish("masks", **{"from": 0, "to": self._project.frames})
         return JSONResponse({}, headers=_made(revision))
@@ -171,17 +171,17 @@ class Answers:
             raise Refusal(400, f"direction must be forward, backward or both, got {direction!r}"[:100])
         if count is not None and (type(count) is not int or count < 1):
             raise Refusal(400, f"count must be a number of frames from 1, or null, got {count!r}"[:100])
-        return _job(self._workspace.follow(_revision(request), direction, begin, count))
+        return _job(self._opened.follow(_revision(request), direction, begin, count))
 
     def _stop(self, request: Request, body: bytes) -> Response:
-        self._workspace.jobs.stop()
-        return _job(self._workspace.jobs.last)
+        self._opened.jobs.stop()
+        return _job(self._opened.jobs.last)
 
     def _export(self, request: Request, body: bytes) -> Response:
         given = _json(body)
         name = given.pop("format", None)
         options = exports.export_options(name, given, self._project)
-        return _job(self._workspace.export(_revision(request), str(name), options))
+        return _job(self._opened.export(_revision(request), str(name), options))
 
     def _exports(self, request: Request, body: bytes) -> Response:
         return JSONResponse(exports.listed(self._project))

@@ -11,15 +11,13 @@ from stm_fast.app.jobs import Job
 from stm_fast.app.project import Project
 from stm_fast.app.timeline import described
 from stm_fast.errors import StmFastError
+from stm_fast.tracking import claims
 from stm_fast.tracking.options import TrackOptions
 from stm_fast.tracking.propagation import TrackedFrame
 from stm_fast.tracking.track import Track
 
 if TYPE_CHECKING:
     from stm_fast.models.stm import STM
-
-_FREE = ("device", "backend", "offload", "memory", "memory_limit")
-"""Options that results may be continued with other values of."""
 
 
 class Enough(KeyboardInterrupt):
@@ -151,7 +149,7 @@ def _with_noted(options: TrackOptions, noted: Any, project: Project) -> TrackOpt
     given = {name: value for name, value in asdict(options).items() if value != getattr(TrackOptions(), name)}
     before = {field.name: noted[field.name] for field in fields(options) if field.name in noted}
     for name, value in given.items():
-        if name not in _FREE and name in before and before[name] != value:
+        if name not in claims.FREE and name in before and before[name] != value:
             raise StmFastError(
                 f"{project.out.root} was made with {name} {before[name]}, not {value}: leave the option out, or choose "
                 "another folder"

@@ -17,8 +17,8 @@ from starlette.staticfiles import StaticFiles
 
 from stm_fast.app.answers import Answers
 from stm_fast.app.events import Events
+from stm_fast.app.open_project import OpenProject
 from stm_fast.app.security import MAX_BODY, Guard
-from stm_fast.app.workspace import Workspace
 from stm_fast.errors import ArgumentError
 
 STATIC = Path(__file__).parent / "static"
@@ -28,7 +28,7 @@ _PATIENCE = 2
 
 
 def make_app(
-    workspace: Workspace,
+    opened: OpenProject,
     token: str,
     port: int,
     *,
@@ -39,7 +39,7 @@ def make_app(
     """Make the application that answers requests.
 
     Args:
-        workspace: what it works on; its job is stopped when the application ends.
+        opened: what it works on; its job is stopped when the application ends.
         token: the secret that requests have.
         port: of the server.
         any_host: answer under any name, not only those of this machine.
@@ -50,14 +50,14 @@ def make_app(
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
-        workspace.jobs.stop(wait=True)
+        opened.jobs.stop(wait=True)
 
     async def page(request: Request) -> Response:
         return FileResponse(static / "index.html", headers={"Cache-Control": "no-cache"})
 
     routes = [
         Route("/", page),
-        *Answers(workspace).routes(),
+        *Answers(opened).routes(),
         Mount("/static", StaticFiles(directory=static, check_dir=False)),
     ]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _in_json})
@@ -71,12 +71,12 @@ def _in_json(request: Request, error: Exception) -> Response:
 
 
 def serve(
-    workspace: Workspace, *, host: str | None = None, port: int = 0, ready: Callable[[str], None] = lambda address: None
+    opened: OpenProject, *, host: str | None = None, port: int = 0, ready: Callable[[str], None] = lambda address: None
 ) -> None:
     """Serve the page until the process is interrupted.
 
     Args:
-        workspace: see `make_app`.
+        opened: see `make_app`.
         host: name or address to listen at; None for this machine alone.
         port: to listen at; 0 for a free one.
         ready: called with the address of the page once it can be opened.
@@ -87,7 +87,7 @@ def serve(
     token = secrets.token_urlsafe(24)
     listening = _listen(host or LOCALHOST, port)
     found = listening.getsockname()[1]
-    app = make_app(workspace, token, found, any_host=host is not None)
+    app = make_app(opened, token, found, any_host=host is not None)
     settings = uvicorn.Config(
         app,
         log_config=None,  # uvicorn's own would close the handlers that are there, and with them the command's log
@@ -99,7 +99,7 @@ def serve(
     name = f"[{host}]" if host and ":" in host else host or LOCALHOST
     ready(f"http://{name}:{found}/?token={token}")
     with listening:
-        _Server(settings, workspace.project.events).run(sockets=[listening])
+        _Server(settings, opened.project.events).run(sockets=[listening])
 
 
 class _Server(uvicorn.Server):

@@ -56,14 +56,14 @@ def annotate(
         if error.name not in ("starlette", "uvicorn"):
             raise
         raise StmFastError("annotate needs starlette and uvicorn: pip install 'stm-fast[web]'") from error
-    from stm_fast.app.workspace import open_workspace
+    from stm_fast.app.open_project import open_project
 
     def ready(address: str) -> None:
         stdout.print(address, markup=False, soft_wrap=True)
         say(f"Open this address in a browser. The project is in {out}; Ctrl-C ends.")
 
-    opened = open_workspace(source, out, tracking, checkpoint_every=checkpoint_every)
-    with opened as workspace, suppress(KeyboardInterrupt):
+    opening = open_project(source, out, tracking, checkpoint_every=checkpoint_every)
+    with opening as opened, suppress(KeyboardInterrupt):
         log_to(out, append=True)
-        serve(workspace, host=host, port=port, ready=ready)
+        serve(opened, host=host, port=port, ready=ready)
     say(f"All that was drawn and found is in {out}.")

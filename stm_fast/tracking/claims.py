@@ -9,7 +9,7 @@ from pathlib import Path
 from stm_fast.errors import ArgumentError, StmFastError
 from stm_fast.media.files import write_text
 
-_FREE = ("input", "mask", "memory", "memory_limit", "device", "backend", "offload")
+FREE = ("input", "mask", "memory", "memory_limit", "device", "backend", "offload")
 """Settings that may change when a run resumes: those that help a run which ran out of memory to its end, and the names
 of inputs, whose contents are compared instead."""
 
@@ -132,7 +132,7 @@ def _inputs_of_same(record: Path, settings: dict[str, object]) -> dict[str, obje
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StmFastError(f"{record} does not tell how the results were made: overwrite starts again") from error
     for name, value in settings.items():
-        if before.get(name) != value and name not in _FREE:
+        if before.get(name) != value and name not in FREE:
             raise StmFastError(
                 f"{record.parent} was made with {name} {before.get(name)}, not {value}: resume with the same options, "
                 "or start again in another folder"

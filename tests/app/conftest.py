@@ -20,8 +20,8 @@ __all__ = ["ids", "model", "paint"]
 if all(find_spec(package) for package in ("starlette", "uvicorn", "httpx2")):
     from starlette.testclient import TestClient
 
+    from stm_fast.app.open_project import open_project
     from stm_fast.app.server import make_app
-    from stm_fast.app.workspace import open_workspace
 else:  # the extra web, and what starlette's test client needs
     modules = ("events", "exports", "following", "pictures", "project", "security")
     collect_ignore = [f"test_{module}.py" for module in modules]
@@ -47,8 +47,8 @@ def pixels(answer):
 class Tab:
     """A tab of the page: a client that remembers the revision that it saw last."""
 
-    def __init__(self, workspace, app):
-        self.workspace = workspace
+    def __init__(self, opened, app):
+        self.opened = opened
         self.http = TestClient(app, base_url=LOCAL, headers={"Authorization": f"Bearer {TOKEN}"})
         self.look()
 
@@ -111,10 +111,10 @@ def opened(clip, project, model):
     @contextmanager
     def open_one(video=clip, root=project, **options):
         with (
-            open_workspace(video, root, network=options.pop("network", model), **options) as workspace,
-            TestClient(app := make_app(workspace, TOKEN, PORT)),
+            open_project(video, root, network=options.pop("network", model), **options) as opened,
+            TestClient(app := make_app(opened, TOKEN, PORT)),
         ):
-            yield Tab(workspace, app)
+            yield Tab(opened, app)
 
     return open_one
 

@@ -14,12 +14,12 @@ from stm_fast.app.refusal import Refusal
 from stm_fast.media.notices import notice
 
 
-def heard(workspace, work, until):
+def heard(opened, work, until):
     """Return the events of a stream from its beginning to the first that `until` accepts; work runs in a thread."""
 
     async def listen():
         found = []
-        stream = Answers(workspace)._stream()
+        stream = Answers(opened)._stream()
         async for text in stream:
             assert text.endswith("\n\n")
             found.append(json.loads(text.removeprefix("data: ")) if text.startswith("data: ") else text)
@@ -46,7 +46,7 @@ def test_a_tab_hears_what_happens(tab, truth):
     def ended(event):
         return event["event"] == "job" and event["job"]["state"] == "done" and event["job"]["done"] == 2
 
-    found = heard(tab.workspace, work, ended)
+    found = heard(tab.opened, work, ended)
     assert found[0] == {"event": "project", "revision": revision}
     assert found[1] == {"event": "project", "revision": revision + 1}
     assert [each["frame"] for each in found if each["event"] == "frame"] == [0, 1, 2, 3, 4, 5, 4, 5]
@@ -63,18 +63,18 @@ def test_a_tab_hears_what_happens(tab, truth):
 def test_notices_reach_the_tabs(tab, truth):
     tab.draw(0, truth[0])
     tab.draw(2, truth[2], 1)
-    found = heard(tab.workspace, tab.follow, lambda event: event["event"] == "notice")
+    found = heard(tab.opened, tab.follow, lambda event: event["event"] == "notice")
     assert "does not show objects 2" in found[-1]["text"]
 
 
 def test_a_quiet_stream_is_kept_open(tab, monkeypatch):
     monkeypatch.setattr(answers, "_KEEP_ALIVE", 0.01)
-    assert heard(tab.workspace, lambda: None, lambda event: event == ": \n\n")[-1] == ": \n\n"
+    assert heard(tab.opened, lambda: None, lambda event: event == ": \n\n")[-1] == ": \n\n"
 
 
 def test_a_tab_that_is_closed_leaves_nothing_waiting(tab):
     async def hang_up():
-        stream = Answers(tab.workspace)._stream()
+        stream = Answers(tab.opened)._stream()
         await anext(stream)
         waiting = asyncio.ensure_future(anext(stream))
         await asyncio.sleep(0.01)

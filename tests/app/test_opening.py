@@ -104,8 +104,8 @@ class TestOpening:
 
     def test_two_servers_do_not_share_a_project(self, tab, project, clip, model):
         code = (
-            "import sys; from stm_fast.app.workspace import open_workspace\n"
-            "with open_workspace(sys.argv[1], sys.argv[2]): pass"
+            "import sys; from stm_fast.app.open_project import open_project\n"
+            "with open_project(sys.argv[1], sys.argv[2]): pass"
         )
         done = subprocess.run(
             [sys.executable, "-c", code, str(clip), str(project)], capture_output=True, text=True, check=False
@@ -127,12 +127,12 @@ class TestOpening:
         np.savez(tmp_path / "truth.npz", first=truth[0], second=truth[2])
         code = (
             "import sys, numpy, time\n"
-            "from stm_fast.app.workspace import open_workspace\n"
+            "from stm_fast.app.open_project import open_project\n"
             "masks = numpy.load(sys.argv[3])\n"
-            "with open_workspace(sys.argv[1], sys.argv[2]) as workspace:\n"
+            "with open_project(sys.argv[1], sys.argv[2]) as opened:\n"
             "    for frame, name in ((0, 'first'), (2, 'second')):\n"
-            "        with workspace.changing_masks(workspace.project.revision):\n"
-            "            workspace.project.give(frame, [1, 2], masks[name])\n"
+            "        with opened.changing_masks(opened.project.revision):\n"
+            "            opened.project.give(frame, [1, 2], masks[name])\n"
             "    print('drawn', flush=True)\n"
             "    time.sleep(600)\n"
         )

@@ -40,7 +40,7 @@ def test_a_frame_that_cannot_be_read_is_told_of(tab, clip):
 
 
 def test_the_cache_is_bounded(tab, monkeypatch):
-    found = tab.workspace.pictures
+    found = tab.opened.pictures
     monkeypatch.setattr(pictures, "MAX_BYTES", len(found.frame(0)) * 5 // 2)
     for number in range(6):
         found.frame(number)
@@ -53,7 +53,7 @@ def test_hints_become_a_mask(tab, clip):
     rng = np.random.default_rng(0)
     image = rng.integers(0, 60, (96, 128, 3)).astype(np.uint8)
     image[20:60, 30:80] = rng.integers(180, 255, (40, 50, 3))
-    tab.workspace.pictures.image = lambda number: image
+    tab.opened.pictures.image = lambda number: image
     hints = {"frame": 0, "object": 1, "box": [26, 16, 84, 64], "points": [], "prompter": "grabcut"}
     answer = tab.http.post("/api/hints", json=hints)
     assert answer.status_code == 200

@@ -165,7 +165,7 @@ class TestObjects:
 
 class TestSeveralTabs:
     def test_only_who_has_seen_the_last_change_makes_the_next(self, tab, truth):
-        other = Tab(tab.workspace, tab.http.app)
+        other = Tab(tab.opened, tab.http.app)
         before = other.revision
         assert tab.draw(0, truth[0]).status_code == 200
         assert tab.revision == before + 1
@@ -201,7 +201,7 @@ class TestSeveralTabs:
         """Even if another tab deletes an object between the change and its answer."""
         tab.draw(0, truth[0])
         tab.draw(1, truth[1])
-        project = tab.workspace.project
+        project = tab.opened.project
         changing, left = project.changing, {}
 
         @contextmanager

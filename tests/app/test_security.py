@@ -115,7 +115,7 @@ class TestWhatIsAnswered:
         (tmp_path / "static").mkdir()
         (tmp_path / "static" / "index.html").write_text("<title>page</title>")
         (tmp_path / "static" / "main.js").write_text("export {}")
-        app = make_app(tab.workspace, TOKEN, PORT, static=tmp_path / "static")
+        app = make_app(tab.opened, TOKEN, PORT, static=tmp_path / "static")
         page = TestClient(app, base_url=LOCAL, headers=BEARER)
         assert page.get("/").text == "<title>page</title>"
         assert page.get("/static/main.js").headers["content-type"].startswith("text/javascript")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import process_memory
 from stm_fast.evaluation import peak_memory
 from stm_fast.evaluation.peak_memory import PeakMemory
 
@@ -16,7 +17,8 @@ LARGE = 200_000_000
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak can be reset on Linux alone")
 def test_a_peak_ends_with_its_measurement():
-    gc.collect()  # what earlier tests left could be freed in between, and hide what is held
+    gc.collect()
+    process_memory.trim()  # memory that earlier tests left to the heap would be used again
     first = PeakMemory(CPU)
     before = first.bytes()
     held = np.ones(LARGE, np.uint8)

@@ -112,7 +112,7 @@ export class Objects {
     const pick = button("pick", () => this.store.set({ object: id }));
     const swatch = element("input", { type: "color" });
     swatch.onchange = () => this.#change(id, { colour: swatch.value });
-    const name = element("input", { type: "text", maxLength: 60 });
+    const name = element("input", { type: "text", maxLength: 80 });
     name.onfocus = () => this.store.set({ object: id });
     name.onchange = () => this.rename(id, name.value);
     name.onkeydown = (event) => event.key === "Enter" && name.blur();

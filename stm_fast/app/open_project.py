@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from stm_fast.models.stm import STM
 
 
-class Workspace:
-    """A project and all that a server needs to work on it; see `open_workspace`.
+class OpenProject:
+    """A project and all that a server needs to work on it; see `open_project`.
 
     Attributes:
         project: the project.
@@ -93,14 +93,14 @@ class Workspace:
 
 
 @contextmanager
-def open_workspace(
+def open_project(
     video: str | Path,
     root: str | Path,
     options: TrackOptions | None = None,
     *,
     checkpoint_every: float = 120.0,
     network: "STM | None" = None,
-) -> Iterator[Workspace]:
+) -> Iterator[OpenProject]:
     """Open a project, or begin one, and keep other processes from writing into its folder.
 
     Args:
@@ -121,11 +121,11 @@ def open_workspace(
     root = Path(root)
     with claims.held(root):
         project = Project(clip, root, Events())
-        workspace = Workspace(
+        opened = OpenProject(
             project,
             Follower(project, options or TrackOptions(), checkpoint_every=checkpoint_every, network=network),
         )
         try:
-            yield workspace
+            yield opened
         finally:
-            workspace.jobs.stop(wait=True)
+            opened.jobs.stop(wait=True)
