@@ -1,30 +1,28 @@
 """The peak of memory since a measurement began."""
 
-import gc
+import mmap
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from benchmarks import process_memory
 from stm_fast.evaluation import peak_memory
 from stm_fast.evaluation.peak_memory import PeakMemory
 
 CPU = torch.device("cpu")
-LARGE = 200_000_000
+LARGE, MEGABYTE = 200_000_000, bytes(1_000_000)
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak can be reset on Linux alone")
 def test_a_peak_ends_with_its_measurement():
-    gc.collect()
-    process_memory.trim()  # memory that earlier tests left to the heap would be used again
     first = PeakMemory(CPU)
     before = first.bytes()
-    held = np.ones(LARGE, np.uint8)
-    with_it = first.bytes()
+    # not of the heap, which keeps what earlier tests gave back
+    with mmap.mmap(-1, LARGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as held:
+        for _ in range(LARGE // len(MEGABYTE)):
+            held.write(MEGABYTE)
+        with_it = first.bytes()
     assert with_it > before + 0.9 * LARGE
-    del held
     assert PeakMemory(CPU).bytes() < with_it - 0.9 * LARGE
 
 
