@@ -69,6 +69,7 @@ class Answers:
         async def answer(request: Request) -> Response:
             body = await request.body()
             try:
+                self._check_source(request)
                 return await run_in_threadpool(handler, request, body)
             except Refusal as refusal:
                 return _failed(refusal.status, str(refusal))
@@ -92,11 +93,11 @@ class Answers:
 
     def _frame(self, request: Request, body: bytes) -> Response:
         number = self._number_in(request, "jpg")
-        return _cached(request, f"f{number}", "image/jpeg", lambda: self._opened.pictures.frame(number))
+        return self._cached(request, f"f{number}", lambda: self._opened.pictures.frame(number))
 
     def _thumbnail(self, request: Request, body: bytes) -> Response:
         number = self._number_in(request, "jpg")
-        return _cached(request, f"t{number}", "image/jpeg", lambda: self._opened.pictures.thumbnail(number))
+        return self._cached(request, f"t{number}", lambda: self._opened.pictures.thumbnail(number))
 
     def _mask(self, request: Request, body: bytes) -> Response:
         number = self._number_in(request, "png")
@@ -195,6 +196,10 @@ class Answers:
         return FileResponse(path, filename=name)
 
     async def _events(self, request: Request) -> Response:
+        try:
+            self._check_source(request)
+        except Refusal as refusal:
+            return _failed(refusal.status, str(refusal))
         return StreamingResponse(self._stream(), media_type="text/event-stream")
 
     async def _stream(self) -> AsyncIterator[str]:
@@ -214,6 +219,11 @@ class Answers:
                 else:
                     yield _event(event)
 
+    def _check_source(self, request: Request) -> None:
+        """Raise `Refusal` if the tab that asks shows another video, which this address had before."""
+        if request.query_params.get("of", self._project.source) != self._project.source:
+            raise Refusal(403, "this address has another video now: load the page again to see it")
+
     def _number_in(self, request: Request, suffix: str | None) -> int:
         """Return the number of a frame in a path, such as `12.jpg`."""
         name = request.path_params["name"]
@@ -222,6 +232,13 @@ class Answers:
             raise Refusal(404, "there is nothing of this name")
         return self._project.check_frame(int(match[1]))
 
+    def _cached(self, request: Request, version: str, content: Callable[[], bytes]) -> Response:
+        """Answer with a picture of the video, which never changes."""
+        headers = {"ETag": f'"{self._project.source}-{version}"', **_LASTING}
+        if request.headers.get("if-none-match") == headers["ETag"]:
+            return Response(status_code=304, headers=headers)
+        return Response(content(), media_type="image/jpeg", headers=headers)
+
     def _etag(self, number: int) -> str:
         return f'"{self._project.mask_version(number)}"'
 
@@ -229,14 +246,6 @@ class Answers:
         """Return the answer after a change of the mask of a frame, and tell all tabs of it."""
         self._project.publish("masks", **{"from": number, "to": number + 1})
         return JSONResponse({"frame": number}, headers={"ETag": etag, **_made(revision)})
-
-
-def _cached(request: Request, version: str, kind: str, content: Callable[[], bytes]) -> Response:
-    """Answer with something that never changes."""
-    headers = {"ETag": f'"{version}"', **_LASTING}
-    if request.headers.get("if-none-match") == headers["ETag"]:
-        return Response(status_code=304, headers=headers)
-    return Response(content(), media_type=kind, headers=headers)
 
 
 def _failed(status: int, sentence: str) -> Response:

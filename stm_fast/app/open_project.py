@@ -37,7 +37,7 @@ class OpenProject:
 
     def __init__(self, project: Project, follower: Follower) -> None:
         self.project = project
-        self.pictures = Pictures(project.clip, project.out.root / ".thumbnails")
+        self.pictures = Pictures(project.clip, project.out.root / ".thumbnails", project.source)
         self.prompting = Prompting()
         self.jobs = Jobs(
             lambda job: project.publish("job", job=job.described()), lambda text: project.publish("notice", text=text)

@@ -1,6 +1,8 @@
 """Frames, thumbnails and masks as the page gets them: encoded, and cached."""
 
 import io
+import re
+import shutil
 from collections import OrderedDict
 from pathlib import Path
 from threading import Lock
@@ -10,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from stm_fast.app.refusal import Refusal
-from stm_fast.media.files import atomic_path
+from stm_fast.media.files import atomic_path, discard
 from stm_fast.media.frames import FrameSource
 
 THUMBNAIL_HEIGHT = 96
@@ -24,11 +26,13 @@ class Pictures:
 
     Args:
         clip: the video; it is read by one thread at a time.
-        folder: of the thumbnails, which stay on disk.
+        folder: of the thumbnails, which stay on disk; those of another video in it are deleted.
+        source: digest of the video.
     """
 
-    def __init__(self, clip: FrameSource, folder: Path) -> None:
-        self._clip, self._folder = clip, folder
+    def __init__(self, clip: FrameSource, folder: Path, source: str) -> None:
+        self._clip, self._folder = clip, folder / source
+        _delete_others(folder, source)
         self._reading, self._lock = Lock(), Lock()
         self._cache: OrderedDict[int, bytes] = OrderedDict()
         self._held = 0
@@ -103,6 +107,15 @@ def read_mask_png(content: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
             return np.array(image)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise Refusal(400, f"{wanted}, got something that cannot be read as one") from error
+
+
+def _delete_others(folder: Path, source: str) -> None:
+    """Delete the thumbnails of other videos, and those that earlier versions made of any video."""
+    for each in folder.glob("*"):
+        if re.fullmatch(r"[0-9]+\.jpg", each.name):
+            discard(each)
+        elif re.fullmatch("[0-9a-f]{16}", each.name) and each.name != source:
+            shutil.rmtree(each, ignore_errors=True)
 
 
 def _jpeg(image: Image.Image, quality: int) -> bytes:

@@ -21,7 +21,7 @@ from stm_fast.media.files import write_text
 from stm_fast.media.frames import FrameSource
 from stm_fast.media.masks import object_ids, read_mask
 from stm_fast.tracking.correction_files import MAX_OBJECT
-from stm_fast.tracking.inputs import identity, source_problem
+from stm_fast.tracking.inputs import identity, source_digest, source_problem
 from stm_fast.tracking.output import OutputFolder
 
 
@@ -41,6 +41,7 @@ class Project:
         events: that hear of changes.
 
     Attributes:
+        source: digest of the video, by which pictures of another one are told apart.
         revision: number of changes so far.
         objects: by id.
 
@@ -51,6 +52,7 @@ class Project:
     def __init__(self, clip: FrameSource, root: Path, events: Events) -> None:
         self.clip, self.out, self.events = clip, OutputFolder(root), events
         self.frames = clip.exact_count()
+        self.source = source_digest(clip)
         self.lock = RLock()
         _check_source(self.out, clip)
         adopt(self.out, clip)
@@ -71,6 +73,7 @@ class Project:
             height, width = self.clip.size
             return {
                 "video": Path(self.clip.path).name,
+                "source": self.source,
                 "frames": self.frames,
                 "height": height,
                 "width": width,
@@ -124,12 +127,12 @@ class Project:
             return shown[mask]
 
     def mask_version(self, number: int) -> str:
-        """Return a text that changes when the mask of a frame does."""
+        """Return a text that changes when the mask of a frame does, and that no other video has."""
         with self.lock:
             paths = [self.out.masks / f"{self.clip.name_of(number)}.png", *self.given.files(number)]
         stats = [f"{each.stat().st_mtime_ns:x}.{each.stat().st_size:x}" for each in paths if each.is_file()]
         kind = "-".join(stats) or "none"
-        return f"{number}-{kind}-{hash(tuple(sorted(self.objects))) & 0xFFFFFFFF:x}"
+        return f"{self.source}-{number}-{kind}-{hash(tuple(sorted(self.objects))) & 0xFFFFFFFF:x}"
 
     def not_followed(self) -> list[int]:
         """Return the numbers of the frames that were corrected since objects were followed there, ascending."""

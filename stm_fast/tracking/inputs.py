@@ -1,6 +1,7 @@
 """The inputs of a run, noted so that a run on other inputs does not resume it."""
 
 import hashlib
+import json
 from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,11 @@ def identity(
         "masks": {name: _of_mask(mask) for name, mask in masks.items()},
         "corrections": {name: _of_correction(given) for name, given in (corrections or {}).items()},
     }
+
+
+def source_digest(frames: FrameSource) -> str:
+    """Return a digest of where frames come from, which tells clips of the same name and shape apart."""
+    return _digest(json.dumps(identity(frames, {})["source"], sort_keys=True).encode())
 
 
 def _of_correction(given: GivenCorrection) -> str:

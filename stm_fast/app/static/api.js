@@ -16,11 +16,14 @@ const TRIES = 4;
 export class Api {
   /** Revision of the project that this tab has seen; changes are refused if there is a later one. */
   revision = 0;
+  /** Digest of the video that this tab shows. All addresses have it: the server, or the browser's cache, may have another by then. */
+  source = null;
   #queue = Promise.resolve();
 
   async project() {
     const project = await (await this.#request("GET", "project")).json();
     this.revision = project.revision;
+    this.source = project.source;
     return project;
   }
 
@@ -75,6 +78,12 @@ export class Api {
     return result;
   }
 
+  /** Return the address of something of this tab's video. */
+  address(path) {
+    const of = this.source === null ? "" : `${path.includes("?") ? "&" : "?"}of=${this.source}`;
+    return `/api/${path}${of}`;
+  }
+
   async #send(method, path, body) {
     const binary = body instanceof Blob;
     const headers = { "If-Match": String(this.revision) };
@@ -88,7 +97,7 @@ export class Api {
   async #request(method, path, options = {}) {
     let answer;
     try {
-      answer = await fetch(`/api/${path}`, { method, ...options });
+      answer = await fetch(this.address(path), { method, ...options });
     } catch {
       throw new ApiError("The server does not answer.", OFFLINE);
     }

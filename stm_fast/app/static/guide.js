@@ -3,8 +3,11 @@
 import { givenObjects } from "./edits.js";
 
 export function advice({ state, data, following, uncertain }) {
-  const { project, frame, job, tool, online, saveProblem } = state;
-  if (!online || saveProblem) return "The server does not answer. What you draw is kept here, and saved as soon as it is back.";
+  const { project, frame, job, tool, online, refusal, saveProblem } = state;
+  if (!online || saveProblem) {
+    const problem = refusal ? refusal[0].toUpperCase() + refusal.slice(1) : "The server does not answer";
+    return `${problem}. What you draw is kept here, and saved as soon as it is back.`;
+  }
   if (following) {
     const at = job.frame === null ? "" : ` Frame ${job.frame} is done.`;
     return `Following.${at} Stop (F) when a mask goes wrong, correct it, and follow again.`;

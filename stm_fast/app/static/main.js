@@ -68,6 +68,7 @@ async function start() {
     unsaved: 0,
     saveProblem: "",
     online: true,
+    refusal: "",
     timeline: 0,
     canUndo: false,
     canRedo: false,
@@ -75,9 +76,7 @@ async function start() {
   startTheme(store, $("theme-name"));
 
   const page = { api, store, notices, size };
-  // The browser keeps pictures for a while, and another video may have this address by then.
-  const of = encodeURIComponent(`${project.video} ${frames} ${size.width}x${size.height}`);
-  const pictures = new Pictures(api, (frame) => `frames/${frame}.jpg?of=${of}`, capacityFor(size));
+  const pictures = new Pictures(api, (frame) => `frames/${frame}.jpg`, capacityFor(size));
   page.masks = new Masks(api, size);
   page.data = new TimelineData(api, store, frames);
   page.refresh = () => refresh(page);
@@ -109,7 +108,7 @@ async function start() {
   addTools(page);
   page.pointer = new Pointer($("view"), { view: page.view, tool: () => page.tool(), say: (text) => ($("spoken").textContent = text) });
   const go = (frame) => page.leave(() => page.navigator.go(frame));
-  const thumbnails = new Pictures(api, (frame) => `thumbnails/${frame}.jpg?of=${of}`, MAX_THUMBNAILS);
+  const thumbnails = new Pictures(api, (frame) => `thumbnails/${frame}.jpg`, MAX_THUMBNAILS);
   new Timeline($("timeline"), { ...page, thumbnails, go });
   addActions(page);
 
@@ -117,7 +116,7 @@ async function start() {
   bindButtons(commands, $("view"));
   bindKeys(commands, { space: (down) => page.pointer.space(down) });
   showState(page, go);
-  listen(reactTo(page));
+  listen(api.address("events"), reactTo(page));
   page.data.load();
   page.navigator.go(project.first_masks[0] ?? 0);
 }

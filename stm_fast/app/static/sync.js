@@ -50,8 +50,10 @@ export function reactTo({ api, store, data, masks, navigator, notices, saver, re
 
   return {
     onEvent: (event) => seen[event.event]?.(event),
+    /** The server answers, but not with events: find out why. */
+    onRefused: () => api.json("project").catch(({ message }) => store.set({ refusal: message })),
     onOnline: (online) => {
-      store.set({ online });
+      store.set(online ? { online, refusal: "" } : { online });
       if (!online) lost = true;
       if (!online || !lost) return;
       lost = false;

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -93,11 +94,11 @@ def test_a_long_video_is_scrubbed(context: "sync_api.BrowserContext", server: Se
 
     def picture(route: "sync_api.Route") -> None:
         asked.append(route.request.url)
-        kind, name = route.request.url.split("/")[-2:]
+        kind, name = route.request.url.partition("?")[0].split("/")[-2:]
         route.fulfill(response=route.fetch(url=f"{server.root}api/{kind}/0.{name.partition('.')[2]}"))
 
     def timeline(route: "sync_api.Route") -> None:
-        begin, end = (int(part.partition("=")[2]) for part in route.request.url.partition("?")[2].split("&"))
+        begin, end = (int(each) for each in re.findall(r"(?:from|to)=([0-9]+)", route.request.url))
         unknown = [None] * (end - begin)
         row = {"1": [0.1 + 0.05 * np.sin(frame / 300) for frame in range(begin, end)]}
         body = {"from": begin, "to": end, "areas": row, "uncertainty": {"1": unknown}, "masked": [1] * (end - begin)}

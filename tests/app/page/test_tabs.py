@@ -1,6 +1,10 @@
 """Two tabs of one project: both see what either draws, and neither overwrites the other."""
 
+import re
+from pathlib import Path
+
 import pytest
+from PIL import Image, ImageOps
 
 from tests.app.page.conftest import Server, sync_api
 from tests.app.page.screen import Screen
@@ -66,4 +70,39 @@ def test_the_user_decides_between_strokes_on_the_same_object(screen: Screen, oth
     assert found[40, 55] == 1
     assert found[20, 55] == (1 if mine else 0)
     assert found[60, 55] == (0 if mine else 1)
+    assert not screen.errors + other.errors
+
+
+def brightness(screen: Screen) -> float:
+    """Return the mean brightness, 0 to 255, of the frame that is seen."""
+    script = """() => {
+        const canvas = document.getElementById("view");
+        const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+        const seen = data.filter((_, at) => at % 4 < 3 && data[at - (at % 4) + 3]);
+        return seen.reduce((sum, value) => sum + value, 0) / seen.length;
+    }"""
+    return float(screen.page.evaluate(script))
+
+
+def test_another_video_at_the_same_address_is_not_taken_for_the_first(
+    servers: list[Server], context: "sync_api.BrowserContext", clip: Path, tmp_path: Path
+) -> None:
+    """Of the same name, size and length: a new tab shows its own pictures, and the old tab does not draw into it."""
+    negative = tmp_path / "other" / clip.name
+    negative.mkdir(parents=True)
+    for path in clip.iterdir():
+        with Image.open(path) as image:
+            ImageOps.invert(image).save(negative / path.name)
+    screen = Screen.opened(context, servers[0].address)
+    before = brightness(screen)
+    servers[0].kill()
+    servers.append(Server(negative, tmp_path / "second", port=servers[0].port))
+    other = Screen.opened(context, servers[-1].address)
+    assert brightness(other) == pytest.approx(255 - before, abs=3)
+    screen.sees("#guide", re.compile("This address has another video now"))
+    screen.press("b")
+    screen.page.mouse.click(*screen.place((50, 40)))
+    screen.sees("#saved", "Not saved")
+    project = other.fetch("/api/project")
+    assert (project["objects"], project["first_masks"]) == ([], [])
     assert not screen.errors + other.errors
