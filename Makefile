@@ -121,10 +121,11 @@ $(VENV)/.bench: $(INSTALLED) requirements-bench.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-bench.txt
 	@touch $@
 
-check: install ## lint, formatting and types, of Python and C++
+check: install ## lint, formatting and types, of Python, C++ and JavaScript
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/oxlint stm_fast/app/static
 	$(BIN)/clang-format --dry-run --Werror $(SOURCES) benchmarks/read/*.cpp tests/csrc/*.cpp tests/csrc/*.h
 
 weights: install ## train the compact model from nothing, in runs/; takes hours and resumes where it stopped

@@ -81,7 +81,6 @@ export class Exports {
 }
 
 function size(bytes) {
-  if (bytes == null) return "";
   const units = ["bytes", "kB", "MB", "GB"];
   let at = 0;
   for (; bytes >= 1000 && at < units.length - 1; at++) bytes /= 1000;

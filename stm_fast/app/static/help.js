@@ -25,9 +25,10 @@ function rows(commands) {
   });
 }
 
-function section(title, rows) {
+/** Return a part of the sheet; its lines have keys and a name. */
+function section(title, lines) {
   const list = element("dl");
-  for (const [keys, name] of rows) {
+  for (const [keys, name] of lines) {
     const names = keys.map((key) => (key === "…" ? key : element("kbd", { textContent: key })));
     list.append(element("div", {}, element("dt", {}, ...names), element("dd", { textContent: name })));
   }

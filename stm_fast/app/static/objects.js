@@ -27,7 +27,7 @@ export class Objects {
     const { project } = this.store.state;
     const drafts = project.objects.filter(({ draft }) => draft);
     if (drafts.length) return this.store.set({ object: drafts[0].id });
-    const made = draft(project);
+    const made = newDraft(project);
     if (made.id > MAX_OBJECTS) return this.notices.show(`A project has at most ${MAX_OBJECTS} objects.`, "error");
     return this.store.set({ project: { ...project, objects: [...project.objects, made] }, object: made.id });
   }
@@ -104,11 +104,6 @@ export class Objects {
   }
 
   #row(id) {
-    const button = (className, run) => {
-      const made = element("button", { type: "button", className });
-      made.onclick = run;
-      return made;
-    };
     const pick = button("pick", () => this.store.set({ object: id }));
     const swatch = element("input", { type: "color" });
     swatch.onchange = () => this.#change(id, { colour: swatch.value });
@@ -121,6 +116,12 @@ export class Objects {
     remove.textContent = "×";
     return element("li", {}, pick, swatch, name, eye, remove);
   }
+}
+
+function button(className, run) {
+  const made = element("button", { type: "button", className });
+  made.onclick = run;
+  return made;
 }
 
 /** Show an object in its row; a name that is being typed is left alone. */
@@ -145,11 +146,11 @@ function fill(row, { id, name, colour, visible, draft: unsaved }, place, selecte
 
 /** Return the objects of a project with one to draw, if there is none yet. */
 export function withDraft(project) {
-  return project.objects.length ? project.objects : [draft(project)];
+  return project.objects.length ? project.objects : [newDraft(project)];
 }
 
 /** Return a new object. Ids of deleted ones are not used again: masks may still show them. */
-function draft({ objects, deleted }) {
+function newDraft({ objects, deleted }) {
   const id = Math.max(0, ...deleted, ...objects.map((object) => object.id)) + 1;
   return { id, name: `Object ${id}`, colour: COLOURS[(id - 1) % COLOURS.length], visible: true, draft: true };
 }

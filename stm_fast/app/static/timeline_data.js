@@ -11,7 +11,6 @@ export class TimelineData {
   #areas = new Map();
   #uncertainty = new Map();
   #outdated = null;
-  #timer = null;
   #doubts = { key: null, values: null };
 
   constructor(api, store, frames) {
@@ -45,11 +44,12 @@ export class TimelineData {
 
   /** Fetch frames from `from` to the one before `to` again, after a moment in which more may change. */
   refresh(from, to) {
-    const known = this.#outdated ?? { from, to };
-    this.#outdated = { from: Math.min(known.from, from), to: Math.max(known.to, to) };
-    this.#timer ??= setTimeout(async () => {
+    const known = this.#outdated;
+    this.#outdated = known ? { from: Math.min(known.from, from), to: Math.max(known.to, to) } : { from, to };
+    if (known) return;
+    setTimeout(async () => {
       const { from: begin, to: end } = this.#outdated;
-      this.#outdated = this.#timer = null;
+      this.#outdated = null;
       for (let at = begin; at < end; at += PART) await this.#fetch(at, Math.min(this.frames, end, at + PART));
     }, REFRESH_MS);
   }
