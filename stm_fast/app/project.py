@@ -299,13 +299,19 @@ class Project:
 
 
 def _read(path: Path) -> tuple[int, dict[int, ProjectObject], set[int]]:
-    """Read the revision, the objects and the ids of deleted ones; of a new project there are none."""
+    """Read the revision, the objects and the ids of deleted ones; of a new project there are none.
+
+    Ids that no object can have, which earlier versions noted, are left out: 255 is void in most masks.
+    """
     if not path.exists():
         return 1, {}, set()
     try:
         noted = json.loads(path.read_text(encoding="utf-8"))
         objects = {int(each): ProjectObject(**found) for each, found in noted["objects"].items()}
-        return int(noted["revision"]) + 1, objects, {int(each) for each in noted["deleted"]}
+        deleted = {int(each) for each in noted["deleted"]}
+        possible = range(1, MAX_OBJECT + 1)
+        objects = {each: found for each, found in objects.items() if each in possible}
+        return int(noted["revision"]) + 1, objects, deleted.intersection(possible)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise MediaError(f"{path} is damaged ({error}): delete it, and objects get new names and colours") from error
 

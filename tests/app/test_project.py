@@ -1,5 +1,6 @@
 """What is drawn: where it goes, who may change it, and that it is there when the server is not."""
 
+import json
 from contextlib import contextmanager
 
 import numpy as np
@@ -154,6 +155,18 @@ class TestObjects:
             assert tab.send("DELETE", "/api/objects/1").status_code == 200
         with opened(options=TrackOptions(void=255)) as tab:
             assert tab.look()["corrections"] == {"0": [1]}
+
+    def test_ids_that_no_object_can_have_are_left_out(self, opened, truth, project):
+        with opened() as tab:
+            tab.draw(0, truth[0])
+        noted = json.loads((project / "project.json").read_text())
+        noted["objects"] |= {each: {"name": "void", "colour": "#ffffff", "visible": True} for each in ("255", "300")}
+        (project / "project.json").write_text(json.dumps(noted | {"deleted": [0, 255]}))
+        with opened() as tab:
+            found = tab.look()
+            assert [each["id"] for each in found["objects"]] == [1, 2]
+            assert found["deleted"] == []
+            np.testing.assert_array_equal(tab.mask(0), truth[0])
 
     def test_before_anything_was_followed_it_leaves_nothing(self, tab, truth, project):
         tab.draw(0, np.where(truth[0] == 2, 2, 0))

@@ -123,12 +123,15 @@ async function start() {
 
 /** Fetch the project; objects that are not drawn yet stay. */
 async function refresh({ api, store }) {
+  const { job } = store.state;
   const project = await api.project();
   const ids = new Set(project.objects.map(({ id }) => id));
   const drafts = store.state.project.objects.filter((object) => object.draft && !ids.has(object.id));
   const objects = withDraft({ ...project, objects: [...project.objects, ...drafts] });
   const known = objects.some(({ id }) => id === store.state.object);
   store.set({ project: { ...project, objects }, object: known ? store.state.object : objects[0].id });
+  // What an event has told in the meantime is newer.
+  if (store.state.job === job) store.set({ job: project.job });
 }
 
 function addTools(page) {

@@ -23,9 +23,7 @@ export function reactTo({ api, store, data, masks, navigator, notices, saver, re
     if (shown >= from && shown < to) navigator.reload();
   }
 
-  function seeJob({ job }) {
-    const before = store.state.job;
-    store.set({ job });
+  function seeJob(job, before) {
     if (!job || job.kind !== "follow" || before?.state === job.state || job.state === "running") return;
     if (job.state === "failed") notices.show(job.error, "error");
     if (job.state === "done") notices.show(`Followed for ${job.done} frames.`);
@@ -40,10 +38,16 @@ export function reactTo({ api, store, data, masks, navigator, notices, saver, re
     }, REFRESH_MS);
   }
 
+  let lastJob = store.state.job;
+  store.watch(["job"], ({ job }) => {
+    seeJob(job, lastJob);
+    lastJob = job;
+  });
+
   const seen = {
     frame: seeFrame,
     masks: seeMasks,
-    job: seeJob,
+    job: ({ job }) => store.set({ job }),
     project: seeProject,
     notice: ({ text }) => notices.show(text),
   };
@@ -57,7 +61,7 @@ export function reactTo({ api, store, data, masks, navigator, notices, saver, re
       if (!online) lost = true;
       if (!online || !lost) return;
       lost = false;
-      api.inTurn(refresh).then(() => store.set({ job: store.state.project.job }), () => {});
+      api.inTurn(refresh).catch(() => {});
       masks.changed(0, store.state.last + 1);
       navigator.reload();
       data.load();

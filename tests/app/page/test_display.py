@@ -104,7 +104,7 @@ def test_a_long_video_is_scrubbed(context: "sync_api.BrowserContext", server: Se
         body = {"from": begin, "to": end, "areas": row, "uncertainty": {"1": unknown}, "masked": [1] * (end - begin)}
         route.fulfill(body=json.dumps(body), content_type="application/json")
 
-    screen.page.route("**/api/project", project)
+    screen.page.route("**/api/project*", project)
     screen.page.route("**/api/timeline?*", timeline)
     for kind in ("frames", "thumbnails", "masks"):
         screen.page.route(f"**/api/{kind}/*", picture)

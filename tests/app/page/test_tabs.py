@@ -1,5 +1,6 @@
 """Two tabs of one project: both see what either draws, and neither overwrites the other."""
 
+import json
 import re
 from pathlib import Path
 
@@ -20,7 +21,7 @@ def other(context: "sync_api.BrowserContext", screen: Screen, server: Server) ->
 
 def hold_events(screen: Screen) -> None:
     """Open the page again, without events: a tab that has not heard yet of what others do."""
-    screen.page.route("**/api/events", lambda route: route.abort())
+    screen.page.route("**/api/events*", lambda route: route.abort())
     screen.page.reload()
     screen.shows(0)
 
@@ -71,6 +72,25 @@ def test_the_user_decides_between_strokes_on_the_same_object(screen: Screen, oth
     assert found[20, 55] == (1 if mine else 0)
     assert found[60, 55] == (0 if mine else 1)
     assert not screen.errors + other.errors
+
+
+def test_a_job_that_ended_before_the_tab_heard_of_it(context: "sync_api.BrowserContext", server: Server) -> None:
+    """It is running when the page asks first; the events, which begin later, do not tell of its end."""
+    screen = Screen(context)
+    running = {"kind": "follow", "state": "running", "done": 1, "total": 9, "per_second": 0, "error": None, "frame": 0}
+    asked = []
+
+    def project(route: "sync_api.Route") -> None:
+        asked.append(route.request.url)
+        answer = route.fetch()
+        job = running if len(asked) == 1 else running | {"state": "done"}
+        route.fulfill(response=answer, body=json.dumps(answer.json() | {"job": job}))
+
+    screen.page.route("**/api/project*", project)
+    screen.page.goto(server.address)
+    screen.sees("#notices", re.compile("Followed for 1 frames"))
+    screen.sees("#follow", re.compile("Follow forward"))
+    screen.page.unroute_all(behavior="ignoreErrors")
 
 
 def brightness(screen: Screen) -> float:
