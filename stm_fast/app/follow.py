@@ -50,7 +50,7 @@ class Follower:
         """Follow objects as planned; what is found is on disk and told to all tabs at once.
 
         Raises:
-            KeyboardInterrupt: the job was stopped; going on is exact.
+            KeyboardInterrupt: the job was stopped; a later one resumes to the same masks.
             StmFastError: the results cannot be continued, or a frame or mask cannot be read.
             OSError: a file cannot be written.
         """
@@ -98,6 +98,7 @@ class Follower:
                 resume=has_masks,
                 overwrite=not has_masks,  # a run may have ended before its first mask
                 overlay=None,
+                sheet=False,  # so that frames before the state are not read again
                 checkpoint_every=self._checkpoint_every,
                 settings={"input": str(project.clip.path), "mask": str(project.given.first_folder)},
                 each=each,

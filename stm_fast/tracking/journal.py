@@ -54,6 +54,21 @@ class Journal:
         self._file.write(json.dumps(self._lines[frame.name]) + "\n")
         self._file.flush()
 
+    def keep(self, name: str, index: int) -> list[int] | None:
+        """Keep the line that an earlier run wrote of a frame.
+
+        Args:
+            name: of the frame.
+            index: its number in the clip.
+
+        Returns:
+            The ids of its objects; None if there is no line.
+        """
+        if (line := self._lines.get(name)) is None:
+            return None
+        self._order[name] = index
+        return [int(found) for found in line["objects"]]
+
     def uncertainty(self) -> dict[str, dict[str, float]]:
         """Return the uncertainty of each object by frame, if it is known, in the order of the clip."""
         found: dict[str, dict[str, float]] = {}

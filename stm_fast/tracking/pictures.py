@@ -25,14 +25,26 @@ class Pictures:
         clip: the clip.
         overlay: how the overlay is drawn; None for no overlay.
         passes: numbers of the frames of each pass.
+        sheet: whether to draw the contact sheet.
+
+    Attributes:
+        draws: whether there is anything to draw.
     """
 
     def __init__(
-        self, folder: OutputFolder, clip: FrameSource, overlay: Overlay | None, passes: Sequence[range]
+        self,
+        folder: OutputFolder,
+        clip: FrameSource,
+        overlay: Overlay | None,
+        passes: Sequence[range],
+        *,
+        sheet: bool = True,
     ) -> None:
+        self.draws = sheet or overlay is not None
         self._folder = folder
         self._clip = clip
         self._overlay = overlay
+        self._has_sheet = sheet
         self._shown = _ascending(passes)
         self._in_order = len(passes) == 1 and passes[0].step > 0
         self._sheet = ContactSheet(opacity=(overlay or Overlay()).opacity)
@@ -64,7 +76,7 @@ class Pictures:
             MediaError: a frame or a mask cannot be read.
             OSError: the overlay cannot be written.
         """
-        if self._in_order:
+        if self._in_order or not self.draws:
             return
         self._open()
         for frame in revisit(self._clip.select(self._shown), self._shown, mask):
@@ -91,7 +103,8 @@ class Pictures:
     def _draw(self, frame: TrackedFrame, objects: Sequence[int]) -> None:
         if self._video:
             self._video.write(frame, objects)
-        self._sheet.add(frame.name, frame.image, frame.mask)
+        if self._has_sheet:
+            self._sheet.add(frame.name, frame.image, frame.mask)
 
 
 def _ascending(passes: Sequence[range]) -> range:

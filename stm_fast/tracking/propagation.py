@@ -121,6 +121,7 @@ def propagate(
     *,
     numbers: Iterable[int] | None = None,
     earlier: Earlier | None = None,
+    begin: int = 0,
     soft: int | None = None,
 ) -> Corrected:
     """Segment frames in the order in which they come.
@@ -139,6 +140,7 @@ def propagate(
         prompts: that show the objects.
         numbers: of the frames in the clip; None for 0, 1, 2 and so on.
         earlier: what an earlier run has done.
+        begin: position of the first of the frames, up to the restored one.
         soft: bits of the probabilities that frames have, 8 or 16; None for none.
 
     Yields:
@@ -153,7 +155,9 @@ def propagate(
     if restored is None:
         segmenter.clear()
     recalling = earlier is not None
-    for position, (index, frame) in enumerate(zip(count() if numbers is None else numbers, frames, strict=False)):
+    for position, (index, frame) in enumerate(
+        zip(count() if numbers is None else numbers, frames, strict=False), begin
+    ):
         new = prompts.new_objects(frame)
         known = _known_mask(earlier, position, frame.name) if earlier is not None and recalling else None
         recalling = known is not None
@@ -168,7 +172,7 @@ def propagate(
             if restored is None:
                 corrected = _recall(segmenter, frame.image, known, new, given)
             elif new is not None:
-                _check_followed(new, segmenter.objects, frame.name)
+                check_followed(new, segmenter.objects, frame.name)
             if given is not None and position == restored and earlier is not None and earlier.uncorrected:
                 corrected = _correct(segmenter, frame.image, given)
             if corrected is not None:
@@ -202,7 +206,7 @@ def revisit(
     """
     for index, frame in zip(numbers, frames, strict=False):
         if (known := mask(frame.name)) is None:
-            raise _missing(frame.name)
+            raise missing_mask(frame.name)
         yield _kept(index, frame, known)
 
 
@@ -212,11 +216,12 @@ def _known_mask(earlier: Earlier, position: int, name: str) -> NDArray[np.uint8]
         return None
     known = earlier.mask(name)
     if known is None and earlier.restored is not None:
-        raise _missing(name)
+        raise missing_mask(name)
     return known
 
 
-def _missing(name: str) -> MediaError:
+def missing_mask(name: str) -> MediaError:
+    """Return the error that a mask is not on disk though an earlier run made it."""
     return MediaError(
         f"the mask of frame {name} is missing though masks after it are there: put it back, or start the run again"
     )
@@ -274,7 +279,14 @@ def _tracked(index: int, frame: Frame, found: Segmentation | None, soft: int | N
     return TrackedFrame(index, frame.name, frame.image, mask, found.objects, uncertainty, frame.time, soft=planes)
 
 
-def _check_followed(new: Mask, followed: Collection[int], name: str) -> None:
+def check_followed(new: Mask, followed: Collection[int], name: str) -> None:
+    """Raise `MediaError` if a mask adds an object before the restored frame that is not followed.
+
+    Args:
+        new: the mask.
+        followed: ids of the objects that are followed.
+        name: of the frame of the mask.
+    """
     if missing := set(np.unique(np.asarray(new)).tolist()) - {0, *followed}:
         raise MediaError(
             f"the mask that is given for frame {name} shows objects {', '.join(map(str, sorted(missing)))}, which the "

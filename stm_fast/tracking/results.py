@@ -20,7 +20,7 @@ from stm_fast.tracking.journal import Journal
 from stm_fast.tracking.output import OutputFolder
 from stm_fast.tracking.overlay import Overlay
 from stm_fast.tracking.pictures import Pictures
-from stm_fast.tracking.propagation import TrackedFrame
+from stm_fast.tracking.propagation import TrackedFrame, missing_mask
 from stm_fast.tracking.route import FORWARD
 from stm_fast.tracking.soft import check_soft_masks, write_soft_masks
 from stm_fast.tracking.state_file import Place, StateFile
@@ -41,6 +41,7 @@ class Results:
         resume: continue with the masks that are there.
         soft: whether the frames have soft masks, which are written too.
         overlay: how the overlay is drawn; None for no overlay.
+        sheet: whether to draw the contact sheet.
         checkpoint_every: seconds between two run states; 0 for none.
         keep_states: number of run states that stay after the end.
         passes: numbers of the frames of each pass; by default all frames, forward.
@@ -53,6 +54,7 @@ class Results:
         uncorrected: whether that frame has a correction which its state lacks.
         whole: whether all masks of the pass are on disk.
         frames: number of frames written, or kept from an earlier run.
+        objects: ids of the objects in them.
         summary: of the run, once the block has ended.
     """
 
@@ -67,6 +69,7 @@ class Results:
         resume: bool = False,
         soft: bool = False,
         overlay: Overlay | None = None,
+        sheet: bool = True,
         checkpoint_every: float = 0.0,
         keep_states: int = 0,
         passes: Sequence[range] = FORWARD,
@@ -87,8 +90,8 @@ class Results:
         self._soft = soft
         self._passes, self._done = passes, set(done)
         self._state_file = StateFile(folder.run_state, checkpoint_every, keep_states)
-        self._pictures = Pictures(folder, frames, overlay, passes)
-        self._objects: set[int] = set()
+        self._pictures = Pictures(folder, frames, overlay, passes, sheet=sheet)
+        self.objects: set[int] = set()
         self._resumed = 0
         self._turn = self._position = 0
 
@@ -134,6 +137,40 @@ class Results:
             self._state_file.save_if_due(self._segmenter, self._place(frame), at_once=True)
         self._position += 1
 
+    @property
+    def unread(self) -> int:
+        """Number of frames at the beginning of the pass that need not be read: `keep` takes them.
+
+        The segmenter's state is of a later frame, or all masks of the pass are on disk; and no picture shows them.
+        """
+        if self._pictures.draws:
+            return 0
+        numbers = self._ending(self._passes[self._turn]) if self.whole else None
+        return (self.restored or 0) if numbers is None else len(numbers)
+
+    def keep(self, name: str, index: int) -> None:
+        """Take the next frame of the pass with the mask that an earlier run made of it, without the frame itself.
+
+        Args:
+            name: of the frame.
+            index: its number in the clip.
+
+        Raises:
+            MediaError: there is no such mask, or it cannot be read.
+        """
+        if not self.has_mask(name):
+            raise missing_mask(name)
+        if self._turn == 0 or self._position:  # the first pass has the first frame of the second one
+            objects = self._journal.keep(name, index)
+            if objects is None and (mask := self._read(name)) is not None:
+                image = np.zeros((0, 0, 3), np.uint8)
+                objects = list(object_ids(mask))
+                self._journal.note(TrackedFrame(index, name, image, mask, tuple(objects), {}, None, resumed=True))
+            self.objects.update(objects or ())
+            self.frames += 1
+            self._resumed += 1
+        self._position += 1
+
     def mask(self, name: str) -> NDArray[np.uint8] | None:
         """Return the mask that an earlier run made of a frame; None if there is none.
 
@@ -171,8 +208,8 @@ class Results:
         if not frame.resumed:
             self._state_file.save_if_due(self._segmenter, self._place(frame))
         self._position += 1
-        self._objects.update(frame.objects)
-        self._pictures.add(frame, sorted(self._objects))
+        self.objects.update(frame.objects)
+        self._pictures.add(frame, sorted(self.objects))
         self.frames += 1
         self._resumed += frame.resumed
 
@@ -183,7 +220,7 @@ class Results:
             MediaError: a frame or a mask cannot be read.
             OSError: a file cannot be written.
         """
-        self._pictures.finish(self._read, sorted(self._objects))
+        self._pictures.finish(self._read, sorted(self.objects))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -211,13 +248,19 @@ class Results:
 
     def _has_all(self, numbers: range) -> bool:
         """Return whether all masks of a pass are on disk; False if the length of the clip is not known for certain."""
-        count = self._frames.count
-        if numbers.stop == sys.maxsize:
-            if count is None or self._frames.name_of(count) is not None:
-                return False
-            numbers = range(numbers.start, count, numbers.step)
-        names = (self._frames.name_of(number) for number in numbers)
+        if (known := self._ending(numbers)) is None:
+            return False
+        names = (self._frames.name_of(number) for number in known)
         return all(name is not None and self._path(name).exists() for name in names)
+
+    def _ending(self, numbers: range) -> range | None:
+        """Return the numbers of a pass up to the end of the clip; None if its length is not known for certain."""
+        if numbers.stop != sys.maxsize:
+            return numbers
+        count = self._frames.count
+        if count is None or self._frames.name_of(count) is not None:
+            return None
+        return range(numbers.start, count, numbers.step)
 
     def _notice_strays(self) -> None:
         """Give a notice of masks of an earlier run without a frame."""
@@ -238,7 +281,7 @@ class Results:
         stages = dict(self._segmenter.timings)
         return RunSummary(
             frames=self.frames,
-            objects=sorted(self._objects),
+            objects=sorted(self.objects),
             complete=complete,
             resumed_frames=self._resumed,
             seconds=stages | {"media": seconds - sum(stages.values()), "total": seconds},

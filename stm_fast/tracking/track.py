@@ -7,6 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from stm_fast.errors import ArgumentError, MediaError
 from stm_fast.inference.objects import Mask
 from stm_fast.inference.segmenter import Segmenter
@@ -21,7 +23,7 @@ from stm_fast.tracking.options import TrackOptions, memory_limit_by_its_name
 from stm_fast.tracking.output import OutputFolder
 from stm_fast.tracking.overlay import Overlay
 from stm_fast.tracking.prompts import PromptReader
-from stm_fast.tracking.propagation import Corrected, TrackedFrame, propagate, revisit
+from stm_fast.tracking.propagation import Corrected, TrackedFrame, check_followed, propagate, revisit
 from stm_fast.tracking.redo import prepare
 from stm_fast.tracking.results import Results
 from stm_fast.tracking.route import Route
@@ -132,6 +134,7 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
         resume: bool = False,
         overwrite: bool = False,
         overlay: Overlay | None = Overlay(),  # noqa: B008 - it is immutable
+        sheet: bool = True,
         checkpoint_every: float = 120.0,
         keep_states: int = 0,
         settings: Mapping[str, object] | None = None,
@@ -153,6 +156,8 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
             resume: continue an interrupted run.
             overwrite: replace the results of an earlier run.
             overlay: how `overlay.mp4` is drawn, and how strong the tint over objects is; None for no video.
+            sheet: whether to draw `contact_sheet.png`. A run that draws neither picture resumes from its state without
+                reading earlier frames.
             checkpoint_every: seconds between two run states on disk, from which a killed run resumes to the same
                 masks; 0 for none.
             keep_states: number of run states that stay on disk, spread over the video, so that a run with other
@@ -207,6 +212,7 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
                 resume=resume,
                 soft=self._options.soft is not None,
                 overlay=overlay,
+                sheet=sheet,
                 checkpoint_every=checkpoint_every,
                 keep_states=keep_states,
                 passes=self._given.passes,
@@ -239,10 +245,14 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
                 if results and turn != results.turns[0]:
                     results.begin_pass(turn)
                 reader = self._given.reader(turn, self.frames, colours)
-                steps = self._steps_of(numbers, reader, results)
-                place = -1
+                begin = results.unread if results else 0
+                if results:
+                    self._keep(numbers[:begin], reader, results, advance)
+                    found_any = found_any or bool(results.objects)
+                steps = self._steps_of(numbers, begin, reader, results)
+                place = begin - 1
                 with closing(steps):
-                    for place, frame in enumerate(steps):
+                    for place, frame in enumerate(steps, begin):
                         if (found := self._called_back(frame, place, results)) is not None:
                             frame = steps.send(found)
                         if turn and not place:
@@ -267,12 +277,27 @@ class Track(Generator[TrackedFrame, "Correction | Mask | None", None]):
         if not found_any:
             notice("no mask and no correction showed an object: nothing was segmented")
 
-    def _steps_of(self, numbers: range, reader: PromptReader, results: Results | None) -> Corrected:
-        """Yield the frames of a pass."""
+    def _keep(self, numbers: range, reader: PromptReader, results: Results, advance: Callable[[], object]) -> None:
+        """Take the frames at the beginning of a pass that need not be read."""
+        for number in numbers:
+            frame = Frame(self.frames.name_of(number) or "", np.zeros((0, 0, 3), np.uint8))
+            new = reader.new_objects(frame)
+            if new is not None and not results.whole:
+                check_followed(new, self.segmenter.objects, frame.name)
+            reader.correction(frame, ())
+            results.keep(frame.name, number)
+            self.frames_saved = results.frames
+            advance()
+
+    def _steps_of(self, numbers: range, begin: int, reader: PromptReader, results: Results | None) -> Corrected:
+        """Yield the frames of a pass from a position on."""
+        if results is not None and results.whole and begin:
+            return
+        numbers = numbers[begin:]
         frames = self.frames.select(numbers)
         if results is None or not results.whole:
             yield from propagate(
-                self.segmenter, frames, reader, numbers=numbers, earlier=results, soft=self._options.soft
+                self.segmenter, frames, reader, numbers=numbers, earlier=results, begin=begin, soft=self._options.soft
             )
             return
         for frame in revisit(frames, numbers, results.mask):

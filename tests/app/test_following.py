@@ -1,5 +1,6 @@
 """Following objects: what the page does is what `stm-fast segment` does, and either continues the other."""
 
+import json
 from threading import Event
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 
 from stm_fast.app.timeline import Timeline
 from stm_fast.errors import StmFastError
+from stm_fast.media.frames import FrameSource
 from stm_fast.media.masks import read_mask
 from stm_fast.models.compact import compact_stm
 from stm_fast.tracking.correction import Correction
@@ -265,3 +267,80 @@ def test_options_of_the_results_are_kept(opened, truth, project, clip, model):
         opened(options=TrackOptions(memory_every=4)),
     ):
         pass
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """The names of the frames that are read of any clip, the first one left out: it identifies a clip of images."""
+    names = []
+    plain = FrameSource._checked
+
+    def noting(self, frames):
+        for frame in plain(self, frames):
+            if frame.name != self.first_name:
+                names.append(frame.name)
+            yield frame
+
+    monkeypatch.setattr(FrameSource, "_checked", noting)
+    return names
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_going_on_reads_no_frame_before_the_last_one(opened, noise, project, unsteady, segment, read):
+    video, mask = noise
+    moved = np.roll(mask, 6, 1)
+    with opened(video, network=unsteady) as tab:
+        tab.draw(0, mask)
+        tab.follow(count=4)
+        assert read == ["1", "2", "3"]
+        read.clear()
+        assert tab.follow(count=2)["done"] == 2
+        assert read == ["3", "4", "5"]
+        read.clear()
+        tab.draw(5, moved)
+    with opened(video, network=unsteady) as tab:  # a later session
+        assert tab.follow()["done"] == 3  # the corrected frame, and two new ones
+        assert read == ["5", "6", "7"]
+        areas = tab.http.get("/api/timeline?from=0&to=8").json()["areas"]["1"]
+    expected = segment(video, mask, {5: moved})
+    assert_equal(masks_in(project), expected)
+    assert areas == [pytest.approx((each == 1).mean(), abs=1e-6) for each in expected.values()]
+    summary = noted(project)
+    assert (summary["complete"], summary["frames"], summary["resumed_frames"]) == (True, 8, 5)
+    assert summary["objects"] == [1, 2]
+    assert [json.loads(line)["frame"] for line in (project / "frames.jsonl").read_text().splitlines()] == [*"01234567"]
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_both_directions_are_finished_without_reading_them_again(opened, noise, project, unsteady, segment, read):
+    video, mask = noise
+    with opened(video, network=unsteady) as tab:
+        tab.draw(4, mask)
+        tab.follow(4, "forward", 3)
+        tab.follow(4, "backward", 2)
+        read.clear()
+        assert tab.follow(4, "forward")["done"] == 1
+        assert read == ["6", "7"]
+        read.clear()
+        tab.follow(4, "backward")
+        assert read == ["2", "1"]  # and frame 0
+    assert_equal(masks_in(project), segment(video, first_masks(project / "same", n4=mask), None, direction="both"))
+    summary = noted(project)
+    assert (summary["complete"], summary["frames"]) == (True, 8)
+
+
+def test_a_mask_that_is_lost_before_the_last_one_is_told_of(tab, truth, project):
+    tab.draw(0, truth[0])
+    tab.follow(count=4)
+    (project / "masks" / "1.png").unlink()
+    assert "the mask of frame 1 is missing though masks after it are there" in tab.follow()["error"]
+
+
+def test_lines_of_the_journal_that_are_lost_are_made_anew(tab, truth, project):
+    tab.draw(0, truth[0])
+    tab.follow(count=4)
+    (project / "frames.jsonl").unlink()
+    assert tab.follow(count=1)["done"] == 1
+    lines = [json.loads(line) for line in (project / "frames.jsonl").read_text().splitlines() if line]
+    assert [line["frame"] for line in lines] == [*"01234"]
+    assert lines[0]["objects"]["1"]["area"] == int((truth[0] == 1).sum())
