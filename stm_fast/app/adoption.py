@@ -13,10 +13,23 @@ from stm_fast.media.files import atomic_path, write_text
 from stm_fast.media.frames import FrameSource
 from stm_fast.media.images import has_images
 from stm_fast.media.masks import object_ids, read_mask, write_mask
-from stm_fast.tracking.correction_files import CorrectionFile
-from stm_fast.tracking.inputs import identity
+from stm_fast.tracking.correction_files import MAX_OBJECT, CorrectionFile
+from stm_fast.tracking.inputs import identity, source_problem
 from stm_fast.tracking.output import OutputFolder
 from stm_fast.tracking.prompts import find_prompts
+
+
+def check_source(out: OutputFolder, clip: FrameSource) -> None:
+    """Raise `MediaError` if the results that are there were made of another video."""
+    noted = read_summary(out).get("inputs")
+    if isinstance(noted, dict) and noted and (problem := source_problem(noted, identity(clip, {}))):
+        raise MediaError(f"{problem}: give the same video, or choose another folder than {out.root}")
+
+
+def objects_followed(out: OutputFolder) -> set[int]:
+    """Return the ids of the objects that a run followed, as far as it noted them."""
+    found = read_summary(out).get("objects")
+    return {each for each in found or () if isinstance(each, int) and 1 <= each <= MAX_OBJECT}
 
 
 def adopt(out: OutputFolder, clip: FrameSource) -> None:

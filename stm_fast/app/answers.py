@@ -259,7 +259,7 @@ def _made(revision: int) -> dict[str, str]:
 
 
 def _revision(request: Request) -> int:
-    """Return the revision that the one who asks has seen."""
+    """Return the revision that the tab which asks has seen."""
     given = request.headers.get("if-match", "").strip('"')
     if not re.fullmatch("[0-9]{1,15}", given):
         raise Refusal(428, "a change needs the header If-Match with the revision that it was made for")

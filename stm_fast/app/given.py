@@ -103,7 +103,7 @@ class GivenMasks:
         return found
 
     def paint(self, number: int, result: Ids | None) -> Ids | None:
-        """Return a frame's mask as it is to be: what is given, over what was found.
+        """Return a frame's mask: what is given, over what was found.
 
         Args:
             number: of the frame.

@@ -1,6 +1,5 @@
 """A project: the folder of results, what the user gave for it, and how its objects are shown."""
 
-import json
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,23 +9,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stm_fast.app.adoption import adopt, read_summary
+from stm_fast.app.adoption import adopt, check_source, objects_followed
 from stm_fast.app.events import Events
 from stm_fast.app.given import GivenMasks, Ids
 from stm_fast.app.objects import ProjectObject, check_id
+from stm_fast.app.project_file import Noted, read_project, write_project
 from stm_fast.app.refusal import Refusal
 from stm_fast.app.timeline import Timeline
 from stm_fast.errors import MediaError
-from stm_fast.media.files import write_text
 from stm_fast.media.frames import FrameSource
 from stm_fast.media.masks import object_ids, read_mask
-from stm_fast.tracking.correction_files import MAX_OBJECT
-from stm_fast.tracking.inputs import identity, source_digest, source_problem
+from stm_fast.tracking.inputs import source_digest
 from stm_fast.tracking.output import OutputFolder
 
 
 class Stale(Refusal):
-    """The project was changed since the one that asks has seen it."""
+    """A change was made for an earlier revision of the project."""
 
     def __init__(self) -> None:
         super().__init__(412, "another tab changed the project: look at it, and try again")
@@ -54,13 +52,14 @@ class Project:
         self.frames = clip.exact_count()
         self.source = source_digest(clip)
         self.lock = RLock()
-        _check_source(self.out, clip)
+        check_source(self.out, clip)
         adopt(self.out, clip)
         self.given = GivenMasks(root, clip)
         self.timeline = Timeline(self.out, clip)
         self._file = root / "project.json"
-        self.revision, self.objects, self._deleted = _read(self._file)
-        seen = self.given.objects() | _objects_of(self.out)
+        noted = read_project(self._file)
+        self.revision, self.objects, self._deleted = noted.revision + 1, noted.objects, noted.deleted
+        seen = self.given.objects() | objects_followed(self.out)
         for object_id in sorted(seen - self.objects.keys() - self._deleted):
             self.objects[object_id] = ProjectObject.new(object_id)
         for number in {*self.given.first, *self.given.corrected}:
@@ -117,7 +116,7 @@ class Project:
             self.publish("project")
 
     def mask(self, number: int) -> Ids | None:
-        """Return the mask of a frame as it is to be, with objects that were not deleted; None for none."""
+        """Return the mask of a frame: what was given over what was found, without deleted objects; None for none."""
         with self.lock:
             mask = self.given.paint(number, self._result(number))
             if mask is None:
@@ -202,7 +201,8 @@ class Project:
         Raises:
             Refusal: there is no such object.
         """
-        self.known(check_id(object_id))
+        if check_id(object_id) not in self.objects:
+            raise Refusal(404, f"there is no object {object_id}")
         for number in self.given.corrected:
             if object_id in self.given.corrected_objects(number):
                 self.given.forget_correction(number, [object_id])
@@ -221,16 +221,10 @@ class Project:
         for number in {*self.given.first, *self.given.corrected}:
             self._note_given(number)
 
-    def add_object(self, object_id: int) -> ProjectObject:
-        """Return an object, which is new if there is none of this id; called while changing."""
+    def add_object(self, object_id: int) -> None:
+        """Add an object, unless there is one of this id; called while changing."""
         self._deleted.discard(check_id(object_id))
-        return self.objects.setdefault(object_id, ProjectObject.new(object_id))
-
-    def known(self, object_id: int) -> ProjectObject:
-        """Return an object; raise `Refusal` if there is none of this id."""
-        if object_id not in self.objects:
-            raise Refusal(404, f"there is no object {object_id}")
-        return self.objects[object_id]
+        self.objects.setdefault(object_id, ProjectObject.new(object_id))
 
     def _is_newer(self, number: int) -> bool:
         """Return whether the correction of a frame is newer than the mask that was found."""
@@ -289,47 +283,8 @@ class Project:
         self.timeline.give(number, mask, objects)
 
     def _save(self) -> None:
-        noted = {
-            "video": str(self.clip.path),
-            "revision": self.revision,
-            "objects": {str(each): found.described() for each, found in sorted(self.objects.items())},
-            "deleted": sorted(self._deleted),
-        }
-        write_text(self._file, json.dumps(noted, indent=2, ensure_ascii=False) + "\n")
-
-
-def _read(path: Path) -> tuple[int, dict[int, ProjectObject], set[int]]:
-    """Read the revision, the objects and the ids of deleted ones; of a new project there are none.
-
-    Ids that no object can have, which earlier versions noted, are left out: 255 is void in most masks.
-    """
-    if not path.exists():
-        return 1, {}, set()
-    try:
-        noted = json.loads(path.read_text(encoding="utf-8"))
-        objects = {int(each): ProjectObject(**found) for each, found in noted["objects"].items()}
-        deleted = {int(each) for each in noted["deleted"]}
-        possible = range(1, MAX_OBJECT + 1)
-        objects = {each: found for each, found in objects.items() if each in possible}
-        return int(noted["revision"]) + 1, objects, deleted.intersection(possible)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise MediaError(f"{path} is damaged ({error}): delete it, and objects get new names and colours") from error
-
-
-def _check_source(out: OutputFolder, clip: FrameSource) -> None:
-    """Raise `MediaError` if the results that are there were made of another video."""
-    noted = read_summary(out).get("inputs")
-    if isinstance(noted, dict) and noted and (problem := source_problem(noted, identity(clip, {}))):
-        raise MediaError(f"{problem}: give the same video, or choose another folder than {out.root}")
-
-
-def _objects_of(out: OutputFolder) -> set[int]:
-    """Return the ids of the objects that a run followed, as far as it noted them."""
-    try:
-        found = json.loads(out.summary.read_text(encoding="utf-8")).get("objects")
-    except (OSError, ValueError, AttributeError):
-        return set()
-    return {each for each in found or () if isinstance(each, int) and 1 <= each <= MAX_OBJECT}
+        noted = Noted(self.revision, self.objects, self._deleted)
+        write_project(self._file, str(self.clip.path), noted)
 
 
 def _label_map(masks: Mapping[int, NDArray[np.bool_]], size: tuple[int, int]) -> Ids:
