@@ -1,8 +1,8 @@
 """A long video and the finished results of it, as `stm-fast segment` leaves them, without the hours that it takes.
 
 The video is H.264 as cameras write it: a key frame every second, and grain. Some seconds of it are rendered, and are
-repeated up to its end, packet by packet. The masks are the true ones of the rendered clip. All is written by what writes
-videos and results in the package; only the network does not run.
+repeated up to its end, packet by packet. The masks are the true ones of the rendered clip. All is written by what
+writes videos and results in the package; only the network does not run.
 
     project = make_project(OUT, 10_000)
 """

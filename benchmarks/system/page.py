@@ -4,11 +4,11 @@
 
 A video and finished results of it are made in OUT, build/bench/page by default, unless they are there
 (`benchmarks.clips.long_project`). The server runs in a process of its own, as its users start it, and the page in
-Chromium. Times are those of the page's own clock: from the navigation, or from the event of the pointer or of the key, to
-the task after the picture of the screen in which the frame and its masks are drawn. What the canvas shows then is
+Chromium. Times are those of the page's own clock: from the navigation, or from the event of the pointer or of the key,
+to the task after the picture of the screen in which the frame and its masks are drawn. What the canvas shows then is
 compared with the frame of the video under the masks on disk. Prints Markdown; exits with 1 if a frame was wrong.
 
-Needs playwright and Chromium (CHROMIUM_PATH or STM_FAST_CHROMIUM names another one), and an idle machine.
+Needs playwright and Chromium (STM_FAST_CHROMIUM names another one), and an idle machine.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 /* Watches the page: when which frame was drawn, and what the canvas shows. Runs before the page's own scripts. */
 
 globalThis.watch = (() => {
-  const QUIET_MS = 1000;
+  const QUIET_MS = 2000;
   let shown = [];
   let begun = 0;
   let waiting = [];
