@@ -117,8 +117,8 @@ async function start() {
   bindKeys(commands, { space: (down) => page.pointer.space(down) });
   showState(page, go);
   listen(api.address("events"), reactTo(page));
+  await page.navigator.go(project.first_masks[0] ?? 0);
   page.data.load();
-  page.navigator.go(project.first_masks[0] ?? 0);
 }
 
 /** Fetch the project; objects that are not drawn yet stay. */

@@ -1,7 +1,9 @@
 /* Which frame is shown. Scrubbing never waits: while one frame loads, only the last wanted one is next. */
 
 const AHEAD = 8;
-const AROUND = 3;
+const MASKS_AHEAD = 3;
+/** Forward ones first: for one before a key frame, a decoder goes back to the key frame before. */
+const AROUND = [1, 2, 3, -1, -2, -3];
 
 export class Navigator {
   #turn = null;
@@ -50,11 +52,20 @@ export class Navigator {
   #prefetch() {
     const { frame, last, playing, watching, job } = this.store.state;
     if (watching && job?.state === "running") return;
-    const offsets = playing
-      ? Array.from({ length: AHEAD }, (_, index) => index + 1)
-      : Array.from({ length: AROUND }, (_, index) => [index + 1, -index - 1]).flat();
-    const frames = offsets.map((offset) => frame + offset).filter((near) => near >= 0 && near <= last);
-    if (this.pictures.waiting < AHEAD) this.pictures.prefetch(frames);
-    this.masks.prefetch(frames.slice(0, AROUND));
+    const within = (near) => near >= 0 && near <= last;
+    if (playing) {
+      const frames = Array.from({ length: AHEAD }, (_, index) => frame + index + 1).filter(within);
+      if (this.pictures.waiting < AHEAD) this.pictures.prefetch(frames);
+      this.masks.prefetch(frames.slice(0, MASKS_AHEAD));
+    } else this.#fetchAround(AROUND.map((offset) => frame + offset).filter(within));
+  }
+
+  /** Fetch frames one after the other, so that one that is wanted meanwhile waits for one of them at most. */
+  async #fetchAround(frames) {
+    const { frame } = this.store.state;
+    for (const near of frames) {
+      await Promise.allSettled([this.pictures.get(near), this.masks.get(near)]);
+      if (this.store.state.frame !== frame) return;
+    }
   }
 }

@@ -64,25 +64,28 @@ function chunk(kind, data) {
 function unfilter(rows, width, height) {
   const ids = new Uint8Array(width * height);
   for (let y = 0; y < height; y++) {
-    const filter = rows[y * (width + 1)];
     const from = y * (width + 1) + 1;
-    const to = y * width;
-    for (let x = 0; x < width; x++) {
-      const left = x ? ids[to + x - 1] : 0;
-      const up = y ? ids[to + x - width] : 0;
-      const corner = x && y ? ids[to + x - width - 1] : 0;
-      ids[to + x] = rows[from + x] + predicted(filter, left, up, corner);
-    }
+    const row = ids.subarray(y * width, (y + 1) * width);
+    const above = y ? ids.subarray((y - 1) * width, y * width) : new Uint8Array(width);
+    row.set(rows.subarray(from, from + width));
+    unfilterRow(rows[from - 1], row, above);
   }
   return ids;
 }
 
-function predicted(filter, left, up, corner) {
-  if (filter === 0) return 0;
-  if (filter === 1) return left;
-  if (filter === 2) return up;
-  if (filter === 3) return (left + up) >> 1;
-  const sum = left + up - corner;
-  const [a, b, c] = [Math.abs(sum - left), Math.abs(sum - up), Math.abs(sum - corner)];
+/** Add to each byte of a row what its filter predicts from those before it and above it. */
+function unfilterRow(filter, row, above) {
+  const { length } = row;
+  if (filter === 1) for (let x = 1; x < length; x++) row[x] += row[x - 1];
+  if (filter === 2) for (let x = 0; x < length; x++) row[x] += above[x];
+  if (filter === 3) for (let x = 0; x < length; x++) row[x] += ((x ? row[x - 1] : 0) + above[x]) >> 1;
+  if (filter === 4) for (let x = 0; x < length; x++) row[x] += x ? nearest(row[x - 1], above[x], above[x - 1]) : above[0];
+}
+
+/** The predictor of Paeth: of left, up and corner the one that is nearest to left + up - corner. */
+function nearest(left, up, corner) {
+  const a = Math.abs(up - corner);
+  const b = Math.abs(left - corner);
+  const c = Math.abs(left + up - 2 * corner);
   return a <= b && a <= c ? left : b <= c ? up : corner;
 }

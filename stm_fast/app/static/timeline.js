@@ -10,7 +10,6 @@ const MAX_STRIPS = 8;
 const MIN_SPAN = 8;
 /** The curve of uncertainty reaches up to this multiple of what is usual, or higher if it must. */
 const MIN_SCALE = 3;
-const THUMBNAILS_AT_ONCE = 4;
 
 export class Timeline {
   #canvas;
@@ -21,6 +20,8 @@ export class Timeline {
   #dragging = false;
   #due = false;
   #stillDue = true;
+  #lacking = false;
+  #unreadable = new Set();
   #panX = null;
 
   /** `go(frame)` shows a frame. */
@@ -36,6 +37,7 @@ export class Timeline {
     new ResizeObserver(() => this.redraw()).observe(canvas);
     store.watch(["project", "timeline", "theme", "object"], () => this.redraw());
     store.watch(["frame", "shown"], () => this.#moved());
+    store.watch(["online"], () => this.#unreadable.clear());
   }
 
   /** Draw everything again. */
@@ -55,9 +57,10 @@ export class Timeline {
 
   /** Bring the current frame into sight, and draw it. */
   #moved() {
-    const { frame } = this.store.state;
+    const { frame, shown } = this.store.state;
     if (frame < this.#from || frame >= this.#from + this.#span) this.#look(frame - this.#span / 2, this.#span);
-    this.#plan();
+    if (this.#lacking && shown === frame) this.redraw();
+    else this.#plan();
   }
 
   #look(from, span) {
@@ -142,9 +145,11 @@ export class Timeline {
     this.#drawCurve(context, width, height - CURVE, ink);
   }
 
+  /** Draw those that are here, and fetch one that is not: the next when it comes, and none while a frame is waited for. */
   #drawThumbnails(context, width, empty) {
     const step = (THUMBNAILS * this.size.width) / this.size.height + 2;
-    let asked = 0;
+    const { frame: wanted, shown } = this.store.state;
+    this.#lacking = false;
     for (let x = 0; x < width; x += step) {
       const frame = Math.floor(this.#from + ((x + step / 2) / width) * this.#span);
       if (frame >= this.data.frames) break;
@@ -153,10 +158,10 @@ export class Timeline {
       else {
         context.fillStyle = empty;
         context.fillRect(x, 0, step - 2, THUMBNAILS);
-        if (this.thumbnails.waiting + asked < THUMBNAILS_AT_ONCE) {
-          asked++;
-          this.thumbnails.get(frame).then(() => this.redraw()).catch(() => {});
-        }
+        if (this.#unreadable.has(frame)) continue;
+        if (!this.#lacking && !this.thumbnails.waiting && shown === wanted)
+          this.thumbnails.get(frame).catch(() => this.#unreadable.add(frame)).then(() => this.redraw());
+        this.#lacking = true;
       }
     }
   }
