@@ -1,5 +1,6 @@
 """Single frames of a video, in any order, each decoded from the key frame before it."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 MAX_BYTES = 1 << 26
 """Maximum size of the decoded frames that are held, so that stepping backward seldom decodes anew."""
 _AHEAD = 16
-"""Frames that are decoded to reach a later one, rather than looking for the key frame before it."""
+"""Frames that are decoded to reach a later one, though there is a key frame between."""
 
 
 class SeekingVideo:
@@ -39,7 +40,7 @@ class SeekingVideo:
         self._container, _ = self._stack.enter_context(open_container(location))
         self._stream = video_stream(self._container, location.path, given)
         self._stream.thread_type = "AUTO"
-        self._stamps = self._read_stamps()
+        self._stamps, self._key_stamps = self._read_stamps()
         self._numbers = {stamp: number for number, stamp in enumerate(self._stamps)}
         self._exact = len(self._numbers) == len(self._stamps) > 0 and self._begins_as_stated()
         self._decoded: dict[int, VideoFrame] = {}
@@ -69,16 +70,18 @@ class SeekingVideo:
         self._forget()
         self._stack.close()
 
-    def _read_stamps(self) -> list[int]:
-        """Return the time stamps of all frames, ascending; none if a packet has none or is damaged."""
-        stamps = []
+    def _read_stamps(self) -> tuple[list[int], list[int]]:
+        """Return the time stamps of frames and of key frames, ascending; none if a packet has none or is damaged."""
+        stamps, keys = [], []
         for packet in self._container.demux(self._stream):
             if packet.size == 0 or packet.is_discard:
                 continue
             if packet.pts is None or packet.is_corrupt:
-                return []
+                return [], []
             stamps.append(packet.pts)
-        return sorted(stamps)
+            if packet.is_keyframe:
+                keys.append(packet.pts)
+        return sorted(stamps), sorted(keys)
 
     def _begins_as_stated(self) -> bool:
         """Return whether the first packet gives the first frame; after a damaged one, all numbers would be others."""
@@ -96,7 +99,7 @@ class SeekingVideo:
         from av.error import FFmpegError
 
         try:
-            if self._decoder is None or not self._last < number <= self._last + _AHEAD:
+            if self._decoder is None or not self._is_ahead(number):
                 self._forget()
                 self._container.seek(self._stamps[number], stream=self._stream)
                 self._decoder = self._container.decode(self._stream)
@@ -110,6 +113,13 @@ class SeekingVideo:
         except (FFmpegError, MediaError):
             return False
         return False
+
+    def _is_ahead(self, number: int) -> bool:
+        """Return whether a frame is reached sooner from the last one than from the key frame before it."""
+        if not 0 <= self._last < number:
+            return False
+        key, last = (bisect_right(self._key_stamps, self._stamps[each]) for each in (number, self._last))
+        return number <= self._last + _AHEAD or key == last
 
     def _hold(self, number: int, frame: "VideoFrame") -> None:
         self._last = number

@@ -36,6 +36,21 @@ def test_frames_in_any_order(path, monkeypatch):
         np.testing.assert_array_equal(frame.image, expected[number])
 
 
+def test_frames_ahead_are_decoded_on_unless_a_key_frame_is_nearer(path, monkeypatch):
+    monkeypatch.setattr(seeking, "MAX_BYTES", 1)
+    clip = open_frames(path)
+    clip.frame(0)
+    sought, left = clip._seeking, []
+    forget = sought._forget
+    monkeypatch.setattr(sought, "_forget", lambda: (left.append(sought._last), forget()))
+    for number in (1, 120, 240, 251, 299):
+        clip.frame(number)
+    assert left == []  # the second key frame, 250, is just ahead of frame 240
+    for number in (3, 280, 270):
+        clip.frame(number)
+    assert left == [299, 3, 280]
+
+
 def test_what_is_held_is_bounded(path, monkeypatch):
     monkeypatch.setattr(seeking, "MAX_BYTES", 5 * 48 * 64 * 3 // 2)
     clip = open_frames(path)
@@ -55,7 +70,7 @@ def test_other_frames_than_packets_say_are_decoded_from_the_beginning(path):
 
 def test_packets_without_a_frame_at_the_beginning_are_noticed(path, monkeypatch):
     read = seeking.SeekingVideo._read_stamps
-    monkeypatch.setattr(seeking.SeekingVideo, "_read_stamps", lambda self: [-1, *read(self)])
+    monkeypatch.setattr(seeking.SeekingVideo, "_read_stamps", lambda self: ([-1, *read(self)[0]], []))
     expected = [frame.image for frame in open_frames(path)]
     clip = open_frames(path)
     assert clip.exact_count() == 300  # as the file states
