@@ -2,8 +2,7 @@
 
 const AHEAD = 8;
 const MASKS_AHEAD = 3;
-/** Forward ones first: for one before a key frame, a decoder goes back to the key frame before. */
-const AROUND = [1, 2, 3, -1, -2, -3];
+const AROUND = [1, -1, 2, -2, 3, -3];
 
 export class Navigator {
   #turn = null;
