@@ -36,13 +36,13 @@ export function commandsOf(page) {
 
   add("Objects", "new-object", "New object", ["n"], () => objects.add());
   for (let place = 0; place < 9; place++)
-    add("Objects", `object-${place + 1}`, "Object of the list", [String(place + 1)], () => objects.selectAt(place));
+    add("Objects", `object-${place + 1}`, "Select an object of the list", [String(place + 1)], () => objects.selectAt(place));
   add("Objects", "visible", "Show or hide the selected object", ["v"], () => objects.toggle(state().object));
   add("Objects", "hide", "Show or hide all masks", ["h"], () => store.set({ hidden: !state().hidden }));
-  add("Objects", "absent", "The selected object is not in this frame", ["Delete", "Backspace"], () =>
+  add("Objects", "absent", "Mark the selected object as absent from this frame", ["Delete", "Backspace"], () =>
     edits.absent(state().shown, state().object),
   );
-  add("Objects", "take-back", "Take back what you drew in this frame", ["Shift+Delete", "Shift+Backspace"], () => page.takeBack());
+  add("Objects", "take-back", "Take back what you drew in this frame", ["Shift+Delete", "Shift+Backspace"], () => edits.takeBack(state().shown));
 
   add("Frames", "back", "Previous frame", ["ArrowLeft"], () => page.leave(() => navigator.step(-1)), true);
   add("Frames", "forth", "Next frame", ["ArrowRight"], () => page.leave(() => navigator.step(1)), true);

@@ -3,7 +3,7 @@
 import { Api } from "./api.js";
 import { commandsOf, nextGiven } from "./commands.js";
 import { $, element } from "./dom.js";
-import { Edits, givenObjects } from "./edits.js";
+import { Edits } from "./edits.js";
 import { listen } from "./events.js";
 import { Exports } from "./exports.js";
 import { Follow } from "./follow.js";
@@ -100,6 +100,7 @@ async function start() {
     ...page,
     redraw: (map, area) => page.view.update(map, area),
     visit: (frame) => (store.state.shown === frame ? undefined : page.navigator.go(frame)),
+    reload: () => page.navigator.reload(),
     ensure: (id) => page.objects.ensure(id),
   });
   page.hints = new Hints(page);
@@ -153,7 +154,7 @@ function addTools(page) {
 }
 
 function addActions(page) {
-  const { store, navigator, pointer, masks, saver } = page;
+  const { store, navigator, pointer } = page;
   /** Look elsewhere than where following is. */
   page.leave = (run) => {
     store.set({ watching: false });
@@ -167,14 +168,6 @@ function addActions(page) {
     const tool = page.tool();
     if (store.state.tool === "polygon" && (beside || !pointer.cursor) && tool?.close()) return;
     pointer.press(beside);
-  };
-  page.takeBack = async () => {
-    const { project, shown } = store.state;
-    if (!givenObjects(project, shown).size) return;
-    const map = await masks.get(shown);
-    saver.touch(map, project.objects.map(({ id }) => id), true);
-    await saver.settle();
-    await navigator.reload();
   };
 }
 

@@ -80,6 +80,21 @@ export function placeObject(map, id, mask) {
   return size;
 }
 
+/** Return the mask (0 or 1 per pixel) of an object, as {area, mask} of the box around it, which may be empty. */
+export function cutObject({ ids, width }, id) {
+  const mask = ids.map((each) => (each === id ? 1 : 0));
+  const found = difference(new Uint8Array(mask.length), mask, width);
+  return found ? { area: found.area, mask: found.after } : { area: box(0, 0, 0, 0), mask };
+}
+
+/** Put an object where `cutObject` found it, and nowhere else. */
+export function pasteObject({ ids, width }, id, { area, mask }) {
+  for (let at = 0; at < ids.length; at++) if (ids[at] === id) ids[at] = 0;
+  let index = 0;
+  for (let y = area.y0; y < area.y1; y++)
+    for (let x = area.x0; x < area.x1; x++, index++) if (mask[index]) ids[y * width + x] = id;
+}
+
 /** Compare two label maps of a size: {area, before, after, changed ids}, or null where they are equal. */
 export function difference(before, after, width) {
   const height = before.length / width;
