@@ -62,9 +62,20 @@ def test_a_tab_hears_what_happens(tab, truth):
 
 def test_notices_reach_the_tabs(tab, truth):
     tab.draw(0, truth[0])
+    tab.follow(count=2)
+
+    def export():
+        tab.send("POST", "/api/export", json={"format": "binary-png"})
+
+    found = heard(tab.opened, export, lambda event: event["event"] == "notice")
+    assert "the frames so far are exported" in found[-1]["text"]
+
+
+def test_a_correction_of_one_object_says_nothing_of_the_others(tab, truth):
+    tab.draw(0, truth[0])
     tab.draw(2, truth[2], 1)
-    found = heard(tab.opened, tab.follow, lambda event: event["event"] == "notice")
-    assert "does not show objects 2" in found[-1]["text"]
+    found = heard(tab.opened, tab.follow, lambda event: event["event"] == "job" and event["job"]["state"] == "done")
+    assert not [event for event in found if event["event"] == "notice"]
 
 
 def test_a_quiet_stream_is_kept_open(tab, monkeypatch):
