@@ -70,6 +70,8 @@ def export(project: Project, name: str, options: ExportOptions, job: Job) -> Non
         OSError: a file cannot be written.
     """
     objects = tuple(project.objects)
+    if not project.out.frames_done():  # what is drawn and not followed is no result yet
+        raise StmFastError("there are no masks to export yet: follow an object first")
     result = Result(project.out.root, frames=str(project.clip.path), objects=objects)
     job.pace.total = len(result)
     if not objects:  # which a result takes for all

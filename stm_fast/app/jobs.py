@@ -21,13 +21,15 @@ class Job:
 
     Attributes:
         kind: "follow" or "export".
+        number: of this job among those of the server, from 1.
         state: "running", "stopping", "done", "failed" or "stopped".
         frame: number of the last frame with a new mask; None before the first.
         error: why it failed, as a sentence.
     """
 
-    def __init__(self, kind: str, changed: Callable[["Job"], None]) -> None:
+    def __init__(self, kind: str, number: int, changed: Callable[["Job"], None]) -> None:
         self.kind = kind
+        self.number = number
         self.state = "running"
         self.frame: int | None = None
         self.error: str | None = None
@@ -58,6 +60,7 @@ class Job:
         """Return what tabs see, in types of JSON."""
         return {
             "kind": self.kind,
+            "number": self.number,
             "state": self.state,
             "done": self.pace.done,
             "total": self.pace.total,
@@ -99,7 +102,8 @@ class Jobs:
         with self._lock:
             if (busy := self.running) is not None:
                 raise Refusal(409, f"another job is running ({busy.kind}): wait for it, or stop it")
-            self.last = job = Job(kind, self._changed)
+            number = 1 if self.last is None else self.last.number + 1
+            self.last = job = Job(kind, number, self._changed)
             self._thread = Thread(target=self._run, args=(job, work), name=kind, daemon=True)
             self._thread.start()
         job.tell()

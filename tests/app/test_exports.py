@@ -73,7 +73,7 @@ def test_an_export_that_fails_says_why(followed):
 
 
 def test_without_masks(tab):
-    assert "holds no masks" in export(tab, format="binary-png")["error"]
+    assert "follow an object first" in export(tab, format="binary-png")["error"]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,11 @@
 /* The export dialogue: formats, options, the files that were made. */
 
 import { $, element } from "./dom.js";
+import { isOver, takeAnswer } from "./jobs.js";
 
 export class Exports {
+  #isEmpty = false;
+
   constructor({ api, store, refresh }) {
     Object.assign(this, { api, store, refresh });
     $("export-format").onchange = () => this.#describe();
@@ -16,9 +19,10 @@ export class Exports {
     if (select.options.length !== exports.length)
       select.replaceChildren(...exports.map(({ name }) => element("option", { value: name, textContent: name })));
     this.#describe();
-    $("export-state").textContent = "";
+    $("export-state").textContent = $("export-frames").textContent = "";
     $("export").showModal();
     this.#list();
+    this.#countFrames();
   }
 
   get #format() {
@@ -44,15 +48,20 @@ export class Exports {
     if (takes.includes("images")) body.images = $("export-images").checked;
     try {
       const answer = await this.api.changeAnyway("POST", "export", body, this.refresh);
-      this.store.set({ job: await answer.json() });
+      takeAnswer(this.store, await answer.json());
     } catch (error) {
       $("export-state").textContent = error.message;
     }
   }
 
+  #enable() {
+    const { job } = this.store.state;
+    $("export-go").disabled = this.#isEmpty || (job !== null && !isOver(job));
+  }
+
   #showJob(job) {
+    this.#enable();
     if (job?.kind !== "export") return;
-    $("export-go").disabled = job.state === "running";
     const share = job.total ? `: ${job.done} of ${job.total} frames` : "";
     $("export-state").textContent = {
       running: `Exporting${share}…`,
@@ -62,6 +71,16 @@ export class Exports {
       failed: job.error,
     }[job.state];
     if (job.state === "done") this.#list();
+  }
+
+  /** Say which frames there are to export, unless it is all of them. */
+  async #countFrames() {
+    const { done, frames } = await this.api.json("project").catch(() => this.store.state.project);
+    this.#isEmpty = !done;
+    this.#enable();
+    if (!done) $("export-frames").textContent = "There are no masks to export yet: follow an object first.";
+    else if (frames === null || done < frames)
+      $("export-frames").textContent = `${done}${frames === null ? "" : ` of ${frames}`} frames have masks; the others are left out.`;
   }
 
   async #list() {

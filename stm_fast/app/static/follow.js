@@ -1,6 +1,7 @@
 /* Following objects through the video, and the frames to look at afterwards. */
 
 import { $ } from "./dom.js";
+import { isOver, takeAnswer } from "./jobs.js";
 
 const WAYS = ["backward", "both", "forward"];
 const WORDS = { forward: "Follow forward →", backward: "← Follow back", both: "← Follow both ways →" };
@@ -26,7 +27,8 @@ export class Follow {
   }
 
   get running() {
-    return ["running", "stopping"].includes(this.store.state.job?.state) && this.store.state.job.kind === "follow";
+    const { job } = this.store.state;
+    return job?.kind === "follow" && !isOver(job);
   }
 
   /** Follow from here, or stop. */
@@ -42,7 +44,8 @@ export class Follow {
       // Following begins at the first mask, and goes on where masks end or a new correction is.
       const body = { from: this.store.state.project.first_masks[0], direction, count };
       const answer = await this.api.changeAnyway("POST", "follow", body, this.refresh);
-      this.store.set({ job: await answer.json(), watching: true, playing: false });
+      this.store.set({ watching: true, playing: false });
+      takeAnswer(this.store, await answer.json());
     } catch (error) {
       this.notices.show(error.message, "error");
     }
@@ -52,7 +55,7 @@ export class Follow {
   async stop() {
     try {
       const answer = await this.api.changeAnyway("POST", "stop", undefined, this.refresh);
-      this.store.set({ job: await answer.json() });
+      takeAnswer(this.store, await answer.json());
     } catch (error) {
       this.notices.show(error.message, "error");
     }
@@ -85,17 +88,18 @@ export class Follow {
     }
     const button = $("follow");
     const busy = job?.state === "stopping" || (job?.state === "running" && !this.running);
-    button.textContent = this.running ? "Stop" : WORDS[direction];
+    button.textContent = !this.running ? WORDS[direction] : busy ? "Stopping…" : "Stop";
     button.classList.toggle("stop", this.running);
     button.disabled = busy || (!this.running && !this.#ready);
     this.#showJob(job);
     const next = this.uncertain;
     $("uncertain").disabled = next === null;
-    $("uncertain").textContent = next === null ? "Next uncertain frame" : `Next uncertain frame: ${next}`;
+    $("uncertain").textContent = next === null ? "Next uncertain frame" : `Next uncertain: frame ${next}`;
   }
 
   #showJob(job) {
     $("job").hidden = !this.running;
+    $("plan").classList.toggle("unseen", this.running);
     if (!this.running) return;
     const progress = $("progress");
     if (job.total) [progress.max, progress.value] = [job.total, job.done];
