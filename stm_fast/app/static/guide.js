@@ -1,12 +1,30 @@
-/* The next useful thing to do, in one sentence. */
+/* The next useful thing to do, in one sentence, for the tool at hand. */
 
 import { givenObjects } from "./edits.js";
+
+/** How a tool shows an object that has no mask yet. */
+const SHOW = {
+  box: (name) => `Draw a box around ${name}, or paint it.`,
+  points: (name) => `Click on ${name}: its outline is found. More points refine it.`,
+  brush: (name) => `Paint ${name}, or draw a box around it (R).`,
+  eraser: (name) => `There is nothing of ${name} to erase yet. Draw a box around it (R), or paint it (B).`,
+  polygon: (name) => `Click around ${name}, corner by corner.`,
+};
+
+/** How a tool changes the first masks. */
+const REFINE = {
+  box: "Refine with points (P): click on what is missing, right-click what is too much. Then follow (F).",
+  points: "Click on what is missing; right-click, or Shift+click, what is too much. Then follow (F).",
+  brush: "Paint what is missing; the right button erases. Add other objects with N. Then follow (F).",
+  eraser: "Erase what is too much. Add other objects with N. Then follow (F).",
+  polygon: "Click around what is missing, corner by corner. Add other objects with N. Then follow (F).",
+};
 
 export function advice({ state, data, following, uncertain }) {
   const { project, frame, job, tool, online, refusal, saveProblem } = state;
   if (!online || saveProblem) {
     const problem = refusal ? refusal[0].toUpperCase() + refusal.slice(1) : "The server does not answer";
-    return `${problem}. What you draw is kept here, and saved as soon as it is back.`;
+    return `${problem}. What you paint is kept here, and saved as soon as it is back at this address.`;
   }
   if (following) {
     const at = job.frame === null ? "" : ` Frame ${job.frame} is done.`;
@@ -14,15 +32,12 @@ export function advice({ state, data, following, uncertain }) {
   }
   const selected = project.objects.find(({ id }) => id === state.object);
   const given = project.first_masks.length + Object.keys(project.corrections).length;
-  if (!given && !data.done) return "Draw a box around the first object, or paint it.";
-  if (selected.draft) return `Draw a box around ${selected.name}, or paint it.`;
-  if (!data.done || data.done <= given)
-    return tool === "box" || tool === "points"
-      ? "Refine with points (P): click on what is missing, right-click what is too much. Then follow (F)."
-      : "Paint until the object is covered. Add others with N. Then follow (F).";
+  if (!given && !data.done) return SHOW[tool]("the first object");
+  if (selected.draft) return SHOW[tool](selected.name);
+  if (!data.done || data.done <= given) return REFINE[tool];
   if (givenObjects(project, frame).size && !data.masked[frame + 1] && frame < state.last)
     return "Follow (F) to go on from here.";
-  if (givenObjects(project, frame).size) return "Drawn by you. Follow (F) to do the frames that it reaches again.";
+  if (givenObjects(project, frame).size) return "Drawn by you. Follow again (F): the frames that it changes are done anew.";
   if (!data.masked[frame]) return "No masks here yet. Follow (F) to get here, or draw the object.";
   if (data.isUnsure(frame, project.objects.map(({ id }) => id)))
     return "The network is unsure here. Correct the mask if it is wrong, then follow again (F).";

@@ -4,6 +4,8 @@ import { decodeIds } from "./png.js";
 import { placeObject } from "./raster.js";
 import { drawBox } from "./tools/box.js";
 
+/** A point that changes less than this share of an object leaves the user wondering whether it did anything. */
+const LITTLE = 0.02;
 const NONE = { box: null, points: [], version: null };
 
 export class Hints {
@@ -87,12 +89,19 @@ export class Hints {
       return;
     }
     const edit = this.edits.begin(map, id);
+    const size = map.ids.reduce((sum, each) => sum + (each === id), 0);
     placeObject(map, id, mask);
     const show = (hints) => () => this.#put(map.frame, id, hints);
     const changed = this.edits.finish(edit, { undo: show(before), redo: show(wanted) });
     this.#put(map.frame, id, { ...wanted, version: map.version });
     if (!changed && wanted.correct) this.notices.show("The mask is right at this point already; nothing has changed.");
+    else if (wanted.points.length > before.points.length && differing(edit.before, map.ids) < LITTLE * size)
+      this.notices.show("That point changed little. Draw the box again, closer around the object, or paint (B) and erase (E).");
   }
+}
+
+function differing(a, b) {
+  return a.reduce((sum, id, at) => sum + (id !== b[at]), 0);
 }
 
 function drawPoint(context, { x, y }, on) {

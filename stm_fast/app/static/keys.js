@@ -50,6 +50,10 @@ export function bindButtons(commands, canvas) {
       button.setAttribute("aria-keyshortcuts", command.keys.map((key) => key.replace("Ctrl", "Control")).join(" "));
     }
   }
+  for (const button of document.querySelectorAll("[data-tool]")) {
+    const { name, keys } = commands.find(({ id }) => id === `tool-${button.dataset.tool}`);
+    button.title = `${name} (${shown(keys[0])})`;
+  }
   // After a click of the mouse, Space and Enter belong to the canvas again.
   document.addEventListener("click", (event) => {
     if (event.detail > 0 && event.target.closest("button") && !event.target.closest("dialog")) canvas.focus({ preventScroll: true });

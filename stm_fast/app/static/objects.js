@@ -14,6 +14,7 @@ export class Objects {
     Object.assign(this, { api, store, notices, refresh });
     this.#list = list;
     store.watch(["project", "object"], () => this.#show());
+    store.watch(["object"], ({ object }) => this.#rows.get(object)?.scrollIntoView({ block: "nearest" }));
   }
 
   /** Select an object by its place in the list, from 0. */

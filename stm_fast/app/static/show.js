@@ -16,9 +16,9 @@ export function showState(page, go) {
   showTools(store);
   showFrame(page, go);
   showOptions(store);
-  store.watch(["unsaved", "saveProblem"], ({ unsaved, saveProblem }) => {
+  store.watch(["unsaved", "saveProblem", "online"], ({ unsaved, saveProblem, online }) => {
     $("saved").textContent = saveProblem ? "Not saved" : unsaved ? "Saving…" : "All saved";
-    $("saved").className = `saved ${saveProblem ? "problem" : unsaved ? "saving" : ""}`;
+    $("saved").className = `saved ${saveProblem ? "problem" : unsaved || !online ? "saving" : ""}`;
   });
   addEventListener("beforeunload", (event) => store.state.unsaved && event.preventDefault());
   store.watch(["canUndo", "canRedo"], ({ canUndo, canRedo }) => {
@@ -78,7 +78,7 @@ function showFrame({ store, data }, go) {
     const given = givenObjects(project, frame);
     const isHere = data.area(object)[frame] > 0 || givenObjects(project, frame).has(object);
     $("absent").hidden = !isHere;
-    $("absent").textContent = `${name} is not in this frame`;
+    $("absent").textContent = `Mark ${name} as absent here`;
     $("here").hidden = !isHere && !givenObjects(project, frame).size;
     $("given").hidden = document.querySelector("[data-command=take-back]").hidden = !given.size;
     $("given").textContent = project.first_masks.includes(frame) ? "First mask, drawn by you" : "Corrected by you";

@@ -4,9 +4,13 @@ import { givenObjects } from "./edits.js";
 
 const THUMBNAILS = 44;
 const MARKS = 16;
+/** Half of the width of a diamond. */
+const MARK = 5.5;
 const CURVE = 34;
 const STRIP = 16;
 const MAX_STRIPS = 8;
+/** Width of the colour at the left end of a strip, which says whose it is where the object is not. */
+const OWNER = 4;
 const MIN_SPAN = 8;
 /** The curve of uncertainty reaches up to this multiple of what is usual, or higher if it must. */
 const MIN_SCALE = 3;
@@ -90,6 +94,7 @@ export class Timeline {
   }
 
   #move(event) {
+    this.#name(event);
     if (this.#dragging) this.go(this.#frameAt(event));
     if (this.#panX === null) return;
     this.#look(this.#from - ((event.clientX - this.#panX) / this.#canvas.clientWidth) * this.#span, this.#span);
@@ -133,8 +138,7 @@ export class Timeline {
     const style = getComputedStyle(this.#canvas);
     const ink = (name) => style.getPropertyValue(name).trim();
     const { objects } = this.store.state.project;
-    const rows = Math.max(1, Math.min(MAX_STRIPS, objects.length));
-    const strip = Math.min(STRIP, (height - THUMBNAILS - MARKS - CURVE - 8) / rows);
+    const strip = this.#stripHeight(height);
     context.setTransform(devicePixelRatio, 0, 0, devicePixelRatio, 0, 0);
     context.clearRect(0, 0, width, height);
     this.#drawThumbnails(context, width, ink("--sunken"));
@@ -145,14 +149,29 @@ export class Timeline {
     this.#drawCurve(context, width, height - CURVE, ink);
   }
 
+  /** Height of the strip of an object, with the gap below it. */
+  #stripHeight(height) {
+    const rows = Math.max(1, Math.min(MAX_STRIPS, this.store.state.project.objects.length));
+    return Math.min(STRIP, (height - THUMBNAILS - MARKS - CURVE - 8) / rows);
+  }
+
+  /** Name the object whose strip is under the pointer. */
+  #name(event) {
+    const row = Math.floor((event.offsetY - THUMBNAILS - MARKS) / this.#stripHeight(this.#canvas.clientHeight));
+    const object = row < MAX_STRIPS ? this.store.state.project.objects[row] : undefined;
+    this.#canvas.title = object?.name ?? "";
+  }
+
   /** Draw those that are here, and fetch one that is not: the next when it comes, and none while a frame is waited for. */
   #drawThumbnails(context, width, empty) {
     const step = (THUMBNAILS * this.size.width) / this.size.height + 2;
     const { frame: wanted, shown } = this.store.state;
     this.#lacking = false;
     for (let x = 0; x < width; x += step) {
-      const frame = Math.floor(this.#from + ((x + step / 2) / width) * this.#span);
-      if (frame >= this.data.frames) break;
+      if (this.#from + (x / width) * this.#span >= this.data.frames) break;
+      // The last one is cut off at the edge.
+      const middle = Math.min(x + step / 2, width - 1);
+      const frame = Math.min(this.data.frames - 1, Math.floor(this.#from + (middle / width) * this.#span));
       const picture = this.thumbnails.peek(frame);
       if (picture) context.drawImage(picture, x, 0, step - 2, THUMBNAILS);
       else {
@@ -169,6 +188,8 @@ export class Timeline {
   #drawMarks(context, width, ink) {
     const { project } = this.store.state;
     const middle = THUMBNAILS + MARKS / 2;
+    const given = [...project.first_masks, ...Object.keys(project.corrections).map(Number)];
+    const marks = given.map((frame) => this.#x(frame + 0.5));
     const digits = String(this.data.frames).length;
     const step = niceStep((this.#span / width) * (digits * 10 + 40));
     context.font = `${0.75 * parseFloat(getComputedStyle(document.documentElement).fontSize)}px ${ink("--font")}`;
@@ -176,13 +197,14 @@ export class Timeline {
     context.fillStyle = ink("--faint");
     for (let frame = Math.ceil(this.#from / step) * step; frame < this.#from + this.#span; frame += step) {
       if (frame >= this.data.frames) break;
-      context.fillRect(this.#x(frame), THUMBNAILS + 3, 1, MARKS - 6);
-      context.fillText(String(frame), this.#x(frame) + 4, middle);
+      const x = this.#x(frame);
+      context.fillRect(x, THUMBNAILS + 3, 1, MARKS - 6);
+      const end = x + 4 + context.measureText(String(frame)).width;
+      const isFree = marks.every((mark) => mark + MARK < x || mark - MARK > end);
+      if (isFree) context.fillText(String(frame), x + 4, middle);
     }
-    const given = [...project.first_masks, ...Object.keys(project.corrections).map(Number)];
-    for (const frame of given) {
-      const x = this.#x(frame + 0.5);
-      const r = 5.5;
+    const r = MARK;
+    for (const x of marks) {
       context.beginPath();
       context.moveTo(x, middle - r);
       context.lineTo(x + r, middle);
@@ -203,6 +225,7 @@ export class Timeline {
     context.fillStyle = empty;
     context.fillRect(0, y, Math.min(width, this.#x(this.data.frames)), height);
     context.fillStyle = colour;
+    context.fillRect(0, y, OWNER, height);
     let largest = 0;
     for (const area of areas) if (area > largest) largest = area;
     this.#eachColumn(width, (x, size, from, to) => {
@@ -263,14 +286,17 @@ export class Timeline {
 
 /** What the timeline says of a frame, for those who hear it. */
 export function describe({ store, data }) {
-  const { frame, project } = store.state;
-  const parts = project.objects.map(({ id, name }) => [name, data.area(id)[frame]]).filter(([, area]) => area > 0);
+  const { frame, project, object } = store.state;
+  // Of many objects the text may be cut off at its end: the selected one comes first.
+  const objects = [...project.objects].sort((a, b) => (b.id === object) - (a.id === object));
+  const parts = objects.map(({ id, name }) => [name, data.area(id)[frame]]).filter(([, area]) => area > 0);
   const shares = parts.map(([name, area]) => `${name} ${percent(area)}`);
-  const words = shares.length ? shares : [data.masked[frame] ? "no object here" : "no masks yet"];
-  if (givenObjects(project, frame).size) words.push("drawn by you");
+  if (shares.length) shares.push(`${shares.pop()} of the picture`);
+  const words = givenObjects(project, frame).size ? ["drawn by you"] : [];
   const doubt = data.doubts(project.objects.map(({ id }) => id))[frame];
   if (doubt > 0) words.push(`uncertainty ${doubt.toFixed(1)} × usual`);
-  return words.join(" · ");
+  if (!shares.length) shares.push(data.masked[frame] ? "no object here" : "no masks yet");
+  return [...words, ...shares].join(" · ");
 }
 
 function percent(share) {

@@ -4,6 +4,7 @@ import { Overlay } from "./overlay.js";
 
 const MAX_ZOOM = 40;
 const MARGIN = 16;
+/** Magnified this far by the user, pixels of the frame are shown as squares; a small video that is fitted stays smooth. */
 const SHARP_FROM = 3;
 
 export class View {
@@ -124,7 +125,7 @@ export class View {
     if (!this.#picture) return;
     const { x, y } = this.#offset;
     const target = [x, y, width * this.scale, height * this.scale];
-    context.imageSmoothingEnabled = this.scale < SHARP_FROM;
+    context.imageSmoothingEnabled = this.#fitted || this.scale < SHARP_FROM;
     context.imageSmoothingQuality = "high";
     context.drawImage(this.#picture, ...target);
     const { opacity, hidden } = this.store.state;

@@ -10,8 +10,8 @@ export class BoxTool {
   #from = null;
   #to = null;
 
-  constructor({ store, view, hints }) {
-    Object.assign(this, { store, view, hints });
+  constructor({ store, view, hints, notices }) {
+    Object.assign(this, { store, view, hints, notices });
   }
 
   down(point) {
@@ -31,7 +31,9 @@ export class BoxTool {
     const { x0, y0, x1, y1 } = clipped(this.#box(), map);
     this.cancel();
     if (x1 - x0 >= MIN_SIDE && y1 - y0 >= MIN_SIDE) this.hints.box([x0, y0, x1, y1]);
-    else if (map.ids[y0 * map.width + x0]) this.store.set({ object: map.ids[y0 * map.width + x0] });
+    else if (x0 < map.width && y0 < map.height && map.ids[y0 * map.width + x0])
+      this.store.set({ object: map.ids[y0 * map.width + x0] });
+    else this.notices.show("Drag from one corner of the object to the opposite one: that is its box.");
   }
 
   cancel() {

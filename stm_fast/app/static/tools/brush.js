@@ -8,8 +8,8 @@ export class Brush {
   #last = null;
   #erases = false;
 
-  constructor({ store, view, edits }, { erases }) {
-    Object.assign(this, { store, view, edits, erases });
+  constructor({ store, view, edits, notices }, { erases }) {
+    Object.assign(this, { store, view, edits, notices, erases });
   }
 
   down(point, { secondary }) {
@@ -24,7 +24,7 @@ export class Brush {
   }
 
   up() {
-    if (this.#edit) this.edits.finish(this.#edit);
+    if (this.#edit && !this.edits.finish(this.#edit) && this.#erases) this.#explain(this.#edit.id);
     this.#edit = null;
   }
 
@@ -44,6 +44,12 @@ export class Brush {
     context.setLineDash(this.erases ? [4, 3] : []);
     outline(context);
     context.setLineDash([]);
+  }
+
+  /** Say why nothing was erased. */
+  #explain(id) {
+    const { name } = this.store.state.project.objects.find((object) => object.id === id);
+    this.notices.show(`${name} is not there: the eraser takes from the selected object alone.`);
   }
 
   #stroke(point) {
