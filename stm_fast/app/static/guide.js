@@ -21,7 +21,7 @@ const REFINE = {
 };
 
 export function advice({ state, data, following, uncertain }) {
-  const { project, frame, job, tool, online, refusal, saveProblem } = state;
+  const { project, frame, job, tool, online, refusal, saveProblem, hidden } = state;
   if (!online || saveProblem) {
     const problem = refusal ? refusal[0].toUpperCase() + refusal.slice(1) : "The server does not answer";
     return `${problem}. What you paint is kept here, and saved as soon as it is back at this address.`;
@@ -30,6 +30,7 @@ export function advice({ state, data, following, uncertain }) {
     const at = job.frame === null ? "" : ` Frame ${job.frame} is done.`;
     return `Following.${at} Stop (F) when a mask goes wrong, correct it, and follow again.`;
   }
+  if (hidden) return "Masks are hidden. Press H to show them.";
   const selected = project.objects.find(({ id }) => id === state.object);
   const given = project.first_masks.length + Object.keys(project.corrections).length;
   if (!given && !data.done) return SHOW[tool]("the first object");

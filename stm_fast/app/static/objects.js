@@ -137,7 +137,7 @@ function fill(row, { id, name, colour, visible, draft: unsaved }, place, selecte
   swatch.ariaLabel = swatch.title = `Colour of ${name}`;
   if (document.activeElement !== label) label.value = name;
   label.ariaLabel = `Name of object ${id}`;
-  label.title = "Click to rename";
+  label.title = `${name}: click to rename`;
   eye.innerHTML = visible ? EYE : EYE_SHUT;
   eye.ariaLabel = `Show ${name}`;
   eye.title = visible ? "Shown; hide (V)" : "Hidden; show (V)";

@@ -25,7 +25,8 @@ export function showState(page, go) {
     for (const [command, can] of [["undo", canUndo], ["redo", canRedo]])
       document.querySelector(`[data-command=${command}]`).disabled = !can;
   });
-  store.watch(["project", "timeline", "frame", "job", "tool", "object", "online", "refusal", "saveProblem", "unsaved"], (state) => {
+  const keys = ["unsaved", "project", "timeline", "frame", "job", "tool", "object", "hidden", "online", "refusal", "saveProblem"];
+  store.watch(keys, (state) => {
     const text = advice({ state, data, following: follow.running, uncertain: follow.uncertain });
     if ($("guide").textContent !== text) $("guide").textContent = text;
     $("guide").className = state.online && !state.saveProblem ? "" : "problem";

@@ -34,6 +34,13 @@ def test_what_does_nothing_says_why(screen: Screen) -> None:
     assert screen.fetch("/api/project")["first_masks"] == []
 
 
+def test_hidden_masks_are_not_taken_for_missing_ones(screen: Screen) -> None:
+    screen.press("h")
+    screen.sees("#guide", "Masks are hidden. Press H to show them.")
+    screen.press("h")
+    screen.sees("#guide", re.compile("Draw a box"))
+
+
 def test_tools_say_their_keys(screen: Screen) -> None:
     titles = screen.page.evaluate("() => [...document.querySelectorAll('#tools button')].map((each) => each.title)")
     assert [title[-3:] for title in titles] == ["(R)", "(P)", "(B)", "(E)", "(G)"]
@@ -102,8 +109,8 @@ def test_a_stroke_is_done_again_with_all_of_its_object(
     screen.settle()
     screen.press("Control+z")
     screen.settle()
-    assert screen.fetch("/api/project")["corrections"] == {}
-    assert not screen.mask(2).any()
+    assert "2" not in screen.fetch("/api/project")["corrections"]
+    assert servers[0].ask("GET", "/api/masks/2.png")[0] == 204  # there is none
     screen.press("Control+Shift+z")
     screen.settle()
     assert (screen.mask(2) == corrected).all()
