@@ -216,8 +216,8 @@ class PromptReader:
     def correction(self, frame: Frame, seen: Collection[int]) -> Correction | None:
         """Return the correction of a frame; None if there is none.
 
-        A notice names the first mask of a frame that does not show an object that is seen there. One that comes with
-        the ids that it speaks of leaves the others out on purpose.
+        A notice names the first one that does not speak of an object that is seen in its frame. A folder with a mask
+        for each object leaves the others out on purpose.
 
         Args:
             frame: after `new_objects` of the same frame.
@@ -232,10 +232,11 @@ class PromptReader:
         self._left_corrections.discard(frame.name)
         if self._prompts and not self.known:
             raise MediaError(f"the correction of frame {frame.name} {BEFORE_MASKS}")
+        is_folder = isinstance(given, CorrectionFile) and given.path.is_dir()
         if isinstance(given, CorrectionFile):
             given = given.read(self._size, self._colours, void=self._void)
         spoken = set(object_ids(np.asarray(given.mask)) if given.objects is None else given.objects)
-        if given.objects is None and (left := set(seen) - spoken) and not self._left_out:
+        if not is_folder and (left := set(seen) - spoken) and not self._left_out:
             self._left_out = True
             ids = ", ".join(map(str, sorted(left)))
             notice(

@@ -42,7 +42,9 @@ export function commandsOf(page) {
   add("Objects", "absent", "Mark the selected object as absent from this frame", ["Delete", "Backspace"], () =>
     edits.absent(state().shown, state().object),
   );
-  add("Objects", "take-back", "Take back what you drew in this frame", ["Shift+Delete", "Shift+Backspace"], () => edits.takeBack(state().shown));
+  add("Objects", "take-back", "Take back what you drew in this frame", ["Shift+Delete", "Shift+Backspace"], () =>
+    edits.takeBack(state().shown),
+  );
 
   add("Frames", "back", "Previous frame", ["ArrowLeft"], () => page.leave(() => navigator.step(-1)), true);
   add("Frames", "forth", "Next frame", ["ArrowRight"], () => page.leave(() => navigator.step(1)), true);

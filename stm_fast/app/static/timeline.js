@@ -4,16 +4,13 @@ import { givenObjects } from "./edits.js";
 
 const THUMBNAILS = 44;
 const MARKS = 16;
-/** Half of the width of a diamond. */
-const MARK = 5.5;
+const HALF_DIAMOND = 5.5;
 const CURVE = 34;
 const STRIP = 16;
 const MAX_STRIPS = 8;
-/** Width of the colour at the left end of a strip, which says whose it is where the object is not. */
-const OWNER = 4;
+const OWNER = 4; // width of the colour at the left end of a strip, which says whose it is
 const MIN_SPAN = 8;
-/** The curve of uncertainty reaches up to this multiple of what is usual, or higher if it must. */
-const MIN_SCALE = 3;
+const MIN_SCALE = 3; // the curve of uncertainty reaches up to this multiple of what is usual, or higher if it must
 
 export class Timeline {
   #canvas;
@@ -158,8 +155,7 @@ export class Timeline {
   /** Name the object whose strip is under the pointer. */
   #name(event) {
     const row = Math.floor((event.offsetY - THUMBNAILS - MARKS) / this.#stripHeight(this.#canvas.clientHeight));
-    const object = row < MAX_STRIPS ? this.store.state.project.objects[row] : undefined;
-    this.#canvas.title = object?.name ?? "";
+    this.#canvas.title = this.store.state.project.objects.slice(0, MAX_STRIPS)[row]?.name ?? "";
   }
 
   /** Draw those that are here, and fetch one that is not: the next when it comes, and none while a frame is waited for. */
@@ -169,8 +165,7 @@ export class Timeline {
     this.#lacking = false;
     for (let x = 0; x < width; x += step) {
       if (this.#from + (x / width) * this.#span >= this.data.frames) break;
-      // The last one is cut off at the edge.
-      const middle = Math.min(x + step / 2, width - 1);
+      const middle = Math.min(x + step / 2, width - 1); // the last one is cut off at the edge
       const frame = Math.min(this.data.frames - 1, Math.floor(this.#from + (middle / width) * this.#span));
       const picture = this.thumbnails.peek(frame);
       if (picture) context.drawImage(picture, x, 0, step - 2, THUMBNAILS);
@@ -200,16 +195,15 @@ export class Timeline {
       const x = this.#x(frame);
       context.fillRect(x, THUMBNAILS + 3, 1, MARKS - 6);
       const end = x + 4 + context.measureText(String(frame)).width;
-      const isFree = marks.every((mark) => mark + MARK < x || mark - MARK > end);
+      const isFree = marks.every((mark) => mark + HALF_DIAMOND < x || mark - HALF_DIAMOND > end);
       if (isFree) context.fillText(String(frame), x + 4, middle);
     }
-    const r = MARK;
     for (const x of marks) {
       context.beginPath();
-      context.moveTo(x, middle - r);
-      context.lineTo(x + r, middle);
-      context.lineTo(x, middle + r);
-      context.lineTo(x - r, middle);
+      context.moveTo(x, middle - HALF_DIAMOND);
+      context.lineTo(x + HALF_DIAMOND, middle);
+      context.lineTo(x, middle + HALF_DIAMOND);
+      context.lineTo(x - HALF_DIAMOND, middle);
       context.closePath();
       context.fillStyle = ink("--accent");
       context.fill();
@@ -287,8 +281,7 @@ export class Timeline {
 /** What the timeline says of a frame, for those who hear it. */
 export function describe({ store, data }) {
   const { frame, project, object } = store.state;
-  // Of many objects the text may be cut off at its end: the selected one comes first.
-  const objects = [...project.objects].sort((a, b) => (b.id === object) - (a.id === object));
+  const objects = [...project.objects].sort((a, b) => (b.id === object) - (a.id === object)); // the selected one first
   const parts = objects.map(({ id, name }) => [name, data.area(id)[frame]]).filter(([, area]) => area > 0);
   const shares = parts.map(([name, area]) => `${name} ${percent(area)}`);
   if (shares.length) shares.push(`${shares.pop()} of the picture`);
