@@ -3,7 +3,7 @@
 import { $, element } from "./dom.js";
 import { givenObjects } from "./edits.js";
 import { advice } from "./guide.js";
-import { describe } from "./timeline.js";
+import { describe } from "./timeline_words.js";
 
 const PLAY = "M7 4v16l13-8z";
 const PAUSE = "M6 4h4v16H6zM14 4h4v16h-4z";
