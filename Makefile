@@ -131,6 +131,8 @@ check: install ## lint, formatting and types, of Python, C++ and JavaScript
 weights: install ## train the compact model from nothing, in runs/; takes hours and resumes where it stopped
 	$(BIN)/stm-fast train compact runs/compact
 	$(BIN)/stm-fast train compact-crowds runs/compact-crowds start=runs/compact/last.safetensors synthetic.pictures=runs/compact/sources
+	$(BIN)/stm-fast train compact-ghosts runs/compact-ghosts start=runs/compact-crowds/last.safetensors synthetic.pictures=runs/compact/sources
+	$(BIN)/python -m tools.mix_weights runs/compact-crowds/last.safetensors runs/compact-ghosts/last.safetensors runs/compact.safetensors
 
 clean: ## remove what was built and written, but not the packages in .venv
 	rm -rf $(INSTALLED) stm_fast/*.so build dist stm-fast-demo *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .benchmarks .coverage

@@ -41,7 +41,7 @@ class Loop:
         self._kept: list[tuple[Array, Array]] = []
         self._previous: tuple[Array, Array] | None = None
         self._index = 0
-        self._guide: Array | None = None
+        self._guide: dict[str, Array] = {}
         padded = self._padded(frame)
         self._memorise(padded, self._query(padded), self._pad(without_holes(given, hole_size)))
 
@@ -50,16 +50,15 @@ class Loop:
         padded = self._padded(frame)
         query = self._query(padded)
         memory = self._kept if self._previous is None else [*self._kept, self._previous]
-        decoder = {**query, "readout": self._read(query["query_key"], memory)}
-        name = "decode_unguided" if self._guided and self._guide is None else "decode"
-        if self._guided and self._guide is not None:
-            decoder["masks"] = self._guide
-        (probabilities,) = self._run(name, **decoder)
+        readout = self._read(query["query_key"], memory)
+        name = "decode_unguided" if self._guided and not self._guide else "decode"
+        (probabilities,) = self._run(name, **query, readout=readout, **self._guide)
         probabilities = self._unpad(probabilities, frame.shape[:2])
         self._index += 1
         # As the padding of a frame, that of its masks is zero.
-        self._guide = self._pad(probabilities[1:])
-        self._memorise(padded, query, self._guide)
+        masks = self._pad(probabilities[1:])
+        self._guide = {"previous_masks": masks, "previous_value": query["query_value"]}
+        self._memorise(padded, query, masks)
         return np.append(0, self.objects)[probabilities.argmax(0)], probabilities
 
     def _query(self, padded: Array) -> dict[str, Array]:

@@ -12,7 +12,7 @@ from stm_fast.inference.frames import Geometry, Image, to_rgb
 from stm_fast.inference.objects import without_holes
 from stm_fast.models.aggregation import aggregate, other_masks
 from stm_fast.models.inference_copy import inference_copy
-from stm_fast.models.stm import STM, QueryFeatures
+from stm_fast.models.stm import STM, Guide, QueryFeatures
 
 _PIXELS_AT_ONCE = 8 * 480 * 864
 
@@ -56,7 +56,7 @@ class FrameNetwork:
         The frame keeps what of it is needed to memorise it.
         """
         query = self.model.encode_query(frame.frame)
-        if self.model.shares_keys:
+        if self.model.shares_keys or self.model.guided:
             frame.query = query._replace(skips=())
         return query
 
@@ -72,11 +72,11 @@ class FrameNetwork:
         # As in training, nothing guides the decoder if all masks of the frame before were given. Frames before the
         # first are of another video.
         found = self.model.guided and last.index >= 0 and not last.placed.issuperset(last.objects)
-        guide = self._masks(frame, last.inner[1:, None]) if found else None
+        guide = Guide(*self._masks(frame, last.inner[1:, None]), self._query(last).value) if found else None
         parts = []
         for rows in _groups(frame, len(readout)):
-            given = () if guide is None else ((guide[0][rows], guide[1][rows]),)
-            parts.append(frame.geometry.unpad(self.model.decode(readout[rows], query, *given)))
+            given = guide and guide._replace(masks=guide.masks[rows], others=guide.others[rows])
+            parts.append(frame.geometry.unpad(self.model.decode(readout[rows], query, given)))
         return aggregate(_joined(parts))
 
     def encode_memory(self, frame: FrameState) -> tuple[Tensor, Tensor, Tensor]:
@@ -87,7 +87,7 @@ class FrameNetwork:
             of each location that each object covers, float32 `(O, h, w)`.
         """
         masks, others = self._masks(frame, self._remembered(frame))
-        query = (frame.query or self.encode_query(frame),) if self.model.shares_keys else ()
+        query = (self._query(frame),) if self.model.shares_keys else ()
         keys, values = zip(
             *(
                 self.model.encode_memory(frame.frame, masks[rows], others[rows], *query)
@@ -99,6 +99,9 @@ class FrameNetwork:
         value = _joined(values)
         presence = F.adaptive_avg_pool2d(masks.float(), (value.shape[2], value.shape[3]))[:, 0]
         return key, value, presence
+
+    def _query(self, frame: FrameState) -> QueryFeatures:
+        return frame.query or self.encode_query(frame)
 
     def _masks(self, frame: FrameState, masks: Tensor) -> tuple[Tensor, Tensor]:
         """Return masks of objects `(O, 1, *inner)`, and of the others of each, as the network takes them."""

@@ -2,8 +2,8 @@
 
 The keys of a memory frame are those that it had as a query, as in STCN (Cheng et al.,
 NeurIPS 2021), so that all objects share them, and a small encoder makes each object's values of the frame's features
-and the masks. The decoder sees where the object was in the frame before, and lets locations of a frame that look like
-one thing agree on what they read.
+and the masks. The decoder sees the masks of the frame before, where they were and carried to where things are now, and
+lets locations of a frame that look like one thing agree on what they read.
 """
 
 from collections.abc import Mapping
@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stm_fast.models.card import ModelCard
+from stm_fast.models.carry import Carry
 from stm_fast.models.decoder import ResidualBlock, upsample
 from stm_fast.models.efficientnet_lite import LITE2, STEM_CHANNELS, EfficientNetLite, folded_weights
-from stm_fast.models.stm import STM
+from stm_fast.models.stm import STM, Guide
 from stm_fast.ops import memory_read
 
 _, _STRIDE_4, _STRIDE_8, _, _STRIDE_16, _LAST = LITE2.channels
@@ -37,8 +38,8 @@ DECODER_CHANNELS = (96, 64, 32)
 """Channels of the decoder at strides 16, 8 and 4."""
 SELF_READ_CHANNELS = 32
 SELF_READ_KEY_LENGTH = 8.0
-QUERY_PARTS = (VALUE_CHANNELS, DECODER_CHANNELS[0], SELF_READ_CHANNELS)
-"""Channels of the parts of a query's value: for memory values, for the decoder, and keys of the self read."""
+QUERY_PARTS = (VALUE_CHANNELS, DECODER_CHANNELS[0], SELF_READ_CHANNELS, KEY_CHANNELS)
+"""Channels of the parts of a query's value: for memory values, for the decoder, keys of the self read, and the keys."""
 MASK_LOGIT = 2.0
 """Initial log-odds of an object where all that is read from memory is of the object."""
 MASK_GAIN = 4.0
@@ -97,7 +98,7 @@ class CompactHead(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        value, decoder, self_read = QUERY_PARTS
+        value, decoder, self_read, _ = QUERY_PARTS
         self.key = nn.Conv2d(FEATURE_CHANNELS, KEY_CHANNELS, 3, padding=1)
         self.key_length = nn.Parameter(torch.tensor(KEY_LENGTH))
         self.context = nn.Conv2d(FEATURE_CHANNELS, CONTEXT_CHANNELS, 1)
@@ -106,11 +107,11 @@ class CompactHead(nn.Module):
         self.self_read_key_length = nn.Parameter(torch.tensor(SELF_READ_KEY_LENGTH))
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """`(N, 328, h, w)` -> `(N, 64, h, w)`, `(N, 224, h, w)`, the parts of which `QUERY_PARTS` counts."""
+        """`(N, 328, h, w)` -> `(N, 64, h, w)`, `(N, 288, h, w)`, the parts of which `QUERY_PARTS` counts."""
         context = F.relu_(self.context(features))
         self_read_key = of_length(self.self_read_key(context), self.self_read_key_length)
         key = of_length(self.key(features), self.key_length)
-        return key, torch.cat([self.parts(context), self_read_key], 1)
+        return key, torch.cat([self.parts(context), self_read_key, key], 1)
 
 
 class ValueEncoder(nn.Module):
@@ -128,7 +129,7 @@ class ValueEncoder(nn.Module):
             self.masks.weight *= MASK_GAIN
 
     def forward(self, query_value: Tensor, masks: Tensor, others: Tensor) -> Tensor:
-        """Query value `(1 or N, 224, h, w)`, masks and others `(N, 1, H, W)` -> values `(N, 96, h, w)`."""
+        """Query value `(1 or N, 288, h, w)`, masks and others `(N, 1, H, W)` -> values `(N, 96, h, w)`."""
         own_and_others = cells(torch.cat([masks, others], 1)).to(query_value.dtype)
         x = self.masks(own_and_others)
         x += query_value[:, :VALUE_CHANNELS]
@@ -163,12 +164,14 @@ class CompactDecoder(nn.Module):
         coarse, middle, fine = DECODER_CHANNELS
         self.readout = nn.Conv2d(VALUE_CHANNELS, coarse, 3, padding=1)
         self.previous16 = nn.Conv2d(2 * CELLS, coarse, 3, padding=1)
+        self.carry = Carry()
+        self.carried16 = nn.Conv2d(2 * CELLS, coarse, 3, padding=1)
         self.self_read = SelfRead(coarse)
         self.block16 = ResidualBlock(coarse)
         self.narrow8 = nn.Conv2d(coarse, middle, 1)
         self.block8 = ResidualBlock(middle)
         self.narrow4 = nn.Conv2d(middle, fine, 1)
-        self.masks4 = nn.Conv2d(2, fine, 3, padding=1)
+        self.masks4 = nn.Conv2d(3, fine, 3, padding=1)
         self.block4 = ResidualBlock(fine)
         self.predict = nn.Conv2d(fine, 4, 3, padding=1)
         self.mask_gain = nn.Parameter(torch.tensor(MASK_LOGIT))
@@ -176,35 +179,46 @@ class CompactDecoder(nn.Module):
             self.predict.weight *= 0.1
 
     def forward(
-        self, readout: Tensor, query_value: Tensor, skips: tuple[Tensor, ...], previous: tuple[Tensor, Tensor] | None
+        self,
+        readout: Tensor,
+        query_value: Tensor,
+        skips: tuple[Tensor, ...],
+        guide: Guide | None,
     ) -> Tensor:
         """Return log-odds of the object `(N, 1, H, W)`.
 
         Args:
             readout: `(N, 96, H/16, W/16)`.
-            query_value: `(1 or N, 224, H/16, W/16)`.
+            query_value: `(1 or N, 288, H/16, W/16)`.
             skips: `(1 or N, 64, H/8, W/8)` and `(1 or N, 32, H/4, W/4)`.
-            previous: masks of the objects and of the others in the frame before, `(N, 1, H, W)`; None if unknown.
+            guide: what is known of the frame before; None if nothing is.
         """
         skip8, skip4 = skips
-        _, context, self_read_key = torch.split(query_value, list(QUERY_PARTS), dim=1)
+        _, context, self_read_key, key = torch.split(query_value, list(QUERY_PARTS), dim=1)
         x = self.readout(readout)
         x += context
-        read_mask = 2 * F.pixel_shuffle(readout[:, FEATURE_VALUES:], STM.stride // CELL) - 1
-        previous_mask = torch.zeros_like(read_mask)
-        if previous is not None:
-            previous_cells = cells(torch.cat(previous, 1)).to(x.dtype)
+        read_mask = _mask(readout[:, FEATURE_VALUES:])
+        previous_mask = carried_mask = torch.zeros_like(read_mask)
+        if guide is not None:
+            previous_cells = cells(torch.cat([guide.masks, guide.others], 1)).to(x.dtype)
+            carried = self.carry(key, guide.value[:, -KEY_CHANNELS:], previous_cells).to(x.dtype)
             x += self.previous16(previous_cells)
-            previous_mask = 2 * F.pixel_shuffle(previous_cells[:, :CELLS], STM.stride // CELL) - 1
+            x += self.carried16(carried)
+            previous_mask, carried_mask = _mask(previous_cells[:, :CELLS]), _mask(carried[:, :CELLS])
         x = self.block16(x + self.self_read(F.relu(x), self_read_key))
         x = upsample(self.narrow8(x), 2)
         x += skip8
         x = upsample(self.narrow4(self.block8(x)), 2)
         x += skip4
-        x += self.masks4(torch.cat([read_mask, previous_mask], 1))
+        x += self.masks4(torch.cat([read_mask, previous_mask, carried_mask], 1))
         odds = F.pixel_shuffle(self.predict(F.relu_(self.block4(x))), 2)
         odds += self.mask_gain * upsample(read_mask, 2)
         return upsample(odds, 2)
+
+
+def _mask(of_cells: Tensor) -> Tensor:
+    """Cells `(N, 16, h, w)` of masks in [0, 1] -> masks `(N, 1, 4h, 4w)` in [−1, 1]."""
+    return 2 * F.pixel_shuffle(of_cells, STM.stride // CELL) - 1
 
 
 def compact_stm() -> STM:
@@ -215,7 +229,7 @@ def compact_stm() -> STM:
         query_head=CompactHead(),
         memory_head=None,
         decoder=CompactDecoder(),
-        card=ModelCard(working_size=560, max_enlargement=2.0, hole_size=STM.stride, top_k=8),
+        card=ModelCard(working_size=544, max_enlargement=2.0, hole_size=STM.stride, top_k=8),
         guided=True,
     )
 

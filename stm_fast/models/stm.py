@@ -26,6 +26,20 @@ class QueryFeatures(NamedTuple):
         return QueryFeatures(self.key[index], self.value[index], tuple(skip[index] for skip in self.skips))
 
 
+class Guide(NamedTuple):
+    """What is known of the frame before, see `STM.decode`.
+
+    Attributes:
+        masks: soft masks found there, of each object `(N, 1, H, W)`.
+        others: of the other objects of each, `(N, 1, H, W)`.
+        value: its value as a query, `(1 or N, Cv, h, w)`.
+    """
+
+    masks: Tensor
+    others: Tensor
+    value: Tensor
+
+
 class STM(nn.Module):
     """An STM network. The memory between `encode_memory` and `decode` is kept and read by the caller.
 
@@ -42,8 +56,7 @@ class STM(nn.Module):
         decoder: readout, query value, skips -> logits of background and object `(N, 2, H, W)`, or log-odds of the
             object `(N, 1, H, W)`.
         card: inference settings; None for the defaults.
-        guided: whether the decoder takes a fourth argument: the soft masks found in the frame before, those of each
-            object and of the others, each `(N, 1, H, W)`; or None.
+        guided: whether the decoder takes a fourth argument, a `Guide` or None.
 
     Attributes:
         guided: see above.
@@ -101,15 +114,14 @@ class STM(nn.Module):
         query = query or self.encode_query(frames)
         return query.key.expand(masks.shape[0], -1, -1, -1), self.memory_encoder(query.value, masks, others)
 
-    def decode(self, readout: Tensor, query: QueryFeatures, previous: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    def decode(self, readout: Tensor, query: QueryFeatures, guide: Guide | None = None) -> Tensor:
         """Return object probabilities `(N, H, W)`, float32.
 
         Args:
             readout: `(N, Cv, h, w)`, from the memory.
             query: features of the frame, or of each object's.
-            previous: soft masks of each object and of the others in the frame before, each `(N, 1, H, W)`; None if
-                there are none. Networks that are not guided have no use for them.
+            guide: what is known of the frame before; None if nothing is. Networks that are not guided do not use it.
         """
-        guide = (previous,) if self.guided else ()
-        logits: Tensor = self.decoder(readout, query.value, query.skips, *guide).float()
+        given = (guide,) if self.guided else ()
+        logits: Tensor = self.decoder(readout, query.value, query.skips, *given).float()
         return torch.sigmoid(logits[:, 0]) if logits.shape[1] == 1 else torch.softmax(logits, dim=1)[:, 1]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from stm_fast.models.aggregation import aggregate, other_masks
-from stm_fast.models.stm import STM, QueryFeatures
+from stm_fast.models.stm import STM, Guide, QueryFeatures
 from stm_fast.ops import memory_read
 
 
@@ -73,14 +73,19 @@ class Read(nn.Module):
 
 
 class Decode(nn.Module):
-    """Readout, query value, skips and, in guided networks, masks of the frame before -> probabilities."""
+    """Readout, query value, skips and, in guided networks, what is known of the frame before -> probabilities."""
 
     def __init__(self, model: STM) -> None:
         super().__init__()
         self.model = model
 
     def forward(
-        self, readout: Tensor, query_value: Tensor, skips: tuple[Tensor, ...], masks: Tensor | None = None
+        self,
+        readout: Tensor,
+        query_value: Tensor,
+        skips: tuple[Tensor, ...],
+        previous_masks: Tensor | None = None,
+        previous_value: Tensor | None = None,
     ) -> Tensor:
         """Return probabilities of background and objects `(O + 1, H, W)`, which sum to one.
 
@@ -88,11 +93,14 @@ class Decode(nn.Module):
             readout: `(O, Cv, h, w)`.
             query_value: of the frame.
             skips: of the frame.
-            masks: probabilities of the objects in the frame before, `(O, 1, H, W)`; None for no guide.
+            previous_masks: probabilities of the objects in the frame before, `(O, 1, H, W)`; None for no guide.
+            previous_value: the query value of that frame; None for no guide.
         """
         query = QueryFeatures(query_value, query_value, skips)
-        previous = None if masks is None else (masks, other_masks(masks))
-        return torch.softmax(aggregate(self.model.decode(readout, query, previous)), dim=0)
+        guide = None
+        if previous_masks is not None and previous_value is not None:
+            guide = Guide(previous_masks, other_masks(previous_masks), previous_value)
+        return torch.softmax(aggregate(self.model.decode(readout, query, guide)), dim=0)
 
 
 class Step(nn.Module):
@@ -105,9 +113,15 @@ class Step(nn.Module):
         self.decode = Decode(model)
 
     def forward(
-        self, frame: Tensor, memory_key: Tensor, memory_value: Tensor, masks: Tensor | None = None
+        self,
+        frame: Tensor,
+        memory_key: Tensor,
+        memory_value: Tensor,
+        previous_masks: Tensor | None = None,
+        previous_value: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return probabilities as `Decode` does, the frame's query key and its query value."""
         query = self.model.encode_query(frame)
         readout = self.read(query.key, memory_key, memory_value)
-        return self.decode(readout, query.value, query.skips, masks), query.key, query.value
+        probabilities = self.decode(readout, query.value, query.skips, previous_masks, previous_value)
+        return probabilities, query.key, query.value

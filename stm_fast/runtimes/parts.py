@@ -74,11 +74,15 @@ class Parts:
 
     def for_onnx(self) -> list[Part]:
         """Return the encoders, the read and the decoder, with a guide and without one in guided networks."""
-        return [self._query_encoder(), self._memory_encoder(), self._read(), *self._guided_and_not(self._decoder())]
+        decoders = self._guided_and_not(self._decoder(), self._grid)
+        return [self._query_encoder(), self._memory_encoder(), self._read(), *decoders]
 
     def for_torch(self) -> list[Part]:
         """Return the encoders, and a step: query encoder, read and decoder in one."""
-        return [self._query_encoder(), self._memory_encoder(), *self._guided_and_not(self._step())]
+        # The grid of the frame before is that of the frame, as torch.export finds out. By its name, it would ask for a
+        # proof that the rows of the trunk's last stage suffice, which it cannot find.
+        grid = {2: Dim.AUTO, 3: Dim.AUTO}
+        return [self._query_encoder(), self._memory_encoder(), *self._guided_and_not(self._step(), grid)]
 
     def _query_encoder(self) -> Part:
         names = ("query_key", "query_value", *self._skip_names())
@@ -115,14 +119,20 @@ class Parts:
         outputs = ("probabilities", "query_key", "query_value")
         return Part("step", Step(self.model), inputs, sizes, names, outputs)
 
-    def _guided_and_not(self, part: Part) -> list[Part]:
-        """Return a part that takes no guide, after the one that takes it if the network is guided."""
+    def _guided_and_not(self, part: Part, grid: dict[int, Any]) -> list[Part]:
+        """Return a part that takes no guide, after the one that takes it if the network is guided.
+
+        Args:
+            part: without a guide.
+            grid: the dynamic dimensions of the query value of the frame before.
+        """
         if not self.model.guided:
             return [part]
         guided = part._replace(
-            inputs=(*part.inputs, self._masks),
-            sizes=(*part.sizes, {0: _OBJECTS, **self._pixels}),
-            input_names=(*part.input_names, "masks"),
+            # A tensor of its own: torch.export takes one that is given twice for one input.
+            inputs=(*part.inputs, self._masks, self._query.value.clone()),
+            sizes=(*part.sizes, {0: _OBJECTS, **self._pixels}, grid),
+            input_names=(*part.input_names, "previous_masks", "previous_value"),
         )
         return [guided, part._replace(name=f"{part.name}_unguided")]
 

@@ -227,6 +227,8 @@ class Recipe:
         rounds: in order.
         erased: share of the objects of which a part is erased from predicted masks before they are memorised, so that
             the network learns to win back what it lost.
+        spilled: share of the objects to which parts of their surroundings are added likewise, so that it learns to give
+            back what it took.
         loss: what is minimised.
         optimizer: how.
         ema: decay of averaged weights, which are validated and kept in place of the last ones; 0 for none.
@@ -248,6 +250,7 @@ class Recipe:
     augmentation: str = "paper"
     rounds: tuple[Round, ...] = ()
     erased: float = 0.0
+    spilled: float = 0.0
     loss: Loss = field(default_factory=Loss)
     optimizer: Optimizer = field(default_factory=Optimizer)
     ema: float = 0.0

@@ -44,6 +44,7 @@ def _problems(recipe: Recipe) -> Iterator[_Problem]:
     for name in recipe.freeze:
         yield from _one_of("freeze", name, FREEZABLE)
     yield from _between("erased", recipe.erased, 0, 1)
+    yield from _between("spilled", recipe.spilled, 0, 1)
     yield from _between("ema", recipe.ema, 0, 1, open_end=True)
     for key in ("checkpoint_every", "picture_every"):
         yield from _at_least(key, getattr(recipe, key), 1)

@@ -118,7 +118,7 @@ class Trainer:
         self._saved = (0, 0)
         folder.mkdir(parents=True, exist_ok=True)
         self._memory = PeakMemory(self.accelerator.device)
-        self._rollout = Rollout(self.model, erased=recipe.erased)
+        self._rollout = Rollout(self.model, erased=recipe.erased, spilled=recipe.spilled)
         self._network, self._stepper = self.accelerator.prepare(self._rollout, self.optimizer)
         if saved is not None:
             self._restore(saved)

@@ -8,7 +8,7 @@ import torch
 from stm_fast.models.compact import LAST_SCALE, CompactEncoder, SelfRead, compact_stm
 from stm_fast.models.compact_two_trunks import MemoryEncoder, two_trunk_stm
 from stm_fast.models.efficientnet_lite import LITE2, EfficientNetLite
-from stm_fast.models.stm import STM
+from stm_fast.models.stm import STM, Guide
 
 
 def test_frames_may_have_any_multiple_of_sixteen() -> None:
@@ -34,7 +34,7 @@ def test_strides_and_channels() -> None:
     model = compact_stm().eval()
     query = model.encode_query(torch.rand(2, 3, 64, 96))
     assert query.key.shape == (2, 64, 4, 6)
-    assert query.value.shape == (2, 224, 4, 6)
+    assert query.value.shape == (2, 288, 4, 6)
     assert [tuple(skip.shape[2:]) for skip in query.skips] == [(8, 12), (16, 24)]
     assert model.decode(torch.rand(2, 96, 4, 6), query).shape == (2, 64, 96)
 
@@ -58,10 +58,12 @@ def test_one_frame_serves_all_its_objects() -> None:
     _, apart = model.encode_memory(each, masks, 1 - masks)
     torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-4)
     readout = torch.rand(3, 96, 3, 2)
-    for previous in (None, (masks, 1 - masks)):
-        torch.testing.assert_close(
-            model.decode(readout, one, previous), model.decode(readout, copies, previous), rtol=1e-4, atol=1e-5
-        )
+    for guided in (False, True):
+        found = [
+            model.decode(readout, query, Guide(masks, 1 - masks, query.value.flip(3)) if guided else None)
+            for query in (one, copies)
+        ]
+        torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("build", [compact_stm, two_trunk_stm])
@@ -86,7 +88,8 @@ def test_the_decoder_sees_where_the_object_was() -> None:
     query, readout = model.encode_query(torch.rand(1, 3, 48, 48)), torch.rand(1, 96, 3, 3)
     left, right = torch.zeros(1, 1, 48, 48), torch.zeros(1, 1, 48, 48)
     left[..., :16], right[..., 32:] = 1, 1
-    seen = [model.decode(readout, query, previous) for previous in (None, (left, right), (right, left))]
+    guides = (None, Guide(left, right, query.value), Guide(right, left, query.value))
+    seen = [model.decode(readout, query, guide) for guide in guides]
     for one, other in ((0, 1), (1, 2)):
         assert (seen[one] - seen[other]).abs().max() > 1e-3
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from stm_fast import memory_read
 from stm_fast.errors import OutputError
 from stm_fast.models.aggregation import aggregate, other_masks
-from stm_fast.models.stm import STM
+from stm_fast.models.stm import STM, Guide
 from stm_fast.runtimes.onnx_files import export_onnx
 from tests.runtimes.conftest import scene
 
@@ -65,8 +65,12 @@ def test_probabilities_are_equal(
         expected_readout = memory_read(queries, expected_keys, expected_values, top_k=network.card.top_k)
     torch.testing.assert_close(readout["readout"], expected_readout, rtol=1e-3, atol=1e-4)
     for name in [name for name in models.sessions if name.startswith("decode")]:
-        guide = (masks, other_masks(masks)) if network.guided and name == "decode" else None
-        found = models.run(name, **query, **readout, masks=masks)["probabilities"]
+        guide = None
+        if network.guided and name == "decode":
+            with torch.no_grad():
+                guide = Guide(masks, other_masks(masks), network.encode_query(frame.flip(3)).value)
+        given = {} if guide is None else {"previous_masks": guide.masks, "previous_value": guide.value}
+        found = models.run(name, **query, **readout, **given)["probabilities"]
         with torch.no_grad():
             logits = aggregate(network.decode(expected_readout, expected_query, guide))
         expected = torch.softmax(logits, 0)

@@ -7,7 +7,7 @@ import torch
 
 from stm_fast import memory_read
 from stm_fast.models.aggregation import aggregate, other_masks
-from stm_fast.models.stm import STM
+from stm_fast.models.stm import STM, Guide
 from stm_fast.runtimes.programs import FACTS, export_programs
 from tests.runtimes.conftest import scene
 
@@ -38,13 +38,16 @@ def test_a_saved_step_is_that_of_the_network(
     expected_keys, expected_values = (torch.stack(grids, 2) for grids in zip(*expected_memory, strict=True))
     frame, masks = scene(rows, columns, objects, seed=frames)
     for name in [name for name in programs if name.startswith("step")]:
-        guided = network.guided and name == "step"
+        guide = None
         with torch.no_grad():
-            found, key, value = programs[name](frame, keys, values, *([masks] if guided else []))
+            if network.guided and name == "step":
+                guide = Guide(masks, other_masks(masks), network.encode_query(frame.flip(3)).value)
+            given = () if guide is None else (guide.masks, guide.value)
+            found, key, value = programs[name](frame, keys, values, *given)
             query = network.encode_query(frame)
             queries = query.key.expand(objects, -1, -1, -1)
             readout = memory_read(queries, expected_keys, expected_values, top_k=network.card.top_k)
-            logits = aggregate(network.decode(readout, query, (masks, other_masks(masks)) if guided else None))
+            logits = aggregate(network.decode(readout, query, guide))
         torch.testing.assert_close(found, torch.softmax(logits, 0), rtol=0, atol=1e-4)
         torch.testing.assert_close((key, value), (query.key, query.value), rtol=1e-3, atol=1e-4)
 

@@ -31,6 +31,7 @@ def test_each_recipe_says_what_it_is() -> None:
         "stcn-like",
         "compact",
         "compact-crowds",
+        "compact-ghosts",
         "smoke",
     }
     assert all(20 < len(title) < 120 for title in recipe_names().values())

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,16 +27,17 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
 class Server:
-    """A server of a project, and the address that it prints."""
+    """A server of a project, and the address that it prints.
 
-    def __init__(self, clip: Path, out: Path, port: int = 0) -> None:
+    The network works at the size of the clip, which it would enlarge otherwise; with None as `size`, it does.
+    """
+
+    def __init__(self, clip: Path, out: Path, port: int = 0, size: int | None = SIZE[1]) -> None:
         command = [sys.executable, "-m", "stm_fast", "annotate", str(clip), "--out", str(out), "--port", str(port)]
+        command += [] if size is None else ["--size", str(size)]
         self.log = out.with_suffix(".log")
         with self.log.open("a") as log:
-            # The network works at the size of the clip, which it would enlarge otherwise.
-            self.process = subprocess.Popen(
-                [*command, "--size", str(SIZE[1])], cwd=out.parent, stdout=subprocess.PIPE, stderr=log, text=True
-            )
+            self.process = subprocess.Popen(command, cwd=out.parent, stdout=subprocess.PIPE, stderr=log, text=True)
         self.address = self._address()
         self.root, self.token = self.address.split("?token=")
         self.port = int(self.root.rstrip("/").rpartition(":")[2])
@@ -74,17 +76,28 @@ class Server:
         self.process.wait()
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator["sync_api.Browser"]:
+@contextmanager
+def chromium() -> "Iterator[sync_api.Browser]":
+    """Yield the browser.
+
+    Raises:
+        FileNotFoundError: it is not installed.
+    """
     paths = [os.environ.get("STM_FAST_CHROMIUM"), *(shutil.which(name) for name in CHROMIUM)]
     path = next((path for path in paths if path), None)
     if path is None:
-        pytest.fail("the page's tests need chromium: apt-get install chromium, or name it in STM_FAST_CHROMIUM")
+        raise FileNotFoundError("the page needs chromium: apt-get install chromium, or name it in STM_FAST_CHROMIUM")
     with sync_api.sync_playwright() as playwright:
         # Chromium's sandbox refuses the superuser, who runs the tests in containers.
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"], timeout=PATIENCE_MS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def browser() -> "Iterator[sync_api.Browser]":
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")
