@@ -6,7 +6,6 @@ Needs chromium, as `make test-page` does. Works in a temporary folder.
 """
 
 import argparse
-import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,13 +16,17 @@ from PIL import Image
 
 from stm_fast.data import demo_clip
 from stm_fast.media.files import atomic_path
-from tests.app.page.conftest import Server, chromium
+from tests.app.page.conftest import PATIENCE_MS, Server, chromium, sync_api
 from tests.app.page.screen import Screen
 
 WINDOW = {"width": 1200, "height": 720}
 OBJECTS = {"Cat": demo_clip.CAT, "Cup": demo_clip.CUP}
 MARGIN = 4
 """Pixels between an object and its box."""
+SHOWN = 14
+"""Frame in which the cup is in front of the cat."""
+SETTLED_MS = 2000
+"""Milliseconds in which thumbnails come."""
 COLOURS = 128
 """Of the pictures, whose files are then a third of the size."""
 
@@ -37,6 +40,7 @@ def opened(folder: Path) -> Iterator[Screen]:
         Image.fromarray(frame.image).save(clip / f"{index:05d}.png")
     server = Server(clip, folder / "project", size=None)
     try:
+        sync_api.expect.set_options(timeout=PATIENCE_MS)
         with chromium() as browser:
             context = browser.new_context(viewport=WINDOW, color_scheme="dark")
             yield Screen.opened(context, server.address)
@@ -60,16 +64,14 @@ def draw(out: Path) -> None:
             screen.settle()
         save(screen, out / "annotate_box.png")
         screen.follow(len(list(demo_clip.render())))
-        screen.press("u")
-        screen.sees("#guide", re.compile("unsure"))
-        screen.settle()
+        screen.go(SHOWN)
         screen.page.evaluate("() => document.getElementById('notices').replaceChildren()")
         save(screen, out / "annotate_followed.png")
 
 
 def save(screen: Screen, path: Path) -> None:
-    """Write what is seen."""
-    screen.page.wait_for_load_state("networkidle")
+    """Write what is seen, once the thumbnails have come."""
+    screen.page.wait_for_timeout(SETTLED_MS)
     with atomic_path(path) as partial:
         screen.page.screenshot(path=partial, type="png")
         with Image.open(partial) as picture:
