@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from stm_fast import Segmenter
 from stm_fast.memory import presets
-from stm_fast.models.compact import compact_stm
+from stm_fast.models.compact import QUERY_PARTS, compact_stm
 from stm_fast.models.stm import STM
 
 SIZE = (48, 64)
@@ -97,8 +97,9 @@ def test_masks_of_the_frame_before_guide_only_where_the_network_found_them(
     assert guides[-1] is not None
     segmenter.annotate(mask(1), objects=[1])
     segmenter.step(frames[3])
-    own, others = guides[-1]
+    own, others, value = guides[-1]
     assert own.shape == (2, 1, *SIZE)
+    assert value.shape == (1, sum(QUERY_PARTS), SIZE[0] // 16, SIZE[1] // 16)
     assert torch.equal(own[0, 0], torch.from_numpy(mask(1)).float())
     assert torch.equal(others[1, 0], own[0, 0])
     segmenter.annotate(mask(2))

@@ -58,7 +58,7 @@ def affine(model: STM) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(
     ("model", "begin", "learning_rate", "steps"),
-    [("compact", "imagenet", "1e-3", 16), pytest.param("resnet50", "none", "1e-4", 40, marks=pytest.mark.slow)],
+    [("compact", "imagenet", "1e-3", 24), pytest.param("resnet50", "none", "1e-4", 40, marks=pytest.mark.slow)],
 )
 def test_both_stages_learn_from_miniatures(
     data: Path, tmp_path: Path, model: str, begin: str, learning_rate: str, steps: int
