@@ -106,9 +106,9 @@ def test_a_stroke_is_done_again_with_all_of_its_object(
     screen.drag((10, 10), (12, 10))
     screen.follow(1)
     screen.press("Control+z")
-    screen.settle()
+    screen.shows(0)
     screen.press("Control+z")
-    screen.settle()
+    screen.shows(2)
     assert "2" not in screen.fetch("/api/project")["corrections"]
     assert servers[0].ask("GET", "/api/masks/2.png")[0] == 204  # there is none
     screen.press("Control+Shift+z")
