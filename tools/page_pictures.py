@@ -38,7 +38,7 @@ def opened(folder: Path) -> Iterator[Screen]:
     clip.mkdir()
     for index, frame in enumerate(demo_clip.render()):
         Image.fromarray(frame.image).save(clip / f"{index:05d}.png")
-    server = Server(clip, folder / "project", size=None)
+    server = Server(clip, folder / "project")
     try:
         sync_api.expect.set_options(timeout=PATIENCE_MS)
         with chromium() as browser:

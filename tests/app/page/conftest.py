@@ -27,14 +27,10 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
 class Server:
-    """A server of a project, and the address that it prints.
+    """A server of a project, and the address that it prints."""
 
-    The network works at the size of the clip, which it would enlarge otherwise; with None as `size`, it does.
-    """
-
-    def __init__(self, clip: Path, out: Path, port: int = 0, size: int | None = SIZE[1]) -> None:
+    def __init__(self, clip: Path, out: Path, port: int = 0) -> None:
         command = [sys.executable, "-m", "stm_fast", "annotate", str(clip), "--out", str(out), "--port", str(port)]
-        command += [] if size is None else ["--size", str(size)]
         self.log = out.with_suffix(".log")
         with self.log.open("a") as log:
             self.process = subprocess.Popen(command, cwd=out.parent, stdout=subprocess.PIPE, stderr=log, text=True)

@@ -64,7 +64,7 @@ def test_an_object_is_shown_followed_corrected_and_exported(
     project = screen.fetch("/api/project")
     assert project["first_masks"] == [0]
     assert 30 <= project["done"] <= 31
-    assert jaccard(screen.mask(25) == 1, truth[25]) > 0.6
+    assert jaccard(screen.mask(25) == 1, truth[25]) > 0.7
 
     screen.go(20)
     screen.press("b")
